@@ -1,0 +1,1 @@
+"""Measures stored sets; never runs a backbone."""

@@ -1,0 +1,1 @@
+"""Makes feature and label sets from images and frozen models."""

@@ -1,0 +1,1 @@
+"""Models: one file a family, listed in one table."""

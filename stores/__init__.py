@@ -1,0 +1,1 @@
+"""What a feature set is and where it lives."""

@@ -1,0 +1,44 @@
+"""Canonical JSON and the digests made from it.
+
+A record's digest is the sha256 of its canonical JSON: sorted keys, no spaces, UTF-8, no NaN. Two records
+with equal digests are equal; nothing of a machine (paths, times, worker counts) may enter one.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def canonical_json(record: Any) -> bytes:
+    """Return the one byte string that stands for ``record``; raises ValueError on NaN or infinity."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def digest(record: Any) -> str:
+    """Return the sha256 of the record's canonical JSON, as 64 hexadecimal characters."""
+    return hashlib.sha256(canonical_json(record)).hexdigest()
+
+
+def checksummed(record: Mapping[str, Any]) -> bytes:
+    """Return the record as JSON with its own digest under ``"checksum"``, so that a torn copy shows."""
+    if "checksum" in record:
+        raise ValueError("a record to be checksummed must not hold a checksum yet")
+    return canonical_json({**record, "checksum": digest(dict(record))}) + b"\n"
+
+
+def read_checksummed(data: bytes) -> dict[str, Any] | None:
+    """Return a record written by `checksummed`, or None when it is torn, edited or not JSON."""
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    checksum = record.pop("checksum", None)
+    try:
+        intact = checksum == digest(record)
+    except ValueError:
+        return None
+    return record if intact else None

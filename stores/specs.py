@@ -1,0 +1,228 @@
+"""What a stored set *is*: frozen records whose digest names it.
+
+A `FeatureSpec` lists every choice that changes a stored number and nothing else; the sha256 of its canonical
+JSON names the feature set. Splits, subsets, layers, norms, paths, batch sizes, devices and dates stay out: the
+first four are choices of rows and arrays, the others must not matter. `LabelSpec` does the same for what is
+known about the samples, so that new labels never run a model again.
+
+Changing a field or a default here orphans every set on every disk; ``tests/stores/test_specs.py`` holds the
+digests still.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from stores.canonical import canonical_json, digest
+
+FORMAT_VERSION = 1
+"""Version of the on-disk format that stores/README.md describes."""
+
+VOID = 255
+"""Label id of pixels and patches that have no class, and the fill value of label arrays."""
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""A sha256, as 64 hexadecimal characters."""
+
+
+class Record(BaseModel):
+    """Base of all records: frozen, validated on construction, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the record as plain JSON values, the form that is hashed and stored."""
+        return self.model_dump(mode="json")
+
+
+class Size(Record):
+    """Height and width in pixels."""
+
+    height: int = Field(ge=1, le=65_536)
+    width: int = Field(ge=1, le=65_536)
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+def _square(value: Any) -> Any:
+    """Read a bare integer as a square; TOML authors write ``tile = 256``."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return {"height": value, "width": value}
+    return value
+
+
+SquareOrSize = Annotated[Size, BeforeValidator(_square)]
+
+
+class FrameSpec(Record):
+    """How a source image becomes model inputs; shared by all models of an experiment.
+
+    The source is resized to ``resize`` (if given), cut into ``tile`` sized tiles in row-major order (if given,
+    otherwise it is one tile), and every tile is resized to ``input``.
+    """
+
+    input: SquareOrSize
+    """Size of a model input, in pixels."""
+    tile: SquareOrSize | None = None
+    """Size of a tile in pixels of the (resized) source; None takes the whole source as one tile."""
+    resize: SquareOrSize | None = None
+    """Size the source is brought to first; None keeps it."""
+    edge: Literal["drop", "pad", "shift-last"] = "drop"
+    """What happens where tiles do not divide the source: the rest is dropped, padded with black (void label),
+    or the last tile is shifted back inside so that it overlaps its neighbour (shared pixels are scored once)."""
+
+    @model_validator(mode="after")
+    def _edge_needs_tiles(self) -> Self:
+        if self.tile is None and self.edge != "drop":
+            raise ValueError(f'edge = "{self.edge}" needs a tile size')
+        return self
+
+
+class ViewSpec(Record):
+    """A deterministic transform of (source image, tile box) with its labels."""
+
+    name: str = "clean"
+    revision: int = 1
+    parameters: dict[str, int | float | str] = Field(default_factory=dict)
+
+
+class DatasetRecord(Record):
+    """Which reader read the source images, and which images they were."""
+
+    name: str
+    revision: int = Field(ge=1)
+    """Revision of the reader; raised when its output changes for the same files."""
+    n_sources: int = Field(ge=1)
+    sources: Digest
+    """`sources_digest` of the images' relative names and byte sizes."""
+
+
+class ModelRecord(Record):
+    """Everything about a frozen model that changes its features."""
+
+    name: str
+    """Architecture name, or the name a user gives to a module of their own."""
+    family: str
+    """The file in pipeline/models that built it."""
+    revision: int = Field(ge=1)
+    weights: Digest
+    """sha256 over the loaded encoder's sorted state dict."""
+    position_embedding: str
+    """How the position embedding was brought to this grid: ``native`` or ``timm-resample``."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    """Normalisation of pixels in 0..1."""
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest", "box"]
+    """Filter for resizing images; labels are always resized with nearest."""
+
+
+class FeatureSpec(Record):
+    """Every choice that changes a stored feature; its digest names the feature set."""
+
+    kind: Literal["features"] = "features"
+    format: Literal[1] = 1
+    dataset: DatasetRecord
+    samples: Digest
+    """`samples_digest` of the rows: which tile of which source is which row."""
+    frame: FrameSpec
+    view: ViewSpec
+    model: ModelRecord
+    compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    store_dtype: Literal["float16", "float32"] = "float16"
+    capture_revision: int = Field(default=1, ge=1)
+
+    @property
+    def digest(self) -> str:
+        """The set's name."""
+        return digest(self.canonical())
+
+
+class LabelSpec(Record):
+    """Every choice that changes a stored label; its digest names the label set."""
+
+    kind: Literal["labels"] = "labels"
+    format: Literal[1] = 1
+    dataset: DatasetRecord
+    samples: Digest
+    frame: FrameSpec
+    view: ViewSpec
+    label_files: Digest | None
+    """`sources_digest`-like digest of the label files' names and contents; None for unlabelled data."""
+    classes: Digest
+    """Digest of the class table (id, name, super, colour, easy)."""
+    pixel_labels: bool
+    """Whether there is a class for every pixel."""
+    patch_rule: Literal["majority"] = "majority"
+    """How a patch gets its label from its pixels: the most common id, void counted as a candidate, ties to the
+    lowest id (paper A, section 3.1: "most common class in the patch")."""
+    revision: int = Field(default=1, ge=1)
+
+    @property
+    def digest(self) -> str:
+        """The set's name."""
+        return digest(self.canonical())
+
+
+class ArraySpec(Record):
+    """One array of a set: its address inside the set, its row shape and what it holds."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+/[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Address ``group/array``, for example ``tokens/block.11.norm``."""
+    row_shape: tuple[int, ...]
+    """Shape of one row; the array's shape is ``(n_rows, *row_shape)``."""
+    dtype: Literal["float16", "float32", "float64", "uint8", "uint16", "int32", "int64"]
+    dimension_names: tuple[str, ...]
+    """Axis names, the row axis first, as xarray and our signatures show them."""
+    attributes: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    """Facts for readers: layer, norm, number of prefix tokens, grid height and width."""
+
+    @model_validator(mode="after")
+    def _axes_are_named(self) -> Self:
+        if len(self.dimension_names) != 1 + len(self.row_shape):
+            raise ValueError(
+                f"array {self.name} has {1 + len(self.row_shape)} axes and {len(self.dimension_names)} names"
+            )
+        if any(extent < 1 for extent in self.row_shape):
+            raise ValueError(f"array {self.name} has an empty axis: {self.row_shape}")
+        return self
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row, in bytes."""
+        size = int(self.dtype.lstrip("uintfloa")) // 8
+        for extent in self.row_shape:
+            size *= extent
+        return size
+
+    @property
+    def fill(self) -> float | int:
+        """What uncommitted rows read as: never a plausible value."""
+        if self.dtype.startswith("float"):
+            return float("nan")
+        return {"uint8": VOID, "uint16": 65_535, "int32": -1, "int64": -1}[self.dtype]
+
+
+def relative_name(name: str) -> str:
+    """Return ``name`` if it is a clean relative POSIX path; raises ValueError if it could leave its root."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or str(path) != name:
+        raise ValueError(f"{name!r} is not a plain relative path")
+    return name
+
+
+def sources_digest(entries: Iterable[tuple[str, int | str]]) -> str:
+    """Return the digest of ``(relative name, byte size or content digest)`` pairs, in any order."""
+    lines = sorted([relative_name(name), value] for name, value in entries)
+    return hashlib.sha256(canonical_json(lines)).hexdigest()
+
+
+def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]]) -> str:
+    """Return the digest of the rows in order: ``(source name, tile box)`` each.
+
+    A tile box is (left, top, right, bottom) in pixels of the resized source.
+    """
+    return hashlib.sha256(canonical_json([[relative_name(name), list(box)] for name, box in rows])).hexdigest()
