@@ -12,7 +12,7 @@ digests still.
 import hashlib
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -76,7 +76,7 @@ class FrameSpec(Record):
     or the last tile is shifted back inside so that it overlaps its neighbour (shared pixels are scored once)."""
 
     @model_validator(mode="after")
-    def _edge_needs_tiles(self) -> Self:
+    def _edge_needs_tiles(self) -> "FrameSpec":
         if self.tile is None and self.edge != "drop":
             raise ValueError(f'edge = "{self.edge}" needs a tile size')
         return self
@@ -181,7 +181,7 @@ class ArraySpec(Record):
     """Facts for readers: layer, norm, number of prefix tokens, grid height and width."""
 
     @model_validator(mode="after")
-    def _axes_are_named(self) -> Self:
+    def _axes_are_named(self) -> "ArraySpec":
         if len(self.dimension_names) != 1 + len(self.row_shape):
             raise ValueError(
                 f"array {self.name} has {1 + len(self.row_shape)} axes and {len(self.dimension_names)} names"

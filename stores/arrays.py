@@ -1,0 +1,155 @@
+"""Reading arrays: the contract every container keeps, and its Zarr implementation."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int64
+
+from stores.chunks import decode_chunk
+from stores.errors import DamageError, MissingError
+from stores.geometry import Layout, chunk_name
+from stores.objects import Objects
+from stores.specs import ArraySpec
+
+Rows = int | slice | Sequence[int] | Int64[np.ndarray, " row"]
+"""What selects rows: one number, a slice with step 1, or row numbers in any order."""
+
+BLOCK_BYTES = 64 << 20
+"""Default size of the blocks that `blocks` yields, in bytes."""
+
+
+@runtime_checkable
+class StoredArray(Protocol):
+    """An array of a set. Rows that are not committed read as NaN (labels: void)."""
+
+    spec: ArraySpec
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows first."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype."""
+        ...
+
+    def __getitem__(self, rows: Rows) -> np.ndarray:
+        """Return the chosen rows in the order asked for."""
+        ...
+
+    def blocks(
+        self, rows: Int64[np.ndarray, " row"] | None = None, max_bytes: int = BLOCK_BYTES
+    ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
+        """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
+        ...
+
+
+def row_numbers(rows: Rows, n_rows: int) -> Int64[np.ndarray, " row"]:
+    """Return the selected row numbers; raises IndexError outside 0..n_rows-1."""
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(n_rows), dtype=np.int64)
+    numbers = np.atleast_1d(np.asarray(rows, dtype=np.int64))
+    if numbers.size and (numbers.min() < -n_rows or numbers.max() >= n_rows):
+        raise IndexError(f"row {numbers.max() if numbers.max() >= n_rows else numbers.min()} of {n_rows} rows")
+    return np.where(numbers < 0, numbers + n_rows, numbers)
+
+
+def blocks_of(
+    array: StoredArray, rows: Int64[np.ndarray, " row"] | None, max_bytes: int
+) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
+    """Implement `StoredArray.blocks` with ``array[rows]``."""
+    chosen = np.arange(array.shape[0], dtype=np.int64) if rows is None else np.sort(rows)
+    step = max(1, max_bytes // array.spec.row_bytes)
+    for start in range(0, len(chosen), step):
+        numbers = chosen[start : start + step]
+        yield numbers, array[numbers]
+
+
+class ZarrArray:
+    """An array on disk, read chunk by chunk with its checksum tested; nothing is kept in memory."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        folder: str,
+        spec: ArraySpec,
+        layout: Layout,
+        committed: frozenset[int],
+        executor: Executor | None = None,
+    ) -> None:
+        self.objects = objects
+        self.folder = folder
+        self.spec = spec
+        self.layout = layout
+        self.committed = committed
+        self.executor = executor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows first."""
+        return (self.layout.n_rows, *self.spec.row_shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype."""
+        return np.dtype(self.spec.dtype)
+
+    def __len__(self) -> int:
+        return self.layout.n_rows
+
+    def __repr__(self) -> str:
+        done = f"{len(self.committed)}/{self.layout.n_ranges} ranges"
+        return f"<array {self.spec.name} {self.shape} {self.spec.dtype}, {done}>"
+
+    def chunk(self, index: int) -> np.ndarray:
+        """Return one chunk's rows, read-only; raises DamageError when its bytes are not what was committed."""
+        name = f"{self.folder}/{chunk_name(index, self.spec)}"
+        try:
+            data = self.objects.read(name)
+        except MissingError as error:
+            raise DamageError(
+                f"{self.objects.url}/{name} was committed and is gone: run `patchbank verify`"
+            ) from error
+        return decode_chunk(data, self.spec, self.layout, f"{self.objects.url}/{name}")
+
+    def __getitem__(self, rows: Rows) -> np.ndarray:
+        """Return the chosen rows in the order asked for; one number gives one row without the row axis."""
+        numbers = row_numbers(rows, self.layout.n_rows)
+        out = np.empty((len(numbers), *self.spec.row_shape), self.dtype)
+        chunk_rows = self.layout.chunk_rows(self.spec)
+        chunk_of = numbers // chunk_rows
+
+        def fill(index: int) -> None:
+            here = np.flatnonzero(chunk_of == index)
+            if index * chunk_rows // self.layout.range_rows not in self.committed:
+                out[here] = self.spec.fill
+                return
+            inside = numbers[here] - index * chunk_rows
+            chunk = self.chunk(index)
+            if np.array_equal(here, np.arange(here[0], here[0] + len(here))) and np.array_equal(
+                inside, np.arange(inside[0], inside[0] + len(inside))
+            ):  # a run of rows is one memcpy
+                out[here[0] : here[0] + len(here)] = chunk[inside[0] : inside[0] + len(inside)]
+            else:
+                out[here] = chunk[inside]
+
+        needed = [int(index) for index in np.unique(chunk_of)]
+        if self.executor is not None and len(needed) > 1:
+            list(self.executor.map(fill, needed))
+        else:
+            for index in needed:
+                fill(index)
+        return out[0] if isinstance(rows, int | np.integer) else out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype)
+
+    def blocks(
+        self, rows: Int64[np.ndarray, " row"] | None = None, max_bytes: int = BLOCK_BYTES
+    ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
+        """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
+        return blocks_of(self, rows, max_bytes)

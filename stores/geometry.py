@@ -1,0 +1,80 @@
+"""Rows, ranges and chunks: how a set is cut, decided by bytes and fixed at creation.
+
+A *range* is the unit of ownership and commit; a *chunk* is one stored object of one array. Ranges hold a power of
+two of rows and chunks divide ranges, so that arrays added later fit the same ranges whatever their row size.
+"""
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from stores.specs import ArraySpec, Record
+
+RANGE_BYTES = 64 << 20
+"""Largest size of the largest array's range, in bytes: ranges come out between half of it and all of it."""
+CHUNK_BYTES = 8 << 20
+"""Largest size of a chunk that is smaller than its range, in bytes; a single row may be larger."""
+
+
+class RowRange(NamedTuple):
+    """Rows ``start`` up to ``stop`` of a set; ``number`` counts ranges from 0."""
+
+    number: int
+    start: int
+    stop: int
+
+
+class Layout(Record):
+    """How a set's rows are cut; written once when the set is created."""
+
+    n_rows: int = Field(ge=1)
+    range_rows: int = Field(ge=1)
+    """Rows of a range; the last one may be shorter."""
+    compression: Literal["none", "zstd"] = "none"
+    """Codec between the little-endian bytes and the checksum of every chunk."""
+
+    @property
+    def n_ranges(self) -> int:
+        """Number of ranges."""
+        return -(-self.n_rows // self.range_rows)
+
+    def range(self, number: int) -> RowRange:
+        """Return one range; raises IndexError when there is no such range."""
+        if not 0 <= number < self.n_ranges:
+            raise IndexError(f"range {number} of a set with {self.n_ranges} ranges")
+        start = number * self.range_rows
+        return RowRange(number, start, min(start + self.range_rows, self.n_rows))
+
+    def ranges(self) -> tuple[RowRange, ...]:
+        """Return all ranges in order."""
+        return tuple(self.range(number) for number in range(self.n_ranges))
+
+    def chunk_rows(self, array: ArraySpec) -> int:
+        """Return the rows of one chunk of ``array``: a divisor of the range."""
+        rows = self.range_rows
+        while rows % 2 == 0 and rows * array.row_bytes > CHUNK_BYTES:
+            rows //= 2
+        return rows if rows * array.row_bytes <= CHUNK_BYTES or rows % 2 else 1
+
+    def n_objects(self, array: ArraySpec) -> int:
+        """Return the number of chunk objects of ``array`` when it is complete."""
+        return -(-self.n_rows // self.chunk_rows(array))
+
+
+def plan_layout(
+    n_rows: int,
+    largest_row_bytes: int,
+    *,
+    range_bytes: int = RANGE_BYTES,
+    compression: Literal["none", "zstd"] = "none",
+) -> Layout:
+    """Return the layout for ``n_rows`` rows whose largest array has ``largest_row_bytes`` bytes a row."""
+    rows = 1
+    while rows < n_rows and 2 * rows * largest_row_bytes <= range_bytes:
+        rows *= 2
+    return Layout(n_rows=n_rows, range_rows=rows, compression=compression)
+
+
+def chunk_name(index: int, array: ArraySpec) -> str:
+    """Return the object name of the ``index``-th chunk: Zarr's default key encoding with "." as separator."""
+    return ".".join(["c", str(index), *("0" for _ in array.row_shape)])

@@ -1,0 +1,123 @@
+"""A set in memory: the reference that containers on disk are compared with, and a home for small tests.
+
+It keeps whole arrays, no chunks and no bytes, so that it shares no mistake with the Zarr container.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64
+
+from stores.arrays import BLOCK_BYTES, Rows, blocks_of, row_numbers
+from stores.errors import MissingError, UserError
+from stores.geometry import Layout, RowRange
+from stores.specs import ArraySpec, FeatureSpec, LabelSpec
+
+
+class MemoryArray:
+    """A whole array with the NaN fill of uncommitted rows."""
+
+    def __init__(self, spec: ArraySpec, n_rows: int) -> None:
+        self.spec = spec
+        self.values = np.full((n_rows, *spec.row_shape), spec.fill, spec.dtype)
+        self.done: set[int] = set()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows first."""
+        return self.values.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype."""
+        return self.values.dtype
+
+    def __getitem__(self, rows: Rows) -> np.ndarray:
+        """Return the chosen rows in the order asked for; one number gives one row without the row axis."""
+        found: np.ndarray = self.values[row_numbers(rows, len(self.values))]
+        return found[0] if isinstance(rows, int | np.integer) else found
+
+    def blocks(
+        self, rows: Int64[np.ndarray, " row"] | None = None, max_bytes: int = BLOCK_BYTES
+    ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
+        """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
+        return blocks_of(self, rows, max_bytes)
+
+
+class MemorySet:
+    """A feature set or label set that lives as long as the process."""
+
+    def __init__(
+        self,
+        spec: FeatureSpec | LabelSpec,
+        layout: Layout,
+        tables: Mapping[str, pd.DataFrame],
+    ) -> None:
+        self.spec = spec
+        self.digest = spec.digest
+        self.layout = layout
+        self.tables = dict(tables)
+        self.held: dict[str, MemoryArray] = {}
+        self.content: dict[str, str] = {}
+
+    @property
+    def arrays(self) -> dict[str, ArraySpec]:
+        """Array records by address."""
+        return {name: array.spec for name, array in self.held.items()}
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """The sample table: one line a row of the arrays, in order."""
+        return self.tables["samples"]
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return one of the set's tables."""
+        return self.tables[name]
+
+    def add_arrays(self, arrays: Iterable[ArraySpec]) -> None:
+        """Declare arrays; raises UserError when one is there with another shape or dtype."""
+        for array in arrays:
+            known = self.held.get(array.name)
+            if known is None:
+                self.held[array.name] = MemoryArray(array, self.layout.n_rows)
+            elif known.spec != array:
+                raise UserError(f"array {array.name} exists with another shape or dtype: choose another store")
+
+    def write_range(self, row_range: RowRange, rows: Mapping[str, np.ndarray]) -> bool:
+        """Commit one range of some arrays; return False, changing nothing, when it was committed before."""
+        if any(row_range.number in self.held[name].done for name in rows):
+            return False
+        for name, values in rows.items():
+            self.held[name].values[row_range.start : row_range.stop] = values
+            self.held[name].done.add(row_range.number)
+        return True
+
+    def committed(self, array: str) -> frozenset[int]:
+        """Return the numbers of the ranges of an array that count."""
+        return frozenset(self.held[array].done)
+
+    def sealed(self, array: str) -> bool:
+        """Return whether an array is complete and read-only."""
+        return array in self.content
+
+    def seal(self, arrays: Iterable[str]) -> dict[str, list[int]]:
+        """Seal complete arrays; return the ranges that are missing, by array."""
+        missing = {}
+        for name in arrays:
+            absent = sorted(set(range(self.layout.n_ranges)) - self.committed(name))
+            if absent:
+                missing[name] = absent
+            else:
+                self.content[name] = hashlib.sha256(np.ascontiguousarray(self.held[name].values).data).hexdigest()
+        return missing
+
+    def __getitem__(self, name: str) -> MemoryArray:
+        full = name if "/" in name else f"tokens/{name}"
+        if full not in self.held:
+            raise MissingError(
+                f"set {self.digest[:12]} has no array {name}: it has {', '.join(sorted(self.held))}"
+            )
+        return self.held[full]

@@ -1,0 +1,252 @@
+"""A set on disk: records, tables and arrays in one folder that is also a Zarr v3 hierarchy.
+
+stores/README.md is the normative description of every file named here.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
+
+from stores.arrays import ZarrArray
+from stores.canonical import canonical_json, checksummed, digest, read_checksummed
+from stores.chunks import array_metadata, group_metadata
+from stores.commits import Commit, Seal, read_commits, read_seals
+from stores.errors import DamageError, MissingError, UserError
+from stores.geometry import Layout
+from stores.objects import Objects
+from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
+
+SPEC = "spec.json"
+LAYOUT = "layout.json"
+COMPUTE = "compute.json"
+PROVENANCE = "provenance.json"
+CREATED = "created.json"
+GROUP = "zarr.json"
+
+KINDS: dict[str, type[FeatureSpec] | type[LabelSpec]] = {"features": FeatureSpec, "labels": LabelSpec}
+"""Folder of a kind of set, and the record that names such a set."""
+
+
+def table_bytes(table: pd.DataFrame) -> bytes:
+    """Return a table as Parquet, without anything of pandas in it; equal tables give equal bytes."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {name: pyarrow.array(table[name].tolist()) for name in table.columns}
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def read_table(data: bytes) -> pd.DataFrame:
+    """Return a table written by `table_bytes`."""
+    import pyarrow.parquet
+
+    table: pd.DataFrame = pyarrow.parquet.read_table(io.BytesIO(data)).to_pandas()
+    return table
+
+
+class ZarrSet:
+    """One feature set or label set in a store.
+
+    Opening reads the records and lists commits and seals once; `refresh` does it again. Arrays are read with
+    ``set["block.11.norm"]`` (``tokens/`` is understood) or by their full address, ``set["prefix/block.11"]``.
+    """
+
+    def __init__(self, objects: Objects, prefix: str, executor: Executor | None = None) -> None:
+        self.objects = objects
+        self.prefix = prefix
+        self.executor = executor
+        try:
+            record = json.loads(objects.read(f"{prefix}/{SPEC}"))
+            kind = KINDS[record["kind"]]
+        except MissingError:
+            raise MissingError(
+                f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them"
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise DamageError(f"{objects.url}/{prefix}/{SPEC} is not readable: run `patchbank verify`") from None
+        if record.get("format", 0) > FORMAT_VERSION:
+            raise UserError(
+                f"{objects.url}/{prefix} was written in format {record['format']} and this version of patchbank "
+                f"reads up to {FORMAT_VERSION}: install a newer patchbank"
+            )
+        try:
+            self.spec: FeatureSpec | LabelSpec = kind.model_validate(record, strict=False)
+            self.layout = Layout.model_validate(self._checked(LAYOUT), strict=False)
+        except (ValidationError, MissingError) as error:
+            raise DamageError(f"{objects.url}/{prefix} has damaged records: run `patchbank verify`") from error
+        self.digest = prefix.rpartition("/")[2]
+        if self.spec.digest != self.digest:
+            raise DamageError(
+                f"{objects.url}/{prefix}/{SPEC} does not fit the folder's name: run `patchbank verify`"
+            )
+        self.refresh()
+
+    # -- creating ---------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        objects: Objects,
+        spec: FeatureSpec | LabelSpec,
+        layout: Layout,
+        tables: Mapping[str, pd.DataFrame],
+        compute: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+    ) -> "ZarrSet":
+        """Create the set or open the one that is there; safe when several processes do it at once.
+
+        ``compute`` is the compute record: what must be equal for equal bytes. ``provenance`` is for people and
+        never compared.
+        """
+        prefix = f"{spec.kind}/{spec.digest}"
+        files = {
+            SPEC: canonical_json(spec.canonical()),
+            LAYOUT: checksummed(layout.canonical()),
+            GROUP: group_metadata(
+                {"patchbank": {"format": FORMAT_VERSION, "kind": spec.kind, "set": spec.digest}}
+            ),
+            **{f"{name}.parquet": table_bytes(table) for name, table in tables.items()},
+        }
+        if objects.size(f"{prefix}/{CREATED}") is None:
+            for name, data in files.items():
+                objects.put_new(f"{prefix}/{name}", [data])
+            objects.put_new(f"{prefix}/{COMPUTE}", [checksummed(compute)])
+            objects.put_new(f"{prefix}/{PROVENANCE}", [checksummed(provenance)])
+            # Written last, so that its existence means the records are whole.
+            # Read back: another process may have written these files first.
+            sums = {name: hashlib.sha256(objects.read(f"{prefix}/{name}")).hexdigest() for name in files}
+            objects.put_new(f"{prefix}/{CREATED}", [checksummed({"set": spec.digest, "files": sums})])
+        return cls(objects, prefix)
+
+    def add_arrays(self, arrays: Iterable[ArraySpec]) -> None:
+        """Declare arrays; raises UserError when one is there with another shape or dtype."""
+        for array in arrays:
+            known = self.arrays.get(array.name)
+            if known is not None:
+                if known != array:
+                    raise UserError(
+                        f"array {array.name} of set {self.digest[:12]} exists as {known.dtype} {known.row_shape} "
+                        f"and cannot be added as {array.dtype} {array.row_shape}: choose another store"
+                    )
+                continue
+            group = array.name.partition("/")[0]
+            self.objects.put_new(f"{self.prefix}/{group}/{GROUP}", [group_metadata({})])
+            self.objects.put_new(f"{self.prefix}/{array.name}/spec.json", [checksummed(array.canonical())])
+            self.objects.put_new(f"{self.prefix}/{array.name}/{GROUP}", [array_metadata(array, self.layout)])
+            self.arrays[array.name] = array
+
+    # -- state ------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Look again at which arrays, commits and seals there are."""
+        self.commits: dict[str, Commit] = read_commits(self.objects, self.prefix, self.digest)
+        self.seals: dict[str, Seal] = read_seals(self.objects, self.prefix, self.digest)
+        self.arrays: dict[str, ArraySpec] = {name: seal.array for name, seal in self.seals.items()}
+        for group in self.objects.children(self.prefix):
+            if "." in group or group in ("commits", "seals"):
+                continue
+            for name in self.objects.children(f"{self.prefix}/{group}"):
+                address = f"{group}/{name}"
+                if name == GROUP or address in self.arrays:
+                    continue
+                try:
+                    record = read_checksummed(self.objects.read(f"{self.prefix}/{address}/spec.json"))
+                except MissingError:
+                    continue  # another writer is just adding it
+                if record is not None:
+                    self.arrays[address] = ArraySpec.model_validate(record, strict=False)
+
+    def committed(self, array: str) -> frozenset[int]:
+        """Return the numbers of the ranges of an array that count."""
+        if array in self.seals:
+            return frozenset(range(self.layout.n_ranges))
+        return frozenset(commit.range for commit in self.commits.values() if array in commit.objects)
+
+    def sealed(self, array: str) -> bool:
+        """Return whether an array is complete, checksummed and read-only."""
+        return array in self.seals
+
+    @property
+    def content(self) -> dict[str, str]:
+        """Content digest of every sealed array, by address."""
+        return {name: seal.content for name, seal in sorted(self.seals.items())}
+
+    @property
+    def stored(self) -> dict[str, str]:
+        """Stored digest of every sealed array, by address."""
+        return {name: seal.stored for name, seal in sorted(self.seals.items())}
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all sealed objects, in bytes."""
+        return sum(seal.n_bytes for seal in self.seals.values())
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def address(self, name: str) -> str:
+        """Return the full address of an array; raises MissingError that names the arrays there are."""
+        full = name if "/" in name else f"tokens/{name}"
+        if full not in self.arrays:
+            known = ", ".join(sorted(self.arrays)) or "none yet"
+            raise MissingError(f"set {self.digest[:12]} has no array {name}: it has {known}")
+        return full
+
+    def __getitem__(self, name: str) -> ZarrArray:
+        full = self.address(name)
+        return ZarrArray(
+            self.objects,
+            f"{self.prefix}/{full}",
+            self.arrays[full],
+            self.layout,
+            self.committed(full),
+            self.executor,
+        )
+
+    def __contains__(self, name: str) -> bool:
+        return (name if "/" in name else f"tokens/{name}") in self.arrays
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.spec.kind} {self.digest[:12]}: {self.layout.n_rows} rows, {len(self.arrays)} arrays, "
+            f"{len(self.seals)} sealed>"
+        )
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return one of the set's tables, ``samples`` or ``classes``."""
+        return read_table(self.objects.read(f"{self.prefix}/{name}.parquet"))
+
+    @property
+    def samples(self) -> pd.DataFrame:
+        """The sample table: one line a row of the arrays, in order."""
+        return self.table("samples")
+
+    @property
+    def compute(self) -> dict[str, Any]:
+        """The compute record: device kind, batch, compute dtype, versions."""
+        return self._checked(COMPUTE)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Facts for people: command, licence, library versions, date."""
+        return self._checked(PROVENANCE)
+
+    def _checked(self, name: str) -> dict[str, Any]:
+        record = read_checksummed(self.objects.read(f"{self.prefix}/{name}"))
+        if record is None:
+            raise DamageError(f"{self.objects.url}/{self.prefix}/{name} is torn or edited: run `patchbank verify`")
+        return record
+
+    def stored_digest(self) -> str:
+        """Return one digest for the whole set: its records, tables and every sealed array's bytes.
+
+        Provenance is left out: it tells when and where, which may differ between equal sets.
+        """
+        return digest({"records": self._checked(CREATED), "compute": self.compute, "arrays": self.stored})

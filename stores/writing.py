@@ -1,0 +1,184 @@
+"""Writing ranges: rows are gathered into chunks, chunks are written behind the caller's back, then committed.
+
+The order is the promise: chunk bytes are written and fsynced under partial names, get their final names, the
+folders are fsynced, and only then the commit record is written. A crash at any point leaves a range that does not
+count and is made again.
+"""
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+
+from stores.chunks import encode_chunk
+from stores.commits import COMMITS, SEALS, Commit, StoredObject, seal_name, write_commit
+from stores.geometry import RowRange, chunk_name
+from stores.sets import ZarrSet
+from stores.specs import ArraySpec
+
+
+@dataclass
+class _Staged:
+    array: str
+    chunk: str
+    ticket: str
+    stored: StoredObject
+
+
+@dataclass
+class _Buffer:
+    """The chunk of one array that is being filled."""
+
+    rows: np.ndarray
+    index: int
+    filled: int = 0
+
+
+@dataclass
+class RangeWriter:
+    """Takes the rows of one range, array by array, in order, and commits them together."""
+
+    writer: "SetWriter"
+    range: RowRange
+    buffers: dict[str, _Buffer] = field(default_factory=dict)
+    next_row: dict[str, int] = field(default_factory=dict)
+    pending: list["Future[_Staged]"] = field(default_factory=list)
+
+    def write(self, array: str, rows: np.ndarray) -> None:
+        """Append rows to an array; raises ValueError when they are more than the range holds."""
+        spec = self.writer.specs[array]
+        if rows.shape[1:] != spec.row_shape or rows.dtype != np.dtype(spec.dtype):
+            raise ValueError(
+                f"{array} takes rows of {spec.dtype} {spec.row_shape}, not {rows.dtype} {rows.shape[1:]}"
+            )
+        position = self.next_row.get(array, self.range.start)
+        if position + len(rows) > self.range.stop:
+            raise ValueError(f"{len(rows)} rows at {position} do not fit the range {self.range}")
+        chunk_rows = self.writer.set.layout.chunk_rows(spec)
+        done = 0
+        while done < len(rows):
+            buffer = self.buffers.get(array)
+            if buffer is None:
+                # np.empty: only the tail of the last chunk needs the fill value, and gets it in `_flush`.
+                empty = np.empty((chunk_rows, *spec.row_shape), spec.dtype)
+                buffer = self.buffers[array] = _Buffer(empty, position // chunk_rows)
+            take = min(chunk_rows - buffer.filled, len(rows) - done)
+            buffer.rows[buffer.filled : buffer.filled + take] = rows[done : done + take]
+            buffer.filled += take
+            done += take
+            position += take
+            self.next_row[array] = position
+            if buffer.filled == chunk_rows or position == self.range.stop:
+                self._flush(array, spec)
+
+    def _flush(self, array: str, spec: ArraySpec) -> None:
+        buffer = self.buffers.pop(array)
+        buffer.rows[buffer.filled :] = spec.fill
+        self.pending.append(self.writer.submit(array, chunk_name(buffer.index, spec), buffer.rows))
+
+    def commit(self) -> "Future[bool]":
+        """Commit the range once all its chunks are on disk; the future tells whether this call did it.
+
+        Raises ValueError when an array has fewer rows than the range.
+        """
+        for array in self.writer.specs:
+            if self.next_row.get(array, self.range.start) != self.range.stop:
+                raise ValueError(f"range {self.range} cannot be committed: {array} is not complete")
+        return self.writer.finish(self)
+
+
+class SetWriter:
+    """Writes ranges of some arrays of one set; chunks are encoded, hashed and fsynced by ``threads`` threads.
+
+    At most ``max_bytes`` of chunks wait to be written; beyond that, `RangeWriter.write` blocks, which is what
+    bounds the memory of an extraction whose disk is slower than its model.
+    """
+
+    def __init__(
+        self, feature_set: ZarrSet, arrays: Iterable[str], *, threads: int = 2, max_bytes: int = 256 << 20
+    ) -> None:
+        self.set = feature_set
+        self.specs = {name: feature_set.arrays[name] for name in sorted(arrays)}
+        self.chunks = ThreadPoolExecutor(threads, thread_name_prefix="patchbank-write")
+        self.commits = ThreadPoolExecutor(1, thread_name_prefix="patchbank-commit")
+        self.max_bytes = max_bytes
+        self.waiting = 0
+        self.room = threading.Condition()
+        self.failed: BaseException | None = None
+
+    def __enter__(self) -> "SetWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(cancel=error is not None)
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Wait for what is under way, or drop what has not begun."""
+        self.chunks.shutdown(wait=True, cancel_futures=cancel)
+        self.commits.shutdown(wait=True, cancel_futures=cancel)
+
+    def range(self, row_range: RowRange) -> RangeWriter:
+        """Begin a range."""
+        return RangeWriter(self, row_range)
+
+    @property
+    def blocked(self) -> bool:
+        """Whether writing is what holds things up right now."""
+        return self.waiting >= self.max_bytes
+
+    def submit(self, array: str, chunk: str, rows: np.ndarray) -> "Future[_Staged]":
+        """Queue one chunk; blocks while too many bytes wait."""
+        with self.room:
+            while self.waiting and self.waiting + rows.nbytes > self.max_bytes and self.failed is None:
+                self.room.wait()
+            if self.failed is not None:
+                raise self.failed
+            self.waiting += rows.nbytes
+        return self.chunks.submit(self._stage, array, chunk, rows)
+
+    def _stage(self, array: str, chunk: str, rows: np.ndarray) -> _Staged:
+        try:
+            encoded = encode_chunk(rows, self.set.layout.compression)
+            ticket = self.set.objects.stage(f"{self.set.prefix}/{array}/{chunk}", encoded.parts)
+            return _Staged(array, chunk, ticket, StoredObject(size=encoded.size, sha256=encoded.sha256))
+        except BaseException as error:
+            self.failed = error
+            raise
+        finally:
+            with self.room:
+                self.waiting -= rows.nbytes
+                self.room.notify_all()
+
+    def finish(self, range_writer: RangeWriter) -> "Future[bool]":
+        """Queue the commit of a range whose chunks are all submitted."""
+        return self.commits.submit(self._commit, range_writer)
+
+    def _commit(self, range_writer: RangeWriter) -> bool:
+        staged = [future.result() for future in range_writer.pending]
+        prefix, objects = self.set.prefix, self.set.objects
+        written: dict[str, dict[str, StoredObject]] = {name: {} for name in self.specs}
+        for entry in staged:
+            written[entry.array][entry.chunk] = entry.stored
+        commit = Commit(
+            set=self.set.digest,
+            range=range_writer.range.number,
+            start=range_writer.range.start,
+            stop=range_writer.range.stop,
+            objects=written,
+        )
+        sealed = (f"{prefix}/{SEALS}/{seal_name(name)}" for name in self.specs)
+        if any(objects.size(key) is not None for key in (f"{prefix}/{COMMITS}/{commit.name}", *sealed)):
+            # Somebody else was faster; committed bytes are never knowingly rewritten.
+            for entry in staged:
+                objects.delete(entry.ticket)
+            return False
+        for entry in staged:
+            objects.publish(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}")
+        for array in self.specs:
+            objects.sync(f"{prefix}/{array}")
+        return write_commit(objects, prefix, commit)

@@ -1,0 +1,198 @@
+"""What every writable container promises; Zarr on disk, Zarr on an object store and memory inherit it.
+
+The helpers `put` and `raw` bypass the methods under test where they can: `raw` reads with zarr-python.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stores.errors import MissingError, UserError
+from stores.memory import MemorySet
+from stores.objects import LocalObjects, RemoteObjects
+from stores.sealing import seal
+from stores.sets import ZarrSet
+from stores.writing import SetWriter
+from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array, values
+
+COUNTER = itertools.count()
+
+
+class WritableSetContract:
+    def create(self, tmp_path, shape):
+        raise NotImplementedError
+
+    def put(self, target, number, rows):
+        raise NotImplementedError
+
+    def seal(self, target, names):
+        raise NotImplementedError
+
+    def reopen(self, target):
+        raise NotImplementedError
+
+    @pytest.fixture
+    def arrays(self):
+        return [token_array(), token_array("prefix/block.0", patches=1, dtype="float32")]
+
+    def fill(self, target, arrays, numbers, seed=0):
+        for number in numbers:
+            row_range = target.layout.range(number)
+            self.put(
+                target,
+                number,
+                {a.name: values(a, target.layout.n_rows, seed)[row_range.start : row_range.stop] for a in arrays},
+            )
+
+    def test_uncommitted_rows_read_as_nan_and_committed_rows_as_written(self, tmp_path, arrays):
+        target = self.create(tmp_path, layout(10, 4))
+        target.add_arrays(arrays)
+        self.fill(target, arrays, [1])
+        target = self.reopen(target)
+        for array in arrays:
+            read = target[array.name][:]
+            np.testing.assert_array_equal(read[4:8], values(array, 10)[4:8])
+            assert np.isnan(read[:4]).all()
+            assert np.isnan(read[8:]).all()
+            assert target.committed(array.name) == {1}
+            assert not target.sealed(array.name)
+
+    def test_seal_names_the_missing_ranges_and_then_the_content(self, tmp_path, arrays):
+        import hashlib
+
+        target = self.create(tmp_path, layout(10, 4))
+        target.add_arrays(arrays)
+        self.fill(target, arrays, [0, 2])
+        names = [array.name for array in arrays]
+        assert self.seal(target, names) == {name: [1] for name in names}
+        self.fill(target, arrays, [1])
+        assert self.seal(target, names) == {}
+        target = self.reopen(target)
+        for array in arrays:
+            whole = values(array, 10)
+            np.testing.assert_array_equal(target[array.name][:], whole)
+            assert target.content[array.name] == hashlib.sha256(whole.tobytes()).hexdigest()
+
+    def test_committed_ranges_are_never_rewritten(self, tmp_path, arrays):
+        target = self.create(tmp_path, layout(8, 4))
+        target.add_arrays(arrays)
+        self.fill(target, arrays, [0], seed=0)
+        self.fill(target, arrays, [0], seed=1)
+        target = self.reopen(target)
+        for array in arrays:
+            np.testing.assert_array_equal(target[array.name][:4], values(array, 8, 0)[:4])
+
+    def test_sealed_arrays_are_never_rewritten(self, tmp_path, arrays):
+        target = self.create(tmp_path, layout(8, 4))
+        target.add_arrays(arrays)
+        self.fill(target, arrays, [0, 1])
+        self.seal(target, [array.name for array in arrays])
+        self.fill(target, arrays, [0, 1], seed=1)
+        target = self.reopen(target)
+        for array in arrays:
+            np.testing.assert_array_equal(target[array.name][:], values(array, 8, 0))
+
+    def test_arrays_are_added_later_without_touching_what_is_there(self, tmp_path, arrays):
+        target = self.create(tmp_path, layout(10, 4))
+        target.add_arrays(arrays)
+        self.fill(target, arrays, [0, 1, 2])
+        self.seal(target, [array.name for array in arrays])
+        before = dict(target.content)
+        later = [token_array("tokens/block.1", channels=40)]
+        target.add_arrays(later)
+        self.fill(target, later, [0, 1, 2])
+        assert self.seal(target, [array.name for array in later]) == {}
+        target = self.reopen(target)
+        assert {name: target.content[name] for name in before} == before
+        np.testing.assert_array_equal(target["block.1"][:], values(later[0], 10))
+
+    def test_unknown_arrays_and_changed_shapes_are_refused(self, tmp_path, arrays):
+        target = self.create(tmp_path, layout(10, 4))
+        target.add_arrays(arrays)
+        with pytest.raises(MissingError, match=r"has no array block\.7"):
+            target["block.7"]
+        with pytest.raises(UserError, match="block"):
+            target.add_arrays([token_array(channels=7)])
+
+    # The containers inherit this test on purpose, and every example makes a store of its own.
+    @settings(
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    )
+    @given(data=st.data(), n_rows=st.integers(1, 40), range_power=st.integers(0, 4))
+    def test_any_rows_in_any_order_equal_numpy(self, tmp_path, data, n_rows, range_power):
+        array = token_array(patches=2, channels=3)
+        target = self.create(tmp_path, layout(n_rows, 2**range_power))
+        target.add_arrays([array])
+        done = data.draw(st.sets(st.integers(0, target.layout.n_ranges - 1)))
+        order = data.draw(st.permutations(sorted(done)))
+        self.fill(target, [array], order)
+        target = self.reopen(target)
+        expected = np.full((n_rows, 2, 3), np.nan, np.float16)
+        for number in done:
+            rows = target.layout.range(number)
+            expected[rows.start : rows.stop] = values(array, n_rows)[rows.start : rows.stop]
+        chosen = np.array(data.draw(st.lists(st.integers(0, n_rows - 1), max_size=20)), dtype=np.int64)
+        np.testing.assert_array_equal(target["block.0"][chosen], expected[chosen])
+        start, stop = sorted(data.draw(st.tuples(st.integers(0, n_rows), st.integers(0, n_rows))))
+        np.testing.assert_array_equal(target["block.0"][start:stop], expected[start:stop])
+        blocks = list(target["block.0"].blocks(np.unique(chosen), max_bytes=30))
+        if chosen.size:
+            np.testing.assert_array_equal(np.concatenate([rows for rows, _ in blocks]), np.unique(chosen))
+            np.testing.assert_array_equal(np.concatenate([b for _, b in blocks]), expected[np.unique(chosen)])
+
+
+class TestMemorySet(WritableSetContract):
+    def create(self, tmp_path, shape):
+        return MemorySet(FEATURES, shape, {"samples": samples(shape.n_rows)})
+
+    def put(self, target, number, rows):
+        target.write_range(target.layout.range(number), rows)
+
+    def seal(self, target, names):
+        return target.seal(names)
+
+    def reopen(self, target):
+        return target
+
+
+class TestZarrSet(WritableSetContract):
+    compression = "none"
+
+    def objects(self, tmp_path):
+        return LocalObjects(tmp_path / f"store{next(COUNTER)}")
+
+    def create(self, tmp_path, shape):
+        shape = shape.model_copy(update={"compression": self.compression})
+        tables = {"samples": samples(shape.n_rows)}
+        return ZarrSet.create(self.objects(tmp_path), FEATURES, shape, tables, {"batch": 4}, {"command": "test"})
+
+    def put(self, target, number, rows):
+        with SetWriter(target, rows, threads=1) as writer:
+            one = writer.range(target.layout.range(number))
+            for name, block in rows.items():
+                half = len(block) // 2
+                one.write(name, block[:half])
+                one.write(name, block[half:])
+            one.commit().result()
+
+    def seal(self, target, names):
+        missing = seal(target, names)
+        target.refresh()
+        return missing
+
+    def reopen(self, target):
+        return ZarrSet(target.objects, target.prefix)
+
+
+class TestCompressedZarrSet(TestZarrSet):
+    compression = "zstd"
+
+
+class TestZarrSetOnAnObjectStore(TestZarrSet):
+    def objects(self, tmp_path):
+        return RemoteObjects(f"memory://store{next(COUNTER)}")
