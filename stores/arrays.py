@@ -110,9 +110,7 @@ class ZarrArray:
         try:
             data = self.objects.read(name)
         except MissingError as error:
-            raise DamageError(
-                f"{self.objects.url}/{name} was committed and is gone: run `patchbank verify`"
-            ) from error
+            raise DamageError(f"{self.objects.url}/{name} was committed and is gone: run `patchbank verify`") from error
         return decode_chunk(data, self.spec, self.layout, f"{self.objects.url}/{name}")
 
     def __getitem__(self, rows: Rows) -> np.ndarray:

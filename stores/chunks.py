@@ -64,9 +64,7 @@ def decode_chunk(data: bytes, array: ArraySpec, layout: Layout, name: str) -> np
         except RuntimeError as error:
             raise DamageError(f"{name} does not decompress: run `patchbank verify`") from error
     if len(payload) != expected:
-        raise DamageError(
-            f"{name} holds {len(payload)} bytes of rows where {expected} belong: run `patchbank verify`"
-        )
+        raise DamageError(f"{name} holds {len(payload)} bytes of rows where {expected} belong: run `patchbank verify`")
     return np.frombuffer(payload, dtype=np.dtype(array.dtype).newbyteorder("<")).reshape(shape)
 
 

@@ -117,7 +117,5 @@ class MemorySet:
     def __getitem__(self, name: str) -> MemoryArray:
         full = name if "/" in name else f"tokens/{name}"
         if full not in self.held:
-            raise MissingError(
-                f"set {self.digest[:12]} has no array {name}: it has {', '.join(sorted(self.held))}"
-            )
+            raise MissingError(f"set {self.digest[:12]} has no array {name}: it has {', '.join(sorted(self.held))}")
         return self.held[full]

@@ -73,9 +73,7 @@ def _seal_array(stored_set: ZarrSet, name: str) -> list[int]:
     for child in objects.children(f"{prefix}/{name}"):
         if child.endswith(PARTIAL):
             objects.delete(f"{prefix}/{name}/{child}")
-    write_seal(
-        objects, prefix, Seal(set=stored_set.digest, array=array, content=content.hexdigest(), objects=found)
-    )
+    write_seal(objects, prefix, Seal(set=stored_set.digest, array=array, content=content.hexdigest(), objects=found))
     return []
 
 

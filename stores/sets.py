@@ -67,9 +67,7 @@ class ZarrSet:
             record = json.loads(objects.read(f"{prefix}/{SPEC}"))
             kind = KINDS[record["kind"]]
         except MissingError:
-            raise MissingError(
-                f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them"
-            ) from None
+            raise MissingError(f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them") from None
         except (ValueError, KeyError, TypeError):
             raise DamageError(f"{objects.url}/{prefix}/{SPEC} is not readable: run `patchbank verify`") from None
         if record.get("format", 0) > FORMAT_VERSION:
@@ -84,9 +82,7 @@ class ZarrSet:
             raise DamageError(f"{objects.url}/{prefix} has damaged records: run `patchbank verify`") from error
         self.digest = prefix.rpartition("/")[2]
         if self.spec.digest != self.digest:
-            raise DamageError(
-                f"{objects.url}/{prefix}/{SPEC} does not fit the folder's name: run `patchbank verify`"
-            )
+            raise DamageError(f"{objects.url}/{prefix}/{SPEC} does not fit the folder's name: run `patchbank verify`")
         self.refresh()
 
     # -- creating ---------------------------------------------------------------------------------------------
@@ -110,9 +106,7 @@ class ZarrSet:
         files = {
             SPEC: canonical_json(spec.canonical()),
             LAYOUT: checksummed(layout.canonical()),
-            GROUP: group_metadata(
-                {"patchbank": {"format": FORMAT_VERSION, "kind": spec.kind, "set": spec.digest}}
-            ),
+            GROUP: group_metadata({"patchbank": {"format": FORMAT_VERSION, "kind": spec.kind, "set": spec.digest}}),
             **{f"{name}.parquet": table_bytes(table) for name, table in tables.items()},
         }
         if objects.size(f"{prefix}/{CREATED}") is None:

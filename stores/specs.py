@@ -98,7 +98,7 @@ class DatasetRecord(Record):
     """Revision of the reader; raised when its output changes for the same files."""
     n_sources: int = Field(ge=1)
     sources: Digest
-    """`sources_digest` of the images' relative names and byte sizes."""
+    """`sources_digest` of the images' relative names and the sha256 of their files."""
 
 
 class ModelRecord(Record):
@@ -109,6 +109,8 @@ class ModelRecord(Record):
     family: str
     """The file in pipeline/models that built it."""
     revision: int = Field(ge=1)
+    arguments: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """What was passed to the architecture beside its name and the input size."""
     weights: Digest
     """sha256 over the loaded encoder's sorted state dict."""
     position_embedding: str
@@ -151,7 +153,7 @@ class LabelSpec(Record):
     frame: FrameSpec
     view: ViewSpec
     label_files: Digest | None
-    """`sources_digest`-like digest of the label files' names and contents; None for unlabelled data."""
+    """`sources_digest` of the label files; None for data without label files."""
     classes: Digest
     """Digest of the class table (id, name, super, colour, easy)."""
     pixel_labels: bool
@@ -214,8 +216,8 @@ def relative_name(name: str) -> str:
     return name
 
 
-def sources_digest(entries: Iterable[tuple[str, int | str]]) -> str:
-    """Return the digest of ``(relative name, byte size or content digest)`` pairs, in any order."""
+def sources_digest(entries: Iterable[tuple[str, str]]) -> str:
+    """Return the digest of ``(relative name, sha256 of the file)`` pairs, in any order."""
     lines = sorted([relative_name(name), value] for name, value in entries)
     return hashlib.sha256(canonical_json(lines)).hexdigest()
 

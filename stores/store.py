@@ -53,13 +53,10 @@ class Store:
         found = [(kind, name) for kind, name in self.set_folders() if wanted and name.startswith(wanted)]
         if not found:
             raise MissingError(
-                f"no set in {self.location} has a digest that begins with {spec_or_digest!r}: "
-                "`patchbank ls` lists them"
+                f"no set in {self.location} has a digest that begins with {spec_or_digest!r}: `patchbank ls` lists them"
             )
         if len(found) > 1:
-            raise UserError(
-                f"{len(found)} sets in {self.location} begin with {spec_or_digest!r}: give more characters"
-            )
+            raise UserError(f"{len(found)} sets in {self.location} begin with {spec_or_digest!r}: give more characters")
         return ZarrSet(self.objects, "/".join(found[0]), self.executor)
 
     def sealed_arrays(self, kind: str, digest: str) -> list[str]:

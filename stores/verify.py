@@ -140,11 +140,7 @@ def _unlisted(stored_set: ZarrSet, expected: set[str]) -> list[Finding]:
         if child.startswith((f"{COMMITS}/", f"{SEALS}/")) and child.endswith(".json"):
             continue
         array = child.rpartition("/")[0]
-        if (
-            array in stored_set.arrays
-            and not stored_set.sealed(array)
-            and child.rpartition("/")[2].startswith("c.")
-        ):
+        if array in stored_set.arrays and not stored_set.sealed(array) and child.rpartition("/")[2].startswith("c."):
             continue  # written, not yet committed
         findings.append(Finding(name, key, "belongs to nothing this set lists"))
     return findings

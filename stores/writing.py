@@ -51,9 +51,7 @@ class RangeWriter:
         """Append rows to an array; raises ValueError when they are more than the range holds."""
         spec = self.writer.specs[array]
         if rows.shape[1:] != spec.row_shape or rows.dtype != np.dtype(spec.dtype):
-            raise ValueError(
-                f"{array} takes rows of {spec.dtype} {spec.row_shape}, not {rows.dtype} {rows.shape[1:]}"
-            )
+            raise ValueError(f"{array} takes rows of {spec.dtype} {spec.row_shape}, not {rows.dtype} {rows.shape[1:]}")
         position = self.next_row.get(array, self.range.start)
         if position + len(rows) > self.range.stop:
             raise ValueError(f"{len(rows)} rows at {position} do not fit the range {self.range}")
@@ -126,10 +124,10 @@ class SetWriter:
         """Begin a range."""
         return RangeWriter(self, row_range)
 
-    @property
-    def blocked(self) -> bool:
-        """Whether writing is what holds things up right now."""
-        return self.waiting >= self.max_bytes
+    def raise_failures(self) -> None:
+        """Raise what went wrong behind the caller's back, if anything did; call it after `close`."""
+        if self.failed is not None:
+            raise self.failed
 
     def submit(self, array: str, chunk: str, rows: np.ndarray) -> "Future[_Staged]":
         """Queue one chunk; blocks while too many bytes wait."""
@@ -159,6 +157,13 @@ class SetWriter:
         return self.commits.submit(self._commit, range_writer)
 
     def _commit(self, range_writer: RangeWriter) -> bool:
+        try:
+            return self._publish(range_writer)
+        except BaseException as error:
+            self.failed = self.failed or error
+            raise
+
+    def _publish(self, range_writer: RangeWriter) -> bool:
         staged = [future.result() for future in range_writer.pending]
         prefix, objects = self.set.prefix, self.set.objects
         written: dict[str, dict[str, StoredObject]] = {name: {} for name in self.specs}

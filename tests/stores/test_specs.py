@@ -16,7 +16,7 @@ from stores.canonical import canonical_json, checksummed, digest, read_checksumm
 from stores.specs import FrameSpec, relative_name, samples_digest, sources_digest
 from tests.stores.specs_for_tests import FEATURES, LABELS, token_array
 
-GOLDEN_FEATURES = "9514e0a144970ff7a59d0f037993cfca652bea89295b1a1cc13ec44457cf692a"
+GOLDEN_FEATURES = "c49dc492e630bc09b1de3db4bb858bd756c4611da7e08b7f362367c3252ee0a6"
 GOLDEN_LABELS = "a68ea514c03ea364e5b89e18339a83b0316aa066a32288fa5176c8ce1522b4cf"
 
 
@@ -71,9 +71,9 @@ def test_names_that_could_leave_their_root_are_refused(name):
 
 
 def test_sources_digest_ignores_order_and_samples_digest_does_not():
-    entries = [("a.png", 10), ("b.png", 20)]
+    entries = [("a.png", "1" * 64), ("b.png", "2" * 64)]
     assert sources_digest(entries) == sources_digest(reversed(entries))
-    assert sources_digest(entries) != sources_digest([("a.png", 10), ("b.png", 21)])
+    assert sources_digest(entries) != sources_digest([("a.png", "1" * 64), ("b.png", "3" * 64)])
     rows = [("a.png", (0, 0, 8, 8)), ("a.png", (8, 0, 16, 8))]
     assert samples_digest(rows) != samples_digest(reversed(rows))
 

@@ -1,0 +1,186 @@
+"""Results: long tables named by what they were computed from.
+
+One *answer* is what one analysis found for one model (and array): rows of the long table and arrays for figures. Its
+name is the digest of the analysis, its revision, its parameters and the content digests of the arrays it read, so
+that nothing is computed twice and nothing stale is shown.
+
+::
+
+    RESULTS/answers/<digest>/answer.json     what was asked, self-checksummed, written last
+                             rows.parquet    rows of the long table
+                             arrays.npz      arrays for figures, if any
+    RESULTS/<experiment>/results.parquet     the experiment's long table
+                         results.csv         the same
+"""
+
+import io
+import os
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stores.canonical import canonical_json, checksummed, digest, read_checksummed
+from stores.errors import UserError
+
+SCHEMA_VERSION = 1
+
+COLUMNS: dict[str, str] = {
+    "experiment": "string",
+    "analysis": "string",
+    "data_set": "string",
+    "model": "string",
+    "view": "string",
+    "level": "Float64",
+    "array": "string",
+    "token": "string",
+    "classifier": "string",
+    "train": "string",
+    "m": "Int64",
+    "k": "Int64",
+    "x_name": "string",
+    "x_value": "Float64",
+    "outcome": "string",
+    "class": "string",
+    "metric": "string",
+    "value": "Float64",
+    "low": "Float64",
+    "high": "Float64",
+    "unit": "string",
+    "n_units": "Int64",
+    "reference": "string",
+    "seed": "Int64",
+    "params": "string",
+    "inputs": "string",
+    "result": "string",
+}
+"""Columns of the long table and their pandas types; evaluate/README.md says what each means."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one analysis found."""
+
+    rows: list[dict[str, Any]]
+    """Rows of the long table; absent columns are empty."""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """Arrays for figures, by name."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an answer is an answer to."""
+
+    analysis: str
+    revision: int
+    parameters: dict[str, Any]
+    inputs: dict[str, str]
+    """Content digests of everything that was read, by a name that says what it is."""
+
+    @property
+    def digest(self) -> str:
+        """Name of the answer."""
+        return digest(
+            {
+                "schema": SCHEMA_VERSION,
+                "analysis": self.analysis,
+                "revision": self.revision,
+                "parameters": self.parameters,
+                "inputs": self.inputs,
+            }
+        )
+
+
+class Results:
+    """A folder of answers and of experiments' tables."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def folder(self, asked: Asked) -> Path:
+        """Return the folder of an answer."""
+        return self.root / "answers" / asked.digest
+
+    def has(self, asked: Asked) -> bool:
+        """Return whether the question was answered; a torn answer was not."""
+        try:
+            record = read_checksummed((self.folder(asked) / "answer.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return record is not None and record.get("digest") == asked.digest
+
+    def read(self, asked: Asked) -> Answer:
+        """Return a stored answer."""
+        folder = self.folder(asked)
+        rows = pd.read_parquet(folder / "rows.parquet")
+        arrays: dict[str, np.ndarray] = {}
+        if (folder / "arrays.npz").exists():
+            with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+        return Answer(rows.to_dict("records"), arrays)  # type: ignore[arg-type]
+
+    def write(self, asked: Asked, answer: Answer) -> None:
+        """Store an answer; ``answer.json`` is written last, so its existence means the rest is whole."""
+        folder = self.folder(asked)
+        params = canonical_json(asked.parameters).decode()
+        inputs = canonical_json(asked.inputs).decode()
+        rows = [{**row, "params": params, "inputs": inputs, "result": asked.digest} for row in answer.rows]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder / "rows.parquet", _parquet(long_table(rows)))
+            if answer.arrays:
+                _write(folder / "arrays.npz", _npz(answer.arrays))
+            record = {
+                "digest": asked.digest,
+                "analysis": asked.analysis,
+                "revision": asked.revision,
+                "parameters": asked.parameters,
+                "inputs": asked.inputs,
+            }
+            _write(folder / "answer.json", checksummed(record))
+        except OSError as error:
+            raise UserError(f"cannot write results to {folder}: {error.strerror}; choose another --results") from error
+
+    def write_experiment(self, experiment: str, table: pd.DataFrame) -> Path:
+        """Write an experiment's long table as Parquet and CSV; return the folder."""
+        folder = self.root / experiment
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(folder / "results.parquet", _parquet(table))
+            _write(folder / "results.csv", table.to_csv(index=False, float_format="%.9g").encode())
+        except OSError as error:
+            raise UserError(f"cannot write results to {folder}: {error.strerror}; choose another --results") from error
+        return folder
+
+
+def long_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as the long table: all columns, in order, with their types.
+
+    Raises ValueError for a column the schema does not know.
+    """
+    unknown = {name for row in rows for name in row} - COLUMNS.keys()
+    if unknown:
+        raise ValueError(f"no such result columns: {sorted(unknown)}")
+    columns = {name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
+    return pd.DataFrame(columns)
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    table.to_parquet(sink, index=False)
+    return sink.getvalue()
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    sink = io.BytesIO()
+    np.savez_compressed(sink, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    return sink.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)

@@ -1,0 +1,86 @@
+"""Where and how a model is run: the compute record, which must be equal for equal bytes."""
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import PIL
+import timm
+import torch
+
+from stores.errors import UserError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device with the settings that can change the last bits of a feature."""
+
+    device: str
+    batch_size: int
+    threads: int
+
+    def record(self, compute_dtype: str) -> dict[str, Any]:
+        """Return the compute record."""
+        kind = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else platform.machine()
+        return {
+            "device": self.device.partition(":")[0],
+            "device_kind": kind,
+            "batch_size": self.batch_size,
+            "threads": self.threads,
+            "compute_dtype": compute_dtype,
+            "fused_attention": bool(timm.layers.use_fused_attn()),
+            "compiled": False,
+            "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
+            "torch": torch.__version__,
+            "timm": timm.__version__,
+            "numpy": numpy.__version__,
+            "pillow": PIL.__version__,
+        }
+
+
+def choose_compute(device: str | None, batch_size: int | None) -> Compute:
+    """Return the settings for flags that may be absent; raises UserError for a device that is not there."""
+    if device is None or device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used ({str(error).splitlines()[0]}): try --device cpu") from error
+    if batch_size is None:
+        batch_size = 128 if device.startswith("cuda") else 16
+    return Compute(device, batch_size, torch.get_num_threads())
+
+
+def settle(wanted: Compute, recorded: dict[str, Any], allow_mixed: bool) -> tuple[Compute, list[str]]:
+    """Return the settings to complete a set with, and one line for every flag that gives way.
+
+    The recorded batch size and thread count are used, because they are part of what makes bytes equal. Raises
+    UserError when the set was begun on another kind of device and that is not explicitly allowed.
+    """
+    lines = []
+    device = wanted.device.partition(":")[0]
+    if recorded.get("device") != device and not allow_mixed:
+        raise UserError(
+            f"this set was begun on {recorded.get('device')} and the device now is {device}, whose rounding differs: "
+            f"use --device {recorded.get('device')}, or --allow-mixed to accept both in one set"
+        )
+    batch_size = int(recorded.get("batch_size", wanted.batch_size))
+    if batch_size != wanted.batch_size:
+        lines.append(f"batch size {batch_size} is used: the set was begun with it")
+    threads = int(recorded.get("threads", wanted.threads))
+    if threads != wanted.threads and device == "cpu" and threads <= (os.cpu_count() or 1):
+        lines.append(f"{threads} threads are used: the set was begun with them")
+    else:
+        threads = wanted.threads
+    changed = [name for name in ("torch", "timm", "pillow") if recorded.get(name) not in (None, _version(name))]
+    lines += [
+        f"{name} was {recorded[name]} when the set was begun and is {_version(name)} now: last bits may differ"
+        for name in changed
+    ]
+    return Compute(wanted.device, batch_size, threads), lines
+
+
+def _version(name: str) -> str:
+    return str({"torch": torch.__version__, "timm": timm.__version__, "pillow": PIL.__version__}[name])
