@@ -1,0 +1,190 @@
+"""How source images become model inputs: resize the source, cut tiles, bring every tile to the input size.
+
+Boxes are (left, top, right, bottom) with right and bottom exclusive. Every tile is resized on its own, so that
+tiles are independent images (paper A, section 3.1: 256 x 256 tiles resized to 224 x 224).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from stores.errors import UserError
+from stores.specs import VOID, FrameSpec, Size
+
+REVISION = 1
+"""Raised when the same source and frame give other pixels."""
+
+Box = tuple[int, int, int, int]
+Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest", "box"]
+
+_RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile of one source, in pixels of the resized source."""
+
+    row: int
+    column: int
+    box: Box
+    """What the tile shows; with ``edge = "pad"`` it may reach beyond the source's right and bottom border."""
+    owned: Box
+    """The part it is scored on: inside the source, and not in any earlier tile."""
+
+
+def resized_size(frame: FrameSpec, source_size: Size) -> Size:
+    """Return the size of the plane that tile boxes refer to, in pixels."""
+    return frame.resize if frame.resize is not None else source_size
+
+
+def tiles(frame: FrameSpec, source_size: Size) -> tuple[Tile, ...]:
+    """Return the tiles of a source of this size, in row-major order.
+
+    Raises UserError when the (resized) source is smaller than a tile and the frame does not pad.
+    """
+    size = resized_size(frame, source_size)
+    if frame.tile is None:
+        whole = (0, 0, size.width, size.height)
+        return (Tile(0, 0, whole, whole),)
+    if frame.edge != "pad" and (size.height < frame.tile.height or size.width < frame.tile.width):
+        raise UserError(
+            f"an image of {size} pixels (width x height) is smaller than a tile of {frame.tile}; "
+            'choose a smaller tile, or set edge = "pad" in the frame'
+        )
+    rows = _spans(size.height, frame.tile.height, frame.edge)
+    columns = _spans(size.width, frame.tile.width, frame.edge)
+    return tuple(
+        Tile(
+            row=row,
+            column=column,
+            box=(x.start, y.start, x.stop, y.stop),
+            owned=(x.owned_start, y.owned_start, x.owned_stop, y.owned_stop),
+        )
+        for row, y in enumerate(rows)
+        for column, x in enumerate(columns)
+    )
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A tile along one axis, in pixels."""
+
+    start: int
+    stop: int
+    owned_start: int
+    owned_stop: int
+
+
+def _spans(extent: int, tile: int, edge: str) -> list[_Span]:
+    """Cut one axis; only its last span depends on the edge rule."""
+    spans = [_Span(start, start + tile, start, start + tile) for start in range(0, extent - tile + 1, tile)]
+    done = len(spans) * tile
+    if done < extent and edge == "pad":
+        spans.append(_Span(done, done + tile, done, extent))
+    elif done < extent and edge == "shift-last":
+        spans.append(_Span(extent - tile, extent, done, extent))
+    return spans
+
+
+def coverage(frame: FrameSpec, source_size: Size) -> float:
+    """Return the share, 0..1, of the source's pixels that some tile shows; raises what `tiles` raises."""
+    size = resized_size(frame, source_size)
+    owned = (tile.owned for tile in tiles(frame, source_size))
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in owned)
+    return covered / (size.height * size.width)
+
+
+def cut(
+    image: UInt8[np.ndarray, "source_height source_width 3"],
+    frame: FrameSpec,
+    tile_list: Sequence[Tile],
+    interpolation: Interpolation,
+) -> UInt8[np.ndarray, "sample height width 3"]:
+    """Return the tiles as model inputs, RGB 0..255; what lies beyond the source is black.
+
+    Shrinking is antialiased (Pillow's filters widen with the scale); equal sizes leave the bytes as they are.
+    """
+    resampling = _RESAMPLING[interpolation]
+    plane = image if frame.resize is None else _resize(image, frame.resize, resampling)
+    inputs = np.empty((len(tile_list), frame.input.height, frame.input.width, 3), np.uint8)
+    for sample, tile in enumerate(tile_list):
+        inputs[sample] = _resize(_crop(plane, tile.box, fill=0), frame.input, resampling)
+    return inputs
+
+
+def cut_labels(
+    pixel_classes: UInt8[np.ndarray, "source_height source_width"],
+    frame: FrameSpec,
+    tile_list: Sequence[Tile],
+) -> UInt8[np.ndarray, "sample height width"]:
+    """Return the class ids of the tiles' pixels, resized with nearest; what lies beyond the source is void.
+
+    Nearest is the pixel-centre rule, floor((i + 1/2) source / input), in integers. Pillow's NEAREST is the same
+    rule in accumulated floats, whose rounding decides the ties: 32 of the 224 columns of a 256-pixel tile.
+    """
+    plane = pixel_classes if frame.resize is None else _nearest(pixel_classes, frame.resize)
+    labels = np.empty((len(tile_list), frame.input.height, frame.input.width), np.uint8)
+    for sample, tile in enumerate(tile_list):
+        labels[sample] = _nearest(_crop(plane, tile.box, fill=VOID), frame.input)
+    return labels
+
+
+def owned_in_input(frame: FrameSpec, tile: Tile) -> Box:
+    """Return the tile's owned part in pixels of the model input.
+
+    An input pixel is owned when its centre lies in the owned part: exactly those whose label `cut_labels` takes
+    from there. A border that meets a centre belongs to the pixels after it, in every tile alike.
+    """
+    left, top, right, bottom = tile.box
+    owned_left, owned_top, owned_right, owned_bottom = tile.owned
+    width, height = right - left, bottom - top
+    return (
+        _first_centre_at(owned_left - left, width, frame.input.width),
+        _first_centre_at(owned_top - top, height, frame.input.height),
+        _first_centre_at(owned_right - left, width, frame.input.width),
+        _first_centre_at(owned_bottom - top, height, frame.input.height),
+    )
+
+
+def _first_centre_at(border: int, tile: int, extent: int) -> int:
+    """Return the first input pixel whose centre, (i + 1/2) tile / extent, is not before the border."""
+    return max(0, -((tile - 2 * border * extent) // (2 * tile)))
+
+
+def _crop(
+    plane: UInt8[np.ndarray, "source_height source_width *colour"], box: Box, fill: int
+) -> UInt8[np.ndarray, "tile_height tile_width *colour"]:
+    left, top, right, bottom = box
+    shown = plane[top:bottom, left:right]
+    if shown.shape[:2] == (bottom - top, right - left):
+        return shown
+    padded = np.full((bottom - top, right - left, *plane.shape[2:]), fill, np.uint8)
+    padded[: shown.shape[0], : shown.shape[1]] = shown
+    return padded
+
+
+def _resize(
+    plane: UInt8[np.ndarray, "from_height from_width *colour"], size: Size, resampling: Image.Resampling
+) -> UInt8[np.ndarray, "to_height to_width *colour"]:
+    if plane.shape[:2] == (size.height, size.width):
+        return plane
+    resized = Image.fromarray(np.ascontiguousarray(plane)).resize((size.width, size.height), resampling)
+    return np.asarray(resized)
+
+
+def _nearest(plane: UInt8[np.ndarray, "from_height from_width"], size: Size) -> UInt8[np.ndarray, "to_height to_width"]:
+    height, width = plane.shape
+    rows = (2 * np.arange(size.height) + 1) * height // (2 * size.height)
+    columns = (2 * np.arange(size.width) + 1) * width // (2 * size.width)
+    nearest: np.ndarray = plane[rows[:, None], columns]
+    return nearest
