@@ -14,7 +14,7 @@ class ClassEntry:
     """One row of a class table."""
 
     id: int
-    """Id in the stored label maps, 0..254; 255 is void."""
+    """Id in the stored label maps, 0..254, where 255 is void; one class an image may go beyond."""
     name: str
     supercategory: str
     colour: tuple[int, int, int]
@@ -47,10 +47,25 @@ class Dataset(Protocol):
     and `stores.errors.UserError` when what is there contradicts itself.
     """
 
-    name: str
-    revision: int
-    licence: str
-    root: Path
+    @property
+    def name(self) -> str:
+        """Name in the table of data sets."""
+        ...
+
+    @property
+    def revision(self) -> int:
+        """Raised when the reader gives something else for the same files."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """Terms of use of the data, in one line."""
+        ...
+
+    @property
+    def root(self) -> Path:
+        """The folder that holds the data set."""
+        ...
 
     def classes(self) -> Sequence[ClassEntry]:
         """Return the class table, ordered by id; empty for unlabelled data."""
@@ -63,7 +78,8 @@ class Dataset(Protocol):
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return the class id of every pixel of the source image, 255 for void.
 
-        Raises UserError naming the file when the label file is unreadable or holds an unknown id.
+        An unlabelled image of a set with pixel labels is all void. Raises UserError naming the file when the
+        label file is unreadable or holds an unknown id, or when the data set has no pixel labels at all.
         """
         ...
 

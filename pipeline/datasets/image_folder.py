@@ -1,0 +1,114 @@
+"""Images sorted into one folder a class, as torchvision's ImageFolder reads them."""
+
+import colorsys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.datasets.contract import ClassEntry, Source
+from pipeline.datasets.folders import by_name, image_files, relative_name, require_folder, subfolders
+from stores.errors import MissingError, UserError
+
+SPLITS = frozenset({"train", "val", "test"})
+_GOLDEN_RATIO = 0.618033988749895
+
+
+@dataclass(frozen=True)
+class _ClassFolder:
+    """The images of one class in one split."""
+
+    split: str
+    class_name: str
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """``{class}/**/image`` in the one split "all", or ``{split}/{class}/**/image`` with train, val, test.
+
+    Class ids are the positions of the class names in sorted order, over all splits. Groups are classes.
+    """
+
+    root: Path
+    name: ClassVar[str] = "image-folder"
+    revision: ClassVar[int] = 1
+    licence: ClassVar[str] = "not stated"
+
+    def classes(self) -> Sequence[ClassEntry]:
+        """Return one class for every folder name; a class is its own supercategory."""
+        names = sorted({found.class_name for found in self._found()})
+        return tuple(ClassEntry(index, name, name, _colour(index)) for index, name in enumerate(names))
+
+    def sources(self) -> Sequence[Source]:
+        """Return all images of all splits, sorted by name."""
+        found = self._found()
+        ids = {name: index for index, name in enumerate(sorted({folder.class_name for folder in found}))}
+        return by_name(
+            [
+                Source(
+                    relative_name(self.root, image),
+                    image,
+                    label=None,
+                    group=folder.class_name,
+                    split=folder.split,
+                    image_class=ids[folder.class_name],
+                )
+                for folder in found
+                for image in folder.images
+            ]
+        )
+
+    def _found(self) -> list[_ClassFolder]:
+        """Return the class folders with at least one image."""
+        found = [
+            _ClassFolder(split, folder.name, tuple(image_files(self.root, folder)))
+            for split, folder in self._class_folders()
+        ]
+        found = [folder for folder in found if folder.images]
+        if not found:
+            raise MissingError(f"{self.root} holds no class/image file; sort the images into one folder a class")
+        return found
+
+    def _class_folders(self) -> list[tuple[str, Path]]:
+        """Return (split, class folder), with or without images."""
+        top = subfolders(require_folder(self.root, "give a folder with one subfolder a class"))
+        splits = [folder for folder in top if folder.name in SPLITS and subfolders(folder)]
+        if not splits:
+            return [("all", folder) for folder in top]
+        if len(splits) < len(top):
+            other = next(folder for folder in top if folder not in splits)
+            raise UserError(
+                f"{other} stands beside the split folder {splits[0].name}; "
+                "give a folder of splits or a folder of classes, not both"
+            )
+        return [(split.name, folder) for split in splits for folder in subfolders(split)]
+
+    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
+        """Raise UserError: there is one class an image, `Source.image_class`."""
+        raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
+
+    def notes(self) -> Sequence[str]:
+        """Return one sentence on class folders without images and on images outside of class folders."""
+        notes = [
+            f"{self.name}: {relative_name(self.root, folder)} holds no image and is no class."
+            for _, folder in self._class_folders()
+            if not image_files(self.root, folder)
+        ]
+        read = {source.image for source in self.sources()}
+        stray = [path for path in image_files(self.root, self.root) if path not in read]
+        if stray:
+            notes.append(
+                f"{self.name}: {len(stray)} images outside of the class folders are left out, "
+                f"the first is {relative_name(self.root, stray[0])}."
+            )
+        return notes
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    """Return a colour whose hue differs from its neighbours': steps of the golden ratio around the circle."""
+    red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1.0, 0.65, 0.95 if index % 2 else 0.75)
+    return round(red * 255), round(green * 255), round(blue * 255)

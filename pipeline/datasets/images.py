@@ -1,0 +1,147 @@
+"""Reading image files, with one policy for all data sets.
+
+EXIF orientation is applied; grey and palette images become RGB, an alpha channel is dropped (as torchvision's
+ImageFolder does), CMYK is converted, and of 16-bit samples the high byte is kept. Animated and multi-page files,
+floating-point pixels, truncated files and decompression bombs are refused by name.
+"""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ExifTags, Image
+
+from stores.errors import MissingError, UserError
+from stores.specs import Size
+
+REVISION = 1
+"""Raised when the same file is read as other pixels."""
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm"})
+"""Suffixes, in lower case, that mark an image file in a folder: those of torchvision's ImageFolder."""
+
+# What undoes each EXIF orientation (EXIF 2.32, table 6), in Pillow's words.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = frozenset({5, 6, 7, 8})
+# What Pillow's decoders have been seen to raise on damaged bytes.
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+_LONGEST = 65_536  # pixels a side, the limit of stores.specs.Size
+
+
+def read_image(source: Path | bytes, name: str | None = None) -> UInt8[np.ndarray, "height width 3"]:
+    """Return an image file, or its bytes, as RGB 0..255; ``name`` is what errors call it.
+
+    Raises MissingError when there is no such file, UserError when it cannot be read as one RGB image.
+    """
+    with _opened(source, name) as (image, called):
+        orientation = _orientation(image)
+        image.load()
+        # Pillow turns TIFF files upright by itself while it loads them.
+        if image.format != "TIFF" and orientation in _UPRIGHT:
+            upright = image.transpose(_UPRIGHT[orientation])
+        else:
+            upright = image
+        return np.array(_rgb(upright, called))
+
+
+def image_size(path: Path) -> Size:
+    """Return the size that `read_image` would give, in pixels, from the file's header alone.
+
+    Raises MissingError when there is no such file, UserError when it is no readable image.
+    """
+    with _opened(path, None) as (image, called):
+        orientation = _orientation(image)
+        width, height = image.size
+        if image.format == "TIFF":  # whether Pillow swaps these itself depends on its version
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            width, height = int(tags[256]), int(tags[257])
+        if orientation in _SIDEWAYS:
+            width, height = height, width
+        if max(width, height) > _LONGEST:
+            raise UserError(f"{called} is {width}x{height} pixels, more than {_LONGEST} a side; cut it into tiles")
+        return Size(height=height, width=width)
+
+
+def read_label_map(path: Path) -> UInt8[np.ndarray, "height width"]:
+    """Return a label file's ids as they are stored; palettes are ignored.
+
+    Raises MissingError when there is no such file, UserError when it does not hold one 8-bit id a pixel.
+    """
+    with _opened(path, None) as (image, called):
+        if image.mode not in ("L", "P"):
+            raise UserError(
+                f"{called} holds {image.mode} pixels where a label map has one 8-bit class id a pixel; "
+                "use the data set's id maps, not its colour or instance maps"
+            )
+        image.load()
+        return np.array(image)
+
+
+@contextmanager
+def _opened(source: Path | bytes, name: str | None) -> Iterator[tuple[Image.Image, str]]:
+    """Open a single-frame image and turn whatever Pillow raises into one sentence."""
+    called = name or (str(source) if isinstance(source, Path) else f"an image of {len(source)} bytes")
+    try:
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+            # Cameras write MPO: the photograph, then previews of it.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                raise UserError(
+                    f"{called} holds {getattr(image, 'n_frames', 1)} pictures (an animation or several pages); "
+                    "save the one you want as a file of its own"
+                )
+            yield image, called
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise MissingError(f"{called} does not exist; restore it or point to the right folder") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{called} is refused as a decompression bomb ({error}); cut it into smaller files") from error
+    except _BROKEN as error:
+        raise UserError(f"{called} cannot be read as an image ({error}); fetch it again or remove it") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1..8, without decoding pixels.
+
+    A PNG file may hold EXIF data behind its pixels, where only decoding finds it; that is not looked for.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _rgb(image: Image.Image, called: str) -> Image.Image:
+    """Return the image as mode RGB."""
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65_535:
+            raise UserError(f"{called} holds values outside 16 bits; save it with 8 or 16 bits a sample")
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise UserError(f"{called} holds floating-point pixels; save it with 8 or 16 bits a sample")
+    if image.mode == "P":  # by way of RGBA, or Pillow warns of transparent palette entries
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")

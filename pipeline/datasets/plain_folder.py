@@ -1,0 +1,48 @@
+"""Any folder of images, without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.datasets.contract import ClassEntry, Source
+from pipeline.datasets.folders import by_name, image_files, relative_name, require_folder
+from stores.errors import MissingError, UserError
+
+
+@dataclass(frozen=True)
+class PlainFolder:
+    """All images below ``root``; groups are their folders, "all" directly below the root."""
+
+    root: Path
+    name: ClassVar[str] = "folder"
+    revision: ClassVar[int] = 1
+    licence: ClassVar[str] = "not stated"
+
+    def classes(self) -> Sequence[ClassEntry]:
+        """Return no classes."""
+        return ()
+
+    def sources(self) -> Sequence[Source]:
+        """Return all images, sorted by name, in the one split "all"."""
+        require_folder(self.root, "give a folder of images")
+        images = image_files(self.root, self.root)
+        if not images:
+            raise MissingError(f"{self.root} and its subfolders hold no image file; give a folder of images")
+        return by_name([self._source(image) for image in images])
+
+    def _source(self, image: Path) -> Source:
+        group = "all" if image.parent == self.root else relative_name(self.root, image.parent)
+        return Source(relative_name(self.root, image), image, label=None, group=group, split="all")
+
+    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
+        """Raise UserError: there are none."""
+        raise UserError(f"{source.image} has no labels; choose an analysis that needs none, or a labelled data set")
+
+    def notes(self) -> Sequence[str]:
+        """Return one sentence for every linked folder, since links are not followed."""
+        links = sorted(path for path in self.root.rglob("*") if path.is_symlink() and path.is_dir())
+        return [f"{self.name}: {relative_name(self.root, link)} is a link and is not followed." for link in links]
