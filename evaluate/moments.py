@@ -1,0 +1,179 @@
+"""Per-feature mean and variance in one pass, and the variance ranking made from them.
+
+Blocks are read once, in float64, and merged with the parallel formula of Chan, Golub and LeVeque ("Updating
+formulae and a pairwise algorithm for computing sample variances", 1979, equation 2.1). Merging in block order
+gives the same bits whoever computed the blocks.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+
+from stores.errors import UserError
+
+EPSILON = 1e-6
+"""Added to the variance before the square root (facebookresearch/mae, main_linprobe.py: BatchNorm1d eps)."""
+
+_PIECE = 2**16  # elements converted at a time: float64 copies of this size stay in the second-level cache
+
+
+def read_float32(block: Float[np.ndarray, "row channel"], out: Float32[np.ndarray, "row channel"]) -> None:
+    """Copy ``block`` into ``out`` as float32, exactly for float16 input."""
+    # torch converts float16 four times faster than numpy, but warns about arrays that it could not write to.
+    if block.dtype == np.float16 and block.flags.writeable and block.dtype.isnative:
+        torch.from_numpy(out).copy_(torch.from_numpy(block))
+    else:
+        np.copyto(out, block, casting="same_kind")
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Number of rows, mean, and sum of squared deviations from the mean, per feature."""
+
+    count: int
+    mean: Float64[np.ndarray, " channel"]
+    squared_deviations: Float64[np.ndarray, " channel"]
+
+    @classmethod
+    def from_block(cls, block: Float[np.ndarray, "row channel"]) -> "Moments":
+        """Return the moments of a block of rows, in any float type.
+
+        The block is read once, in pieces of a bounded number of rows that depends on the number of channels
+        only. Raises UserError when a value is not finite.
+        """
+        n_rows, n_channels = block.shape
+        piece_rows = max(1, _PIECE // max(1, n_channels))
+        narrow = np.empty((min(piece_rows, n_rows), n_channels), dtype=np.float32)
+        wide = np.empty(narrow.shape, dtype=np.float64)
+        count, mean, squared_deviations = 0, np.zeros(n_channels), np.zeros(n_channels)
+        with np.errstate(invalid="ignore", over="ignore"):
+            for start in range(0, n_rows, piece_rows):
+                piece = block[start : start + piece_rows]
+                rows = len(piece)
+                values = wide[:rows]
+                if piece.dtype == np.float16:
+                    read_float32(piece, narrow[:rows])
+                    np.copyto(values, narrow[:rows])
+                else:
+                    np.copyto(values, piece)
+                piece_mean = values.sum(axis=0) / rows
+                values -= piece_mean
+                piece_squares = np.einsum("rc,rc->c", values, values)
+                mean, squared_deviations = _merge(count, mean, squared_deviations, rows, piece_mean, piece_squares)
+                count += rows
+        finite = np.isfinite(mean) & np.isfinite(squared_deviations)
+        if not finite.all():
+            raise UserError(
+                f"channel {int(np.argmin(finite))} of the features holds a value that is not finite, so it has no "
+                "variance; verify the set, and extract it with float32 storage if float16 overflowed"
+            )
+        return cls(count, mean, squared_deviations)
+
+    @classmethod
+    def of(cls, blocks: Iterable[Float[np.ndarray, "_ channel"]]) -> "Moments":
+        """Return the merged moments of blocks, in their order; raises UserError where there is no row."""
+        merged: Moments | None = None
+        for block in blocks:
+            moments = cls.from_block(block)
+            merged = moments if merged is None else merged.merge(moments)
+        if merged is None or merged.count == 0:
+            raise UserError("there is no row to take a variance of; choose rows that exist and are labelled")
+        return merged
+
+    def merge(self, other: "Moments") -> "Moments":
+        """Return the moments of this block's rows followed by ``other``'s."""
+        mean, squared_deviations = _merge(
+            self.count, self.mean, self.squared_deviations, other.count, other.mean, other.squared_deviations
+        )
+        return Moments(self.count + other.count, mean, squared_deviations)
+
+    @property
+    def variance(self) -> Float64[np.ndarray, " channel"]:
+        """Population variance (divided by the count, as `numpy.var` does by default)."""
+        if self.count == 0:
+            raise UserError("there is no row to take a variance of; choose rows that exist and are labelled")
+        return self.squared_deviations / self.count
+
+
+def _merge(
+    count_a: int,
+    mean_a: Float64[np.ndarray, " channel"],
+    squares_a: Float64[np.ndarray, " channel"],
+    count_b: int,
+    mean_b: Float64[np.ndarray, " channel"],
+    squares_b: Float64[np.ndarray, " channel"],
+) -> tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]]:
+    """Return mean and squared deviations of the union (Chan et al. 1979, equation 2.1)."""
+    if count_a == 0 or count_b == 0:  # exact: an empty block must not change a bit
+        return (mean_b, squares_b) if count_a == 0 else (mean_a, squares_a)
+    count = count_a + count_b
+    delta = mean_b - mean_a
+    mean = mean_a + delta * (count_b / count)
+    return mean, squares_a + squares_b + delta * delta * (count_a / count * count_b)
+
+
+@dataclass(frozen=True, eq=False)
+class Standardisation:
+    """Affine-free batch normalisation with fixed statistics: ``(x - mean) / sqrt(variance + 1e-6)``.
+
+    The normalisation before the linear layer of facebookresearch/mae, main_linprobe.py
+    (``BatchNorm1d(affine=False, eps=1e-6)``) in evaluation mode, with the statistics of all training rows.
+    """
+
+    mean: Float64[np.ndarray, " channel"]
+    variance: Float64[np.ndarray, " channel"]
+    """Population variance of the training rows."""
+
+    @property
+    def scale(self) -> Float64[np.ndarray, " channel"]:
+        """What centred features are multiplied with."""
+        return 1.0 / np.sqrt(self.variance + EPSILON)
+
+    def apply(self, features: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row channel"]:
+        """Return the normalised features."""
+        out = np.empty(features.shape, dtype=np.float32)
+        read_float32(features, out)
+        out -= self.mean.astype(np.float32)
+        out *= self.scale.astype(np.float32)
+        return out
+
+
+def variance_ranking(variance: Float64[np.ndarray, " channel"]) -> Int64[np.ndarray, " channel"]:
+    """Return channel numbers by decreasing variance, equal variances by number (paper A, section 3.2)."""
+    if not np.isfinite(variance).all():
+        raise UserError("a variance is not finite, so features cannot be ranked; verify the set")
+    return np.argsort(-variance, kind="stable").astype(np.int64)
+
+
+def without_top(ranking: Int64[np.ndarray, " channel"], m: int) -> Bool[np.ndarray, " channel"]:
+    """Return the mask of channels that stay when the first ``m`` of the ranking are removed."""
+    _check_m(m, len(ranking))
+    kept = np.ones(len(ranking), dtype=np.bool_)
+    kept[ranking[:m]] = False
+    return kept
+
+
+def share_of_variance(
+    variance: Float64[np.ndarray, " channel"], ranking: Int64[np.ndarray, " channel"], m: int
+) -> float:
+    """Return the share, 0..1, of the summed variance that the first ``m`` of the ranking hold.
+
+    It is nan where no feature varies. Raises UserError when ``m`` is not in 0..channels.
+    """
+    _check_m(m, len(ranking))
+    total = float(variance.sum())
+    return float(variance[ranking[:m]].sum()) / total if total > 0 else float("nan")
+
+
+def overlap(ranking_a: Int64[np.ndarray, " channel"], ranking_b: Int64[np.ndarray, " channel"], m: int) -> int:
+    """Return how many channels are among the first ``m`` of both rankings (paper A, appendix: top-200 sets)."""
+    _check_m(m, len(ranking_a))
+    return len(np.intersect1d(ranking_a[:m], ranking_b[:m]))
+
+
+def _check_m(m: int, n_channels: int) -> None:
+    if not 0 <= m <= n_channels:
+        raise UserError(f"m = {m} features of {n_channels} cannot be taken; choose m in 0..{n_channels}")

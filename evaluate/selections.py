@@ -1,0 +1,118 @@
+"""Row selections: which source images an evaluation trains and scores on.
+
+A selection is a rule, a seed and the list of chosen sources, which is part of every result made from it. Choices
+of different size with the same seed are nested, so that a train-size sweep only ever adds images (paper A, A-2).
+"""
+
+import hashlib
+from collections.abc import Collection
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int64, Integer
+from pydantic import BeforeValidator, Field
+
+from stores.canonical import canonical_json
+from stores.errors import UserError
+from stores.specs import Record
+
+
+def _as_tuple(value: Any) -> Any:
+    """Read a TOML array as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+class SelectionRule(Record):
+    """Which sources of a samples table to take."""
+
+    split: str
+    """Split of the data set, as its reader names it."""
+    per_group: int | None = Field(default=None, ge=1)
+    """Sources taken from every group (a city, a video, a class); None takes all."""
+    groups: Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple)] = None
+    """Groups to take from; None takes every group of the split."""
+    seed: int = Field(default=0, ge=0)
+
+
+def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...]:
+    """Return the sorted names of the sources that ``rule`` chooses from a samples table.
+
+    ``samples`` has one row a tile, with at least the columns source, group and split. Which sources are chosen
+    depends on the names in the table and not on the order of its rows; with equal seeds a smaller ``per_group``
+    gives a subset of a larger one. Raises UserError when a column, the split or a group is missing, a source is in
+    two groups, or a group has fewer sources than asked: a silently smaller choice would be another protocol.
+    """
+    missing = [name for name in ("source", "group", "split") if name not in samples.columns]
+    if missing:
+        raise UserError(f"the samples table has no column {missing[0]!r}; make the label set again")
+    in_split = samples[samples["split"] == rule.split]
+    if in_split.empty:
+        splits = ", ".join(sorted(map(str, samples["split"].unique()))) or "none"
+        raise UserError(f"there is no sample of split {rule.split!r}; the samples table has the splits: {splits}")
+    sources = in_split[["source", "group"]].drop_duplicates()
+    twice = sources["source"][sources["source"].duplicated()]
+    if len(twice):
+        raise UserError(f"source {twice.iloc[0]!r} is in two groups of split {rule.split!r}; mend the samples table")
+    names_of = {str(group): sorted(map(str, part["source"])) for group, part in sources.groupby("group", sort=True)}
+    chosen: list[str] = []
+    for group in sorted(names_of) if rule.groups is None else sorted(set(rule.groups)):
+        if group not in names_of:
+            raise UserError(
+                f"split {rule.split!r} has no group {group!r}; its groups are: {', '.join(sorted(names_of))}"
+            )
+        chosen += _first_of(names_of[group], group, rule)
+    if not chosen:
+        raise UserError(f"the selection of split {rule.split!r} names no group; leave groups out to take all of them")
+    return tuple(sorted(chosen))
+
+
+def _first_of(names: list[str], group: str, rule: SelectionRule) -> list[str]:
+    if rule.per_group is None:
+        return names
+    if len(names) < rule.per_group:
+        raise UserError(
+            f"group {group!r} of split {rule.split!r} has {len(names)} images, fewer than the {rule.per_group} asked "
+            "for; lower per_group, or leave this group out of groups"
+        )
+    seed = hashlib.sha256(canonical_json([rule.seed, group])).digest()
+    order = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big"))).permutation(len(names))
+    return [names[place] for place in order[: rule.per_group]]
+
+
+def rows_of(samples: pd.DataFrame, sources: Collection[str]) -> Int64[np.ndarray, " row"]:
+    """Return the positions, increasing, of all rows whose source is among ``sources``.
+
+    Raises UserError when a source has no row.
+    """
+    absent = sorted(set(sources) - set(samples["source"]))
+    if absent:
+        raise UserError(f"source {absent[0]!r} has no row in the samples table; choose among the names it lists")
+    return np.flatnonzero(samples["source"].isin(list(sources)).to_numpy()).astype(np.int64)
+
+
+def hold_out_images(images: Integer[np.ndarray, " row"], share: float, seed: int) -> tuple[int, ...]:
+    """Return the ids, increasing, of a seeded share of the images, at least one and never all.
+
+    ``images`` is the source image of each row. Whole images are drawn, because patches of one image are nearly
+    copies of each other. Raises UserError when there is only one image.
+    """
+    ids = np.unique(images)
+    if len(ids) < 2:
+        raise UserError(
+            f"{len(ids)} training image has labels, but choosing a penalty holds out whole images; train on at least "
+            "two images, or give one penalty"
+        )
+    count = min(max(1, round(share * len(ids))), len(ids) - 1)
+    drawn = np.random.Generator(np.random.PCG64(seed)).permutation(ids)[:count]
+    return tuple(sorted(drawn.tolist()))
+
+
+def disjoint(train: Collection[str], validation: Collection[str]) -> None:
+    """Raise UserError if any source is in both selections: its patches would be scored on themselves."""
+    shared = sorted(set(train) & set(validation))
+    if shared:
+        raise UserError(
+            f"{len(shared)} images, {shared[0]!r} among them, are in both the train and the validation selection; "
+            "choose disjoint splits or groups"
+        )

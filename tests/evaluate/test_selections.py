@@ -1,0 +1,118 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluate.selections import SelectionRule, disjoint, hold_out_images, rows_of, select_sources
+from stores.errors import UserError
+
+
+def table(sizes, tiles=3, split="train"):
+    """A samples table with ``sizes[group]`` sources a group and some tiles a source."""
+    rows = [
+        (f"{group}/{number:03d}.png", group, split)
+        for group, size in sizes.items()
+        for number in range(size)
+        for _ in range(tiles)
+    ]
+    return pd.DataFrame(rows, columns=["source", "group", "split"])
+
+
+sizes = st.dictionaries(st.sampled_from(["aachen", "bochum", "ulm", "münster"]), st.integers(4, 12), min_size=1)
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes=sizes, seed=st.integers(0, 2**31), small=st.integers(1, 4), large=st.integers(1, 4), shuffle=st.randoms())
+def test_choices_are_nested_balanced_and_independent_of_row_order(sizes, seed, small, large, shuffle):
+    small, large = sorted((small, large))
+    samples = table(sizes)
+    chosen = select_sources(samples, SelectionRule(split="train", per_group=small, seed=seed))
+    assert set(chosen) <= set(select_sources(samples, SelectionRule(split="train", per_group=large, seed=seed)))
+    assert list(chosen) == sorted(chosen)
+    assert {group: sum(name.startswith(group) for name in chosen) for group in sizes} == dict.fromkeys(sizes, small)
+    order = list(range(len(samples)))
+    shuffle.shuffle(order)
+    assert select_sources(samples.iloc[order], SelectionRule(split="train", per_group=small, seed=seed)) == chosen
+
+
+def test_another_group_does_not_change_the_choice_of_a_group():
+    rule = SelectionRule(split="train", per_group=3, groups=("ulm",), seed=5)
+    alone, together = table({"ulm": 20}), table({"aachen": 9, "ulm": 20})
+    assert select_sources(alone, rule) == select_sources(together, rule)
+    everything = select_sources(together, SelectionRule(split="train", per_group=3, seed=5))
+    assert set(select_sources(alone, rule)) < set(everything)
+
+
+def test_seeds_matter_and_the_choice_is_pinned():
+    samples = table({"ulm": 40})
+    choices = {seed: select_sources(samples, SelectionRule(split="train", per_group=3, seed=seed)) for seed in range(9)}
+    assert len(set(choices.values())) > 6
+    # A change here silently changes every published selection.
+    assert choices[0] == ("ulm/005.png", "ulm/018.png", "ulm/021.png")
+
+
+def test_all_sources_are_taken_without_a_number():
+    samples = table({"ulm": 3, "aachen": 2})
+    assert select_sources(samples, SelectionRule(split="train")) == tuple(sorted(set(samples["source"])))
+
+
+def test_rules_read_toml_lists_and_refuse_unknown_keys():
+    assert SelectionRule.model_validate({"split": "val", "groups": ["ulm"]}).groups == ("ulm",)
+    for wrong in ({"per_group": 0}, {"per_gruop": 1}, {"seed": -1}):
+        with pytest.raises(ValueError, match="validation error"):
+            SelectionRule.model_validate({"split": "val", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (SelectionRule(split="test"), "splits: train"),
+        (SelectionRule(split="train", groups=("bonn",)), "its groups are: aachen, ulm"),
+        (SelectionRule(split="train", groups=()), "names no group"),
+        (SelectionRule(split="train", per_group=3), "'aachen' of split 'train' has 2 images, fewer than the 3"),
+    ],
+)
+def test_a_selection_that_cannot_be_made_says_why(rule, words):
+    with pytest.raises(UserError, match=words):
+        select_sources(table({"ulm": 3, "aachen": 2}), rule)
+
+
+def test_contradicting_tables_are_refused():
+    samples = table({"ulm": 3})
+    with pytest.raises(UserError, match="no column 'group'"):
+        select_sources(samples.drop(columns="group"), SelectionRule(split="train"))
+    samples.loc[0, "group"] = "bonn"
+    with pytest.raises(UserError, match="in two groups"):
+        select_sources(samples, SelectionRule(split="train"))
+
+
+def test_rows_of_are_all_tiles_of_the_sources_in_order_whatever_the_index():
+    samples = table({"ulm": 3}, tiles=2).iloc[[5, 0, 3, 2, 1, 4]]
+    names = ("ulm/000.png", "ulm/002.png")
+    rows = rows_of(samples, names)
+    np.testing.assert_array_equal(rows, [0, 1, 4, 5])
+    assert set(samples["source"].iloc[rows]) == set(names)
+    with pytest.raises(UserError, match=r"'bonn/1.png' has no row"):
+        rows_of(samples, ("bonn/1.png",))
+
+
+def test_shared_sources_are_refused():
+    disjoint(("a", "b"), ("c",))
+    with pytest.raises(UserError, match="'b' among them"):
+        disjoint(("a", "b"), ("b", "c"))
+
+
+@settings(max_examples=50, deadline=None)
+@given(ids=st.sets(st.integers(0, 99), min_size=2), share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_whole_images_are_held_out_and_some_are_left(ids, share, seed):
+    images = np.repeat(np.array(sorted(ids)), 3)
+    held_out = hold_out_images(images, share, seed)
+    assert 1 <= len(held_out) < len(ids)
+    assert set(held_out) < ids
+    assert held_out == hold_out_images(images[::-1], share, seed)
+
+
+def test_one_image_cannot_be_held_out():
+    with pytest.raises(UserError, match="at least two images"):
+        hold_out_images(np.zeros(5, dtype=np.int64), 0.2, 0)
