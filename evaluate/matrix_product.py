@@ -1,0 +1,74 @@
+"""Matrix products that add to what is there and let other Python threads run meanwhile.
+
+numpy offers no product that accumulates into its output, and `scipy.linalg.blas` holds the interpreter lock.
+SciPy publishes the BLAS routines themselves in `scipy.linalg.cython_blas` for compiled callers; their addresses
+stand in that module's ``__pyx_capi__`` table (numba calls them the same way, `numba.extending
+.get_cython_function_address`), and ctypes releases the lock around a call.
+"""
+
+import ctypes
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+from scipy.linalg import cython_blas
+
+
+def _routine(name: str) -> Callable[..., None]:
+    """Return a BLAS routine of SciPy's; raises ImportError when its integers are not C ints."""
+    capsule = dict(cython_blas.__pyx_capi__)[name]
+    get_name = ctypes.pythonapi.PyCapsule_GetName
+    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    signature = get_name(capsule)
+    if not signature.startswith(b"void (char *, char *, int *, int *, int *, "):
+        raise ImportError(f"scipy.linalg.cython_blas.{name} has the unknown signature {signature!r}")
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 13)(get_pointer(capsule, signature))
+
+
+_ROUTINES = {
+    np.dtype(np.float32): (_routine("sgemm"), ctypes.c_float),
+    np.dtype(np.float64): (_routine("dgemm"), ctypes.c_double),
+}
+
+
+def product(
+    left: Float[np.ndarray, "row inner"],
+    right: Float[np.ndarray, "column inner"],
+    out: Float[np.ndarray, "row column"],
+    *,
+    add: bool,
+) -> None:
+    """Write ``left @ right.T`` to ``out``, or add it there.
+
+    All three are C-contiguous and of one type, float32 or float64; anything else raises ValueError.
+    """
+    arrays = (left, right, out)
+    if any(array.dtype != out.dtype or not array.flags.c_contiguous for array in arrays):
+        raise ValueError("operands of a product must be C-contiguous and of one type")
+    (rows, inner), columns = left.shape, right.shape[0]
+    if right.shape[1] != inner or out.shape != (rows, columns):
+        raise ValueError(f"shapes {left.shape}, {right.shape} and {out.shape} do not fit")
+    if not out.size:
+        return
+    routine, real = _ROUTINES[out.dtype]
+    # BLAS counts columns first: to it these are the transposes, and the product is right @ left.T.
+    m, n, k = ctypes.c_int(columns), ctypes.c_int(rows), ctypes.c_int(inner)
+    one, beta = real(1.0), real(1.0 if add else 0.0)
+    transposed, plain = ctypes.c_char(b"T"), ctypes.c_char(b"N")
+    routine(
+        ctypes.byref(transposed),
+        ctypes.byref(plain),
+        ctypes.byref(m),
+        ctypes.byref(n),
+        ctypes.byref(k),
+        ctypes.byref(one),
+        right.ctypes.data,
+        ctypes.byref(k),
+        left.ctypes.data,
+        ctypes.byref(k),
+        ctypes.byref(beta),
+        out.ctypes.data,
+        ctypes.byref(m),
+    )

@@ -1,0 +1,204 @@
+"""Rows as the neighbour search sees them: by definition in float64, and prepared as operands of a matrix product."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+from stores.errors import UserError
+
+CHUNK_BYTES = 1 << 20
+"""Size of one float64 piece of rows, in bytes: small enough to stay in a core's cache."""
+
+MASKED = -1e38
+"""Score of rows that only fill up a block; anything below `FLOOR` is no candidate."""
+FLOOR = -1e37
+
+_HALF_INFINITY = 0x7C00  # bit pattern of float16 infinity; larger patterns are not a number
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Stored rows with the columns and the metric that define their distances."""
+
+    array: Float[np.ndarray, "row channel"]
+    order: Int64[np.ndarray, " kept"] | None
+    """Columns used, in this order; None takes all as stored."""
+    unit: bool
+    """Whether rows are normalised to length one in float64 (a zero row stays zero): the cosine metric."""
+
+    @property
+    def width(self) -> int:
+        """Number of columns used."""
+        return int(self.array.shape[1] if self.order is None else self.order.size)
+
+    def float64(self, rows: slice | Int64[np.ndarray, " chosen"], first: int = 0) -> Float64[np.ndarray, "chosen kept"]:
+        """Return the chosen rows without their ``first`` columns, in float64, as the metric defines them."""
+        if self.order is None:
+            values = self.array[:, first:][rows].astype(np.float64, order="C")
+        else:
+            values = np.take(self.array[rows], self.order[first:], axis=1).astype(np.float64, order="C")
+        if self.unit:
+            norms = np.sqrt(np.square(values).sum(axis=1))
+            norms[norms == 0] = 1.0
+            values /= norms[:, None]
+        return values
+
+    def chunk_rows(self) -> int:
+        """Return how many rows make one float64 piece of about `CHUNK_BYTES`."""
+        return max(1, CHUNK_BYTES // (8 * self.width))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The origin and the unit in which products are formed; both only shift where rounding happens."""
+
+    centre: Float64[np.ndarray, " kept"]
+    scale: float
+    """A power of two, so that scaling is exact."""
+
+
+@dataclass(frozen=True)
+class Operand:
+    """Rows cut into column segments, lowest variance first, each with one extra column.
+
+    The extra column of a query is one, that of a bank row is its part of the score that needs no product.
+    """
+
+    segments: list[Float[np.ndarray, "row _"]]
+    squares: Float64[np.ndarray, "level row"]
+    """Squared length of the centred, scaled rows up to each level."""
+
+
+def squared_distances(
+    bank: Rows,
+    queries: Rows,
+    bank_rows: Int64[np.ndarray, " pair"],
+    query_rows: Int64[np.ndarray, " pair"],
+    first: int = 0,
+) -> Float64[np.ndarray, " pair"]:
+    """Return the squared Euclidean distance of each pair by direct differences in float64.
+
+    This is the definition that "exact" refers to. numpy's pairwise summation gives a row the same bits whatever
+    its company, so equal rows have equal distances.
+    """
+    result = np.empty(bank_rows.size)
+    step = bank.chunk_rows()
+    for begin in range(0, bank_rows.size, step):
+        pairs = slice(begin, begin + step)
+        difference = bank.float64(bank_rows[pairs], first)
+        difference -= queries.float64(query_rows[pairs], first)
+        np.square(difference, out=difference)
+        difference.sum(axis=1, out=result[pairs])
+    return result
+
+
+def largest_magnitude(array: Float[np.ndarray, "row channel"], name: str) -> float:
+    """Return the largest absolute value; raises UserError when a value is not finite."""
+    largest = 0.0
+    step = max(1, CHUNK_BYTES // max(1, array.shape[1] * array.itemsize))
+    for begin in range(0, array.shape[0], step):
+        block = array[begin : begin + step]
+        if array.dtype == np.float16:
+            # Ordering bit patterns is ordering magnitudes, and integers are compared much faster than halves.
+            bits = int((np.ascontiguousarray(block).view(np.uint16) & 0x7FFF).max(initial=0))
+            finite, value = bits < _HALF_INFINITY, float(np.array(bits, np.uint16).view(np.float16))
+        else:
+            value = max(float(block.max(initial=0)), -float(block.min(initial=0)))
+            finite = bool(np.isfinite(value))
+        if not finite:
+            raise UserError(
+                f"{name} rows {begin} to {begin + len(block) - 1} hold a value that is not finite; leave such rows out"
+            )
+        largest = max(largest, value)
+    return largest
+
+
+def frame_of(bank: Rows, largest: float) -> Frame:
+    """Return a frame for the bank's rows: its centre near the mean, its unit above all values.
+
+    A common mean (MAE's few huge features) cancels in distances but not in products, so it is taken off first.
+    Any centre is valid, hence the mean of at most 4096 rows at even distances.
+    """
+    rows = bank.array.shape[0]
+    chosen = np.unique(np.linspace(0, rows - 1, min(rows, 4096)).astype(np.int64))
+    total = np.zeros(bank.width)
+    step = bank.chunk_rows()
+    for begin in range(0, chosen.size, step):
+        total += bank.float64(chosen[begin : begin + step]).sum(axis=0)
+    bound = 2.0 if bank.unit else 2.0 * largest
+    return Frame(total / chosen.size, float(2.0 ** -np.frexp(bound)[1]) if bound else 1.0)
+
+
+def segment_edges(width: int, removed: Iterable[int]) -> list[tuple[int, int]]:
+    """Return column ranges so that the first j of them are what is left without the j-th of ``removed``.
+
+    ``removed`` is strictly decreasing.
+    """
+    return [(low, high) for high, low in pairwise([width, *removed])]
+
+
+def empty_operand(rows: int, edges: list[tuple[int, int]], dtype: type[np.floating]) -> Operand:
+    """Return an operand of ``rows`` rows that are all filling: no candidate whatever the query."""
+    segments = [np.zeros((rows, stop - start + 1), dtype) for start, stop in edges]
+    segments[0][:, -1] = MASKED
+    return Operand(segments, np.zeros((len(edges), rows)))
+
+
+def fill_operand(
+    operand: Operand,
+    at: int,
+    rows: Rows,
+    begin: int,
+    end: int,
+    frame: Frame,
+    edges: list[tuple[int, int]],
+    error: float | None,
+) -> None:
+    """Write rows ``begin:end`` to the operand's rows from ``at`` on.
+
+    With ``error`` given the rows are a bank's: their extra column becomes ``(error - 1/2) |y|^2`` of the segment.
+    """
+    step = rows.chunk_rows()
+    for first in range(begin, end, step):
+        values = rows.float64(slice(first, min(first + step, end)))
+        values -= frame.centre
+        values *= frame.scale
+        here = slice(at + first - begin, at + first - begin + len(values))
+        for segment, (start, stop) in zip(operand.segments, edges, strict=True):
+            segment[here, :-1] = values[:, start:stop]
+        np.square(values, out=values)
+        squares = np.stack([values[:, start:stop].sum(axis=1) for start, stop in edges])
+        for segment, part in zip(operand.segments, squares, strict=True):
+            segment[here, -1] = 1.0 if error is None else (error - 0.5) * part
+        operand.squares[:, here] = np.cumsum(squares, axis=0)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Group number of every bank row and query; rows of a query's own group are not its neighbours."""
+
+    bank: Int64[np.ndarray, " bank"]
+    queries: Int64[np.ndarray, " query"]
+
+
+def exclude(
+    scores: np.ndarray,
+    order: Int64[np.ndarray, " rows"],
+    codes: Int64[np.ndarray, " rows"],
+    own: Int64[np.ndarray, " query"],
+) -> None:
+    """Set the scores of each query's own group to minus infinity; partial sums then stay there."""
+    low, high = np.searchsorted(codes, own, "left"), np.searchsorted(codes, own, "right")
+    counts = high - low
+    total = int(counts.sum())
+    if total > scores.size // 16:  # index lists would outgrow a mask
+        unsorted = np.empty_like(codes)
+        unsorted[order] = codes
+        scores[: order.size][unsorted[:, None] == own] = -np.inf
+    elif total:
+        columns = np.repeat(np.arange(own.size), counts)
+        places = np.arange(total) + np.repeat(low - np.cumsum(counts) + counts, counts)
+        scores[order[places], columns] = -np.inf
