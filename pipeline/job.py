@@ -100,8 +100,7 @@ def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) 
         model=model.record,
         compute_dtype=features.compute_dtype,
         store_dtype=features.store_dtype,
-        # One number stands for every piece of code between the file and the stored value.
-        capture_revision=capture.REVISION + frames.REVISION + images.REVISION - 2,
+        revisions={"capture": capture.REVISION, "frames": frames.REVISION, "images": images.REVISION},
     )
 
 
@@ -109,6 +108,6 @@ def _layout(arrays: Sequence[ArraySpec], n_rows: int, storage: StorageRecipe) ->
     return plan_layout(
         n_rows,
         max(array.row_bytes for array in arrays),
-        range_bytes=storage.range_megabytes << 20,
+        range_bytes=int(storage.range_megabytes * (1 << 20)),
         compression=storage.compression,
     )

@@ -17,9 +17,6 @@ from stores.sealing import seal
 from stores.specs import ArraySpec, LabelSpec, ViewSpec, sources_digest
 from stores.writing import SetWriter
 
-REVISION = frames.REVISION + patch_labels.REVISION - 1
-"""Raised when the same label files give other labels."""
-
 PIXELS = "pixels/classes"
 
 
@@ -42,7 +39,7 @@ def label_spec(samples: Samples) -> LabelSpec:
         label_files=sources_digest(samples.label_digests.items()) if samples.label_digests else None,
         classes=digest(classes),
         pixel_labels=bool(samples.label_digests),
-        revision=REVISION,
+        revisions={"frames": frames.REVISION, "patch_labels": patch_labels.REVISION},
     )
 
 

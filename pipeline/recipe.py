@@ -35,6 +35,12 @@ class ModelRecipe(Record):
     """Whether probes of this model standardise features; by default only MAE models do (paper A, section 4)."""
 
     @property
+    def standardised_probe(self) -> bool:
+        """Whether probes standardise features, the default resolved."""
+        is_mae = "mae" in self.name.partition(".")[2] or self.name.startswith("mae")
+        return is_mae if self.probe_batchnorm is None else self.probe_batchnorm
+
+    @property
     def display(self) -> str:
         """Name in figures and tables."""
         return self.title or self.name
@@ -61,8 +67,8 @@ class FeatureRecipe(Record):
 class StorageRecipe(Record):
     """How sets are cut and compressed; changes bytes on disk, never a number."""
 
-    range_megabytes: int = Field(default=64, ge=1, le=4096)
-    """Largest size of one range of the largest array: what a kill can cost, per array, in MiB."""
+    range_megabytes: float = Field(default=64.0, gt=0, le=4096)
+    """Largest size of one range of the largest array, in MiB: a kill costs at most the ranges in flight."""
     compression: Literal["none", "zstd"] = "none"
 
 
@@ -89,10 +95,11 @@ class Recipe(Record):
             raise ValueError(f"two models are called {twice[0]!r}: give one of them a title")
         return models
 
-    def model_key(self, model: ModelRecipe) -> str:
-        """Return the digest that stands for one model under this recipe, whatever else the recipe asks for.
+    def model_key(self, model: ModelRecipe, pool: object) -> str:
+        """Return the digest that stands for one model under this recipe, whatever arrays it asks for.
 
         It is how `evaluate` finds sets without images or models: `extract` notes under this key which sets it made.
+        ``pool`` says which images were chosen, in plain JSON values.
         """
         return digest(
             {
@@ -101,5 +108,6 @@ class Recipe(Record):
                 "model": model.model_dump(mode="json", exclude={"title", "probe_batchnorm"}),
                 "compute_dtype": self.features.compute_dtype,
                 "store_dtype": self.features.store_dtype,
+                "pool": pool,
             }
         )

@@ -1,25 +1,42 @@
 """What a feature set is and where it lives.
 
 ``stores.open(path_or_digest)`` returns a set; ``set["block.11"][rows]`` returns numpy. Importing this package
-imports neither torch nor zarr.
+imports neither torch nor zarr, and nothing heavy before it is used.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from stores.sets import ZarrSet
-from stores.store import Store
+if TYPE_CHECKING:
+    from stores.sets import ZarrSet
+    from stores.store import Store
 
 __all__ = ["Store", "ZarrSet", "open"]
 
 
-def open(location: str | Path, store: str | Path | None = None) -> ZarrSet:
+def open(location: str | Path, store: str | Path | None = None) -> "ZarrSet":
     """Return a set by the path or URL of its folder, or by (the beginning of) its digest in ``store``.
 
     Raises MissingError when there is none.
     """
+    from stores.store import Store
+
     text = str(location).rstrip("/")
     root, _, name = text.rpartition("/")
     base, _, kind = root.rpartition("/")
     if kind in ("features", "labels"):
         return Store(base or ".").open(name)
     return Store(store).open(text)
+
+
+def __getattr__(name: str) -> Any:
+    # `patchbank --help` imports stores.errors; numpy and pandas come only with a set.
+    if name == "Store":
+        from stores.store import Store
+
+        return Store
+    if name == "ZarrSet":
+        from stores.sets import ZarrSet
+
+        return ZarrSet
+    raise AttributeError(f"module 'stores' has no attribute {name!r}")

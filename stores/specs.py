@@ -135,7 +135,8 @@ class FeatureSpec(Record):
     model: ModelRecord
     compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     store_dtype: Literal["float16", "float32"] = "float16"
-    capture_revision: int = Field(default=1, ge=1)
+    revisions: dict[str, int]
+    """Revision of every piece of code between the files and the stored values, by its name."""
 
     @property
     def digest(self) -> str:
@@ -161,7 +162,8 @@ class LabelSpec(Record):
     patch_rule: Literal["majority"] = "majority"
     """How a patch gets its label from its pixels: the most common id, void counted as a candidate, ties to the
     lowest id (paper A, section 3.1: "most common class in the patch")."""
-    revision: int = Field(default=1, ge=1)
+    revisions: dict[str, int]
+    """Revision of every piece of code between the files and the stored labels, by its name."""
 
     @property
     def digest(self) -> str:

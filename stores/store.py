@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
+from stores.canonical import checksummed, read_checksummed
 from stores.commits import SEALS
 from stores.errors import MissingError, UserError
 from stores.objects import Objects, open_objects
@@ -13,6 +14,9 @@ from stores.specs import FeatureSpec, LabelSpec
 
 DEFAULT_LOCATION = "store"
 """Where a store is when neither ``--store`` nor ``PATCHBANK_STORE`` says otherwise."""
+
+INDEX = "index"
+"""Folder of notes that lead from a recipe to the sets that were made for it."""
 
 
 class Store:
@@ -58,6 +62,17 @@ class Store:
         if len(found) > 1:
             raise UserError(f"{len(found)} sets in {self.location} begin with {spec_or_digest!r}: give more characters")
         return ZarrSet(self.objects, "/".join(found[0]), self.executor)
+
+    def remember(self, key: str, record: dict[str, str]) -> None:
+        """Note which sets answer a recipe, so that they are found again without images or models."""
+        self.objects.put(f"{INDEX}/{key}.json", [checksummed(record)])
+
+    def recall(self, key: str) -> dict[str, str] | None:
+        """Return what was remembered under a recipe's key, None when nothing was or the note is torn."""
+        try:
+            return read_checksummed(self.objects.read(f"{INDEX}/{key}.json"))
+        except MissingError:
+            return None
 
     def sealed_arrays(self, kind: str, digest: str) -> list[str]:
         """Return the file names of a set's seals without reading them."""

@@ -1,7 +1,7 @@
 """What a data set is to the pipeline: a list of sources, a class table and a way to read labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -86,11 +86,3 @@ class Dataset(Protocol):
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release (counts, missing files)."""
         ...
-
-
-@dataclass(frozen=True)
-class Expected:
-    """Counts of the official release, for `Dataset.notes`."""
-
-    sources: dict[str, int] = field(default_factory=dict)
-    """Images a split."""

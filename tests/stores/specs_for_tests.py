@@ -18,7 +18,9 @@ MODEL = ModelRecord(
     std=(0.229, 0.224, 0.225),
     interpolation="bicubic",
 )
-FEATURES = FeatureSpec(dataset=DATASET, samples="3" * 64, frame=FRAME, view=ViewSpec(), model=MODEL)
+FEATURES = FeatureSpec(
+    dataset=DATASET, samples="3" * 64, frame=FRAME, view=ViewSpec(), model=MODEL, revisions={"capture": 1}
+)
 LABELS = LabelSpec(
     dataset=DATASET,
     samples="3" * 64,
@@ -27,6 +29,7 @@ LABELS = LabelSpec(
     label_files="4" * 64,
     classes="5" * 64,
     pixel_labels=True,
+    revisions={"frames": 1},
 )
 
 

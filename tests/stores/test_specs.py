@@ -16,8 +16,8 @@ from stores.canonical import canonical_json, checksummed, digest, read_checksumm
 from stores.specs import FrameSpec, relative_name, samples_digest, sources_digest
 from tests.stores.specs_for_tests import FEATURES, LABELS, token_array
 
-GOLDEN_FEATURES = "c49dc492e630bc09b1de3db4bb858bd756c4611da7e08b7f362367c3252ee0a6"
-GOLDEN_LABELS = "a68ea514c03ea364e5b89e18339a83b0316aa066a32288fa5176c8ce1522b4cf"
+GOLDEN_FEATURES = "f05950398b5e228961f6d0d8888a7c8d8a6460e49d7feb8a4c7e4b6117eaee4b"
+GOLDEN_LABELS = "738757eb9b9c3301b22af211889bc0b0cea5a6bc89cc06e5b36dab2ed0267a0f"
 
 
 def test_feature_spec_digest_is_golden():
@@ -39,7 +39,7 @@ def test_every_field_of_the_spec_changes_the_digest():
         "samples": "9" * 64,
         "compute_dtype": "bfloat16",
         "store_dtype": "float32",
-        "capture_revision": 2,
+        "revisions": {"capture": 2},
         "frame": {**changed["frame"], "edge": "pad"},
         "view": {**changed["view"], "name": "blur"},
         "model": {**changed["model"], "weights": "8" * 64},

@@ -15,9 +15,7 @@ from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array,
 def half_made(tmp_path, compression="none", n_rows=20, range_rows=8, numbers=(0, 2)):
     arrays = [token_array(f"tokens/block.{layer}") for layer in range(3)]
     arrays.append(
-        token_array("prefix/block.0", patches=5).model_copy(
-            update={"dimension_names": ("sample", "prefix", "channel")}
-        )
+        token_array("prefix/block.0", patches=5).model_copy(update={"dimension_names": ("sample", "prefix", "channel")})
     )
     made = ZarrSet.create(
         LocalObjects(tmp_path),

@@ -1,0 +1,58 @@
+# Patchbank: make features once, ask them as often as you like. `make help` lists the targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+EXP ?= experiments/demo.toml
+STORE ?= store
+DATA ?= $(or $(PATCHBANK_DATA),data)
+RESULTS ?= results
+VENV := .venv
+BIN := $(VENV)/bin
+# faiss-gpu where there is an NVIDIA driver on Linux x86-64, faiss-cpu elsewhere.
+FAISS := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && command -v nvidia-smi >/dev/null && echo gpu || echo cpu)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo extract evaluate report test test-all check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## make the environment in .venv and say what it holds
+
+$(VENV)/.ready: pyproject.toml requirements/$(FAISS).txt
+	@echo "Installing into $(VENV): torch, torchvision, timm, zarr, faiss-$(FAISS) and what they need."
+	@echo "On Linux torch brings its CUDA libraries, some 3 GB to download and 6 GB on disk."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	# uv resolves torch and torchvision to matching builds; plain pip may pair a CPU torch with a CUDA torchvision.
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$(FAISS).txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@du -sh $(VENV) | sed 's/\t.*/ in $(VENV)/'
+	@touch $@
+
+demo: setup ## the whole chain offline on painted street scenes: extract, evaluate, report
+	$(BIN)/patchbank demo --store $(STORE) --data $(DATA) --results $(RESULTS)
+
+extract: setup ## make the features that EXP lacks (EXP=experiments/demo.toml)
+	$(BIN)/patchbank extract $(EXP) --store $(STORE) --data $(DATA)
+
+evaluate: setup ## answer what EXP asks and is not answered yet
+	$(BIN)/patchbank evaluate $(EXP) --store $(STORE) --results $(RESULTS)
+
+report: setup ## write EXP's page and figures again from its results
+	$(BIN)/patchbank report $(basename $(notdir $(EXP))) --results $(RESULTS)
+
+test: setup ## the default tests: no network, no real data needed, under five minutes on two cores
+	$(BIN)/python -m pytest
+
+test-all: setup ## the slow tests too
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: setup ## ruff, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## speed, memory and bytes as ratios to something measured in the same run
+	$(BIN)/python -m benchmarks
+
+clean: ## remove what the commands made in this folder, but not the environment
+	rm -rf store results data/street-world benchmarks/out

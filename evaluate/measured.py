@@ -1,0 +1,208 @@
+"""One model's sealed sets, and the rows an analysis reads from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int64, UInt8, UInt32
+
+from evaluate.questions import Layers, Selection
+from evaluate.segmentation import patch_histograms
+from evaluate.selections import SelectionRule, disjoint, rows_of, select_sources
+from stores import ZarrSet
+from stores.errors import MissingError, UserError
+from stores.specs import VOID, FeatureSpec, LabelSpec
+
+PIXELS = "pixels/classes"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model's feature set with the label set of the same samples."""
+
+    title: str
+    """Name in tables and figures."""
+    features: ZarrSet
+    labels: ZarrSet
+    probe_batchnorm: bool
+    """Whether its probes standardise features."""
+    extract_command: str
+    """What makes missing arrays, for error messages."""
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The feature set's record."""
+        assert isinstance(self.features.spec, FeatureSpec)
+        return self.features.spec
+
+    @property
+    def label_spec(self) -> LabelSpec:
+        """The label set's record."""
+        assert isinstance(self.labels.spec, LabelSpec)
+        return self.labels.spec
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """The sample table."""
+        return self.labels.samples
+
+    @cached_property
+    def classes(self) -> pd.DataFrame:
+        """The class table."""
+        return self.labels.table("classes")
+
+    def arrays(self, layers: Layers, norm: str) -> list[str]:
+        """Return the token arrays of some layers, inner ones first; negative layers count from the last stored.
+
+        Raises MissingError, with the command that makes it, when one is not there or not sealed.
+        """
+        suffix = ".norm" if norm == "final" else ""
+        stored = sorted(
+            int(array.attributes["layer"] or 0)
+            for name, array in self.features.arrays.items()
+            if name.startswith("tokens/") and bool(array.attributes["norm"]) == (norm == "final")
+        )
+        if layers == "all":
+            wanted = stored
+        else:
+            wanted = sorted({stored[layer] if -len(stored) <= layer < 0 else layer for layer in layers})
+        names = [f"tokens/block.{layer}{suffix}" for layer in wanted]
+        missing = [name for name in names if not self.features.sealed(name)]
+        if missing or not names:
+            what = missing[0] if missing else f'tokens with norm = "{norm}"'
+            raise MissingError(
+                f"{what} of {self.title} is not complete in {self.features.objects.url}: run `{self.extract_command}`"
+            )
+        return names
+
+    def grid(self, array: str) -> tuple[int, int]:
+        """Return rows and columns of an array's patches."""
+        facts = self.features.arrays[array].attributes
+        return int(facts["grid_rows"] or 0), int(facts["grid_columns"] or 0)
+
+    def layer(self, array: str) -> int:
+        """Return the layer of an array, counted from 0."""
+        return int(self.features.arrays[array].attributes["layer"] or 0)
+
+    def need_labels(self, analysis: str) -> None:
+        """Raise UserError when the data has no pixel labels."""
+        if not self.label_spec.pixel_labels:
+            raise UserError(
+                f"{analysis} needs a class for every pixel and the data set {self.label_spec.dataset.name} has none: "
+                'remove it from [[analyses]] or keep "variance-spectrum" only'
+            )
+
+    def label_array(self, grid: tuple[int, int]) -> str:
+        """Return the address of the patch labels on a grid; raises MissingError when they were not made."""
+        name = f"patches/{grid[0]}x{grid[1]}"
+        if not self.labels.sealed(name):
+            raise MissingError(
+                f"{name} is not complete in label set {self.labels.digest[:12]}: run `{self.extract_command}`"
+            )
+        return name
+
+    def inputs(self, array: str | None = None, *, labelled: bool = False) -> dict[str, str]:
+        """Return the content digests of what an analysis reads, for the result's name."""
+        found = {"features": self.features.digest, "labels": self.labels.digest}
+        if array is not None:
+            found[array] = self.features.content[array]
+            if labelled:
+                grid = self.label_array(self.grid(array))
+                found[grid] = self.labels.content[grid]
+                found[PIXELS] = self.labels.content[PIXELS]
+        return found
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows one selection takes from a sample table."""
+
+    sources: tuple[str, ...]
+    rows: Int64[np.ndarray, " row"]
+
+    @property
+    def title(self) -> str:
+        """For tables: how many images."""
+        return f"{len(self.sources)} image{'' if len(self.sources) == 1 else 's'}"
+
+
+def choose(measured: Measured, rule: SelectionRule | None) -> Chosen:
+    """Return the rows a rule takes, or all rows without one; invalid rows are left out."""
+    samples = measured.samples
+    sources = tuple(sorted(samples["source"].unique())) if rule is None else select_sources(samples, rule)
+    rows = rows_of(samples, sources)
+    return Chosen(sources, rows[samples["valid"].to_numpy()[rows]])
+
+
+def choose_both(measured: Measured, selection: Selection | None, analysis: str) -> tuple[Chosen, Chosen]:
+    """Return training and validation rows; raises UserError when either is not asked for or they share images."""
+    if selection is None or selection.validation is None:
+        raise UserError(
+            f"{analysis} needs [selection.train] and [selection.validation] in the experiment file: add the one missing"
+        )
+    train, validation = choose(measured, selection.train), choose(measured, selection.validation)
+    disjoint(train.sources, validation.sources)
+    return train, validation
+
+
+def image_numbers(measured: Measured, chosen: Chosen, n_patches: int) -> Int64[np.ndarray, " patch"]:
+    """Return the number of each patch's source image, 0..len(chosen.sources)."""
+    order = {name: number for number, name in enumerate(chosen.sources)}
+    of_row = measured.samples["source"].to_numpy()[chosen.rows]
+    return np.repeat(np.array([order[name] for name in of_row], dtype=np.int64), n_patches)
+
+
+def tokens(measured: Measured, array: str, chosen: Chosen) -> Float[np.ndarray, "patch channel"]:
+    """Return the patch tokens of the chosen rows as stored, row by row."""
+    stored = measured.features[array][chosen.rows]
+    return stored.reshape(-1, stored.shape[-1])
+
+
+def owned_boxes(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, "sample 4"]:
+    """Return (left, top, right, bottom) of what each row is scored on, in input pixels."""
+    columns = ["owned_left", "owned_top", "owned_right", "owned_bottom"]
+    return measured.samples[columns].to_numpy(dtype=np.int64)[chosen.rows]
+
+
+def owned_patches(measured: Measured, array: str, chosen: Chosen) -> Bool[np.ndarray, " patch"]:
+    """Return which patches have their centre in the part their tile is scored on."""
+    rows, columns = measured.grid(array)
+    size = measured.spec.frame.input
+    y = (np.arange(rows) + 0.5) * size.height / rows
+    x = (np.arange(columns) + 0.5) * size.width / columns
+    left, top, right, bottom = (owned_boxes(measured, chosen)[:, axis, None] for axis in range(4))
+    inside_y = (y >= top) & (y < bottom)
+    inside_x = (x >= left) & (x < right)
+    return (inside_y[:, :, None] & inside_x[:, None, :]).reshape(-1)
+
+
+def patch_labels(measured: Measured, array: str, chosen: Chosen) -> UInt8[np.ndarray, " patch"]:
+    """Return the patch labels on an array's grid, 255 for void."""
+    return measured.labels[measured.label_array(measured.grid(array))][chosen.rows].reshape(-1)
+
+
+def scored_labels(measured: Measured, array: str, chosen: Chosen) -> UInt8[np.ndarray, " patch"]:
+    """Return the patch labels with everything another tile is scored on set to void."""
+    labels = patch_labels(measured, array, chosen).copy()
+    labels[~owned_patches(measured, array, chosen)] = VOID
+    return labels
+
+
+def pixel_histograms(measured: Measured, array: str, chosen: Chosen) -> UInt32[np.ndarray, "patch classes_and_void"]:
+    """Return how many pixels of each class every patch covers, counting only what its tile is scored on."""
+    boxes = owned_boxes(measured, chosen)
+    n_classes = len(measured.classes)
+    parts: list[np.ndarray] = []
+    done = 0
+    for numbers, block in measured.labels[PIXELS].blocks(chosen.rows):
+        part = patch_histograms(block, measured.grid(array), n_classes, boxes[done : done + len(numbers)])
+        parts.append(part.reshape(-1, n_classes + 1))
+        done += len(numbers)
+    return np.concatenate(parts)
+
+
+def class_names(measured: Measured) -> Sequence[str]:
+    """Return the class names by id."""
+    return [str(name) for name in measured.classes["name"]]

@@ -1,0 +1,254 @@
+"""Extraction on a tiny data set: right rows, right resume, no work twice."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import run
+from pipeline.compute import Compute
+from pipeline.extract import extract
+from pipeline.job import prepare
+from pipeline.labels import PIXELS
+from pipeline.loading import Loader
+from pipeline.models import build_model
+from pipeline.patch_labels import patch_labels
+from pipeline.recipe import FeatureRecipe
+from stores import Store
+from stores.errors import UserError
+from stores.specs import FrameSpec
+from tests.pipeline.tiny import TINY, recipe, write_camvid
+
+CPU = Compute("cpu", batch_size=4, threads=1)
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_camvid(tmp_path / "data" / "camvid")
+    return tmp_path / "data"
+
+
+def site(tmp_path, data, name="store"):
+    return run.Site(Store(tmp_path / name), data, tmp_path)
+
+
+def extract_all(wanted, where, **options):
+    return run.extract_recipe(wanted, where, None, "all", CPU, **options)
+
+
+def test_rows_are_the_tiles_and_no_crop_of_the_model_is_applied(tmp_path, data):
+    """Cut and normalise by hand with Pillow and numpy; a model-config crop (0.95 for this model) would differ."""
+    wanted = recipe(features=FeatureRecipe(norm="both", store_dtype="float32"))
+    report = extract_all(wanted, site(tmp_path, data))
+    made = report.outcomes[0].set
+    table = made.samples
+    model = build_model(TINY, wanted.frame.input, tmp_path)
+    assert model.module.pretrained_cfg["crop_pct"] < 1
+    stored = made["block.5.norm"][:]
+    assert len(table) == 7 * 4
+    for row in (0, 1, 2, 3, 13, 27):
+        line = table.iloc[row]
+        image = Image.open(data / "camvid" / line["source"]).convert("RGB")
+        tile = np.asarray(image.crop((line["left"], line["top"], line["right"], line["bottom"])))
+        assert tile.shape == (32, 32, 3)
+        inputs = torch.from_numpy((tile / 255.0 - 0.5) / 0.5).float().permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            expected = model.module.forward_features(inputs)[0, 1:]
+        np.testing.assert_allclose(stored[row], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_labels_are_cut_with_the_pixels(tmp_path, data):
+    report = extract_all(recipe(), site(tmp_path, data))
+    labels = report.labels
+    table = labels.samples
+    for row in (0, 3, 17):
+        line = table.iloc[row]
+        whole = np.asarray(Image.open(data / "camvid" / line["source"].replace("/", "annot/", 1)))
+        whole = np.where(whole == 11, 255, whole)
+        expected = whole[line["top"] : line["bottom"], line["left"] : line["right"]]
+        np.testing.assert_array_equal(labels[PIXELS][row], expected)
+    np.testing.assert_array_equal(labels["patches/2x2"][:], patch_labels(labels[PIXELS][:], 2, 2))
+    assert list(labels.table("classes")["name"])[:2] == ["sky", "building"]
+
+
+class Exploding(torch.nn.Module):
+    def forward(self, *args):
+        raise AssertionError("the model was run although everything is stored")
+
+
+def test_a_second_extraction_runs_no_model(tmp_path, data, monkeypatch):
+    where = site(tmp_path, data)
+    first = extract_all(recipe(), where)
+    monkeypatch.setattr("pipeline.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.loading.read_tiles", Exploding().forward)
+    again = extract_all(recipe(), where)
+    assert again.outcomes[0].rows_made == 0
+    assert again.outcomes[0].rows_reused == 28
+    assert again.outcomes[0].set.stored_digest() == first.outcomes[0].set.stored_digest()
+
+
+def test_layers_added_later_leave_the_others_alone_and_equal_those_of_one_pass(tmp_path, data):
+    where = site(tmp_path, data)
+    first = extract_all(recipe(features=FeatureRecipe(layers=(5,), norm="final")), where).outcomes[0].set
+    before = dict(first.content)
+    later = extract_all(recipe(), where).outcomes[0].set
+    assert later.digest == first.digest
+    assert {name: later.content[name] for name in before} == before
+    whole = extract_all(recipe(), site(tmp_path, data, "other")).outcomes[0].set
+    assert whole.content == later.content
+
+
+def test_shards_make_the_set_of_one_process(tmp_path, data):
+    where = site(tmp_path, data)
+    wanted = recipe()
+    parts = [extract_all(wanted, where, shard=(index, 3)) for index in range(3)]
+    assert sum(part.outcomes[0].rows_made for part in parts) == 28
+    assert parts[0].outcomes[0].missing
+    assert not parts[2].outcomes[0].missing
+    alone = extract_all(wanted, site(tmp_path, data, "alone")).outcomes[0].set
+    assert parts[2].outcomes[0].set.stored_digest() == alone.stored_digest()
+
+
+def test_an_edited_image_leads_to_another_set(tmp_path, data):
+    where = site(tmp_path, data)
+    first = extract_all(recipe(), where).outcomes[0].set
+    path = next((data / "camvid" / "train").iterdir())
+    pixels = np.asarray(Image.open(path)).copy()
+    pixels[0, 0] ^= 1
+    Image.fromarray(pixels).save(path)
+    assert extract_all(recipe(), where).outcomes[0].set.digest != first.digest
+
+
+def test_an_edited_label_makes_new_labels_and_no_new_features(tmp_path, data, monkeypatch):
+    where = site(tmp_path, data)
+    first = extract_all(recipe(), where)
+    path = next((data / "camvid" / "trainannot").iterdir())
+    labels = np.asarray(Image.open(path)).copy()
+    labels[:10] = 3
+    Image.fromarray(labels).save(path)
+    monkeypatch.setattr("pipeline.extract.Capture", Exploding)
+    again = extract_all(recipe(), where)
+    assert again.labels.digest != first.labels.digest
+    assert again.outcomes[0].set.digest == first.outcomes[0].set.digest
+
+
+def test_values_beyond_float16_name_layer_row_and_remedy(tmp_path, data):
+    where = site(tmp_path, data)
+    wanted = recipe()
+    samples = run.read_samples(wanted, where, None)
+    model = build_model(TINY, wanted.frame.input, tmp_path)
+    with torch.no_grad():
+        model.blocks[1].mlp.fc2.bias += 1e6
+    job = prepare(wanted, TINY, model, samples, where.store)
+    with pytest.raises(UserError, match=r'block\.1.*row 0.*65504.*store_dtype = "float32"'):
+        extract(job, where.store, CPU)
+    with torch.no_grad():
+        model.blocks[0].mlp.fc2.bias += float("nan")
+    with pytest.raises(UserError, match=r"block\.0.*NaN"):
+        extract(prepare(wanted, TINY, model, samples, where.store), where.store, CPU)
+
+
+def test_resuming_uses_the_recorded_batch_and_says_so(tmp_path, data):
+    where = site(tmp_path, data)
+    wanted = recipe()
+    extract_all(wanted, where, shard=(0, 2))
+    other = Compute("cpu", batch_size=3, threads=1)
+    done = run.extract_recipe(wanted, where, None, "all", other).outcomes[0]
+    assert any("batch size 4 is used" in note for note in done.notes)
+    alone = extract_all(wanted, site(tmp_path, data, "alone")).outcomes[0].set
+    assert done.set.stored_digest() == alone.stored_digest()
+
+
+def test_another_kind_of_device_needs_to_be_allowed(tmp_path, data):
+    from pipeline.compute import settle
+
+    with pytest.raises(UserError, match="--allow-mixed"):
+        settle(CPU, {"device": "cuda", "batch_size": 4}, allow_mixed=False)
+    assert settle(CPU, {"device": "cuda", "batch_size": 8}, allow_mixed=True)[0].batch_size == 8
+
+
+def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, data, monkeypatch):
+    where = site(tmp_path, data)
+    monkeypatch.setattr(type(where.store.objects), "free_bytes", lambda self: 1000)
+    with pytest.raises(UserError, match=r"needs .* GB and .* has 0\.0 GB free"):
+        extract_all(recipe(), where)
+    assert list(where.store.sets()) == []
+
+
+def test_batches_never_cross_a_range_border_and_hold_every_row_once(tmp_path, data):
+    where = site(tmp_path, data)
+    wanted = recipe()
+    samples = run.read_samples(wanted, where, None)
+    job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
+    for batch_size in (1, 3, 5, 64):
+        seen = []
+        for batch in Loader(samples, "bicubic", batch_size, 2).batches(job.layout.ranges()):
+            stop = batch.start + len(batch.pixels)
+            assert batch.range.start <= batch.start < stop <= batch.range.stop
+            assert len(batch.pixels) == batch_size or stop == batch.range.stop
+            seen += range(batch.start, stop)
+        assert seen == list(range(28))
+
+
+def test_mixed_sizes_without_a_tile_are_brought_to_one_grid(tmp_path):
+    write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
+    path = next((tmp_path / "data" / "camvid" / "train").iterdir())
+    for file in (path, tmp_path / "data" / "camvid" / "trainannot" / path.name):
+        image = Image.open(file)
+        image.resize((80, 40), Image.Resampling.NEAREST).save(file)
+    made = extract_all(recipe(frame=FrameSpec(input=32)), site(tmp_path, tmp_path / "data")).outcomes[0].set
+    assert made.layout.n_rows == 3
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pipeline import run
+from pipeline.compute import Compute
+from stores import Store
+from tests.pipeline.tiny import recipe
+where = run.Site(Store(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]))
+print("begun", flush=True)
+def tell(progress):
+    print(progress.rows_done, flush=True)
+run.extract_recipe(recipe(), where, None, "all", Compute("cpu", 4, 1), tell=tell)
+"""
+
+
+def test_killed_extractions_resume_to_the_bytes_of_an_undisturbed_one(tmp_path, data):
+    """SIGKILL at several moments; what was committed is kept, and the sealed set has the same stored digest."""
+    store = tmp_path / "killed"
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    reused = []
+    for after in (4, 16):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(store), str(data)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for line in process.stdout:
+            if line.strip().isdigit() and int(line) >= after:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.wait()
+        process.stdout.close()
+        left = [one for one in Store(store).sets() if one.spec.kind == "features"]
+        reused.append(len(left[0].committed("tokens/block.5")) if left else 0)
+        time.sleep(0.05)
+    resumed = extract_all(recipe(), run.Site(Store(store), data, tmp_path)).outcomes[0]
+    alone = extract_all(recipe(), site(tmp_path, data, "alone")).outcomes[0]
+    assert resumed.rows_made < alone.rows_made or reused[-1] == 0
+    assert resumed.set.stored_digest() == alone.set.stored_digest()
+    left = [key for key in resumed.set.objects.keys(resumed.set.prefix) if key.endswith(".partial")]
+    assert left == []
+    first = resumed.set.objects.read(f"{resumed.set.prefix}/tokens/block.0/c.0.0.0")
+    assert hashlib.sha256(first).hexdigest() == resumed.set.seals["tokens/block.0"].objects["c.0.0.0"].sha256
