@@ -164,8 +164,8 @@ def long_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     unknown = {name for row in rows for name in row} - COLUMNS.keys()
     if unknown:
         raise ValueError(f"no such result columns: {sorted(unknown)}")
-    columns = {name: pd.array([row.get(name) for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
-    return pd.DataFrame(columns)
+    table = pd.DataFrame({name: [row.get(name) for row in rows] for name in COLUMNS}, dtype=object)
+    return table.astype(COLUMNS)
 
 
 def _parquet(table: pd.DataFrame) -> bytes:
@@ -176,7 +176,7 @@ def _parquet(table: pd.DataFrame) -> bytes:
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     sink = io.BytesIO()
-    np.savez_compressed(sink, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(sink, allow_pickle=False, **arrays)
     return sink.getvalue()
 
 
