@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from evaluate.selections import SelectionRule
 from stores.specs import Record
@@ -11,16 +11,7 @@ from stores.specs import Record
 Layers = Literal["all"] | tuple[int, ...]
 
 
-class _Analysis(Record):
-    """Base of all analyses: lists in TOML are tuples here."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _lists_to_tuples(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
-
-
-class VarianceSpectrum(_Analysis):
+class VarianceSpectrum(Record):
     """The variance of every feature over the patch tokens of the training rows (paper A, Fig. 1a)."""
 
     kind: Literal["variance-spectrum"]
@@ -30,7 +21,7 @@ class VarianceSpectrum(_Analysis):
     """Numbers of leading features whose share of the variance is reported."""
 
 
-class PatchClassification(_Analysis):
+class PatchClassification(Record):
     """Classes of patches by nearest neighbours and by a linear probe (paper A, sections 3.1 and 4).
 
     Every combination of layer, classifier, training size and number of removed features is one line of results.
@@ -56,7 +47,7 @@ class PatchClassification(_Analysis):
     """Bootstrap resamples over images; 0 prints no intervals."""
 
 
-class LabelMaps(_Analysis):
+class LabelMaps(Record):
     """Predicted patch classes of some validation images, beside the truth (paper A, appendix)."""
 
     kind: Literal["label-maps"]
@@ -86,11 +77,6 @@ class Questions(Record):
     analyses: tuple[Analysis, ...] = ()
     seed: int = Field(default=0, ge=0)
     """Seed of held-out images and bootstraps."""
-
-    @field_validator("analyses", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     def rules(self) -> tuple[SelectionRule, ...]:
         """Return every selection rule the analyses can ask for; their union is what must be extracted."""

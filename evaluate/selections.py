@@ -6,21 +6,15 @@ of different size with the same seed are nested, so that a train-size sweep only
 
 import hashlib
 from collections.abc import Collection
-from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int64, Integer
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from stores.canonical import canonical_json
 from stores.errors import UserError
 from stores.specs import Record
-
-
-def _as_tuple(value: Any) -> Any:
-    """Read a TOML array as a tuple."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 class SelectionRule(Record):
@@ -30,7 +24,7 @@ class SelectionRule(Record):
     """Split of the data set, as its reader names it."""
     per_group: int | None = Field(default=None, ge=1)
     """Sources taken from every group (a city, a video, a class); None takes all."""
-    groups: Annotated[tuple[str, ...] | None, BeforeValidator(_as_tuple)] = None
+    groups: tuple[str, ...] | None = None
     """Groups to take from; None takes every group of the split."""
     seed: int = Field(default=0, ge=0)
 
@@ -75,9 +69,11 @@ def _first_of(names: list[str], group: str, rule: SelectionRule) -> list[str]:
             f"group {group!r} of split {rule.split!r} has {len(names)} images, fewer than the {rule.per_group} asked "
             "for; lower per_group, or leave this group out of groups"
         )
-    seed = hashlib.sha256(canonical_json([rule.seed, group])).digest()
-    order = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big"))).permutation(len(names))
-    return [names[place] for place in order[: rule.per_group]]
+    # Every name gets its own place in the draw, so that the choice among all images of a data set and the choice
+    # among those that were extracted are the same.
+    return sorted(names, key=lambda name: hashlib.sha256(canonical_json([rule.seed, group, name])).digest())[
+        : rule.per_group
+    ]
 
 
 def rows_of(samples: pd.DataFrame, sources: Collection[str]) -> Int64[np.ndarray, " row"]:

@@ -58,11 +58,6 @@ class FeatureRecipe(Record):
     compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     store_dtype: Literal["float16", "float32"] = "float16"
 
-    @field_validator("layers", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
-
 
 class StorageRecipe(Record):
     """How sets are cut and compressed; changes bytes on disk, never a number."""
@@ -80,11 +75,6 @@ class Recipe(Record):
     models: Annotated[tuple[ModelRecipe, ...], Field(min_length=1)]
     features: FeatureRecipe = FeatureRecipe()
     storage: StorageRecipe = StorageRecipe()
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _list_to_tuple(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("models")
     @classmethod

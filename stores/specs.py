@@ -33,6 +33,14 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: Any) -> Any:
+        """TOML and JSON know lists only; frozen records hold tuples."""
+        if not isinstance(values, dict):
+            return values
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
     def canonical(self) -> dict[str, Any]:
         """Return the record as plain JSON values, the form that is hashed and stored."""
         return self.model_dump(mode="json")
