@@ -5,17 +5,15 @@ vision transformer's are; 5,000 queries from images of 196 patches search 25,000
 """
 
 import statistics
-import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import faiss
 import numpy as np
-import psutil
 from jaxtyping import Float32
 
+from benchmarks.measure import measure
 from evaluate.neighbours import nearest, nearest_without_top
 
 QUERIES, BANK, CHANNELS, PATCHES = 5_000, 25_000, 768, 196
@@ -36,25 +34,8 @@ def features(rows: int, generator: np.random.Generator) -> Float32[np.ndarray, "
 
 def timed(call: Callable[[], object]) -> tuple[float, int]:
     """Return the call's seconds and the peak of resident memory above the level before, in bytes."""
-    process = psutil.Process()
-    before = peak = process.memory_info().rss
-    done = threading.Event()
-
-    def sample() -> None:
-        nonlocal peak
-        while not done.wait(0.005):
-            peak = max(peak, process.memory_info().rss)
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
-    begin = time.perf_counter()
-    result = call()
-    seconds = time.perf_counter() - begin
-    peak = max(peak, process.memory_info().rss)
-    done.set()
-    sampler.join()
-    del result
-    return seconds, peak - before
+    taken = measure(call)
+    return taken.seconds, taken.peak_bytes
 
 
 def rows() -> list[dict[str, Any]]:

@@ -28,10 +28,10 @@ class Encoded(NamedTuple):
     sha256: str
 
 
-def crc32c(payload: bytes | memoryview) -> int:
-    """Return the CRC32C (Castagnoli) of a byte string, without copying it."""
+def crc32c(payload: bytes | memoryview, before: int = 0) -> int:
+    """Return the CRC32C (Castagnoli) of a byte string that follows one with the checksum ``before``; copies nothing."""
     # The C function refuses memoryviews but takes a numpy array as it is.
-    return int(google_crc32c.extend(0, np.frombuffer(payload, np.uint8) if len(payload) else b""))
+    return int(google_crc32c.extend(before, np.frombuffer(payload, np.uint8) if len(payload) else b""))
 
 
 def encode_chunk(rows: np.ndarray, compression: str) -> Encoded:

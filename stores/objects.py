@@ -16,7 +16,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,7 +25,11 @@ from stores.errors import MissingError, UserError
 PARTIAL = ".partial"
 """Suffix of files that are being written; nobody reads them."""
 
+PIECE_BYTES = 4 << 20
+"""How much is read before it is checksummed, in bytes: what stays in a processor's cache."""
+
 Parts = Sequence[bytes | memoryview]
+Observe = Callable[[memoryview], None]
 
 
 @runtime_checkable
@@ -36,6 +40,14 @@ class Objects(Protocol):
 
     def read(self, key: str) -> bytes:
         """Return the object's bytes; raises MissingError when there is none."""
+        ...
+
+    def read_into(self, key: str, buffers: Sequence[memoryview], observe: Observe) -> int:
+        """Fill buffers one after another and return the object's size; raises MissingError when there is none.
+
+        ``observe`` is shown every piece while it is still in the processor's cache. An object of another size than
+        the buffers together fills them partly or not at all.
+        """
         ...
 
     def put(self, key: str, parts: Parts) -> None:
@@ -124,6 +136,30 @@ class LocalObjects:
             return self.path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise MissingError(f"{self.root / key} is not there") from None
+
+    def read_into(self, key: str, buffers: Sequence[memoryview], observe: Observe) -> int:
+        """Fill buffers one after another, without a copy in between, and return the object's size."""
+        try:
+            descriptor = os.open(self.path(key), os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise MissingError(f"{self.root / key} is not there") from None
+        try:
+            size = os.fstat(descriptor).st_size
+            if size != sum(len(buffer) for buffer in buffers):
+                return size
+            offset = 0
+            for buffer in buffers:
+                rest = buffer
+                while rest:
+                    read = os.preadv(descriptor, [rest[:PIECE_BYTES]], offset)
+                    if read == 0:  # truncated while it was read
+                        return offset
+                    observe(rest[:read])
+                    rest = rest[read:]
+                    offset += read
+            return size
+        finally:
+            os.close(descriptor)
 
     def _write(self, path: Path, parts: Parts) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
@@ -255,6 +291,17 @@ class RemoteObjects:
             return bytes(self.filesystem.cat_file(self._path(key)))
         except FileNotFoundError:
             raise MissingError(f"{self.url}/{key} is not there") from None
+
+    def read_into(self, key: str, buffers: Sequence[memoryview], observe: Observe) -> int:
+        """Fill buffers one after another and return the object's size."""
+        data = memoryview(self.read(key))
+        if len(data) == sum(len(buffer) for buffer in buffers):
+            for buffer in buffers:
+                buffer[:] = data[: len(buffer)]
+                observe(buffer)
+                data = data[len(buffer) :]
+            return sum(len(buffer) for buffer in buffers)
+        return len(data)
 
     def put(self, key: str, parts: Parts) -> None:
         """Write or replace an object with one PUT."""

@@ -60,9 +60,9 @@ class RangeWriter:
         while done < len(rows):
             buffer = self.buffers.get(array)
             if buffer is None:
-                # np.empty: only the tail of the last chunk needs the fill value, and gets it in `_flush`.
-                empty = np.empty((chunk_rows, *spec.row_shape), spec.dtype)
-                buffer = self.buffers[array] = _Buffer(empty, position // chunk_rows)
+                # Not cleared: only the tail of the last chunk needs the fill value, and gets it in `_flush`.
+                rows_of_chunk = self.writer.buffer((chunk_rows, *spec.row_shape), spec.dtype)
+                buffer = self.buffers[array] = _Buffer(rows_of_chunk, position // chunk_rows)
             take = min(chunk_rows - buffer.filled, len(rows) - done)
             buffer.rows[buffer.filled : buffer.filled + take] = rows[done : done + take]
             buffer.filled += take
@@ -96,7 +96,7 @@ class SetWriter:
     """
 
     def __init__(
-        self, feature_set: ZarrSet, arrays: Iterable[str], *, threads: int = 2, max_bytes: int = 256 << 20
+        self, feature_set: ZarrSet, arrays: Iterable[str], *, threads: int = 4, max_bytes: int = 256 << 20
     ) -> None:
         self.set = feature_set
         self.specs = {name: feature_set.arrays[name] for name in sorted(arrays)}
@@ -104,6 +104,7 @@ class SetWriter:
         self.commits = ThreadPoolExecutor(1, thread_name_prefix="patchbank-commit")
         self.max_bytes = max_bytes
         self.waiting = 0
+        self.spare: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
         self.room = threading.Condition()
         self.failed: BaseException | None = None
 
@@ -129,6 +130,12 @@ class SetWriter:
         if self.failed is not None:
             raise self.failed
 
+    def buffer(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """Return memory for a chunk: a written one's if there is one, because fresh pages cost as much as a copy."""
+        with self.room:
+            spare = self.spare.get((shape, dtype))
+            return spare.pop() if spare else np.empty(shape, dtype)
+
     def submit(self, array: str, chunk: str, rows: np.ndarray) -> "Future[_Staged]":
         """Queue one chunk; blocks while too many bytes wait."""
         with self.room:
@@ -150,6 +157,7 @@ class SetWriter:
         finally:
             with self.room:
                 self.waiting -= rows.nbytes
+                self.spare.setdefault((rows.shape, rows.dtype.name), []).append(rows)
                 self.room.notify_all()
 
     def finish(self, range_writer: RangeWriter) -> "Future[bool]":

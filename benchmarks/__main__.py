@@ -1,0 +1,45 @@
+"""``python -m benchmarks [name ...]``: run the benchmarks, print a table, write benchmarks/out/bench.json."""
+
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks import extraction, neighbours, probes, store
+
+BENCHMARKS = {"store": store.rows, "extraction": extraction.rows, "neighbours": neighbours.rows, "probes": probes.rows}
+
+
+def main() -> None:
+    """Run the named benchmarks, or all of them."""
+    names = sys.argv[1:] or list(BENCHMARKS)
+    table = []
+    for name in names:
+        if name not in BENCHMARKS:
+            raise SystemExit(f"no benchmark {name!r}: there are {', '.join(BENCHMARKS)}")
+        for line in BENCHMARKS[name]():
+            table.append({"benchmark": name, **line})
+            goal = f"{line.get('goal_is', 'at most')} {line['goal']}" if line["goal"] else "no goal"
+            print(
+                f"{line['stage']:<42} {line['ratio']:>7.2f} ({goal:<13}) over {line['peer']:<38} "
+                f"{line['seconds']:>8.2f} s  {line['peak_bytes'] / 1e6:>7.0f} MB",
+                flush=True,
+            )
+    machine = {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "load_before": os.getloadavg()[2],
+        "torch": torch.__version__,
+    }
+    out = Path(__file__).parent / "out" / "bench.json"
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps({"machine": machine, "rows": table}, indent=2) + "\n")
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Extraction against the bare model and against the end-to-end floor, in one process.
+
+The bare model is timm's ``forward_features`` on pixels that are in memory, in the same batches. The floor is the
+slowest of three stages run alone on all cores: decoding, the bare model, writing the same arrays. All layers are
+stored. Every repeat runs the stages and the extraction one after another, and the ratio is taken inside it, because
+shared machines drift.
+"""
+
+import os
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.measure import measure, row
+from pipeline import run
+from pipeline.compute import choose_compute
+from pipeline.extract import extract
+from pipeline.job import Job, prepare
+from pipeline.loading import Loader
+from pipeline.models import build_model
+from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
+from pipeline.street_world import write_street_world
+from stores import Store
+from stores.specs import FrameSpec, Size
+from stores.writing import SetWriter
+
+MODEL = ModelRecipe(name="vit_small_patch16_224", weights="random")
+REPEATS = 3
+
+
+def job_in(folder: Path, store: Path) -> Job:
+    """Return the extraction of 240 painted tiles with ViT-S/16, all layers, in a new store."""
+    recipe = Recipe(
+        dataset=DatasetRecipe(name="cityscapes", folder="world"),
+        frame=FrameSpec(input=Size(height=224, width=224), tile=Size(height=256, width=256)),
+        models=(MODEL,),
+        features=FeatureRecipe(norm="final"),
+    )
+    site = run.Site(Store(store), folder, folder)
+    samples = run.read_samples(recipe, site, None)
+    return prepare(recipe, MODEL, build_model(MODEL, Size(height=224, width=224), folder), samples, site.store)
+
+
+def bare_model(job: Job, batches: list[np.ndarray], device: str) -> None:
+    """Run the model as timm has it on pixels in memory."""
+    with torch.inference_mode():
+        for pixels in batches:
+            inputs = job.model.normalise(torch.from_numpy(pixels).to(device).float())
+            job.model.forward(inputs)
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+def write_alone(job: Job, store: Store, device: str) -> None:
+    """Write arrays of the job's shapes, committed, without a model."""
+    from stores import ZarrSet
+
+    made = ZarrSet.create(store.objects, job.spec, job.layout, {}, {"device": device}, {})
+    made.add_arrays(job.arrays)
+    block = {a.name: np.zeros((16, *a.row_shape), a.dtype) for a in job.arrays}
+    with SetWriter(made, block) as writer:
+        for row_range in job.layout.ranges():
+            one = writer.range(row_range)
+            for start in range(row_range.start, row_range.stop, 16):
+                for name, values in block.items():
+                    one.write(name, values[: row_range.stop - start])
+            one.commit()
+        writer.close()
+        writer.raise_failures()
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the extraction's rate over the bare model's and over the floor's."""
+    compute = choose_compute(None, None)
+    to_model, to_floor, seconds, peaks, stages = [], [], [], [], {}
+    with tempfile.TemporaryDirectory(dir=os.environ.get("PATCHBANK_BENCH_DIR")) as name:
+        folder = Path(name)
+        write_street_world(folder / "world")
+        job = job_in(folder, folder / "warm")
+        job.model.module.to(compute.device)
+        loader = Loader(job.samples, "bicubic", compute.batch_size, 2)
+        batches = [batch.pixels for batch in loader.batches(job.layout.ranges())]
+        bare_model(job, batches[:2], compute.device)
+        for repeat in range(REPEATS):
+            store = Store(folder / f"store{repeat}")
+            model = measure(lambda: bare_model(job, batches, compute.device))
+            fresh = Loader(job.samples, "bicubic", compute.batch_size, os.cpu_count() or 1)
+            decode = measure(lambda fresh=fresh: sum(1 for _ in fresh.batches(job.layout.ranges())))  # type: ignore[misc]
+            alone = Store(folder / f"alone{repeat}")
+            write = measure(lambda alone=alone: write_alone(job, alone, compute.device))  # type: ignore[misc]
+            ours = measure(lambda store=store: extract(job, store, compute))  # type: ignore[misc]
+            again = measure(lambda: bare_model(job, batches, compute.device))
+            bare = (model.seconds + again.seconds) / 2
+            to_model.append(bare / ours.seconds)
+            to_floor.append(max(bare, decode.seconds, write.seconds) / ours.seconds)
+            seconds.append(ours.seconds)
+            peaks.append(ours.peak_bytes)
+            stages = {
+                "model_seconds": round(bare, 3),
+                "decode_seconds": round(decode.seconds, 3),
+                "write_seconds": round(write.seconds, 3),
+                "seal_seconds": round(ours.result.seconds.seal, 3),
+            }
+    median, peak, n_rows = statistics.median(seconds), max(peaks), job.layout.n_rows
+    more = {"rows": n_rows, "device": compute.device, **stages}
+    return [
+        row(
+            "extract, all layers",
+            statistics.median(to_model),
+            "at least",
+            0.95,
+            median,
+            peak,
+            "bare timm model",
+            **more,
+        ),
+        row(
+            "extract, all layers", statistics.median(to_floor), "at least", 0.95, median, peak, "slowest stage", **more
+        ),
+    ]
