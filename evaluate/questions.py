@@ -16,7 +16,9 @@ class VarianceSpectrum(Record):
 
     kind: Literal["variance-spectrum"]
     layers: Layers = (-1,)
+    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
     norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
     top: tuple[Annotated[int, Field(ge=1)], ...] = (10, 200)
     """Numbers of leading features whose share of the variance is reported."""
 
@@ -29,12 +31,17 @@ class PatchClassification(Record):
 
     kind: Literal["patch-classification"]
     classifiers: tuple[Literal["knn", "probe"], ...] = ("knn", "probe")
+    """Nearest neighbours, a linear probe, or both."""
     layers: Layers = (-1,)
+    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
     norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
     k: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
     """Neighbours that vote."""
     metric: Literal["euclidean", "cosine"] = "euclidean"
+    """Distance between the features as stored, or between their directions."""
     search: Literal["exact", "faiss"] = "exact"
+    """``exact`` orders by the float64 distance of the stored values; ``faiss`` is FAISS's flat index as it is."""
     weights: Literal["uniform", "softmax"] = "uniform"
     """How neighbours vote: equally, or by exp(similarity / 0.07)."""
     remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
@@ -52,11 +59,15 @@ class LabelMaps(Record):
 
     kind: Literal["label-maps"]
     classifier: Literal["knn", "probe"] = "knn"
+    """What predicts the classes."""
     images: int = Field(default=4, ge=1, le=64)
     """Validation images, spread evenly over the selection."""
     layer: int = -1
+    """Layer counted from 0; negative numbers count from the last stored."""
     norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
     remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Numbers m of highest-variance features to leave out; one map for each."""
 
 
 Analysis = Annotated[VarianceSpectrum | PatchClassification | LabelMaps, Field(discriminator="kind")]
@@ -66,7 +77,9 @@ class Selection(Record):
     """Which images train and which validate; rows of the same sets, never another extraction."""
 
     train: SelectionRule
+    """Images that classifiers are fitted on, and whose patches rank the features."""
     validation: SelectionRule | None = None
+    """Images that are scored; never one that trains."""
 
 
 class Questions(Record):

@@ -103,10 +103,14 @@ def evaluate(
     ``tell`` is called before each answer with whether it is already there. Raises MissingError when a set lacks an
     array, before anything is computed.
     """
-    wanted = [cell for measured in models for cell in cells(measured, questions, memory_bytes)]
+    # Two analyses may share a cell, such as the last layer of a sweep over layers: it is answered once.
+    wanted: dict[tuple[str, str], Cell] = {}
+    for measured in models:
+        for cell in cells(measured, questions, memory_bytes):
+            wanted.setdefault((measured.title, cell.asked.digest), cell)
     evaluation = Evaluation(long_table([]))
     rows = []
-    for cell in wanted:
+    for cell in wanted.values():
         reused = results.has(cell.asked)
         tell(cell, reused)
         if reused:

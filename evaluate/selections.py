@@ -27,6 +27,7 @@ class SelectionRule(Record):
     groups: tuple[str, ...] | None = None
     """Groups to take from; None takes every group of the split."""
     seed: int = Field(default=0, ge=0)
+    """Decides which sources of a group come first; smaller choices are part of larger ones."""
 
 
 def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...]:

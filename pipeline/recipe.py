@@ -56,7 +56,9 @@ class FeatureRecipe(Record):
     prefix: bool = True
     """Keep prefix tokens (class token, registers) too."""
     compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision the model runs in."""
     store_dtype: Literal["float16", "float32"] = "float16"
+    """Precision on disk; a value beyond float16 stops the run."""
 
 
 class StorageRecipe(Record):
@@ -65,6 +67,7 @@ class StorageRecipe(Record):
     range_megabytes: float = Field(default=64.0, gt=0, le=4096)
     """Largest size of one range of the largest array, in MiB: a kill costs at most the ranges in flight."""
     compression: Literal["none", "zstd"] = "none"
+    """Codec of the chunks; float features hardly compress."""
 
 
 class Recipe(Record):

@@ -31,7 +31,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class Record(BaseModel):
     """Base of all records: frozen, validated on construction, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +50,9 @@ class Size(Record):
     """Height and width in pixels."""
 
     height: int = Field(ge=1, le=65_536)
+    """In pixels."""
     width: int = Field(ge=1, le=65_536)
+    """In pixels."""
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"

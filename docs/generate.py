@@ -1,0 +1,95 @@
+"""Write docs/experiment.md from the records that read experiment files: ``python docs/generate.py``."""
+
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from evaluate.questions import LabelMaps, PatchClassification, Questions, Selection, VarianceSpectrum  # noqa: E402
+from evaluate.selections import SelectionRule  # noqa: E402
+from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe, StorageRecipe  # noqa: E402
+from stores.specs import FrameSpec, Size  # noqa: E402
+
+TABLES: list[tuple[str, type[BaseModel]]] = [
+    ("At the top", Questions),
+    ("[dataset]", DatasetRecipe),
+    ("[frame]", FrameSpec),
+    ("A size: `{ height = 448, width = 672 }`, or one number for a square", Size),
+    ("[[models]]", ModelRecipe),
+    ("[features]", FeatureRecipe),
+    ("[storage]", StorageRecipe),
+    ("[selection]", Selection),
+    ("[selection.train] and [selection.validation]", SelectionRule),
+    ('[[analyses]] kind = "variance-spectrum"', VarianceSpectrum),
+    ('[[analyses]] kind = "patch-classification"', PatchClassification),
+    ('[[analyses]] kind = "label-maps"', LabelMaps),
+]
+ELSEWHERE = {"selection", "analyses", "kind", *Recipe.model_fields}
+"""Keys that have a table of their own."""
+
+
+def words(annotation: Any) -> str:
+    """Return a type in the words of a TOML author."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return words(arguments[0])
+    if origin is typing.Literal:
+        return " or ".join(f'"{value}"' for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(words(one) for one in arguments if one is not type(None))
+    if origin is tuple:
+        return f"list of {words(arguments[0])}"
+    if origin is dict:
+        return "table"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "size" if annotation is Size else "table"
+    return {str: "string", int: "integer", float: "number", bool: "true or false"}[annotation]
+
+
+def default(field: Any) -> str:
+    """Return a default in TOML's spelling."""
+    if field.is_required():
+        return "required"
+    value = field.default if field.default is not PydanticUndefined else field.default_factory()
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f'"{one}"' if isinstance(one, str) else str(one) for one in value) + "]"
+    return "{}" if value == {} else str(value)
+
+
+def page() -> str:
+    """Return the page."""
+    lines = [
+        "# The experiment file",
+        "",
+        "An experiment is one TOML file: *what* is measured. How it runs (device, workers, places) are flags, and no",
+        "flag changes a number. Unknown keys are refused. Its head comment says what it reproduces, how long it takes",
+        "and what to expect. This page is made from the code by `python docs/generate.py`.",
+    ]
+    for title, record in TABLES:
+        lines += ["", f"## {title}", ""]
+        if record is not Questions:
+            lines += [" ".join((record.__doc__ or "").split()), ""]
+        lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
+        for key, field in record.model_fields.items():
+            if (key in ELSEWHERE and record in (Questions,)) or key == "kind":
+                continue
+            meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+            lines.append(f"| `{key}` | {words(field.annotation)} | {default(field)} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "experiment.md").write_text(page())
