@@ -96,12 +96,15 @@ def test_planted_features_ruin_nearest_neighbours_and_removal_mends_them(tmp_pat
     sound = evaluate(
         "t", [planted(tmp_path / "b", planted=0, n_images=40, channels=64)], asked, Results(tmp_path / "r")
     ).table
-    before, after = (value(ruined, "patch_accuracy", classifier="knn", m=m)["value"] for m in (0, 4))
-    assert before < 0.7
-    assert after > 0.9
-    for m in (0, 4):
-        assert value(sound, "patch_accuracy", classifier="knn", m=m)["value"] > 0.8
-        assert value(ruined, "patch_accuracy", classifier="probe", m=m)["value"] > 0.9
+    knn = {name: [value(t, "patch_accuracy", classifier="knn", m=m)["value"] for m in (0, 4)]
+           for name, t in (("ruined", ruined), ("sound", sound))}  # fmt: skip
+    probe = [value(ruined, "patch_accuracy", classifier="probe", m=m)["value"] for m in (0, 4)]
+    assert knn["ruined"][0] < 0.65, "two classes, chance is 0.5"
+    assert knn["ruined"][1] > knn["ruined"][0] + 0.2
+    assert abs(knn["sound"][1] - knn["sound"][0]) < 0.1
+    assert min(knn["sound"]) > 0.75
+    assert abs(probe[1] - probe[0]) < 0.05, "the probe never minded"
+    assert min(probe) > 0.85
 
 
 def test_the_probe_reaches_scikit_learn(tmp_path):
