@@ -89,7 +89,7 @@ def test_knn_scores_equal_brute_force(tmp_path, removed):
 
 def test_planted_features_ruin_nearest_neighbours_and_removal_mends_them(tmp_path):
     """The paper's main finding, constructed: high variance without information."""
-    asked = ask(classification(remove=(0, 4)))
+    asked = ask(classification(remove=(0, 4), penalties=(1e-3, 1e-2)))
     ruined = evaluate(
         "t", [planted(tmp_path / "a", planted=4, n_images=40, channels=64)], asked, Results(tmp_path / "r")
     ).table
