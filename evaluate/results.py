@@ -114,7 +114,11 @@ class Results:
 
     def read(self, asked: Asked) -> Answer:
         """Return a stored answer."""
-        folder = self.folder(asked)
+        return self.read_digest(asked.digest)
+
+    def read_digest(self, digest: str) -> Answer:
+        """Return a stored answer by its name."""
+        folder = self.root / "answers" / digest
         rows = pd.read_parquet(folder / "rows.parquet")
         arrays: dict[str, np.ndarray] = {}
         if (folder / "arrays.npz").exists():
@@ -128,31 +132,23 @@ class Results:
         params = canonical_json(asked.parameters).decode()
         inputs = canonical_json(asked.inputs).decode()
         rows = [{**row, "params": params, "inputs": inputs, "result": asked.digest} for row in answer.rows]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / "rows.parquet", _parquet(long_table(rows)))
-            if answer.arrays:
-                _write(folder / "arrays.npz", _npz(answer.arrays))
-            record = {
-                "digest": asked.digest,
-                "analysis": asked.analysis,
-                "revision": asked.revision,
-                "parameters": asked.parameters,
-                "inputs": asked.inputs,
-            }
-            _write(folder / "answer.json", checksummed(record))
-        except OSError as error:
-            raise UserError(f"cannot write results to {folder}: {error.strerror}; choose another --results") from error
+        write_file(folder / "rows.parquet", _parquet(long_table(rows)))
+        if answer.arrays:
+            write_file(folder / "arrays.npz", _npz(answer.arrays))
+        record = {
+            "digest": asked.digest,
+            "analysis": asked.analysis,
+            "revision": asked.revision,
+            "parameters": asked.parameters,
+            "inputs": asked.inputs,
+        }
+        write_file(folder / "answer.json", checksummed(record))
 
     def write_experiment(self, experiment: str, table: pd.DataFrame) -> Path:
         """Write an experiment's long table as Parquet and CSV; return the folder."""
         folder = self.root / experiment
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / "results.parquet", _parquet(table))
-            _write(folder / "results.csv", table.to_csv(index=False, float_format="%.9g").encode())
-        except OSError as error:
-            raise UserError(f"cannot write results to {folder}: {error.strerror}; choose another --results") from error
+        write_file(folder / "results.parquet", _parquet(table))
+        write_file(folder / "results.csv", table.to_csv(index=False, float_format="%.9g").encode())
         return folder
 
 
@@ -180,7 +176,12 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     return sink.getvalue()
 
 
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; raises UserError when the folder cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another --results") from error

@@ -1,0 +1,144 @@
+"""The report as one HTML page: words, style and the few lines of script that sort and filter its tables."""
+
+import html
+from collections.abc import Sequence
+
+STYLE = """
+:root { --ink: #1b1b1b; --soft: #5b5b5b; --line: #d9d9d9; --paper: #fff; --tint: #f5f7f9; }
+* { box-sizing: border-box; }
+body { margin: 0; color: var(--ink); background: var(--paper);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
+main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: .5rem 0 .25rem; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
+p { max-width: 44rem; margin: .5rem 0; }
+.lead, figcaption, .count { color: var(--soft); }
+figure { margin: 1rem 0; }
+figure svg { display: block; max-width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+.wide svg { min-width: 34rem; }
+figcaption { font-size: .9rem; max-width: 44rem; margin-top: .5rem; }
+.box { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+.tall { max-height: 32rem; overflow-y: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th { position: sticky; top: 0; background: var(--tint); font-weight: 600; }
+th button { all: unset; cursor: pointer; }
+th button:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+th button::after { content: " \\2195"; color: #9a9a9a; }
+td.number { text-align: right; }
+tbody tr:last-child td { border-bottom: 0; }
+code { font: .85em ui-monospace, "Liberation Mono", monospace; }
+small { color: var(--soft); }
+input { font: inherit; padding: .35rem .6rem; border: 1px solid #9a9a9a; border-radius: 6px;
+  width: 100%; max-width: 24rem; }
+details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
+.script { display: none; } .js .script { display: block; margin: .75rem 0; }
+@media print { .box, .tall { overflow: visible; max-height: none; } figure, tr { break-inside: avoid; }
+  .script, th button::after { display: none !important; } body { font-size: 11pt; } }
+"""
+
+SCRIPT = """
+document.documentElement.classList.add('js');
+for (const table of document.querySelectorAll('table.sortable')) {
+  const body = table.tBodies[0];
+  table.querySelectorAll('th').forEach((head, place) => {
+    const button = document.createElement('button');
+    button.textContent = head.textContent;
+    head.replaceChildren(button);
+    button.addEventListener('click', () => {
+      const up = head.getAttribute('aria-sort') !== 'ascending';
+      table.querySelectorAll('th').forEach(other => other.removeAttribute('aria-sort'));
+      head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
+      const value = row => row.cells[place].dataset.value ?? row.cells[place].textContent;
+      const rows = [...body.rows].sort((a, b) => {
+        const x = value(a), y = value(b), numbers = x !== '' && y !== '' && !isNaN(x) && !isNaN(y);
+        return (numbers ? x - y : x.localeCompare(y)) * (up ? 1 : -1);
+      });
+      body.append(...rows);
+    });
+  });
+}
+for (const field of document.querySelectorAll('input[data-filters]')) {
+  const table = document.getElementById(field.dataset.filters);
+  const count = document.getElementById(field.dataset.filters + '-count');
+  const show = () => {
+    const words = field.value.toLowerCase().split(/\\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of table.tBodies[0].rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every(word => text.includes(word));
+      shown += row.hidden ? 0 : 1;
+    }
+    count.textContent = shown + ' of ' + table.tBodies[0].rows.length + ' rows';
+  };
+  field.addEventListener('input', show);
+  show();
+}
+"""
+
+
+def escape(text: object) -> str:
+    """Return text that is safe in HTML, quotes too."""
+    return html.escape(str(text), quote=True)
+
+
+class Number(float):
+    """A value that is printed short and sorted in full."""
+
+
+Cell = str | Number | None
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], name: str = "", *, raw: bool = False) -> str:
+    """Return a table in a box of its own that scrolls; with a ``name`` it sorts. ``raw`` cells are HTML already."""
+    titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
+    lines = []
+    for row in rows:
+        cells = []
+        for cell in row:
+            if isinstance(cell, Number):
+                cells.append(f'<td class="number" data-value="{float(cell)!r}">{cell:.4g}</td>')
+            else:
+                cells.append(f"<td>{'' if cell is None else cell if raw else escape(cell)}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    attributes = f' class="sortable" id="{escape(name)}"' if name else ""
+    tall = " tall" if len(rows) > 20 else ""
+    body = "\n".join(lines)
+    return (
+        f'<div class="box{tall}" tabindex="0"><table{attributes}><thead><tr>{titles}</tr></thead>'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def filter_field(name: str, words: str) -> str:
+    """Return a field that filters the table of this name; it shows only where scripts run."""
+    return (
+        f'<div class="script"><label>{escape(words)} <input type="search" data-filters="{escape(name)}"></label> '
+        f'<span class="count" id="{escape(name)}-count"></span></div>'
+    )
+
+
+def drawing(svg: str, title: str, caption: str, place: int) -> str:
+    """Return a figure with its caption; the drawing's text alternative is its title and caption."""
+    inner = svg[svg.index("<svg") :]
+    # matplotlib numbers its clip paths and glyphs anew in every drawing; on one page they must differ.
+    for attribute in ('id="', 'href="#', "url(#"):
+        inner = inner.replace(attribute, f"{attribute}f{place}-")
+    inner = inner.replace("<svg ", f'<svg role="img" aria-label="{escape(f"{title}. {caption}")}" ', 1)
+    return f'<figure><div class="wide">{inner}</div><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
+    """Return the whole page; sections are (heading, HTML)."""
+    body = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{content}</section>" for heading, content in sections)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        # Images of the drawings are embedded; nothing may be fetched from anywhere.
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n{body}\n</main>\n'
+        f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
