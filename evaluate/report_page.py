@@ -16,7 +16,7 @@ p { max-width: 44rem; margin: .5rem 0; }
 figure { margin: 1rem 0; }
 figure svg { display: block; max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
-.wide svg { min-width: 34rem; }
+.wide svg { min-width: 26rem; }
 figcaption { font-size: .9rem; max-width: 44rem; margin-top: .5rem; }
 .box { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 .tall { max-height: 32rem; overflow-y: auto; }
