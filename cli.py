@@ -332,7 +332,6 @@ def evaluate(
 ) -> None:
     """Run the analyses whose results are missing. Reads stored sets only: no images, no models."""
     from evaluate.report import write_report
-
     from evaluate.results import Results
     from evaluate.run import Cell
     from evaluate.run import evaluate as answer_all
@@ -409,7 +408,6 @@ def report(
 ) -> None:
     """Write the HTML page and the figures of an evaluated experiment again, from its results alone."""
     from evaluate.report import rewrite_report
-
     from evaluate.results import Results
 
     typer.echo(f"where   {rewrite_report(Results(results), Path(experiment).stem)}")

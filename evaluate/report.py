@@ -1,6 +1,7 @@
 """The report: one self-contained HTML page with figures and tables, and the figures as SVG and PDF beside it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,8 +16,8 @@ from stores.errors import MissingError, UserError
 NOTE = "report.json"
 """What the page needs beside the long table: the models' sets and which answers hold arrays for figures."""
 
-SHOWN = ("model", "analysis", "array", "classifier", "train", "m", "k", "x_name", "x_value", "metric")
-"""Columns of the long table that the page shows, beside the value and its interval."""
+SHOWN = ("model", "classifier", "metric", "value", "low", "high", "m", "k", "train", "array", "analysis")
+"""Columns of the long table that the page shows; results.parquet holds all."""
 
 
 def write_report(results: Results, experiment: str, evaluation: Evaluation, about: list[dict[str, str]]) -> Path:
@@ -144,10 +145,11 @@ def _numbers(found: pd.DataFrame) -> str:
     classes = found[found["class"].notna()]
     parts = [
         filter_field("numbers", "Filter by words"),
-        table([*SHOWN, "value", "low", "high"], _lines(plain), "numbers"),
+        table(SHOWN, _lines(plain, SHOWN), "numbers"),
     ]
     if not classes.empty:
-        inner = table([*SHOWN, "class", "value"], _lines(classes, ("class",), interval=False), "class-numbers")
+        columns = ("model", "classifier", "metric", "class", "value", "m", "k", "train", "array")
+        inner = table(columns, _lines(classes, columns), "class-numbers")
         parts.append(
             f"<details><summary>IoU of every class</summary>{filter_field('class-numbers', 'Filter by words')}{inner}"
             "</details>"
@@ -155,11 +157,10 @@ def _numbers(found: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
-def _lines(rows: pd.DataFrame, more: tuple[str, ...] = (), *, interval: bool = True) -> list[list[str | Number | None]]:
-    numeric = {"m", "k", "x_value", "value", "low", "high"}
-    columns = [*SHOWN, *more, "value", *(("low", "high") if interval else ())]
+def _lines(rows: pd.DataFrame, columns: Sequence[str]) -> list[list[str | Number | None]]:
+    numeric = {"m", "k", "value", "low", "high"}
     lines: list[list[str | Number | None]] = []
-    for record in rows[columns].to_dict("records"):
+    for record in rows[list(columns)].to_dict("records"):
         line: list[str | Number | None] = []
         for name in columns:
             value = record[name]
