@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 # faiss-gpu where there is an NVIDIA driver on Linux x86-64, faiss-cpu elsewhere.
 FAISS := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && command -v nvidia-smi >/dev/null && echo gpu || echo cpu)
 
+# Without bytecode every process would compile torch and its kin again: some ten seconds a command.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo extract evaluate report test test-all check bench clean
 
@@ -41,10 +44,10 @@ report: setup ## write EXP's page and figures again from its results
 	$(BIN)/patchbank report $(basename $(notdir $(EXP))) --results $(RESULTS)
 
 test: setup ## the default tests: no network, no real data needed, under five minutes on two cores
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-all: setup ## the slow tests too
-	$(BIN)/python -m pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not gpu"
 
 check: setup ## ruff, formatting, types
 	$(BIN)/ruff check .

@@ -71,6 +71,7 @@ def rows() -> list[dict[str, Any]]:
                     {
                         "stage": f"{name}, k={k}{exclusion}",
                         "ratio": statistics.median(own / peer for own, peer in zip(seconds, peers, strict=True)),
+                        "goal_is": "at most",
                         "goal": goal,
                         "seconds": statistics.median(seconds),
                         "peak_bytes": max(own[column][1] for own in owns),

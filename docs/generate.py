@@ -12,26 +12,49 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluate.questions import LabelMaps, PatchClassification, Questions, Selection, VarianceSpectrum  # noqa: E402
+from evaluate.asking import Selection  # noqa: E402
+from evaluate.questions import ANALYSES, ClaimSettings, Questions  # noqa: E402
 from evaluate.selections import SelectionRule  # noqa: E402
-from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe, StorageRecipe  # noqa: E402
+from pipeline.recipe import (  # noqa: E402
+    DatasetRecipe,
+    DecoderRecipe,
+    FeatureRecipe,
+    FewShot,
+    ManifestClass,
+    MaskRecipe,
+    ModelRecipe,
+    Recipe,
+    StorageRecipe,
+)
+from pipeline.views import VIEWS, ViewRecipe  # noqa: E402
 from stores.specs import FrameSpec, Size  # noqa: E402
+
+
+def kind_of(settings: type[BaseModel]) -> str:
+    """Return what an author writes as the analysis's kind."""
+    return str(typing.get_args(settings.model_fields["kind"].annotation)[0])
+
 
 TABLES: list[tuple[str, type[BaseModel]]] = [
     ("At the top", Questions),
     ("[dataset]", DatasetRecipe),
+    ("[[dataset.classes]]", ManifestClass),
+    ("[dataset.few_shot]", FewShot),
     ("[frame]", FrameSpec),
     ("A size: `{ height = 448, width = 672 }`, or one number for a square", Size),
     ("[[models]]", ModelRecipe),
+    ('decoder in [[models]]: `decoder = { target = "normalised" }`', DecoderRecipe),
     ("[features]", FeatureRecipe),
+    ("masked in [features]: `masked = { ratio = 0.75, seed = 0 }`", MaskRecipe),
+    ("[[views]], whatever the view", ViewRecipe),
+    *((f'[[views]] name = "{name}"', settings) for name, settings in VIEWS.items()),
     ("[storage]", StorageRecipe),
     ("[selection]", Selection),
     ("[selection.train] and [selection.validation]", SelectionRule),
-    ('[[analyses]] kind = "variance-spectrum"', VarianceSpectrum),
-    ('[[analyses]] kind = "patch-classification"', PatchClassification),
-    ('[[analyses]] kind = "label-maps"', LabelMaps),
+    ("[claims]", ClaimSettings),
+    *((f'[[analyses]] kind = "{kind_of(settings)}"', settings) for settings in ANALYSES),
 ]
-ELSEWHERE = {"selection", "analyses", "kind", *Recipe.model_fields}
+ELSEWHERE = {"selection", "analyses", "claims", "kind", *Recipe.model_fields}
 """Keys that have a table of their own."""
 
 
@@ -41,7 +64,7 @@ def words(annotation: Any) -> str:
     if origin is typing.Annotated:
         return words(arguments[0])
     if origin is typing.Literal:
-        return " or ".join(f'"{value}"' for value in arguments)
+        return " or ".join(f'"{value}"' if isinstance(value, str) else str(value) for value in arguments)
     if origin in (typing.Union, types.UnionType):
         return " or ".join(words(one) for one in arguments if one is not type(None))
     if origin is tuple:
@@ -86,6 +109,8 @@ def page() -> str:
         for key, field in record.model_fields.items():
             if (key in ELSEWHERE and record in (Questions,)) or key == "kind":
                 continue
+            if record in VIEWS.values() and (key == "name" or key in ViewRecipe.model_fields):
+                continue  # the title says the name, and what all views share stands once
             meaning = " ".join((field.description or "").split()).replace("|", "\\|")
             lines.append(f"| `{key}` | {words(field.annotation)} | {default(field)} | {meaning} |")
     return "\n".join(lines) + "\n"

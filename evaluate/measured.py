@@ -1,14 +1,15 @@
 """One model's sealed sets, and the rows an analysis reads from them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int64, UInt8, UInt32
+from jaxtyping import Bool, Float, Float64, Int64, UInt8, UInt32
 
-from evaluate.questions import Layers, Selection
+from evaluate.asking import Layers, Selection
+from evaluate.moments import Moments
 from evaluate.segmentation import patch_histograms
 from evaluate.selections import SelectionRule, disjoint, rows_of, select_sources
 from stores import ZarrSet
@@ -16,6 +17,30 @@ from stores.errors import MissingError, UserError
 from stores.specs import VOID, FeatureSpec, LabelSpec
 
 PIXELS = "pixels/classes"
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """A model's sets under one view, row by row those of the clean view."""
+
+    name: str
+    level: float
+    """Strength in the view's own unit."""
+    features: ZarrSet
+    labels: ZarrSet
+    """The clean label set where the view moves no label."""
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The feature set's record."""
+        assert isinstance(self.features.spec, FeatureSpec)
+        return self.features.spec
+
+    @property
+    def moves_labels(self) -> bool:
+        """Whether the label set is the view's own."""
+        assert isinstance(self.labels.spec, LabelSpec)
+        return self.labels.spec.view.name == self.name
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,20 @@ class Measured:
     """Whether its probes standardise features."""
     extract_command: str
     """What makes missing arrays, for error messages."""
+    views: Mapping[tuple[str, float], Viewed] = field(default_factory=dict)
+    """The same rows under every view of the experiment, by name and level."""
+    role: str | None = None
+    """The model's role in the papers' claims, where the experiment says it (`evaluate.claims.roles`)."""
+
+    def under(self, name: str, level: float) -> "Measured":
+        """Return the same rows under a view, to be read like any other; raises MissingError for one not extracted."""
+        if (name, level) not in self.views:
+            raise MissingError(
+                f"{self.title} was not extracted under the view {name} {level:g}: add it to [[views]] and run "
+                f"`{self.extract_command}`"
+            )
+        viewed = self.views[name, level]
+        return replace(self, features=viewed.features, labels=viewed.labels, views={})
 
     @property
     def spec(self) -> FeatureSpec:
@@ -49,26 +88,44 @@ class Measured:
         return self.labels.samples
 
     @cached_property
+    def invalid(self) -> dict[str, int]:
+        """How many rows every analysis leaves out, by the reason why."""
+        left_out = self.samples[~self.samples["valid"].to_numpy(dtype=bool)]
+        return {str(reason): int(count) for reason, count in left_out["reason"].value_counts(sort=False).items()}
+
+    @cached_property
     def classes(self) -> pd.DataFrame:
         """The class table."""
         return self.labels.table("classes")
 
+    @cached_property
+    def objects(self) -> pd.DataFrame:
+        """The object table; raises UserError when the data has none."""
+        if not self.label_spec.objects:
+            raise UserError(
+                f"the data set {self.label_spec.dataset.name} has no objects: choose one with boxes or outlines"
+            )
+        return self.labels.table("objects")
+
     def arrays(self, layers: Layers, norm: str) -> list[str]:
         """Return the token arrays of some layers, inner ones first; negative layers count from the last stored.
 
+        Layers are blocks, or the stages of a backbone that has them: these have no norm to choose, and ``norm`` is
+        not asked.
         Raises MissingError, with the command that makes it, when one is not there or not sealed.
         """
-        suffix = ".norm" if norm == "final" else ""
-        stored = sorted(
-            int(array.attributes["layer"] or 0)
+        stored = {
+            int(array.attributes["layer"] or 0): name
             for name, array in self.features.arrays.items()
-            if name.startswith("tokens/") and bool(array.attributes["norm"]) == (norm == "final")
-        )
+            if name.startswith("tokens/") and array.attributes["norm"] in (None, norm == "final")
+        }
+        numbers = sorted(stored)
         if layers == "all":
-            wanted = stored
+            wanted = numbers
         else:
-            wanted = sorted({stored[layer] if -len(stored) <= layer < 0 else layer for layer in layers})
-        names = [f"tokens/block.{layer}{suffix}" for layer in wanted]
+            wanted = sorted({numbers[layer] if -len(stored) <= layer < 0 else layer for layer in layers})
+        suffix = ".norm" if norm == "final" else ""
+        names = [stored.get(layer, f"tokens/block.{layer}{suffix}") for layer in wanted]
         missing = [name for name in names if not self.features.sealed(name)]
         if missing or not names:
             what = missing[0] if missing else f'tokens with norm = "{norm}"'
@@ -129,11 +186,24 @@ class Chosen:
 
 
 def choose(measured: Measured, rule: SelectionRule | None) -> Chosen:
-    """Return the rows a rule takes, or all rows without one; invalid rows are left out."""
+    """Return the rows a rule takes, or all rows without one; invalid rows are left out, and images that have no other.
+
+    A rule chooses before rows are left out, so that no other image takes a bad one's place. Raises UserError when no
+    row is left.
+    """
     samples = measured.samples
     sources = tuple(sorted(samples["source"].unique())) if rule is None else select_sources(samples, rule)
     rows = rows_of(samples, sources)
-    return Chosen(sources, rows[samples["valid"].to_numpy()[rows]])
+    kept = rows[samples["valid"].to_numpy(dtype=bool)[rows]]
+    if not len(kept):
+        raise UserError(
+            f"all {len(rows)} rows that [selection] chooses of {measured.title} are invalid: choose others, or mend "
+            f"the images that `patchbank show {measured.labels.digest[:12]}` names"
+        )
+    if len(kept) < len(rows):
+        left = set(samples["source"].to_numpy()[kept])
+        sources = tuple(name for name in sources if name in left)
+    return Chosen(sources, kept)
 
 
 def choose_both(measured: Measured, selection: Selection | None, analysis: str) -> tuple[Chosen, Chosen]:
@@ -158,6 +228,12 @@ def tokens(measured: Measured, array: str, chosen: Chosen) -> Float[np.ndarray, 
     """Return the patch tokens of the chosen rows as stored, row by row."""
     stored = measured.features[array][chosen.rows]
     return stored.reshape(-1, stored.shape[-1])
+
+
+def token_variance(measured: Measured, array: str, chosen: Chosen) -> Float64[np.ndarray, " channel"]:
+    """Return each feature's variance over the patch tokens of the chosen rows: one pass, float64."""
+    blocks = measured.features[array].blocks(chosen.rows)
+    return Moments.of(rows.reshape(-1, rows.shape[-1]) for _, rows in blocks).variance
 
 
 def owned_boxes(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, "sample 4"]:

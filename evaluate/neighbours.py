@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import faiss
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
+from evaluate.faiss_library import load_faiss
 from evaluate.neighbour_rows import Frame, Groups, Rows, frame_of, largest_magnitude, squared_distances
 from evaluate.neighbour_search import search
 from evaluate.neighbour_shortlist import Level, merge
@@ -216,6 +216,7 @@ def _faiss(bank: Rows, queries: Rows, k: int, groups: Groups | None, memory_byte
         raise UserError(
             f"FAISS needs at least {needed:,} bytes beside its inputs and may use {memory_bytes:,}; raise memory_bytes"
         )
+    faiss = load_faiss()
     asked = _float32(queries, slice(None))
     best = Level(np.full((n_queries, k), -1), np.full((n_queries, k), np.inf), np.zeros(n_queries, bool))
     for begin in range(0, n_bank, slab):

@@ -1,6 +1,7 @@
 """The report as one HTML page: words, style and the few lines of script that sort and filter its tables."""
 
 import html
+import re
 from collections.abc import Sequence
 
 STYLE = """
@@ -8,7 +9,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; color: var(--ink); background: var(--paper);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-main { max-width: 68rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
+main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: .5rem 0 .25rem; }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
 p { max-width: 44rem; margin: .5rem 0; }
@@ -16,16 +17,21 @@ p { max-width: 44rem; margin: .5rem 0; }
 figure { margin: 1rem 0; }
 figure svg { display: block; max-width: 100%; height: auto; }
 .wide { overflow-x: auto; }
-.wide svg { min-width: 26rem; }
+nav a { color: inherit; display: inline-block; padding: .2rem 0; }
+nav ul { columns: 18rem; margin: .5rem 0; padding-left: 1.1rem; }
 figcaption { font-size: .9rem; max-width: 44rem; margin-top: .5rem; }
 .box { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
 .tall { max-height: 32rem; overflow-y: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { position: sticky; top: 0; background: var(--tint); font-weight: 600; }
+th { position: sticky; top: 0; background: var(--tint); font-weight: 600; white-space: normal; vertical-align: bottom; }
 th button { all: unset; cursor: pointer; }
 th button:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
 th button::after { content: " \\2195"; color: #9a9a9a; }
+.prose td { white-space: normal; min-width: 9rem; vertical-align: top; }
+.prose td:first-child { min-width: 0; }
+.prose td:nth-child(4) { min-width: 20rem; }
+.prose ul { margin: 0; padding-left: 1rem; }
 td.number { text-align: right; }
 tbody tr:last-child td { border-bottom: 0; }
 code { font: .85em ui-monospace, "Liberation Mono", monospace; }
@@ -35,7 +41,8 @@ input { font: inherit; padding: .35rem .6rem; border: 1px solid #9a9a9a; border-
 details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 .script { display: none; } .js .script { display: block; margin: .75rem 0; }
 @media print { .box, .tall { overflow: visible; max-height: none; } figure, tr { break-inside: avoid; }
-  .script, th button::after { display: none !important; } body { font-size: 11pt; } }
+  th { position: static; } .wide { overflow: visible; } .wide svg { min-width: 0 !important; }
+  nav, .script, th button::after { display: none !important; } body { font-size: 11pt; } }
 """
 
 SCRIPT = """
@@ -52,8 +59,9 @@ for (const table of document.querySelectorAll('table.sortable')) {
       head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
       const value = row => row.cells[place].dataset.value ?? row.cells[place].textContent;
       const rows = [...body.rows].sort((a, b) => {
-        const x = value(a), y = value(b), numbers = x !== '' && y !== '' && !isNaN(x) && !isNaN(y);
-        return (numbers ? x - y : x.localeCompare(y)) * (up ? 1 : -1);
+        const x = value(a), y = value(b);
+        if (x === '' || y === '') return (x === '') - (y === '');
+        return (isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y) * (up ? 1 : -1);
       });
       body.append(...rows);
     });
@@ -119,19 +127,35 @@ def filter_field(name: str, words: str) -> str:
     )
 
 
+SMALLEST = 0.62
+"""Share of its natural size to which a narrow screen shrinks a figure; letters of 10 points become 8 pixels."""
+
+
 def drawing(svg: str, title: str, caption: str, place: int) -> str:
     """Return a figure with its caption; the drawing's text alternative is its title and caption."""
     inner = svg[svg.index("<svg") :]
     # matplotlib numbers its clip paths and glyphs anew in every drawing; on one page they must differ.
     for attribute in ('id="', 'href="#', "url(#"):
         inner = inner.replace(attribute, f"{attribute}f{place}-")
-    inner = inner.replace("<svg ", f'<svg role="img" aria-label="{escape(f"{title}. {caption}")}" ', 1)
-    return f'<figure><div class="wide">{inner}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    # Below this width letters could not be read: the figure's own box scrolls instead.
+    width = re.match(r'<svg [^>]*?width="([\d.]+)pt"', inner)
+    least = f' style="min-width:{SMALLEST * float(width[1]) * 96 / 72:.0f}px"' if width else ""
+    named = f'<svg role="img" aria-label="{escape(f"{title}. {caption}")}"{least} '
+    inner = inner.replace("<svg ", named, 1)
+    return f'<figure><div class="wide" tabindex="0">{inner}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
     """Return the whole page; sections are (heading, HTML)."""
-    body = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{content}</section>" for heading, content in sections)
+    body = "\n".join(
+        f'<section id="section-{place}"><h2>{escape(heading)}</h2>\n{content}</section>'
+        for place, (heading, content) in enumerate(sections)
+    )
+    contents = "".join(
+        f'<li><a href="#section-{place}">{escape(heading)}</a></li>' for place, (heading, _) in enumerate(sections)
+    )
+    body = f"<nav><details><summary>Contents</summary><ul>{contents}</ul></details></nav>\n{body}"
+    body = body.replace(" %", "\u00a0%")  # a number and its sign stay on one line
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -15,6 +15,7 @@ that nothing is computed twice and nothing stale is shown.
 
 import io
 import os
+import re
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evaluate.result_files import read_arrays, read_parquet
 from stores.canonical import canonical_json, checksummed, digest, read_checksummed
 from stores.errors import UserError
 
@@ -117,13 +119,12 @@ class Results:
         return self.read_digest(asked.digest)
 
     def read_digest(self, digest: str) -> Answer:
-        """Return a stored answer by its name."""
+        """Return a stored answer by its name; raises UserError when it is no answer, MissingError when it is gone."""
+        if re.fullmatch("[0-9a-f]{64}", digest) is None:
+            raise UserError(f"{digest[:80]!r} is no name of an answer in {self.root}: run `patchbank evaluate` again")
         folder = self.root / "answers" / digest
-        rows = pd.read_parquet(folder / "rows.parquet")
-        arrays: dict[str, np.ndarray] = {}
-        if (folder / "arrays.npz").exists():
-            with np.load(folder / "arrays.npz", allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+        rows = read_long_table(folder / "rows.parquet")
+        arrays = read_arrays(folder / "arrays.npz") if (folder / "arrays.npz").exists() else {}
         return Answer(rows.to_dict("records"), arrays)  # type: ignore[arg-type]
 
     def write(self, asked: Asked, answer: Answer) -> None:
@@ -144,6 +145,19 @@ class Results:
         }
         write_file(folder / "answer.json", checksummed(record))
 
+    def cited(self) -> frozenset[str]:
+        """Return the digests of all sets and arrays that some answer was computed from.
+
+        Raises UserError when an answer is torn: what it cites is not known.
+        """
+        found: set[str] = set()
+        for path in sorted((self.root / "answers").glob("*/answer.json")):
+            record = read_checksummed(path.read_bytes())
+            if record is None or not isinstance(record.get("inputs"), dict):
+                raise UserError(f"{path} is torn and what it was computed from is not known: run `patchbank evaluate`")
+            found.update(str(value) for value in record["inputs"].values())
+        return frozenset(found)
+
     def write_experiment(self, experiment: str, table: pd.DataFrame) -> Path:
         """Write an experiment's long table as Parquet and CSV; return the folder."""
         folder = self.root / experiment
@@ -162,6 +176,15 @@ def long_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         raise ValueError(f"no such result columns: {sorted(unknown)}")
     table = pd.DataFrame({name: [row.get(name) for row in rows] for name in COLUMNS}, dtype=object)
     return table.astype(COLUMNS)
+
+
+def read_long_table(path: Path) -> pd.DataFrame:
+    """Return a stored long table; raises UserError when it is none, MissingError when it is gone."""
+    table = read_parquet(path)
+    try:
+        return table[list(COLUMNS)].astype(COLUMNS)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise UserError(f"{path} is no table of results ({error}): remove it and run `patchbank evaluate`") from error
 
 
 def _parquet(table: pd.DataFrame) -> bytes:

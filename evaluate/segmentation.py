@@ -1,11 +1,10 @@
-"""Scores of predicted patch classes: patch labels, confusion matrices, IoU, intervals over images.
+"""Scores of predicted patch classes: patch labels, confusion matrices, IoU.
 
 Everything starts from one confusion matrix an image (rows: true class, columns: predicted class), so that any
 score of any set of images is a function of their sum. Void (255) is never scored.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, Integer, Num, UInt8, UInt32
@@ -16,10 +15,6 @@ from stores.specs import VOID
 
 Statistic = Callable[[Num[np.ndarray, "*unit classes classes"], Bool[np.ndarray, " classes"] | None], np.ndarray]
 """A score of confusion matrices, one value a unit (nan: undefined there), given the mask of counted classes."""
-
-FEWEST_UNITS = 10
-"""Below this number of units no interval is given."""
-_RESAMPLED_ELEMENTS = 2**22  # float64 elements of resampled confusion matrices held at a time
 
 
 def patch_histograms(
@@ -177,96 +172,17 @@ def predicted_entropy(
     return np.asarray(entr(_ratio(histogram, histogram.sum(axis=-1)[..., None])).sum(axis=-1), dtype=np.float64)
 
 
+def largest_predicted_share(
+    confusion: Num[np.ndarray, "*unit classes classes"], counted: Bool[np.ndarray, " classes"] | None = None
+) -> Float64[np.ndarray, "*unit"]:
+    """Return the share of the class that is predicted most often; nan where nothing was predicted."""
+    histogram = confusion.sum(axis=-2)
+    return np.asarray(_ratio(histogram.max(axis=-1), histogram.sum(axis=-1)), dtype=np.float64)
+
+
 def _ratio(numerator: np.ndarray | np.number, denominator: np.ndarray | np.number) -> Float64[np.ndarray, "*unit"]:
     """Return the quotient as float64, nan where the denominator is 0."""
     shape = np.broadcast_shapes(numerator.shape, denominator.shape)
     quotient = np.full(shape, np.nan, dtype=np.float64)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)
     return quotient
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A percentile bootstrap interval over units (images, or groups of images), never over patches."""
-
-    low: float
-    high: float
-    n_units: int
-    resamples: int
-    seed: int
-
-
-def bootstrap(
-    confusions: Int64[np.ndarray, "image classes classes"],
-    statistic: Statistic,
-    *,
-    seed: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    groups: Integer[np.ndarray, " image"] | None = None,
-) -> Interval | None:
-    """Return the percentile interval of ``statistic`` when images, or whole ``groups`` of them, are resampled.
-
-    Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3. The counted classes are those of
-    the full evaluation (in truth or prediction). None below ten units, where such an interval means little, and
-    where the statistic is undefined in every resample.
-    """
-    return _interval([_grouped(confusions, groups)], statistic, seed, resamples, confidence)
-
-
-def paired_bootstrap(
-    a: Int64[np.ndarray, "image classes classes"],
-    b: Int64[np.ndarray, "image classes classes"],
-    statistic: Statistic,
-    *,
-    seed: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    groups: Integer[np.ndarray, " image"] | None = None,
-) -> Interval | None:
-    """Return the interval of ``statistic(a) - statistic(b)``, the same units drawn for both in every resample.
-
-    ``a`` and ``b`` score the same images in the same order; otherwise as `bootstrap`.
-    """
-    return _interval([_grouped(a, groups), _grouped(b, groups)], statistic, seed, resamples, confidence)
-
-
-def _grouped(
-    confusions: Int64[np.ndarray, "image classes classes"], groups: Integer[np.ndarray, " image"] | None
-) -> Int64[np.ndarray, "unit classes classes"]:
-    if groups is None:
-        return confusions
-    numbers, unit = np.unique(groups, return_inverse=True)
-    summed = np.zeros((len(numbers), *confusions.shape[1:]), dtype=np.int64)
-    np.add.at(summed, unit, confusions)
-    return summed
-
-
-def _interval(
-    sides: list[Int64[np.ndarray, "unit classes classes"]],
-    statistic: Statistic,
-    seed: int,
-    resamples: int,
-    confidence: float,
-) -> Interval | None:
-    """Return the interval of the statistic of one side, or of the first side's minus the second's."""
-    n_units, n_classes, _ = sides[0].shape
-    if n_units < FEWEST_UNITS:
-        return None
-    drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
-    values = np.zeros(resamples)
-    chunk = max(1, _RESAMPLED_ELEMENTS // n_classes**2)
-    for side, sign in zip(sides, (1.0, -1.0), strict=False):
-        full = side.sum(axis=0)
-        counted = (full.sum(axis=0) + full.sum(axis=1)) > 0
-        flat = side.reshape(n_units, -1).astype(np.float64)  # products of counts are exact up to 2^53
-        for start in range(0, resamples, chunk):
-            times = np.stack([np.bincount(units, minlength=n_units) for units in drawn[start : start + chunk]])
-            resampled = (times.astype(np.float64) @ flat).reshape(-1, n_classes, n_classes)
-            values[start : start + chunk] += sign * statistic(resampled, counted)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return None
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(values, [tail, 1.0 - tail])
-    return Interval(float(low), float(high), n_units, resamples, seed)

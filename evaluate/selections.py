@@ -6,6 +6,7 @@ of different size with the same seed are nested, so that a train-size sweep only
 
 import hashlib
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,18 @@ class SelectionRule(Record):
     """Groups to take from; None takes every group of the split."""
     seed: int = Field(default=0, ge=0)
     """Decides which sources of a group come first; smaller choices are part of larger ones."""
+    skip: int = Field(default=0, ge=0)
+    """Sources of every group that are passed over first: where a data set has one split, validation skips as many as
+    training takes, with the same seed."""
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the rule as plain JSON values, without ``skip`` where nothing is: older results keep their names."""
+        return self.model_dump(mode="json", exclude=None if self.skip else {"skip"})
+
+    def with_skipped(self) -> "SelectionRule":
+        """Return the rule that takes the skipped sources too: extracted together, they can be skipped again."""
+        per_group = None if self.per_group is None else self.per_group + self.skip
+        return self.model_copy(update={"per_group": per_group, "skip": 0})
 
 
 def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...]:
@@ -63,18 +76,19 @@ def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...
 
 
 def _first_of(names: list[str], group: str, rule: SelectionRule) -> list[str]:
-    if rule.per_group is None:
+    if rule.per_group is None and rule.skip == 0:
         return names
-    if len(names) < rule.per_group:
+    wanted = rule.skip + (rule.per_group or 1)
+    if len(names) < wanted:
+        asked = f"{rule.per_group or 'any'} asked for" + (f" after skipping {rule.skip}" if rule.skip else "")
         raise UserError(
-            f"group {group!r} of split {rule.split!r} has {len(names)} images, fewer than the {rule.per_group} asked "
-            "for; lower per_group, or leave this group out of groups"
+            f"group {group!r} of split {rule.split!r} has {len(names)} images, fewer than the {asked}; lower "
+            f"{'skip or ' if rule.skip else ''}per_group, or leave this group out of groups"
         )
     # Every name gets its own place in the draw, so that the choice among all images of a data set and the choice
     # among those that were extracted are the same.
-    return sorted(names, key=lambda name: hashlib.sha256(canonical_json([rule.seed, group, name])).digest())[
-        : rule.per_group
-    ]
+    drawn = sorted(names, key=lambda name: hashlib.sha256(canonical_json([rule.seed, group, name])).digest())
+    return drawn[rule.skip :] if rule.per_group is None else drawn[rule.skip : wanted]
 
 
 def rows_of(samples: pd.DataFrame, sources: Collection[str]) -> Int64[np.ndarray, " row"]:

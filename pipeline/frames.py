@@ -114,11 +114,19 @@ def cut(
 
     Shrinking is antialiased (Pillow's filters widen with the scale); equal sizes leave the bytes as they are.
     """
-    resampling = _RESAMPLING[interpolation]
-    plane = image if frame.resize is None else _resize(image, frame.resize, resampling)
+    return cut_plane(resized(image, frame, interpolation), frame, tile_list, interpolation)
+
+
+def cut_plane(
+    plane: UInt8[np.ndarray, "plane_height plane_width 3"],
+    frame: FrameSpec,
+    tile_list: Sequence[Tile],
+    interpolation: Interpolation,
+) -> UInt8[np.ndarray, "sample height width 3"]:
+    """Return the tiles of a resized source as model inputs, as `cut` does."""
     inputs = np.empty((len(tile_list), frame.input.height, frame.input.width, 3), np.uint8)
     for sample, tile in enumerate(tile_list):
-        inputs[sample] = _resize(_crop(plane, tile.box, fill=0), frame.input, resampling)
+        inputs[sample] = resample(crop(plane, tile.box, fill=0), frame.input, interpolation)
     return inputs
 
 
@@ -132,10 +140,10 @@ def cut_labels(
     Nearest is the pixel-centre rule, floor((i + 1/2) source / input), in integers. Pillow's NEAREST is the same
     rule in accumulated floats, whose rounding decides the ties: 32 of the 224 columns of a 256-pixel tile.
     """
-    plane = pixel_classes if frame.resize is None else _nearest(pixel_classes, frame.resize)
+    plane = resized_labels(pixel_classes, frame)
     labels = np.empty((len(tile_list), frame.input.height, frame.input.width), np.uint8)
     for sample, tile in enumerate(tile_list):
-        labels[sample] = _nearest(_crop(plane, tile.box, fill=VOID), frame.input)
+        labels[sample] = _nearest(crop(plane, tile.box, fill=VOID), frame.input)
     return labels
 
 
@@ -161,25 +169,47 @@ def _first_centre_at(border: int, tile: int, extent: int) -> int:
     return max(0, -((tile - 2 * border * extent) // (2 * tile)))
 
 
-def _crop(
-    plane: UInt8[np.ndarray, "source_height source_width *colour"], box: Box, fill: int
+def resized(
+    image: UInt8[np.ndarray, "source_height source_width 3"], frame: FrameSpec, interpolation: Interpolation
+) -> UInt8[np.ndarray, "plane_height plane_width 3"]:
+    """Return the plane that tile boxes refer to: the source at the frame's ``resize``, or as it is."""
+    return image if frame.resize is None else resample(image, frame.resize, interpolation)
+
+
+def resized_labels(
+    pixel_classes: UInt8[np.ndarray, "source_height source_width"], frame: FrameSpec
+) -> UInt8[np.ndarray, "plane_height plane_width"]:
+    """Return the class ids of the plane that tile boxes refer to, with nearest."""
+    return pixel_classes if frame.resize is None else _nearest(pixel_classes, frame.resize)
+
+
+def crop(
+    plane: UInt8[np.ndarray, "plane_height plane_width *colour"], box: Box, fill: int
 ) -> UInt8[np.ndarray, "tile_height tile_width *colour"]:
+    """Return what a box shows of a plane, with ``fill`` beyond it."""
     left, top, right, bottom = box
-    shown = plane[top:bottom, left:right]
-    if shown.shape[:2] == (bottom - top, right - left):
-        return shown
+    height, width = plane.shape[:2]
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        return plane[top:bottom, left:right]
     padded = np.full((bottom - top, right - left, *plane.shape[2:]), fill, np.uint8)
-    padded[: shown.shape[0], : shown.shape[1]] = shown
+    shown = plane[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    down, across = max(0, -top), max(0, -left)
+    padded[down : down + shown.shape[0], across : across + shown.shape[1]] = shown
     return padded
 
 
-def _resize(
-    plane: UInt8[np.ndarray, "from_height from_width *colour"], size: Size, resampling: Image.Resampling
+def resample(
+    plane: UInt8[np.ndarray, "from_height from_width *colour"],
+    size: Size,
+    interpolation: Interpolation,
+    region: tuple[float, float, float, float] | None = None,
 ) -> UInt8[np.ndarray, "to_height to_width *colour"]:
-    if plane.shape[:2] == (size.height, size.width):
+    """Return a plane, or a region (left, top, right, bottom) of it, at another size, antialiased where it shrinks."""
+    whole = (0, 0, plane.shape[1], plane.shape[0])
+    if (region is None or region == whole) and plane.shape[:2] == (size.height, size.width):
         return plane
-    resized = Image.fromarray(np.ascontiguousarray(plane)).resize((size.width, size.height), resampling)
-    return np.asarray(resized)
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(image.resize((size.width, size.height), _RESAMPLING[interpolation], region))
 
 
 def _nearest(plane: UInt8[np.ndarray, "from_height from_width"], size: Size) -> UInt8[np.ndarray, "to_height to_width"]:

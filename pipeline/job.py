@@ -1,19 +1,26 @@
 """One model over one set of samples: what it would make, and how much of that is there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline import capture, frames
+from pipeline import capture, frames, views
 from pipeline.datasets import images
+from pipeline.input_pixels import input_array
+from pipeline.labels import label_spec
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
 from pipeline.samples import Samples
+from pipeline.viewed import under
+from pipeline.views import CLEAN, View
 from stores import Store, ZarrSet
 from stores.geometry import Layout, RowRange, plan_layout
-from stores.specs import ArraySpec, FeatureSpec, ViewSpec
+from stores.specs import ArraySpec, FeatureSpec
 
 QUEUE_BYTES = 256 << 20
 """Chunks that may wait to be written, in bytes."""
+
+FACTS = "view"
+"""Group of the numbers that a view tells of every row; they do not come from the model."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,14 @@ class Job:
     arrays: tuple[ArraySpec, ...]
     layout: Layout
     existing: ZarrSet | None
+    clean_grids: Mapping[tuple[int, int], tuple[int, int]]
+    """The grid in the clean view by the job's own: they differ for another input size."""
+    dead_features: str = "stop"
+    """Whether dead features ``stop`` the sealing of their array or are a ``count`` in its seal."""
+    inputs: ArraySpec | None = None
+    """The input pixels that the label set is to keep."""
+    inputs_there: bool = True
+    """Whether it keeps them already."""
 
     def missing(self) -> dict[RowRange, tuple[ArraySpec, ...]]:
         """Return the ranges that lack some wanted array, with those arrays; sealed arrays are never missing."""
@@ -49,9 +64,14 @@ class Job:
     @property
     def state(self) -> str:
         """``sealed``, ``partial`` or ``missing``."""
-        if not self.unsealed():
+        if not self.unsealed() and self.inputs_there:
             return "sealed"
         return "missing" if len(self.missing()) == self.layout.n_ranges else "partial"
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of the patches of the wanted arrays, every grid once."""
+        return tuple(sorted({_grid(array) for array in self.arrays if _has_grid(array)}))
 
     @property
     def row_bytes(self) -> int:
@@ -60,11 +80,16 @@ class Job:
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes still to be written."""
-        return sum(
+        """Bytes still to be written, input pixels included."""
+        return self.missing_input_bytes + sum(
             (row_range.stop - row_range.start) * sum(array.row_bytes for array in arrays)
             for row_range, arrays in self.missing().items()
         )
+
+    @property
+    def missing_input_bytes(self) -> int:
+        """Bytes of input pixels still to be written."""
+        return 0 if self.inputs is None or self.inputs_there else self.layout.n_rows * self.inputs.row_bytes
 
     @property
     def n_objects(self) -> int:
@@ -81,26 +106,73 @@ class Job:
         return filling + QUEUE_BYTES + batch_size * (self.row_bytes + 4 * pixels)
 
 
-def prepare(recipe: Recipe, model_recipe: ModelRecipe, model: FrozenModel, samples: Samples, store: Store) -> Job:
-    """Return the job of one model; writes nothing. Raises UserError for layers the model lacks."""
-    spec = feature_spec(model, samples, recipe.features)
-    arrays = capture.wanted_arrays(model, recipe.features)
+def prepare(
+    recipe: Recipe,
+    model_recipe: ModelRecipe,
+    model: FrozenModel,
+    samples: Samples,
+    store: Store,
+    view: View = CLEAN,
+    features: FeatureRecipe | None = None,
+    clean_model: FrozenModel | None = None,
+) -> Job:
+    """Return the job of one model under one view; writes nothing. Raises UserError for layers the model lacks.
+
+    ``features`` says which arrays are kept, by default those of the recipe; ``clean_model`` is the model as built for
+    the clean view, where the view has another input size.
+    """
+    features = features or recipe.features
+    if view is not CLEAN:
+        samples = under(samples, view)
+    spec = feature_spec(model, samples, features)
+    tokens = capture.wanted_arrays(model, features)
+    clean = tokens if clean_model is None else capture.wanted_arrays(clean_model, features)
+    clean_grids = {_grid(own): _grid(other) for own, other in zip(tokens, clean, strict=True) if _has_grid(own)}
+    arrays = (*tokens, *_fact_arrays(view))
     existing = store.open(spec) if store.has(spec) else None
     layout = existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage)
-    return Job(model_recipe.display, model, samples, spec, arrays, layout, existing)
+    title = model_recipe.display if view is CLEAN else f"{model_recipe.display}, {view.title}"
+    inputs = input_array(samples, model.record.interpolation) if features.input_pixels else None
+    there = inputs is None or _has_inputs(store, samples, inputs)
+    dead = features.dead_features
+    return Job(title, model, samples, spec, arrays, layout, existing, clean_grids, dead, inputs, there)
 
 
 def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:
     """Return the record that names the feature set."""
+    revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": images.REVISION}
+    if samples.view is not CLEAN:
+        revisions["views"] = views.REVISION
     return FeatureSpec(
         dataset=samples.record,
         samples=samples.digest,
         frame=samples.frame,
-        view=ViewSpec(),
+        view=samples.view.spec,
         model=model.record,
         compute_dtype=features.compute_dtype,
         store_dtype=features.store_dtype,
-        revisions={"capture": capture.REVISION, "frames": frames.REVISION, "images": images.REVISION},
+        revisions=revisions,
+    )
+
+
+def _has_inputs(store: Store, samples: Samples, inputs: ArraySpec) -> bool:
+    spec = label_spec(samples)
+    return store.has(spec) and store.open(spec).sealed(inputs.name)
+
+
+def _has_grid(array: ArraySpec) -> bool:
+    return "grid_rows" in array.attributes
+
+
+def _grid(array: ArraySpec) -> tuple[int, int]:
+    return int(array.attributes["grid_rows"] or 0), int(array.attributes["grid_columns"] or 0)
+
+
+def _fact_arrays(view: View) -> tuple[ArraySpec, ...]:
+    """Return the records of the numbers a view tells of every row."""
+    return tuple(
+        ArraySpec(name=f"{FACTS}/{name}", row_shape=(), dtype="float32", dimension_names=("sample",))
+        for name in view.facts
     )
 
 

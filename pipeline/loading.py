@@ -9,10 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
+from pipeline import viewed
 from pipeline.datasets.images import read_image
-from pipeline.frames import Interpolation, cut
+from pipeline.frames import Interpolation
 from pipeline.samples import Samples
 from stores.errors import MissingError, UserError
 from stores.geometry import RowRange
@@ -25,6 +26,8 @@ class Batch:
     range: RowRange
     start: int
     pixels: UInt8[np.ndarray, "sample height width 3"]
+    facts: dict[str, Float32[np.ndarray, " sample"]]
+    """What the view tells of every row, by name."""
 
     @property
     def ends_range(self) -> bool:
@@ -34,12 +37,17 @@ class Batch:
 
 def read_tiles(
     samples: Samples, interpolation: Interpolation, start: int, stop: int
-) -> UInt8[np.ndarray, "sample height width 3"]:
-    """Return the pixels of rows ``start`` to ``stop``, which are tiles of one source.
+) -> tuple[UInt8[np.ndarray, "sample height width 3"], dict[str, Float32[np.ndarray, " sample"]]]:
+    """Return pixels and the view's facts of rows ``start`` to ``stop``, which are tiles of one source.
 
-    Raises UserError when the image's bytes are not those the samples were made from.
+    A bad image is black and its facts are NaN: none of it is stored. Raises UserError when the image's bytes are not
+    those the samples were made from.
     """
     name = samples.tiles[start][0]
+    if name in samples.bad_images:
+        size = samples.frame.input
+        nothing = {fact: np.full(stop - start, np.nan, np.float32) for fact in samples.view.facts}
+        return np.zeros((stop - start, size.height, size.width, 3), np.uint8), nothing
     path = samples.sources[name].image
     try:
         data = path.read_bytes()
@@ -48,7 +56,8 @@ def read_tiles(
     if hashlib.sha256(data).hexdigest() != samples.image_digests[name]:
         raise UserError(f"{path} changed while it was being read: run the same command again")
     image = read_image(data, str(path))
-    return cut(image, samples.frame, [tile for _, tile in samples.tiles[start:stop]], interpolation)
+    tile_list = [tile for _, tile in samples.tiles[start:stop]]
+    return viewed.pixels(samples.view, samples.frame, name, tile_list, image, interpolation)
 
 
 class Loader:
@@ -76,9 +85,9 @@ class Loader:
 
     def _batches(self, ranges: Iterable[RowRange], pool: ThreadPoolExecutor) -> Iterator[Batch]:
         runs = self._runs(ranges)
-        queue: deque[tuple[RowRange, int, int, Future[UInt8[np.ndarray, "sample height width 3"]]]] = deque()
+        queue: deque[tuple[RowRange, int, int, Future[tuple[np.ndarray, dict[str, np.ndarray]]]]] = deque()
         ahead = 0
-        ready: list[UInt8[np.ndarray, "sample height width 3"]] = []
+        ready: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
         held, start = 0, -1
 
         def refill() -> None:
@@ -96,19 +105,21 @@ class Loader:
         while queue:
             row_range, first, last, future = queue.popleft()
             before = time.perf_counter()
-            pixels = future.result()
+            decoded = future.result()
             self.waited += time.perf_counter() - before
             ahead -= last - first
             refill()
             if held == 0:
                 start = first
-            ready.append(pixels)
+            ready.append(decoded)
             held += last - first
             while held >= self.batch_size or (held and last == row_range.stop):
-                joined = np.concatenate(ready) if len(ready) > 1 else ready[0]
-                yield Batch(row_range, start, joined[: self.batch_size])
-                rest = joined[self.batch_size :]
-                ready, held = ([rest], len(rest)) if len(rest) else ([], 0)
+                pixels, facts = _joined(ready)
+                head = {name: values[: self.batch_size] for name, values in facts.items()}
+                yield Batch(row_range, start, pixels[: self.batch_size], head)
+                rest = pixels[self.batch_size :]
+                tail = {name: values[self.batch_size :] for name, values in facts.items()}
+                ready, held = ([(rest, tail)], len(rest)) if len(rest) else ([], 0)
                 start += self.batch_size
 
     def _runs(self, ranges: Iterable[RowRange]) -> Iterator[tuple[RowRange, int, int]]:
@@ -118,3 +129,12 @@ class Loader:
             for _, run in itertools.groupby(rows, key=lambda row: self.samples.tiles[row][0]):
                 listed = list(run)
                 yield row_range, listed[0], listed[-1] + 1
+
+
+def _joined(
+    parts: list[tuple[np.ndarray, dict[str, np.ndarray]]],
+) -> tuple[UInt8[np.ndarray, "sample height width 3"], dict[str, Float32[np.ndarray, " sample"]]]:
+    if len(parts) == 1:
+        return parts[0]
+    facts = {name: np.concatenate([facts[name] for _, facts in parts]) for name in parts[0][1]}
+    return np.concatenate([pixels for pixels, _ in parts]), facts

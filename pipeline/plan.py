@@ -1,5 +1,6 @@
 """Knowing the cost before anything is run: rows, objects, bytes, memory, time, coverage. Writes nothing."""
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,18 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
 from pipeline.capture import Capture
 from pipeline.compute import Compute
 from pipeline.frames import tiles
-from pipeline.job import Job, prepare
+from pipeline.job import FACTS, Job
 from pipeline.loading import read_tiles
-from pipeline.models import build_model
 from pipeline.recipe import Recipe
-from pipeline.run import Site
+from pipeline.run import Site, view_jobs
 from pipeline.samples import Samples
+from pipeline.views import View
 from stores.errors import UserError
-from stores.specs import VOID
+from stores.faults import gigabytes
+from stores.specs import VOID, Size
 
 MANY_OBJECTS = 100_000
 LITTLE_COVERAGE = 0.95
@@ -28,14 +31,17 @@ _LABEL_FILES = 50
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What extracting one model would take."""
+    """What extracting one model under one view would take."""
 
     title: str
+    view: str
+    level: float | None
     state: str
     """``sealed``, ``partial``, ``missing``, or ``weights not here``."""
     set: str | None
     """Digest of the set, None when the weights that would tell it are not here."""
     arrays: int
+    """Input pixels that the label set keeps for several models count with the first of them, here and in bytes."""
     rows: int
     rows_missing: int
     objects: int
@@ -59,59 +65,91 @@ class ModelPlan:
 def plan_models(
     recipe: Recipe, site: Site, samples: Samples, compute: Compute, *, timed: bool = True
 ) -> Iterator[ModelPlan]:
-    """Yield the plan of every model; models whose weights are not here are planned with drawn ones."""
+    """Yield the plan of every model and view; models whose weights are not here are planned without.
+
+    To time them they get drawn weights.
+    """
+    counted: set[str] = set()
     for model_recipe in recipe.models:
         here = True
         try:
-            model = build_model(model_recipe, recipe.frame.input, site.folder)
+            shown = list(view_jobs(recipe, model_recipe, site, samples))
         except UserError:
             if model_recipe.weights == "random":
                 raise
             here = False
-            model = build_model(model_recipe.model_copy(update={"weights": "random"}), recipe.frame.input, site.folder)
-        yield _plan(prepare(recipe, model_recipe, model, samples, site.store), here, compute, timed)
+            drawn = model_recipe.model_copy(update={"weights": "random"})
+            shown = list(view_jobs(recipe, drawn, dataclasses.replace(site, outlines=not timed), samples))
+        model_seconds: dict[Size, float] = {}
+        for view, job in shown:
+            if job.inputs is not None and job.inputs.name in counted:  # models share what the label set keeps
+                own = dataclasses.replace(job, inputs=None, inputs_there=True)
+            else:
+                own = job
+                counted |= {job.inputs.name} if job.inputs is not None else set()
+            yield _plan(view, own, here, compute, model_seconds if timed else None)
 
 
-def _plan(job: Job, weights_here: bool, compute: Compute, timed: bool) -> ModelPlan:
+def _plan(
+    view: View, job: Job, weights_here: bool, compute: Compute, model_seconds: dict[Size, float] | None
+) -> ModelPlan:
+    """``model_seconds`` gathers what a row takes the model, by input size; None declines timing."""
+    kept = [*job.arrays, *([job.inputs] if job.inputs else [])]
     rows_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
     weights = sum(value.numel() * value.element_size() for value in job.model.module.state_dict().values())
-    activations = 2 * compute.batch_size * 4 * job.model.width * (job.model.n_patches + job.model.n_prefix)
+    tokens = sum(layer.width * (layer.n_patches + job.model.n_prefix) for layer in job.model.layers)
+    seconds = None
+    if model_seconds is not None and rows_missing:
+        size = job.samples.frame.input
+        decode, pixels = _decode_seconds(job)
+        if size not in model_seconds:
+            model_seconds[size] = _model_seconds(job, pixels, compute)
+        seconds = max(model_seconds[size], decode)
     return ModelPlan(
         title=job.title,
+        view=view.name,
+        level=view.level,
         state=job.state if weights_here else "weights not here",
         set=job.spec.digest if weights_here else None,
-        arrays=len(job.arrays),
+        arrays=len(kept),
         rows=job.layout.n_rows,
         rows_missing=rows_missing,
         objects=job.n_objects,
-        bytes=job.layout.n_rows * job.row_bytes,
+        bytes=job.layout.n_rows * sum(array.row_bytes for array in kept),
         bytes_missing=job.missing_bytes,
-        memory_bytes=weights + job.buffer_bytes(compute.batch_size) + activations * len(job.model.blocks),
-        seconds_per_row=_seconds_per_row(job, compute) if timed and rows_missing else None,
+        memory_bytes=weights + job.buffer_bytes(compute.batch_size) + 2 * compute.batch_size * 4 * tokens,
+        seconds_per_row=seconds,
     )
 
 
-def _seconds_per_row(job: Job, compute: Compute) -> float:
-    """Time one batch: decoding and model side by side, as in an extraction; writing is not counted."""
+def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height width 3"]]:
+    """Time one source: a row's share of decoding and of the view, and the pixels."""
+    names = [name for name, _ in job.samples.tiles]
+    first = next(row for row, name in enumerate(names) if name not in job.samples.bad_images)
+    here = names.count(names[first])
+    before = time.perf_counter()
+    pixels, _ = read_tiles(job.samples, job.spec.model.interpolation, first, first + here)
+    return (time.perf_counter() - before) / here, pixels
+
+
+def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"], compute: Compute) -> float:
+    """Time one batch: a row's share of the forward pass; writing is not counted."""
     n_rows = min(compute.batch_size, job.layout.n_rows)
-    first_source = job.samples.tiles[0][0]
-    here = sum(1 for name, _ in job.samples.tiles if name == first_source)
-    before = time.perf_counter()
-    pixels = read_tiles(job.samples, job.spec.model.interpolation, 0, here)
-    decode = (time.perf_counter() - before) / here
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
-    run = Capture(job.model, job.arrays, job.spec.compute_dtype)
+    tokens = [array for array in job.arrays if not array.name.startswith(f"{FACTS}/")]
+    run = Capture(job.model, tokens, job.spec.compute_dtype)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
-    run(batch[:1])[1].cpu()  # the first call pays for kernels and caches
+    places = job.samples.places[:n_rows]
+    run(batch[:1], places[:1])[1].cpu()  # the first call pays for kernels and caches
     before = time.perf_counter()
-    run(batch)[1].cpu()
-    return max((time.perf_counter() - before) / n_rows, decode)
+    run(batch, places)[1].cpu()
+    return (time.perf_counter() - before) / n_rows
 
 
 def labelled_coverage(samples: Samples) -> float | None:
-    """Return the share of labelled pixels that some tile shows, from at most 50 label files; None without labels."""
-    labelled = [name for name in samples.sources if name in samples.label_digests]
-    if not labelled:
+    """Return the share of labelled pixels that some tile shows, from at most 50 label files; None without any."""
+    labelled = [name for name in samples.sources if name in samples.label_digests and name not in samples.bad]
+    if not labelled or "pixels" not in samples.dataset.labels:
         return None
     step = max(1, len(labelled) // _LABEL_FILES)
     shown = total = 0
@@ -131,6 +169,9 @@ def labelled_coverage(samples: Samples) -> float | None:
 def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, free: int | None) -> list[str]:
     """Return one sentence for everything a user should know before starting."""
     lines = list(samples.dataset.notes())
+    if samples.bad:
+        reasons = "; ".join(list(samples.bad.values())[:3]) + ("; ..." if len(samples.bad) > 3 else "")
+        lines.append(f"{len(samples.bad)} of {len(samples.sources)} images are bad and kept as invalid: {reasons}")
     for share, what in ((samples.coverage, "of all pixels"), (labelled, "of the labelled pixels")):
         if share is not None and share < LITTLE_COVERAGE:
             lines.append(
@@ -144,6 +185,6 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
     needed = sum(plan.bytes_missing for plan in plans)
     if free is not None and needed > free:
         lines.append(
-            f"{needed / 1e9:.1f} GB are to be written and {free / 1e9:.1f} GB are free: `patchbank extract` will refuse"
+            f"{gigabytes(needed)} are to be written and {gigabytes(free)} are free: `patchbank extract` will refuse"
         )
     return lines

@@ -6,29 +6,35 @@ that an edited image or label always leads to another set.
 """
 
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from pipeline.datasets.contract import Dataset
 from stores import Store
-from stores.canonical import canonical_json, digest
-from stores.errors import MissingError
+from stores.canonical import checksummed, digest, read_checksummed
+from stores.errors import MissingError, UserError
 
 
 class FileDigests:
-    """sha256 of files below one root, remembered in a store."""
+    """sha256 of files below one root, and which of them are bad samples, remembered in a store."""
 
     def __init__(self, store: Store, root: Path) -> None:
         self.store = store
         self.root = root.absolute()
         self.key = f"sources/{digest(str(self.root))[:32]}.json"
         self.notes: dict[str, list[int | str]] = {}
+        self.verdicts: dict[str, list[str]] = {}
         self.changed = False
         try:
-            self.notes = dict(json.loads(store.objects.read(self.key)))
-        except (MissingError, ValueError):
-            self.notes = {}
+            record = read_checksummed(store.objects.read(self.key))
+            if record is not None:  # a torn note costs hashing again, nothing else
+                self.notes, self.verdicts = dict(record["files"]), dict(record.get("verdicts", {}))
+        except (MissingError, KeyError):
+            pass
 
     def of(self, paths: Iterable[Path], workers: int = 4) -> dict[Path, str]:
         """Return the sha256 of every file; raises MissingError that names the first that is gone."""
@@ -51,8 +57,58 @@ class FileDigests:
         self.changed = True
         return found
 
+    def verdict(self, asked: object, judge: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+        """Return what ``judge`` says of an image and of its label, empty where they are good.
+
+        It is remembered under ``asked``, plain JSON values that name the files by content and whatever else it
+        depends on.
+        """
+        key = digest(asked)[:32]
+        known = self.verdicts.get(key)
+        if not isinstance(known, list) or len(known) != 2:
+            known = self.verdicts[key] = list(judge())
+            self.changed = True
+        return str(known[0]), str(known[1])
+
     def save(self) -> None:
         """Remember what was hashed; the note is a convenience, nothing depends on it."""
         if self.changed:
-            self.store.objects.put(self.key, [canonical_json(self.notes)])
+            verdicts = {"verdicts": self.verdicts} if self.verdicts else {}
+            self.store.objects.put(self.key, [checksummed({"files": self.notes, **verdicts})])
             self.changed = False
+
+
+def changed_files(dataset: Dataset, table: pd.DataFrame) -> dict[str, str]:
+    """Return what is wrong with the source files of a sample table that changed or are gone, by path.
+
+    Every file is read and hashed anew, whatever the notes say.
+    """
+    expected: dict[Path, str] = {dataset.root / row.source: row.source_sha256 for row in _sources(table)}
+    found: dict[str, str] = {}
+    if any(row.label_sha256 for row in _sources(table)):
+        try:
+            labels = {source.name: source.label for source in dataset.sources()}
+            for row in _sources(table):
+                label = labels.get(row.source)
+                if label is not None and row.label_sha256:
+                    expected[label] = row.label_sha256
+        except (MissingError, UserError) as error:  # which label belongs to which image is the reader's knowledge
+            found[str(dataset.root)] = f"lists no labels to compare: {error}"
+
+    def check(path: Path) -> str | None:
+        try:
+            with path.open("rb") as file:
+                same = hashlib.file_digest(file, "sha256").hexdigest() == expected[path]
+        except OSError:
+            return "is gone or cannot be read"
+        return None if same else "is not the file the sets were made from"
+
+    with ThreadPoolExecutor(4) as pool:
+        problems = zip(expected, pool.map(check, expected), strict=True)
+        return found | {str(path): problem for path, problem in problems if problem is not None}
+
+
+def _sources(table: pd.DataFrame) -> list[Any]:
+    """Return one line a source with its name and the sha256 of its image and label."""
+    columns = ["source", "source_sha256", "label_sha256"]
+    return list(table[columns].drop_duplicates().itertuples(index=False))

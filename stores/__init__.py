@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stores.hdf5 import HDF5Set
     from stores.sets import ZarrSet
     from stores.store import Store
 
-__all__ = ["Store", "ZarrSet", "open"]
+__all__ = ["HDF5Set", "Store", "ZarrSet", "open"]
 
 
 def open(location: str | Path, store: str | Path | None = None) -> "ZarrSet":
@@ -39,4 +40,8 @@ def __getattr__(name: str) -> Any:
         from stores.sets import ZarrSet
 
         return ZarrSet
+    if name == "HDF5Set":
+        from stores.hdf5 import HDF5Set
+
+        return HDF5Set
     raise AttributeError(f"module 'stores' has no attribute {name!r}")

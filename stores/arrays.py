@@ -5,19 +5,23 @@ from concurrent.futures import Executor
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int64
 
 from stores.chunks import crc32c, decode_chunk
 from stores.errors import DamageError, MissingError
 from stores.geometry import Layout, chunk_name
 from stores.objects import Objects
-from stores.specs import ArraySpec
+from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 
 Rows = int | slice | Sequence[int] | Int64[np.ndarray, " row"]
 """What selects rows: one number, a slice with step 1, or row numbers in any order."""
 
 BLOCK_BYTES = 64 << 20
 """Default size of the blocks that `blocks` yields, in bytes."""
+
+MOST_CHUNK_BYTES = 2 << 30
+"""Size of the largest chunk that is read, in bytes, whatever the records say."""
 
 
 @runtime_checkable
@@ -47,6 +51,45 @@ class StoredArray(Protocol):
         ...
 
 
+@runtime_checkable
+class StoredSet(Protocol):
+    """A set that can be read, whatever holds it: a Zarr folder, an HDF5 file or memory."""
+
+    digest: str
+    layout: Layout
+
+    @property
+    def spec(self) -> FeatureSpec | LabelSpec:
+        """The record that names the set."""
+        ...
+
+    @property
+    def arrays(self) -> dict[str, ArraySpec]:
+        """Array records by address."""
+        ...
+
+    @property
+    def content(self) -> dict[str, str]:
+        """Content digest of every sealed array, by address."""
+        ...
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return one of the set's tables; ``samples`` has one line a row of the arrays, in order."""
+        ...
+
+    def committed(self, array: str) -> frozenset[int]:
+        """Return the numbers of the ranges of an array that count."""
+        ...
+
+    def sealed(self, array: str) -> bool:
+        """Return whether an array is complete and read-only."""
+        ...
+
+    def __getitem__(self, name: str) -> StoredArray:
+        """Return an array by its address; ``tokens/`` is understood."""
+        ...
+
+
 def row_numbers(rows: Rows, n_rows: int) -> Int64[np.ndarray, " row"]:
     """Return the selected row numbers; raises IndexError outside 0..n_rows-1."""
     if isinstance(rows, slice):
@@ -68,24 +111,11 @@ def blocks_of(
         yield numbers, array[numbers]
 
 
-class ZarrArray:
-    """An array on disk, read chunk by chunk with its checksum tested; nothing is kept in memory."""
+class LaidOutArray:
+    """What an array's record and its set's layout say of it, wherever the rows are."""
 
-    def __init__(
-        self,
-        objects: Objects,
-        folder: str,
-        spec: ArraySpec,
-        layout: Layout,
-        committed: frozenset[int],
-        executor: Executor | None = None,
-    ) -> None:
-        self.objects = objects
-        self.folder = folder
-        self.spec = spec
-        self.layout = layout
-        self.committed = committed
-        self.executor = executor
+    spec: ArraySpec
+    layout: Layout
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,6 +129,31 @@ class ZarrArray:
 
     def __len__(self) -> int:
         return self.layout.n_rows
+
+
+class ZarrArray(LaidOutArray):
+    """An array on disk, read chunk by chunk with its checksum tested; nothing is kept in memory."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        folder: str,
+        spec: ArraySpec,
+        layout: Layout,
+        committed: frozenset[int],
+        executor: Executor | None = None,
+    ) -> None:
+        if layout.chunk_rows(spec) * spec.row_bytes > MOST_CHUNK_BYTES:
+            raise DamageError(
+                f"{objects.url}/{folder} says that its chunks hold {layout.chunk_rows(spec)} rows of {spec.row_bytes} "
+                "bytes, which no writer makes: run `patchbank verify`"
+            )
+        self.objects = objects
+        self.folder = folder
+        self.spec = spec
+        self.layout = layout
+        self.committed = committed
+        self.executor = executor
 
     def __repr__(self) -> str:
         done = f"{len(self.committed)}/{self.layout.n_ranges} ranges"
@@ -184,3 +239,13 @@ class ZarrArray:
     ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
         """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
         return blocks_of(self, rows, max_bytes)
+
+    def as_dask(self) -> Any:
+        """Return a dask array whose chunks are the ranges; nothing is read before it is computed.
+
+        dask schedules the ranges itself, so the set's own threads stay out of it.
+        """
+        from stores.dask_arrays import dask_of_ranges
+
+        alone = ZarrArray(self.objects, self.folder, self.spec, self.layout, self.committed)
+        return dask_of_ranges(alone, self.layout, f"{self.objects.url}/{self.folder} {sorted(self.committed)}")

@@ -39,6 +39,6 @@ def read_checksummed(data: bytes) -> dict[str, Any] | None:
     checksum = record.pop("checksum", None)
     try:
         intact = checksum == digest(record)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if intact else None

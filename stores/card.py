@@ -2,24 +2,58 @@
 
 from typing import Any
 
+from stores.errors import DamageError, MissingError
 from stores.sets import ZarrSet
-from stores.specs import FeatureSpec
+from stores.summary import invalid_rows
 
 
-def summary(stored_set: ZarrSet) -> dict[str, Any]:
-    """Return what `ls` prints of a set."""
-    spec = stored_set.spec
+def line_of(stored_set: ZarrSet) -> dict[str, Any]:
+    """Return what `ls` prints of an open set; ``rows_done`` and ``ranges_done`` count what all its arrays have."""
+    spec, layout, arrays = stored_set.spec, stored_set.layout, stored_set.arrays
+    done = set(range(layout.n_ranges)) if arrays or _has_only_tables(stored_set) else set()
+    for name in arrays:
+        done &= stored_set.committed(name)
+    complete = len(stored_set.seals) == len(arrays) and len(done) == layout.n_ranges
+    sizes = (stored_set.objects.size(key) for key in stored_set.objects.keys(stored_set.prefix))
     return {
         "digest": stored_set.digest,
         "kind": spec.kind,
         "data_set": spec.dataset.name,
-        "model": spec.model.name if isinstance(spec, FeatureSpec) else "-",
+        "model": spec.model.name if spec.kind == "features" else "-",
         "view": spec.view.name,
-        "rows": stored_set.layout.n_rows,
-        "arrays": len(stored_set.arrays),
+        "rows": layout.n_rows,
+        "invalid_rows": invalid_rows(_provenance(stored_set)),
+        "ranges": layout.n_ranges,
+        "state": "sealed" if complete else "partial",
+        "rows_done": sum(layout.range(number).stop - layout.range(number).start for number in done),
+        "ranges_done": len(done),
+        "arrays": len(arrays),
         "sealed": len(stored_set.seals),
-        "bytes": stored_set.n_bytes,
+        "bytes": stored_set.n_bytes if complete and arrays else sum(size or 0 for size in sizes),
+        "problem": "",
     }
+
+
+def _has_only_tables(stored_set: ZarrSet) -> bool:
+    """Return whether this is the label set of data without pixel labels, which never has arrays."""
+    return stored_set.spec.kind == "labels" and not stored_set.spec.pixel_labels
+
+
+def _provenance(stored_set: ZarrSet) -> dict[str, Any]:
+    """Return the facts for people, none where the record is damaged: `verify` names that, a line need not fail."""
+    try:
+        return stored_set.provenance
+    except (DamageError, MissingError):
+        return {}
+
+
+def _reasons(stored_set: ZarrSet) -> dict[str, int]:
+    """Return how many rows are invalid, by the reason why."""
+    samples = stored_set.samples
+    if not {"valid", "reason"} <= set(samples.columns):
+        return {}
+    counts = samples["reason"][~samples["valid"].to_numpy(dtype=bool)].value_counts(sort=False)
+    return {str(reason): int(count) for reason, count in counts.items()}
 
 
 def card(stored_set: ZarrSet) -> dict[str, Any]:
@@ -37,9 +71,11 @@ def card(stored_set: ZarrSet) -> dict[str, Any]:
             "bytes": seal.n_bytes if seal else 0,
             "content": seal.content if seal else "",
             "stored": seal.stored if seal else "",
+            "dead": list(seal.dead) if seal else [],
         }
     return {
-        **summary(stored_set),
+        **line_of(stored_set),
+        "invalid_because": _reasons(stored_set),
         "stored": stored_set.stored_digest(),
         "spec": stored_set.spec.canonical(),
         "layout": layout.canonical(),

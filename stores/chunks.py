@@ -61,7 +61,7 @@ def decode_chunk(data: bytes, array: ArraySpec, layout: Layout, name: str) -> np
         out = np.empty(expected, np.uint8)
         try:
             payload = memoryview(Zstd().decode(payload, out))
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # no zstd, or more rows than the chunk has
             raise DamageError(f"{name} does not decompress: run `patchbank verify`") from error
     if len(payload) != expected:
         raise DamageError(f"{name} holds {len(payload)} bytes of rows where {expected} belong: run `patchbank verify`")

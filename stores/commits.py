@@ -13,13 +13,11 @@ from pydantic import Field, ValidationError
 
 from stores.canonical import checksummed, digest, read_checksummed
 from stores.errors import MissingError
+from stores.filenames import COMMITS, SEALS
 from stores.objects import Objects
 from stores.specs import ArraySpec, Digest, Record
 
 R = TypeVar("R", bound=Record)
-
-COMMITS = "commits"
-SEALS = "seals"
 
 
 class StoredObject(Record):
@@ -56,6 +54,12 @@ class Seal(Record):
     """sha256 of all rows as little-endian C-order bytes: equal in every container."""
     objects: dict[str, StoredObject]
     """Every object of the array, ``zarr.json`` included, by name inside the array's folder."""
+    dead: tuple[int, ...] = ()
+    """Channels that have one value in every position of every valid row."""
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the record as plain JSON values, without ``dead`` where no channel is."""
+        return self.model_dump(mode="json", exclude=None if self.dead else {"dead"})
 
     @property
     def stored(self) -> str:
@@ -70,7 +74,22 @@ class Seal(Record):
 
 def write_commit(objects: Objects, prefix: str, commit: Commit) -> bool:
     """Write a commit record durably; return False when the range was committed by somebody else before."""
-    return objects.put_new(f"{prefix}/{COMMITS}/{commit.name}", [checksummed(commit.canonical())])
+    key = f"{prefix}/{COMMITS}/{commit.name}"
+    data = [checksummed(commit.canonical())]
+    if objects.put_new(key, data):
+        return True
+    if read_commit(objects, key) is not None:
+        return False
+    objects.put(key, data)  # a torn one is no record, and must not stand in the way for ever
+    return True
+
+
+def read_commit(objects: Objects, key: str) -> Commit | None:
+    """Return a commit record, or None when there is none or it is torn."""
+    try:
+        return parse(Commit, read_checksummed(objects.read(key)))
+    except MissingError:
+        return None
 
 
 def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Commit]:
@@ -79,10 +98,8 @@ def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Co
     for name in objects.children(f"{prefix}/{COMMITS}"):
         if not name.endswith(".json"):
             continue
-        try:
-            commit = _parse(Commit, objects.read(f"{prefix}/{COMMITS}/{name}"))
-        except MissingError:
-            continue  # sealed a moment ago: the seals, which are read after the commits, say so
+        # None also when it was sealed a moment ago: the seals, which are read after the commits, say so.
+        commit = read_commit(objects, f"{prefix}/{COMMITS}/{name}")
         if commit is not None and commit.set == set_digest and commit.name == name:
             found[name] = commit
     return found
@@ -101,8 +118,11 @@ def write_seal(objects: Objects, prefix: str, seal: Seal) -> None:
 
 
 def read_seal(objects: Objects, key: str) -> Seal | None:
-    """Return a seal, or None when it is torn."""
-    return _parse(Seal, objects.read(key))
+    """Return a seal, or None when there is none or it is torn."""
+    try:
+        return parse(Seal, read_checksummed(objects.read(key)))
+    except MissingError:
+        return None
 
 
 def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal]:
@@ -117,8 +137,8 @@ def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal
     return found
 
 
-def _parse(kind: type[R], data: bytes) -> R | None:
-    record: Mapping[str, Any] | None = read_checksummed(data)
+def parse(kind: type[R], record: Mapping[str, Any] | None) -> R | None:
+    """Return the record as what it should be, None when it is something else."""
     if record is None:
         return None
     try:

@@ -10,6 +10,17 @@ class PatchbankError(Exception):
 
     exit_code = 1
 
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(_printable(sentence))
+
+
+def _printable(sentence: str) -> str:
+    """Return one line: names and libraries' remarks from outside must not break it or command the terminal."""
+    if sentence.isprintable():
+        return sentence
+    line = " ".join(sentence.splitlines())
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+
 
 class UserError(PatchbankError, ValueError):
     """Something the user can mend: a wrong value, a missing file, a full disk (exit code 2)."""

@@ -15,6 +15,9 @@ RANGE_BYTES = 64 << 20
 CHUNK_BYTES = 8 << 20
 """Largest size of a chunk that is smaller than its range, in bytes; a single row may be larger."""
 
+MOST_RANGES = 10_000_000
+"""Ranges of the largest set that is opened: their numbers are kept in memory, whatever a record says."""
+
 
 class RowRange(NamedTuple):
     """Rows ``start`` up to ``stop`` of a set; ``number`` counts ranges from 0."""

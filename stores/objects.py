@@ -5,7 +5,7 @@ Both keep flat keys such as ``features/ab12.../tokens/block.11/c.0.0.0``. What e
 ========== ==========================================  =================================
 operation  local folder                                object store
 ========== ==========================================  =================================
-put        write, fsync, rename, fsync the folder      one PUT
+put        write, fsync, rename, fsync the folder(s)   one PUT
 put_new    the same with link(2): the first one stays  PUT after a look (not atomic)
 stage      write and fsync under a ``.partial`` name   one PUT under a ``.partial`` name
 publish    rename; `sync` then fsyncs the folder       copy within the store, then delete
@@ -16,17 +16,22 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from stores.errors import MissingError, UserError
+from stores.faults import explained, explained_remote
 
 PARTIAL = ".partial"
 """Suffix of files that are being written; nobody reads them."""
 
 PIECE_BYTES = 4 << 20
 """How much is read before it is checksummed, in bytes: what stays in a processor's cache."""
+
+MOST_BYTES = 4 << 30
+"""Size of the largest object that is read whole, in bytes; what a chunk of the largest row needs, and to spare."""
 
 Parts = Sequence[bytes | memoryview]
 Observe = Callable[[memoryview], None]
@@ -82,6 +87,10 @@ class Objects(Protocol):
         """Return the object's size in bytes, None when there is none."""
         ...
 
+    def stamp(self, key: str) -> str | None:
+        """Return what changes whenever the object is replaced, None when there is none."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove an object; no error when there is none."""
         ...
@@ -91,73 +100,104 @@ class Objects(Protocol):
         ...
 
 
-_MENDABLE = {
-    errno.ENOSPC: "the disk is full: free some space",
-    errno.EDQUOT: "your quota is used up: free some space",
-    errno.EROFS: "the file system is read-only: choose another --store",
-    errno.EACCES: "permission is denied: choose another --store or change its owner",
-    errno.EPERM: "permission is denied: choose another --store or change its owner",
-    errno.ENOTDIR: "a file stands where a folder should be: choose another --store",
-    errno.ESTALE: "the network file system went away: mount it again",
-    errno.EIO: "the disk reports an input/output error: check the disk",
-}
-
-
-@contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Turn operating-system errors a user can mend into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        advice = _MENDABLE.get(error.errno or 0)
-        if advice is None:
-            raise
-        raise UserError(
-            f"cannot write {path}: {advice}, then run the same command again (what is committed is kept)"
-        ) from error
-
-
 class LocalObjects:
     """A folder on a local or network file system."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().absolute()
         self.url = str(self.root)
+        self._seen: set[Path] = set()
+        self._durable: set[Path] = set()
 
     def path(self, key: str) -> Path:
-        """Return the file of a key; raises ValueError for a key that could leave the root."""
-        if key.startswith("/") or ".." in key.split("/"):
-            raise ValueError(f"{key!r} is not a key")
-        return self.root / key
+        """Return the file of a key; raises UserError for a key that leaves the root, by its name or by a link."""
+        if key.startswith("/") or ".." in key.split("/") or "\0" in key:
+            raise UserError(f"{key!r} is no name inside {self.root}: remove what names it")
+        path = self.root / key
+        # The store itself may be a link; nothing in it may lead elsewhere, for it may come from a stranger. Looking at
+        # the names inside the root alone is several times cheaper than resolving the whole path, for every object.
+        name = self.url
+        for part in key.split("/"):
+            name = f"{name}/{part}"
+            if os.path.islink(name):  # noqa: PTH114 - a Path for every name would cost more than the look
+                real, top = os.path.realpath(path), os.path.realpath(self.root)
+                if real != top and not real.startswith(top.rstrip("/") + "/"):
+                    raise UserError(f"{path} is a link that leads out of the store, to {real}: put a copy in its place")
+                break
+        return path
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[Path]:
+        path = self.path(key)
+        with explained("read", str(path)):
+            try:
+                yield path
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise MissingError(f"{path} is not there") from None
 
     def read(self, key: str) -> bytes:
         """Return the object's bytes; raises MissingError when there is none."""
-        try:
-            return self.path(key).read_bytes()
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise MissingError(f"{self.root / key} is not there") from None
+        with self._reading(key) as path:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise UserError(f"{path} is no file but a device or a pipe: remove it")
+            if status.st_size > MOST_BYTES:
+                raise UserError(f"{path} has {status.st_size} bytes, no object has more than {MOST_BYTES}: remove it")
+            return path.read_bytes()
 
     def read_into(self, key: str, buffers: Sequence[memoryview], observe: Observe) -> int:
         """Fill buffers one after another, without a copy in between, and return the object's size."""
-        try:
-            descriptor = os.open(self.path(key), os.O_RDONLY)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise MissingError(f"{self.root / key} is not there") from None
-        try:
-            size = os.fstat(descriptor).st_size
-            if size != sum(len(buffer) for buffer in buffers):
+        with self._reading(key) as path:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                size = os.fstat(descriptor).st_size
+                if size != sum(len(buffer) for buffer in buffers):
+                    return size
+                offset = 0
+                for buffer in buffers:
+                    rest = buffer
+                    while rest:
+                        read = os.preadv(descriptor, [rest[:PIECE_BYTES]], offset)
+                        if read == 0:  # truncated while it was read
+                            return offset
+                        observe(rest[:read])
+                        rest = rest[read:]
+                        offset += read
                 return size
-            offset = 0
-            for buffer in buffers:
-                rest = buffer
-                while rest:
-                    read = os.preadv(descriptor, [rest[:PIECE_BYTES]], offset)
-                    if read == 0:  # truncated while it was read
-                        return offset
-                    observe(rest[:read])
-                    rest = rest[read:]
-                    offset += read
-            return size
+            finally:
+                os.close(descriptor)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it; raises UserError when one was there before and vanished.
+
+        Made again, a store that was unmounted would go on, in halves, on the disk below its mount point.
+        """
+        absent = []
+        while not folder.exists():
+            if folder in self._seen:
+                raise UserError(
+                    f"{folder} vanished while it was written to: mount or restore it, then run the same command again "
+                    "(what is committed is kept)"
+                )
+            absent.append(folder)
+            folder = folder.parent
+        for one in reversed(absent):
+            one.mkdir(exist_ok=True)
+            self._sync_folder(one.parent)
+
+    def _sync_folder(self, folder: Path) -> None:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except PermissionError:
+            if folder.is_relative_to(self.root):
+                raise
+            return  # a folder above the store that we may pass through and not list
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            # Some network file systems know no fsync of folders: there a name is durable when the server says so.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
+                raise
         finally:
             os.close(descriptor)
 
@@ -166,36 +206,49 @@ class LocalObjects:
         try:
             descriptor = os.open(path, flags, 0o666)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(path.parent)
             descriptor = os.open(path, flags, 0o666)
         try:
-            for part in parts:
-                view = memoryview(part).cast("B")
-                while view:
-                    view = view[os.write(descriptor, view) :]
-            os.fsync(descriptor)
+            try:
+                for part in parts:
+                    view = memoryview(part).cast("B")
+                    while view:
+                        view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         except BaseException:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
             raise
-        finally:
-            os.close(descriptor)
+        folder = path.parent
+        while folder not in self._seen and folder.is_relative_to(self.root):
+            self._seen.add(folder)
+            folder = folder.parent
 
     def _partial(self, key: str) -> str:
         return f"{key}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}"
 
     def put(self, key: str, parts: Parts) -> None:
         """Write or replace an object; it is durable when this returns."""
-        self.publish(self.stage(key, parts), key)
+        ticket = self.stage(key, parts)
+        try:
+            self.publish(ticket, key)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.path(ticket).unlink(missing_ok=True)
+            raise
         self.sync(key.rpartition("/")[0])
 
     def put_new(self, key: str, parts: Parts) -> bool:
         """Write an object unless there is one; return whether this call wrote it."""
         path = self.path(key)
-        if path.exists():
-            return False
+        with explained("write", str(path)):
+            if path.exists():
+                return False
         ticket = self.stage(key, parts)
         staged = self.path(ticket)
-        with _explained(str(path)):
+        with explained("write", str(path)):
             try:
                 os.link(staged, path)
             except FileExistsError:
@@ -206,30 +259,35 @@ class LocalObjects:
                     raise
                 staged.replace(path)
             finally:
-                staged.unlink(missing_ok=True)
-            self.sync(key.rpartition("/")[0])
+                with contextlib.suppress(OSError):
+                    staged.unlink(missing_ok=True)
+        self.sync(key.rpartition("/")[0])
         return True
 
     def stage(self, key: str, parts: Parts) -> str:
         """Write and fsync bytes under a partial name beside their final one."""
         ticket = self._partial(key)
-        with _explained(str(self.path(key))):
+        with explained("write", str(self.path(key))):
             self._write(self.path(ticket), parts)
         return ticket
 
     def publish(self, ticket: str, key: str) -> None:
-        """Give staged bytes their final name."""
-        with _explained(str(self.path(key))):
-            self.path(ticket).replace(self.path(key))
+        """Give staged bytes their final name; raises MissingError when somebody removed them."""
+        with explained("write", str(self.path(key))):
+            try:
+                self.path(ticket).replace(self.path(key))
+            except FileNotFoundError:
+                raise MissingError(f"{self.path(ticket)} is gone: run the same command again") from None
 
     def sync(self, prefix: str) -> None:
-        """Fsync the folder, and the folders above it up to the root."""
+        """Fsync the folder, and once also every folder above it that names it."""
         folder = self.path(prefix) if prefix else self.root
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with explained("write", str(folder)):
+            self._sync_folder(folder)
+            while folder not in self._durable and folder.is_relative_to(self.root):
+                self._sync_folder(folder.parent)
+                self._durable.add(folder)
+                folder = folder.parent
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return all keys under ``prefix``, recursively, sorted; links are names too, never followed."""
@@ -243,29 +301,40 @@ class LocalObjects:
     def children(self, prefix: str = "") -> list[str]:
         """Return the names directly under ``prefix``, sorted."""
         try:
-            with os.scandir(self.path(prefix) if prefix else self.root) as entries:
+            with self._reading(prefix) as path, os.scandir(path) as entries:
                 return sorted(entry.name for entry in entries)
-        except (FileNotFoundError, NotADirectoryError):
+        except MissingError:
             return []
+
+    def _status(self, key: str) -> os.stat_result | None:
+        try:
+            with self._reading(key) as path:
+                return path.stat()
+        except MissingError:
+            return None
 
     def size(self, key: str) -> int | None:
         """Return the object's size in bytes, None when there is none."""
-        try:
-            return self.path(key).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        status = self._status(key)
+        return None if status is None else status.st_size
+
+    def stamp(self, key: str) -> str | None:
+        """Return inode, size and time of the file: a rename over it brings another inode."""
+        status = self._status(key)
+        return None if status is None else f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 
     def delete(self, key: str) -> None:
         """Remove an object; no error when there is none."""
-        with _explained(str(self.path(key))):
+        with explained("write", str(self.path(key))):
             self.path(key).unlink(missing_ok=True)
 
     def free_bytes(self) -> int | None:
         """Return the free space of the file system that holds (or would hold) the root, in bytes."""
-        folder = self.root
-        while not folder.exists():
-            folder = folder.parent
-        status = os.statvfs(folder)
+        with explained("read", self.url):
+            folder = self.root
+            while not folder.exists():
+                folder = folder.parent
+            status = os.statvfs(folder)
         return status.f_bavail * status.f_frsize
 
 
@@ -285,10 +354,14 @@ class RemoteObjects:
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}" if key else str(self.root)
 
+    def _explained(self, doing: str, key: str) -> contextlib.AbstractContextManager[None]:
+        return explained_remote(doing, f"{self.url}/{key}")
+
     def read(self, key: str) -> bytes:
         """Return the object's bytes; raises MissingError when there is none."""
         try:
-            return bytes(self.filesystem.cat_file(self._path(key)))
+            with self._explained("read", key):
+                return bytes(self.filesystem.cat_file(self._path(key)))
         except FileNotFoundError:
             raise MissingError(f"{self.url}/{key} is not there") from None
 
@@ -305,12 +378,17 @@ class RemoteObjects:
 
     def put(self, key: str, parts: Parts) -> None:
         """Write or replace an object with one PUT."""
-        self.filesystem.pipe_file(self._path(key), b"".join(parts))
+        try:
+            with self._explained("write", key):
+                self.filesystem.pipe_file(self._path(key), b"".join(parts))
+        except FileNotFoundError as error:
+            raise UserError(f"cannot write {self.url}/{key}: there is no such bucket or folder: make it") from error
 
     def put_new(self, key: str, parts: Parts) -> bool:
         """Write an object unless one is seen; two writers at the same moment may both write."""
-        if self.filesystem.exists(self._path(key)):
-            return False
+        with self._explained("read", key):
+            if self.filesystem.exists(self._path(key)):
+                return False
         self.put(key, parts)
         return True
 
@@ -321,8 +399,12 @@ class RemoteObjects:
         return ticket
 
     def publish(self, ticket: str, key: str) -> None:
-        """Give staged bytes their final name."""
-        self.filesystem.cp_file(self._path(ticket), self._path(key))
+        """Give staged bytes their final name; raises MissingError when somebody removed them."""
+        try:
+            with self._explained("write", key):
+                self.filesystem.cp_file(self._path(ticket), self._path(key))
+        except FileNotFoundError:
+            raise MissingError(f"{self.url}/{ticket} is gone: run the same command again") from None
         self.delete(ticket)
 
     def sync(self, prefix: str) -> None:
@@ -330,18 +412,20 @@ class RemoteObjects:
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return all keys under ``prefix``, recursively, sorted, relative to the root."""
-        self.filesystem.invalidate_cache()
         start = len(self._path("").rstrip("/")) + 1
         try:
-            return sorted(str(path)[start:] for path in self.filesystem.find(self._path(prefix)))
+            with self._explained("read", prefix):
+                self.filesystem.invalidate_cache()
+                return sorted(str(path)[start:] for path in self.filesystem.find(self._path(prefix)))
         except FileNotFoundError:
             return []
 
     def children(self, prefix: str = "") -> list[str]:
         """Return the names directly under ``prefix``, sorted."""
-        self.filesystem.invalidate_cache()
         try:
-            entries = self.filesystem.ls(self._path(prefix), detail=False)
+            with self._explained("read", prefix):
+                self.filesystem.invalidate_cache()
+                entries = self.filesystem.ls(self._path(prefix), detail=False)
         except FileNotFoundError:
             return []
         return sorted({str(entry).rstrip("/").rpartition("/")[2] for entry in entries})
@@ -349,13 +433,23 @@ class RemoteObjects:
     def size(self, key: str) -> int | None:
         """Return the object's size in bytes, None when there is none."""
         try:
-            return int(self.filesystem.size(self._path(key)))
+            with self._explained("read", key):
+                return int(self.filesystem.size(self._path(key)))
+        except FileNotFoundError:
+            return None
+
+    def stamp(self, key: str) -> str | None:
+        """Return what the file system says of the object's version (its ETag, generation or time)."""
+        try:
+            with self._explained("read", key):
+                self.filesystem.invalidate_cache()
+                return str(self.filesystem.ukey(self._path(key)))
         except FileNotFoundError:
             return None
 
     def delete(self, key: str) -> None:
         """Remove an object; no error when there is none."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._explained("write", key):
             self.filesystem.rm_file(self._path(key))
 
     def free_bytes(self) -> int | None:

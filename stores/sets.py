@@ -4,7 +4,6 @@ stores/README.md is the normative description of every file named here.
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
@@ -16,40 +15,29 @@ from pydantic import ValidationError
 from stores.arrays import ZarrArray
 from stores.canonical import canonical_json, checksummed, digest, read_checksummed
 from stores.chunks import array_metadata, group_metadata
-from stores.commits import Commit, Seal, read_commits, read_seals
+from stores.commits import Commit, Seal, parse, read_commits, read_seals
 from stores.errors import DamageError, MissingError, UserError
-from stores.geometry import Layout
+from stores.filenames import COMMITS, COMPUTE, COPIED, CREATED, GROUP, LAYOUT, PROVENANCE, SEALS, SPEC, SUMMARY
+from stores.geometry import MOST_RANGES, Layout
 from stores.objects import Objects
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
-
-SPEC = "spec.json"
-LAYOUT = "layout.json"
-COMPUTE = "compute.json"
-PROVENANCE = "provenance.json"
-CREATED = "created.json"
-GROUP = "zarr.json"
+from stores.summary import array_entries, summary_bytes, update_summary
+from stores.tables import read_table, table_bytes
 
 KINDS: dict[str, type[FeatureSpec] | type[LabelSpec]] = {"features": FeatureSpec, "labels": LabelSpec}
 """Folder of a kind of set, and the record that names such a set."""
 
 
-def table_bytes(table: pd.DataFrame) -> bytes:
-    """Return a table as Parquet, without anything of pandas in it; equal tables give equal bytes."""
-    import pyarrow
-    import pyarrow.parquet
-
-    columns = {name: pyarrow.array(table[name].tolist()) for name in table.columns}
-    sink = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), sink, compression="zstd")
-    return sink.getvalue()
+def set_metadata(kind: str, set_digest: str) -> bytes:
+    """Return the ``zarr.json`` of a set's folder."""
+    return group_metadata({"patchbank": {"format": FORMAT_VERSION, "kind": kind, "set": set_digest}})
 
 
-def read_table(data: bytes) -> pd.DataFrame:
-    """Return a table written by `table_bytes`."""
-    import pyarrow.parquet
-
-    table: pd.DataFrame = pyarrow.parquet.read_table(io.BytesIO(data)).to_pandas()
-    return table
+def half_made(objects: Objects, prefix: str) -> bool:
+    """Return whether somebody began to create a set here and was stopped, or is at it now."""
+    if objects.size(f"{prefix}/{CREATED}") is not None:
+        return False
+    return not any(objects.children(f"{prefix}/{folder}") for folder in (COMMITS, SEALS))
 
 
 class ZarrSet:
@@ -68,22 +56,34 @@ class ZarrSet:
             kind = KINDS[record["kind"]]
         except MissingError:
             raise MissingError(f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them") from None
-        except (ValueError, KeyError, TypeError):
+        except UserError:
+            raise  # a disk that refuses is no damage; UserError is also a ValueError
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DamageError(f"{objects.url}/{prefix}/{SPEC} is not readable: run `patchbank verify`") from None
-        if record.get("format", 0) > FORMAT_VERSION:
+        if isinstance(record.get("format"), int) and record["format"] > FORMAT_VERSION:
             raise UserError(
                 f"{objects.url}/{prefix} was written in format {record['format']} and this version of patchbank "
                 f"reads up to {FORMAT_VERSION}: install a newer patchbank"
             )
+        if half_made(objects, prefix):
+            raise MissingError(f"{objects.url}/{prefix} was begun and holds nothing yet: `patchbank extract` goes on")
         try:
             self.spec: FeatureSpec | LabelSpec = kind.model_validate(record, strict=False)
             self.layout = Layout.model_validate(self._checked(LAYOUT), strict=False)
         except (ValidationError, MissingError) as error:
             raise DamageError(f"{objects.url}/{prefix} has damaged records: run `patchbank verify`") from error
+        if self.layout.n_ranges > MOST_RANGES:
+            raise DamageError(f"{objects.url}/{prefix} has damaged records ({self.layout.n_ranges} ranges)")
         self.digest = prefix.rpartition("/")[2]
-        if self.spec.digest != self.digest:
+        if not self._named_by(self.spec):
             raise DamageError(f"{objects.url}/{prefix}/{SPEC} does not fit the folder's name: run `patchbank verify`")
         self.refresh()
+
+    def _named_by(self, spec: FeatureSpec | LabelSpec) -> bool:
+        try:
+            return spec.digest == self.digest
+        except (ValueError, RecursionError):  # NaN, or a text that is not Unicode, stands for nothing
+            return False
 
     # -- creating ---------------------------------------------------------------------------------------------
 
@@ -93,12 +93,13 @@ class ZarrSet:
         objects: Objects,
         spec: FeatureSpec | LabelSpec,
         layout: Layout,
-        tables: Mapping[str, pd.DataFrame],
+        tables: Mapping[str, pd.DataFrame | bytes],
         compute: Mapping[str, Any],
         provenance: Mapping[str, Any],
     ) -> "ZarrSet":
         """Create the set or open the one that is there; safe when several processes do it at once.
 
+        A table is a frame, or the Parquet bytes of one that another store wrote, which then stay the same.
         ``compute`` is the compute record: what must be equal for equal bytes. ``provenance`` is for people and
         never compared.
         """
@@ -106,36 +107,59 @@ class ZarrSet:
         files = {
             SPEC: canonical_json(spec.canonical()),
             LAYOUT: checksummed(layout.canonical()),
-            GROUP: group_metadata({"patchbank": {"format": FORMAT_VERSION, "kind": spec.kind, "set": spec.digest}}),
-            **{f"{name}.parquet": table_bytes(table) for name, table in tables.items()},
+            GROUP: set_metadata(spec.kind, spec.digest),
+            **{
+                f"{name}.parquet": table if isinstance(table, bytes) else table_bytes(table)
+                for name, table in tables.items()
+            },
         }
+        facts = {COMPUTE: checksummed(compute), PROVENANCE: checksummed(provenance)}
         if objects.size(f"{prefix}/{CREATED}") is None:
-            for name, data in files.items():
+            for name, data in (files | facts).items():
                 objects.put_new(f"{prefix}/{name}", [data])
-            objects.put_new(f"{prefix}/{COMPUTE}", [checksummed(compute)])
-            objects.put_new(f"{prefix}/{PROVENANCE}", [checksummed(provenance)])
-            # Written last, so that its existence means the records are whole.
             # Read back: another process may have written these files first.
-            sums = {name: hashlib.sha256(objects.read(f"{prefix}/{name}")).hexdigest() for name in files}
-            objects.put_new(f"{prefix}/{CREATED}", [checksummed({"set": spec.digest, "files": sums})])
+            there = {name: objects.read(f"{prefix}/{name}") for name in (*files, *facts)}
+            sums = {name: hashlib.sha256(data).hexdigest() for name, data in there.items()}
+            record = {"set": spec.digest} | {
+                kind: {name: sums[name] for name in names} for kind, names in (("files", files), ("facts", facts))
+            }
+            records = {name: there[name] for name in COPIED if name != CREATED}
+            records[CREATED] = checksummed(record)
+            objects.put_new(f"{prefix}/{SUMMARY}", [summary_bytes(spec, layout, records)])
+            # Written last, so that its existence means the records are whole.
+            objects.put_new(f"{prefix}/{CREATED}", [records[CREATED]])
         return cls(objects, prefix)
 
     def add_arrays(self, arrays: Iterable[ArraySpec]) -> None:
         """Declare arrays; raises UserError when one is there with another shape or dtype."""
+        fresh = []
         for array in arrays:
             known = self.arrays.get(array.name)
-            if known is not None:
-                if known != array:
-                    raise UserError(
-                        f"array {array.name} of set {self.digest[:12]} exists as {known.dtype} {known.row_shape} "
-                        f"and cannot be added as {array.dtype} {array.row_shape}: choose another store"
-                    )
-                continue
+            if known is None:
+                fresh.append(array)
+            elif known != array:
+                raise UserError(
+                    f"array {array.name} of set {self.digest[:12]} exists as {known.dtype} {known.row_shape} "
+                    f"and cannot be added as {array.dtype} {array.row_shape}: choose another store"
+                )
+        if not fresh:
+            return
+        intended = self.arrays | {array.name: array for array in fresh}
+        update_summary(self.objects, self.prefix, {"arrays": array_entries(intended, self.seals)})
+        for array in fresh:
             group = array.name.partition("/")[0]
             self.objects.put_new(f"{self.prefix}/{group}/{GROUP}", [group_metadata({})])
             self.objects.put_new(f"{self.prefix}/{array.name}/spec.json", [checksummed(array.canonical())])
             self.objects.put_new(f"{self.prefix}/{array.name}/{GROUP}", [array_metadata(array, self.layout)])
             self.arrays[array.name] = array
+        self.summarise()
+
+    def summarise(self) -> None:
+        """Bring the summary up to what is on disk; several writers at once end with the same one."""
+        for _ in range(10):  # each turn looks again, because another writer may have replaced ours
+            self.refresh()
+            if not update_summary(self.objects, self.prefix, {"arrays": array_entries(self.arrays, self.seals)}):
+                return
 
     # -- state ------------------------------------------------------------------------------------------------
 
@@ -145,7 +169,7 @@ class ZarrSet:
         self.seals: dict[str, Seal] = read_seals(self.objects, self.prefix, self.digest)
         self.arrays: dict[str, ArraySpec] = {name: seal.array for name, seal in self.seals.items()}
         for group in self.objects.children(self.prefix):
-            if "." in group or group in ("commits", "seals"):
+            if "." in group or group in (COMMITS, SEALS):
                 continue
             for name in self.objects.children(f"{self.prefix}/{group}"):
                 address = f"{group}/{name}"
@@ -155,8 +179,9 @@ class ZarrSet:
                     record = read_checksummed(self.objects.read(f"{self.prefix}/{address}/spec.json"))
                 except MissingError:
                     continue  # another writer is just adding it
-                if record is not None:
-                    self.arrays[address] = ArraySpec.model_validate(record, strict=False)
+                array = parse(ArraySpec, record)
+                if array is not None and array.name == address:
+                    self.arrays[address] = array
 
     def committed(self, array: str) -> frozenset[int]:
         """Return the numbers of the ranges of an array that count."""
@@ -214,8 +239,10 @@ class ZarrSet:
         )
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return one of the set's tables, ``samples`` or ``classes``."""
-        return read_table(self.objects.read(f"{self.prefix}/{name}.parquet"))
+        """Return one of the set's tables, ``samples`` or ``classes``; raises DamageError when it is none."""
+        key = f"{self.prefix}/{name}.parquet"
+        n_rows = self.layout.n_rows if name == "samples" else None
+        return read_table(self.objects.read(key), f"{self.objects.url}/{key}", n_rows)
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -243,4 +270,8 @@ class ZarrSet:
 
         Provenance is left out: it tells when and where, which may differ between equal sets.
         """
-        return digest({"records": self._checked(CREATED), "compute": self.compute, "arrays": self.stored})
+        created = self._checked(CREATED)
+        if "set" not in created or "files" not in created:
+            raise DamageError(f"{self.objects.url}/{self.prefix}/{CREATED} lists no files: run `patchbank verify`")
+        records = {"set": created["set"], "files": created["files"]}
+        return digest({"records": records, "compute": self.compute, "arrays": self.stored})

@@ -10,7 +10,7 @@ digests still.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,9 @@ FORMAT_VERSION = 1
 
 VOID = 255
 """Label id of pixels and patches that have no class, and the fill value of label arrays."""
+
+MOST_ROW_BYTES = 1 << 30
+"""Size of the largest row of an array, in bytes: what one read may need, whatever a record says."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A sha256, as 64 hexadecimal characters."""
@@ -124,7 +127,7 @@ class ModelRecord(Record):
     weights: Digest
     """sha256 over the loaded encoder's sorted state dict."""
     position_embedding: str
-    """How the position embedding was brought to this grid: ``native`` or ``timm-resample``."""
+    """How positions were brought to this grid: ``native``, ``timm-resample``, ``hub`` or ``beit-resample``."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     """Normalisation of pixels in 0..1."""
@@ -165,10 +168,14 @@ class LabelSpec(Record):
     view: ViewSpec
     label_files: Digest | None
     """`sources_digest` of the label files; None for data without label files."""
+    facts: Digest
+    """Digest of what is known about whole sources: group, split, image class, video, frame and time."""
     classes: Digest
     """Digest of the class table (id, name, super, colour, easy)."""
     pixel_labels: bool
     """Whether there is a class for every pixel."""
+    objects: bool
+    """Whether there is a table of objects with their outlines."""
     patch_rule: Literal["majority"] = "majority"
     """How a patch gets its label from its pixels: the most common id, void counted as a candidate, ties to the
     lowest id (paper A, section 3.1: "most common class in the patch")."""
@@ -202,6 +209,8 @@ class ArraySpec(Record):
             )
         if any(extent < 1 for extent in self.row_shape):
             raise ValueError(f"array {self.name} has an empty axis: {self.row_shape}")
+        if self.row_bytes > MOST_ROW_BYTES:
+            raise ValueError(f"array {self.name} has rows of {self.row_bytes} bytes, more than {MOST_ROW_BYTES}")
         return self
 
     @property
@@ -234,9 +243,11 @@ def sources_digest(entries: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256(canonical_json(lines)).hexdigest()
 
 
-def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]]) -> str:
+def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invalid: Container[str] = frozenset()) -> str:
     """Return the digest of the rows in order: ``(source name, tile box)`` each.
 
-    A tile box is (left, top, right, bottom) in pixels of the resized source.
+    A tile box is (left, top, right, bottom) in pixels of the resized source. Rows of the ``invalid`` sources, which
+    hold no features, carry the word too, so that rows which are all valid have one digest under every policy.
     """
-    return hashlib.sha256(canonical_json([[relative_name(name), list(box)] for name, box in rows])).hexdigest()
+    lines = [[relative_name(name), list(box), *(["invalid"] if name in invalid else [])] for name, box in rows]
+    return hashlib.sha256(canonical_json(lines)).hexdigest()

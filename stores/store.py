@@ -1,22 +1,21 @@
 """A store: a folder or URL that holds feature sets and label sets."""
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 
 from stores.canonical import checksummed, read_checksummed
-from stores.commits import SEALS
 from stores.errors import MissingError, UserError
+from stores.filenames import FOLDERS, INDEX, SEALS
 from stores.objects import Objects, open_objects
-from stores.sets import KINDS, SPEC, ZarrSet
+from stores.sets import ZarrSet, half_made
 from stores.specs import FeatureSpec, LabelSpec
+from stores.summary import read_summary, update_summary
 
 DEFAULT_LOCATION = "store"
 """Where a store is when neither ``--store`` nor ``PATCHBANK_STORE`` says otherwise."""
-
-INDEX = "index"
-"""Folder of notes that lead from a recipe to the sets that were made for it."""
 
 
 class Store:
@@ -33,18 +32,23 @@ class Store:
 
     def set_folders(self) -> Iterator[tuple[str, str]]:
         """Yield ``(kind, digest)`` of everything that claims to be a set, without opening it."""
-        for kind in KINDS:
+        for kind in FOLDERS:
             for name in self.objects.children(kind):
                 yield kind, name
 
     def sets(self) -> Iterator[ZarrSet]:
-        """Yield every set; raises DamageError at the first that cannot be opened."""
+        """Yield every set; raises DamageError at the first that cannot be opened.
+
+        A folder that somebody has only begun to create is no set yet.
+        """
         for kind, name in self.set_folders():
+            if half_made(self.objects, f"{kind}/{name}"):
+                continue
             yield ZarrSet(self.objects, f"{kind}/{name}", self.executor)
 
     def has(self, spec: FeatureSpec | LabelSpec) -> bool:
         """Return whether the set of ``spec`` exists, sealed or not."""
-        return self.objects.size(f"{spec.kind}/{spec.digest}/{SPEC}") is not None
+        return not half_made(self.objects, f"{spec.kind}/{spec.digest}")
 
     def open(self, spec_or_digest: FeatureSpec | LabelSpec | str) -> ZarrSet:
         """Return a set by its spec, its digest or the beginning of its digest.
@@ -63,17 +67,58 @@ class Store:
             raise UserError(f"{len(found)} sets in {self.location} begin with {spec_or_digest!r}: give more characters")
         return ZarrSet(self.objects, "/".join(found[0]), self.executor)
 
-    def remember(self, key: str, record: dict[str, str]) -> None:
-        """Note which sets answer a recipe, so that they are found again without images or models."""
-        self.objects.put(f"{INDEX}/{key}.json", [checksummed(record)])
+    def remember(self, key: str, record: Mapping[str, str]) -> None:
+        """Note which sets answer a recipe, so that they are found again without images or models.
+
+        ``record`` holds the digest of a set for every kind. The sets' summaries keep a copy, by which a lost note
+        is noticed and made again.
+        """
+        self.objects.put(f"{INDEX}/{key}.json", [note_bytes(key, record)])
+        for kind, digest in record.items():
+            summary = read_summary(self.objects, f"{kind}/{digest}")
+            if summary is not None:
+                update_summary(self.objects, f"{kind}/{digest}", {"notes": summary["notes"] | {key: dict(record)}})
 
     def recall(self, key: str) -> dict[str, str] | None:
         """Return what was remembered under a recipe's key, None when nothing was or the note is torn."""
         try:
-            return read_checksummed(self.objects.read(f"{INDEX}/{key}.json"))
+            return read_note(key, self.objects.read(f"{INDEX}/{key}.json"))
         except MissingError:
             return None
+
+    def note(self, key: str, record: Mapping[str, str]) -> None:
+        """Note which sets answer a recipe unless something is noted there already."""
+        if self.objects.size(f"{INDEX}/{key}.json") is None:
+            self.remember(key, record)
 
     def sealed_arrays(self, kind: str, digest: str) -> list[str]:
         """Return the file names of a set's seals without reading them."""
         return self.objects.children(f"{kind}/{digest}/{SEALS}")
+
+
+def notes_of(objects: Objects, digest: str) -> dict[str, dict[str, str]]:
+    """Return the notes that lead to a set, by their key; torn ones and those of another kind are left out."""
+    found = {}
+    for name in objects.children(INDEX):
+        key = name.removesuffix(".json")
+        record = read_note(key, objects.read(f"{INDEX}/{name}")) if name != key else None
+        if record is not None and digest in record.values() and all(map(_is_digest, (key, *record.values()))):
+            found[key] = record
+    return found
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def note_bytes(key: str, record: Mapping[str, str]) -> bytes:
+    """Return a note of ``index/``; it holds its own key, so that two notes that changed places are noticed."""
+    return checksummed({"key": key, "sets": dict(record)})
+
+
+def read_note(key: str, data: bytes) -> dict[str, str] | None:
+    """Return the sets a note leads to, None when it is torn or another key's."""
+    record = read_checksummed(data)
+    if record is None or record.get("key") != key or not isinstance(record.get("sets"), dict):
+        return None
+    return dict(record["sets"])

@@ -1,17 +1,26 @@
 """Comparing every stored byte of sets with what was committed."""
 
 import hashlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Literal
 
 from stores.canonical import read_checksummed
-from stores.chunks import group_metadata
-from stores.commits import COMMITS, SEALS, StoredObject, read_commits, read_seals, seal_name
-from stores.errors import DamageError, MissingError, PatchbankError
-from stores.objects import PARTIAL
-from stores.sets import COMPUTE, CREATED, GROUP, LAYOUT, PROVENANCE, SPEC, ZarrSet
-from stores.store import Store
+from stores.commits import StoredObject, seal_name
+from stores.errors import MissingError
+from stores.filenames import COMMITS, CREATED, GROUP, INDEX, SEALS, SOURCES, SPEC, SUMMARY
+from stores.inventory import Inventory, take_inventory
+from stores.objects import PARTIAL, Objects
+from stores.store import Store, read_note
+from stores.summary import read_summary
+
+Part = Literal["record", "summary", "metadata", "seal", "commit", "chunk", "note", "stray"]
+"""Which kind of object a finding is about, and so how it can be mended."""
+
+TORN = "is torn or edited"
+OTHER = "holds other bytes than were written"
 
 
 @dataclass(frozen=True)
@@ -19,15 +28,16 @@ class Finding:
     """One thing that is not as it should be."""
 
     set: str
-    """Digest of the set, or the folder's name where no set can be read."""
+    """Digest of the set, or ``index``."""
     key: str
     """The object, relative to the store."""
     problem: str
+    part: Part
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` saw of one set."""
+    """What `verify` saw of one set, or of the notes in ``index``."""
 
     set: str
     n_objects: int
@@ -36,111 +46,167 @@ class Verdict:
 
 
 def verify(store: Store, executor: Executor | None = None, only: str | None = None) -> Iterator[Verdict]:
-    """Yield a verdict for every set of the store, or for the one whose digest begins with ``only``."""
+    """Yield a verdict for every set of the store and one for its notes, or for the set that begins with ``only``.
+
+    A set that was begun and never sealed is not damage: what of it is committed is compared, the rest is left alone.
+    """
     for kind, name in store.set_folders():
         if only is None or name.startswith(only):
-            yield _verify_set(store, f"{kind}/{name}", executor)
+            yield verify_set(store.objects, f"{kind}/{name}", executor)
+    if only is None:
+        yield verify_notes(store)
 
 
-def _verify_set(store: Store, prefix: str, executor: Executor | None) -> Verdict:
-    objects = store.objects
-    name = prefix.rpartition("/")[2]
-    try:
-        stored_set = ZarrSet(objects, prefix)
-    except PatchbankError as error:
-        if not isinstance(error, DamageError | MissingError):
-            raise
-        return Verdict(name, 0, 0, (Finding(name, prefix, str(error)),))
-    findings: list[Finding] = []
-    expected: dict[str, StoredObject] = {}
-    for address, seal in read_seals(objects, prefix, name).items():
-        expected.update({f"{address}/{child}": entry for child, entry in seal.objects.items()})
-    commits = read_commits(objects, prefix, name)
-    for commit in commits.values():
-        for address, chunks in commit.objects.items():
-            for chunk, entry in chunks.items():
-                expected.setdefault(f"{address}/{chunk}", entry)
+def verify_set(objects: Objects, prefix: str, executor: Executor | None = None, *, hashed: bool = True) -> Verdict:
+    """Return the verdict on the set in folder ``prefix``; raises UserError for a format from the future.
 
-    def check(item: tuple[str, StoredObject]) -> Finding | None:
-        key, entry = item
-        try:
-            data = objects.read(f"{prefix}/{key}")
-        except MissingError:
-            return Finding(name, f"{prefix}/{key}", "is gone")
-        if len(data) != entry.size:
-            return Finding(name, f"{prefix}/{key}", f"has {len(data)} bytes, {entry.size} were committed")
-        if hashlib.sha256(data).hexdigest() != entry.sha256:
-            return Finding(name, f"{prefix}/{key}", "holds other bytes than were committed")
-        return None
-
-    results = executor.map(check, expected.items()) if executor else map(check, expected.items())
-    findings += [finding for finding in results if finding is not None]
-    findings += _records(stored_set, set(commits))
-    findings += _unlisted(stored_set, set(expected))
-    n_bytes = sum(entry.size for entry in expected.values())
-    return Verdict(name, len(expected), n_bytes, tuple(findings))
-
-
-def _records(stored_set: ZarrSet, valid_commits: set[str]) -> list[Finding]:
-    """Check the records of a set: self-checksummed files, tables, metadata, commits and seals."""
-    objects, prefix, name = stored_set.objects, stored_set.prefix, stored_set.digest
-    findings = []
-    for record in (LAYOUT, COMPUTE, PROVENANCE, CREATED):
-        key = f"{prefix}/{record}"
-        if objects.size(key) is None:
-            findings.append(Finding(name, key, "is gone"))
-        elif read_checksummed(objects.read(key)) is None:
-            findings.append(Finding(name, key, "is torn or edited"))
-    created = None
-    if objects.size(f"{prefix}/{CREATED}") is not None:
-        created = read_checksummed(objects.read(f"{prefix}/{CREATED}"))
-    for file_name, checksum in (created or {}).get("files", {}).items():
-        key = f"{prefix}/{file_name}"
-        if objects.size(key) is None:
-            findings.append(Finding(name, key, "is gone"))
-        elif hashlib.sha256(objects.read(key)).hexdigest() != checksum:
-            findings.append(Finding(name, key, "holds other bytes than were written"))
-    for group in {address.partition("/")[0] for address in stored_set.arrays}:
-        key = f"{prefix}/{group}/{GROUP}"
-        if objects.size(key) is None:
-            findings.append(Finding(name, key, "is gone"))
-        elif objects.read(key) != group_metadata({}):
-            findings.append(Finding(name, key, "holds other bytes than were written"))
-    valid = {f"{COMMITS}/{child}" for child in valid_commits}
-    valid |= {f"{SEALS}/{seal_name(address)}" for address in stored_set.seals}
-    findings += [
-        Finding(name, f"{prefix}/{folder}/{child}", "is a torn or foreign record")
-        for folder in (COMMITS, SEALS)
-        for child in objects.children(f"{prefix}/{folder}")
-        if child.endswith(".json") and f"{folder}/{child}" not in valid
+    Without ``hashed`` only the sizes of chunks are compared: a glance that costs no reading.
+    """
+    known = take_inventory(objects, prefix)
+    vouched = known.vouched()
+    wrong = compare(objects, prefix, vouched, executor, hashed=hashed)
+    metadata = known.metadata
+    findings = [
+        Finding(known.digest, f"{prefix}/{child}", problem, "metadata" if child in metadata else "chunk")
+        for child, problem in wrong.items()
     ]
-    for address, array in stored_set.arrays.items():
-        if stored_set.committed(address):
-            continue
-        chunks = [child for child in objects.children(f"{prefix}/{address}") if child.startswith("c.")]
-        chunks = [child for child in chunks if not child.endswith(PARTIAL)]
-        if len(chunks) == stored_set.layout.n_objects(array):
-            findings.append(Finding(name, f"{prefix}/{address}", "is complete but its seal is gone"))
-    return findings
+    findings += _records(known)
+    findings += _seals_and_commits(known)
+    findings += _metadata(known, metadata, set(vouched))
+    named = {finding.key for finding in findings}
+    findings += [
+        Finding(known.digest, f"{prefix}/{child}", "belongs to nothing this set lists", "stray")
+        for child in sorted(known.names)
+        if child not in vouched and f"{prefix}/{child}" not in named and not known.may_hold(child)
+    ]
+    n_bytes = sum(entry.size for entry in vouched.values())
+    return Verdict(known.digest, len(vouched), n_bytes, tuple(findings))
 
 
-def _unlisted(stored_set: ZarrSet, expected: set[str]) -> list[Finding]:
-    """Name objects that nothing vouches for; partial files of a live writer are left alone."""
-    objects, prefix, name = stored_set.objects, stored_set.prefix, stored_set.digest
-    known = {SPEC, LAYOUT, COMPUTE, PROVENANCE, CREATED, GROUP}
-    known |= {f"{table}.parquet" for table in ("samples", "classes")}
-    groups = {address.partition("/")[0] for address in stored_set.arrays}
-    known |= {f"{group}/{GROUP}" for group in groups}
-    known |= {f"{address}/{record}" for address in stored_set.arrays for record in (GROUP, SPEC)}
-    findings = []
-    for key in objects.keys(prefix):
-        child = key[len(prefix) + 1 :]
-        if child in expected or child in known or child.endswith(PARTIAL):
+def compare(
+    objects: Objects,
+    prefix: str,
+    expected: Mapping[str, StoredObject],
+    executor: Executor | None,
+    *,
+    hashed: bool = True,
+) -> dict[str, str]:
+    """Return what is wrong with the objects that are not as expected, by name inside ``prefix``."""
+    memory = threading.local()
+
+    def check(item: tuple[str, StoredObject]) -> str | None:
+        key, entry = item
+        size = objects.size(f"{prefix}/{key}")
+        if size is None:
+            return "is gone"
+        if size != entry.size:  # before memory is taken for what a record only says
+            return f"has {size} bytes, {entry.size} were committed"
+        if not hashed:
+            return None
+        # One buffer a thread: fresh pages for every object would cost as much as hashing it.
+        buffer: bytearray = getattr(memory, "buffer", bytearray())
+        if len(buffer) < entry.size:
+            buffer = memory.buffer = bytearray(entry.size)
+        sha256 = hashlib.sha256()
+        try:
+            size = objects.read_into(f"{prefix}/{key}", [memoryview(buffer)[: entry.size]], sha256.update)
+        except MissingError:
+            return "is gone"
+        if size != entry.size:
+            return f"has {size} bytes, {entry.size} were committed"
+        return None if sha256.hexdigest() == entry.sha256 else "holds other bytes than were committed"
+
+    problems = executor.map(check, expected.items()) if executor else map(check, expected.items())
+    return {key: problem for key, problem in zip(expected, problems, strict=True) if problem is not None}
+
+
+def _records(known: Inventory) -> list[Finding]:
+    """Check the files that `created.json` vouches for, that file itself, and the summary."""
+    if not known.names or (not known.begun and SPEC in known.names):
+        return []  # a creation that was killed; the next one completes it
+    wrong: dict[str, str] = {}
+    for name, sha256 in (known.created or {SPEC: known.digest}).items():
+        data = None if name not in known.names else known.objects.read(f"{known.prefix}/{name}")
+        if data is None:
+            wrong[name] = "is gone"
+        elif hashlib.sha256(data).hexdigest() != sha256:
+            wrong[name] = OTHER
+    if CREATED not in known.names:
+        wrong[CREATED] = "is gone"
+    elif (copy := known.copy(CREATED)) is not None:
+        if known.objects.read(f"{known.prefix}/{CREATED}") != copy:
+            wrong[CREATED] = TORN
+    elif known.created is None:
+        wrong[CREATED] = TORN
+    found = [Finding(known.digest, f"{known.prefix}/{name}", problem, "record") for name, problem in wrong.items()]
+    if known.summary is None:
+        problem = TORN if SUMMARY in known.names else "is gone"
+        found.append(Finding(known.digest, f"{known.prefix}/{SUMMARY}", problem, "summary"))
+    return found
+
+
+def _seals_and_commits(known: Inventory) -> list[Finding]:
+    prefix, found = known.prefix, []
+    for address in known.lost_seals:
+        child = f"{SEALS}/{seal_name(address)}"
+        problem = TORN if child in known.names else "is gone"
+        found.append(Finding(known.digest, f"{prefix}/{child}", problem, "seal"))
+    valid = {f"{COMMITS}/{name}" for name in known.commits}
+    valid |= {f"{SEALS}/{seal_name(address)}" for address in (*known.seals, *known.lost_seals)}
+    for child in sorted(known.names):
+        folder = child.partition("/")[0]
+        if folder in (COMMITS, SEALS) and child.endswith(".json") and child not in valid:
+            part: Part = "commit" if folder == COMMITS else "seal"
+            found.append(Finding(known.digest, f"{prefix}/{child}", "is a torn or foreign record", part))
+    return found
+
+
+def _metadata(known: Inventory, metadata: Mapping[str, bytes], vouched: set[str]) -> list[Finding]:
+    """Check records that follow from others; before the first commit of an array they may still be missing."""
+    counts = set(known.seals) | {address for commit in known.commits.values() for address in commit.objects}
+    groups = {address.partition("/")[0] for address in counts}
+    found = []
+    for child, expected in metadata.items():
+        if child == GROUP or child in vouched:
+            continue  # these were compared with a digest
+        folder = child.rpartition("/")[0]
+        if child not in known.names:
+            if folder in counts or folder in groups:
+                found.append(Finding(known.digest, f"{known.prefix}/{child}", "is gone", "metadata"))
+        elif known.objects.read(f"{known.prefix}/{child}") != expected:
+            found.append(Finding(known.digest, f"{known.prefix}/{child}", OTHER, "metadata"))
+    return found
+
+
+def verify_notes(store: Store) -> Verdict:
+    """Return the verdict on ``index/``, whose notes the summaries of the sets have copies of, and on caches."""
+    objects = store.objects
+    noted = remembered(store)
+    there = {key for key in objects.keys(INDEX) if not key.endswith(PARTIAL)}
+    findings, n_bytes = [], 0
+    for key in sorted(there | {f"{INDEX}/{name}.json" for name in noted}):
+        if key not in there:
+            findings.append(Finding(INDEX, key, "is gone", "note"))
             continue
-        if child.startswith((f"{COMMITS}/", f"{SEALS}/")) and child.endswith(".json"):
-            continue
-        array = child.rpartition("/")[0]
-        if array in stored_set.arrays and not stored_set.sealed(array) and child.rpartition("/")[2].startswith("c."):
-            continue  # written, not yet committed
-        findings.append(Finding(name, key, "belongs to nothing this set lists"))
-    return findings
+        data = objects.read(key)
+        n_bytes += len(data)
+        name = key[len(INDEX) + 1 :].removesuffix(".json")
+        sets = read_note(name, data)
+        if sets is None:
+            part: Part = "note" if name in noted else "stray"
+            findings.append(Finding(INDEX, key, TORN if part == "note" else "belongs to nothing", part))
+        elif name in noted and noted[name] != sets:
+            findings.append(Finding(INDEX, key, "leads to other sets than were noted", "note"))
+    caches = [key for key in objects.keys(SOURCES) if not key.endswith(PARTIAL)]
+    torn = [key for key in caches if read_checksummed(objects.read(key)) is None]
+    findings += [Finding(INDEX, key, TORN, "stray") for key in torn]
+    return Verdict(INDEX, len(there) + len(caches), n_bytes, tuple(findings))
+
+
+def remembered(store: Store) -> dict[str, dict[str, str]]:
+    """Return the notes that the summaries of the store's sets have copies of, by key."""
+    found: dict[str, dict[str, str]] = {}
+    for kind, name in store.set_folders():
+        summary = read_summary(store.objects, f"{kind}/{name}")
+        found.update({} if summary is None else summary["notes"])
+    return found

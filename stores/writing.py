@@ -5,6 +5,7 @@ folders are fsynced, and only then the commit record is written. A crash at any 
 count and is made again.
 """
 
+import contextlib
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,8 +15,11 @@ from types import TracebackType
 import numpy as np
 
 from stores.chunks import encode_chunk
-from stores.commits import COMMITS, SEALS, Commit, StoredObject, seal_name, write_commit
+from stores.commits import Commit, StoredObject, write_commit
+from stores.errors import MissingError, PatchbankError, UserError
+from stores.filenames import SPEC
 from stores.geometry import RowRange, chunk_name
+from stores.rivals import look_again, standing
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
 
@@ -107,6 +111,8 @@ class SetWriter:
         self.spare: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
         self.room = threading.Condition()
         self.failed: BaseException | None = None
+        self.tickets: set[str] = set()
+        """Staged bytes that have no final name yet."""
 
     def __enter__(self) -> "SetWriter":
         return self
@@ -117,9 +123,13 @@ class SetWriter:
         self.close(cancel=error is not None)
 
     def close(self, *, cancel: bool = False) -> None:
-        """Wait for what is under way, or drop what has not begun."""
+        """Wait for what is under way, or drop what has not begun; staged bytes that nobody will commit are removed."""
         self.chunks.shutdown(wait=True, cancel_futures=cancel)
         self.commits.shutdown(wait=True, cancel_futures=cancel)
+        for ticket in sorted(self.tickets):  # a full disk must not fill up with what failed on it
+            with contextlib.suppress(PatchbankError):
+                self.set.objects.delete(ticket)
+        self.tickets.clear()
 
     def range(self, row_range: RowRange) -> RangeWriter:
         """Begin a range."""
@@ -148,11 +158,14 @@ class SetWriter:
 
     def _stage(self, array: str, chunk: str, rows: np.ndarray) -> _Staged:
         try:
+            if self.failed is not None:  # a dead disk may take minutes to refuse each chunk
+                raise self.failed
             encoded = encode_chunk(rows, self.set.layout.compression)
             ticket = self.set.objects.stage(f"{self.set.prefix}/{array}/{chunk}", encoded.parts)
+            self.tickets.add(ticket)
             return _Staged(array, chunk, ticket, StoredObject(size=encoded.size, sha256=encoded.sha256))
         except BaseException as error:
-            self.failed = error
+            self.failed = self.failed or error
             raise
         finally:
             with self.room:
@@ -184,14 +197,30 @@ class SetWriter:
             stop=range_writer.range.stop,
             objects=written,
         )
-        sealed = (f"{prefix}/{SEALS}/{seal_name(name)}" for name in self.specs)
-        if any(objects.size(key) is not None for key in (f"{prefix}/{COMMITS}/{commit.name}", *sealed)):
-            # Somebody else was faster; committed bytes are never knowingly rewritten.
-            for entry in staged:
-                objects.delete(entry.ticket)
+        if objects.size(f"{prefix}/{SPEC}") is None:
+            raise UserError(
+                f"{objects.url}/{prefix} vanished while it was written to: mount or restore it, then run the same "
+                "command again"
+            )
+        if standing(objects, prefix, commit):
+            self._drop(staged)  # somebody else was faster; committed bytes are never knowingly rewritten
             return False
-        for entry in staged:
-            objects.publish(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}")
+        try:
+            for entry in staged:
+                objects.publish(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}")
+                self.tickets.discard(entry.ticket)
+        except MissingError as error:
+            if not standing(objects, prefix, commit):
+                raise UserError(str(error)) from error
+            self._drop(staged)  # whoever sealed the array cleared away what was still being written to it
+            return False
         for array in self.specs:
             objects.sync(f"{prefix}/{array}")
-        return write_commit(objects, prefix, commit)
+        won = write_commit(objects, prefix, commit)
+        look_again(objects, prefix, commit)
+        return won
+
+    def _drop(self, staged: list[_Staged]) -> None:
+        for entry in staged:
+            self.set.objects.delete(entry.ticket)
+            self.tickets.discard(entry.ticket)

@@ -7,14 +7,18 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from evaluate.moments import without_top
 
 ROOT = Path(__file__).parent.parent
 MAY_IMPORT = {
     "stores": set(),
     "pipeline": {"stores"},
     "evaluate": {"stores"},
-    "cli": {"stores", "pipeline", "evaluate"},
+    "commands": {"stores", "pipeline", "evaluate"},
+    "cli": {"stores", "commands"},
 }
 
 
@@ -70,6 +74,7 @@ def test_stores_works_without_torch():
         "import sys\n"
         "sys.modules['torch'] = None\n"
         "import stores, stores.store, stores.verify, stores.writing, stores.sealing, stores.memory, stores.card\n"
+        "import stores.hdf5, stores.hdf5_export, stores.hdf5_import, stores.tile_files, stores.dask_arrays\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -79,9 +84,8 @@ def test_every_command_has_help_and_stands_in_the_readme():
     import cli
 
     readme = (ROOT / "README.md").read_text()
-    for command in cli.app.registered_commands:
-        name = command.name or command.callback.__name__
-        assert command.callback.__doc__, f"{name} has no help"
+    for name, command in cli.COMMANDS.items():
+        assert command.__doc__, f"{name} has no help"
         assert f"`patchbank {name}" in readme, f"{name} is not in the README"
 
 
@@ -106,3 +110,8 @@ def test_the_repository_speaks_of_itself_alone():
         assert path.stat().st_size < 1_000_000, f"{name} is large"
         if name.startswith("requirements/") and name.endswith(".txt"):
             assert "://" not in path.read_text(), f"{name} holds a download address"
+
+
+def test_stated_shapes_are_checked_while_tests_run():
+    with pytest.raises(TypeError, match="without_top"):
+        without_top(np.zeros((2, 3)), 1)

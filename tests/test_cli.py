@@ -6,62 +6,7 @@ import sys
 import pytest
 from PIL import Image
 
-import cli
-from tests.pipeline.tiny import write_camvid
-
-EXPERIMENT = """
-seed = 0
-[dataset]
-name = "camvid"
-[frame]
-tile = 32
-input = 32
-edge = "shift-last"
-[features]
-norm = "both"
-[storage]
-range_megabytes = 0.002
-[[models]]
-name = "test_vit"
-weights = "random"
-[selection.train]
-split = "train"
-per_group = 3
-[selection.validation]
-split = "val"
-[[analyses]]
-kind = "variance-spectrum"
-top = [3]
-[[analyses]]
-kind = "patch-classification"
-remove = [0, 5]
-k = [1, 3]
-[[analyses]]
-kind = "label-maps"
-images = 2
-"""
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    write_camvid(tmp_path / "data" / "camvid")
-    (tmp_path / "tiny.toml").write_text(EXPERIMENT)
-    monkeypatch.chdir(tmp_path)
-    for name in ("PATCHBANK_STORE", "PATCHBANK_DATA", "PATCHBANK_RESULTS"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["patchbank", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out, printed.err
-
-    return call
+from tests.tiny_experiment import EXPERIMENT, wrong
 
 
 def test_the_daily_line(site, run, monkeypatch):
@@ -110,13 +55,31 @@ def test_the_daily_line(site, run, monkeypatch):
     assert run("verify")[0] == 0
 
 
-def test_changing_one_parameter_recomputes_that_analysis_alone(site, run):
+def test_changing_one_parameter_recomputes_that_analysis_alone(site, run, monkeypatch):
     run("extract", "tiny.toml")
     run("evaluate", "tiny.toml")
-    (site / "tiny.toml").write_text(EXPERIMENT.replace("images = 2", "images = 1"))
-    assert run("evaluate", "tiny.toml")[1].startswith("made    1 results\nreused  3 results\n")
-    (site / "tiny.toml").write_text(EXPERIMENT.replace("k = [1, 3]", "k = [1]"))
-    assert run("evaluate", "tiny.toml")[1].startswith("made    1 results\nreused  3 results\n")
+
+    def explode(*arguments, **options):
+        raise AssertionError("called")
+
+    for model in ("run.build_model", "models.mae_decoder.decoder_of", "models.contract.FrozenModel.__init__"):
+        monkeypatch.setattr(f"pipeline.{model}", explode)
+    changes = {
+        "label_maps": ("images = 2", "images = 1"),
+        "patch_classification": ("k = [1, 3]", "k = [1]"),
+        "variance_spectrum": ("top = [3]", "top = [2]"),
+    }
+    for changed, (asked, instead) in changes.items():
+        (site / "tiny.toml").write_text(EXPERIMENT.replace(asked, instead))
+        with monkeypatch.context() as traps:
+            for other in changes.keys() - {changed}:
+                traps.setattr(f"evaluate.analyses.{other}.answer", explode)
+            assert run("evaluate", "tiny.toml")[1].startswith("made    1 result\nreused  3 results\n")
+            # The traps lie where the commands go: other questions, or another store, fall into one.
+            (site / "tiny.toml").write_text(EXPERIMENT.replace("seed = 0", "seed = 1"))
+            for command in (("evaluate", "tiny.toml"), ("extract", "tiny.toml", "--store", "elsewhere")):
+                with pytest.raises(AssertionError, match="called"):
+                    run(*command)
 
 
 def test_damage_is_named_with_exit_code_3(site, run):
@@ -128,12 +91,7 @@ def test_damage_is_named_with_exit_code_3(site, run):
     code, out, err = run("verify")
     assert code == 3
     assert "c.2.0.0 holds other bytes than were committed" in out
-    assert "error: 1 objects are not what was committed" in err
-
-
-def wrong(text, old, new):
-    assert old in text
-    return text.replace(old, new)
+    assert "error: 1 object not as committed: `patchbank repair" in err
 
 
 @pytest.mark.parametrize(
@@ -144,7 +102,7 @@ def wrong(text, old, new):
         ("tile = 32", 'tile = "big"', "frame.tile"),
         ("tile = 32", "tile = 64", "choose a smaller tile"),
         ("input = 32", "input = 33", "33x33"),
-        ('name = "camvid"', 'name = "camvit"', "there is no folder"),
+        ('name = "camvid"', 'name = "camvit"', "did you mean camvid"),
         ('name = "camvid"', 'name = "camvid"\nfolder = "../.."', "leaves the data root"),
         ('split = "train"', 'split = "trian"', "there is no sample of split 'trian'; the samples table has the splits"),
         ("per_group = 3", "per_group = 30", "fewer than the 30 asked for"),
@@ -210,8 +168,113 @@ def test_unlabelled_data_give_a_variance_spectrum_and_say_what_they_cannot_give(
     assert run("extract", "own.toml")[0] == 0
     code, out, _ = run("evaluate", "own.toml")
     assert code == 0
-    assert out.startswith("made    1 results")
+    assert out.startswith("made    1 result")
     (site / "own.toml").write_text(text + '[[analyses]]\nkind = "patch-classification"\n')
     code, _, err = run("evaluate", "own.toml")
     assert code == 2
     assert "needs a class for every pixel" in err
+
+
+def test_doctor_says_what_is_here_and_what_is_wrong(site, run, monkeypatch):
+    from commands import doctor
+
+    code, out, err = run("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0, err
+    assert found["libraries"]["zarr"]
+    assert found["faiss"]["broken"] is False
+    assert found["data"]["found"] == ["camvid"]
+    monkeypatch.setattr(doctor, "SELF_TEST", "import os; os.abort()")
+    code, out, err = run("doctor")
+    assert code == 2
+    assert "problem: faiss does not work" in out
+
+
+def test_models_lists_the_known_ones_first(site, run, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (site / "weights").mkdir()
+    (site / "weights" / "simmim_pretrain__vit_base__img224__800ep.pth").touch()
+    code, out, _ = run("models", "simmim")
+    assert code == 0
+    assert out.splitlines()[0].startswith(
+        "simmim-base          patch 16  width  768  depth 12  prefix 1  here: weights/"
+    )
+    assert "crop, flip; licence MIT" in out
+    (site / "weights" / "ibot-base").mkdir()
+    (site / "weights" / "ibot-base" / "checkpoint_teacher.pth").touch()
+    (site / "weights" / "checkpoint_teacher.pth").touch()  # says nothing of whose it is
+    places = {one["name"]: one["present"] for one in json.loads(run("models", "ibot", "--json")[1])["known"]}
+    assert places == {"ibot-small": None, "ibot-base": "weights/ibot-base/checkpoint_teacher.pth"}
+    listed = json.loads(run("models", "dinov2", "--json", "--weights", "elsewhere")[1])
+    known = {one["name"]: one for one in listed["known"]}
+    assert known["dinov2-base-reg"]["n_prefix"] == 5
+    assert known["dinov2-base"]["position_embedding"] == "hub"
+    assert "lvd142m" in listed["timm"]["vit_base_patch14_dinov2"]
+    out = run("models")[1]
+    assert out.startswith("mae-base ")
+    assert "\nvit_base_patch16_224 " in out
+    code, _, err = run("models", "no-such-model")
+    assert code == 2
+    assert "leave the pattern out" in err
+
+
+def test_an_official_file_and_its_settings_in_an_experiment(site, run):
+    """The keys of [[models]] as a user writes them, from the file to the stored record."""
+    import torch
+
+    from tests.pipeline.official_files import CASES, drawn, write
+
+    case = CASES["beit"]
+    write(case.save(dict(drawn(case.reference()).state_dict())), site / "official.pth")
+    model = """
+[[models]]
+name = "beit-base"
+weights = "official.pth"
+mean = [0.4, 0.5, 0.6]
+std = [0.2, 0.2, 0.3]
+arguments = { embed_dim = 48, depth = 3, num_heads = 4, patch_size = 8 }
+[selection.train]"""
+    text = EXPERIMENT.replace("[selection.train]", model, 1)
+    (site / "tiny.toml").write_text(text)
+    assert run("extract", "tiny.toml")[0] == 0
+    sets = [one for one in json.loads(run("ls", "--json")[1]) if one["kind"] == "features"]
+    records = [json.loads(run("show", one["digest"], "--json")[1])["spec"]["model"] for one in sets]
+    beit = next(record for record in records if record["name"] == "beit-base")
+    assert beit["mean"] == [0.4, 0.5, 0.6]
+    assert beit["family"] == "beit"
+    assert beit["position_embedding"] == "native"
+    assert run("evaluate", "tiny.toml")[0] == 0
+    code, _, err = run("plan", "tiny.toml", "--no-time")
+    assert code == 0, err
+    torch.save({"model": {"a": object()}}, site / "official.pth")
+    code, _, err = run("extract", "tiny.toml")
+    assert code == 2
+    assert "could run code" in err
+    (site / "tiny.toml").write_text(text.replace("std = [0.2, 0.2, 0.3]", "std = [0.2, 0.0, 0.3]"))
+    code, _, err = run("plan", "tiny.toml")
+    assert code == 2
+    assert "std" in err
+
+
+def test_claims_are_decided_where_a_model_plays_a_part(site, run):
+    asked = EXPERIMENT.partition('[[analyses]]\nkind = "patch')[0].replace("top = [3]", "top = [17]\nresamples = 0")
+    (site / "tiny.toml").write_text(asked.replace('weights = "random"', 'weights = "random"\nrole = "mae"'))
+    assert run("extract", "tiny.toml")[0] == 0
+    assert run("evaluate", "tiny.toml")[0] == 0
+    claims = json.loads((site / "results" / "tiny" / "claims.json").read_text())
+    assert claims[3]["models"] == ["test_vit"]
+    assert 'weights = "random" as control' in claims[3]["reason"]
+    (site / "tiny.toml").write_text(asked)
+    assert run("evaluate", "tiny.toml")[1].startswith("made    0 results"), "a role changes no number"
+    claims = json.loads((site / "results" / "tiny" / "claims.json").read_text())
+    assert "no model plays MAE" in claims[3]["reason"]
+    (site / "store").rename(site / "moved")
+    assert run("report", "tiny")[0] == 0
+    page = site / "results" / "tiny" / "report.html"
+    assert "not checked</td>" in page.read_text()
+    assert run("report", "tiny", "--store", "moved")[0] == 0
+    assert "<td>whole</td>" in page.read_text()
+    (site / "tiny.toml").write_text(asked.replace('weights = "random"', 'role = "maee"'))
+    code, _, err = run("evaluate", "tiny.toml")
+    assert code == 2
+    assert "models.0.role" in err

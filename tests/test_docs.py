@@ -2,10 +2,12 @@
 
 import importlib.util
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
+import typer.main
 
 ROOT = Path(__file__).parent.parent
 
@@ -17,6 +19,55 @@ def test_the_experiment_page_is_made_from_the_code():
     assert (ROOT / "docs" / "experiment.md").read_text() == generate.page(), "run `python docs/generate.py`"
 
 
+def test_the_page_of_commands_is_made_from_the_code():
+    spec = importlib.util.spec_from_file_location("generate_commands", ROOT / "docs" / "generate_commands.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    made = generate.page()
+    assert (ROOT / "docs" / "commands.md").read_text() == made, "run `python docs/generate_commands.py`"
+    rows = [line.split(" | ") for line in made.splitlines() if line.startswith("| `")]
+    assert [row[0] for row in rows if row[-1].strip(" |") == ""] == [], "every flag has a meaning"
+
+
+def console_commands():
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in re.split(r"\n|&&", block):
+                words = shlex.split(line, comments=True)
+                if words:
+                    yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
+
+
+@pytest.mark.parametrize("words", list(console_commands()))
+def test_commands_shown_on_pages_exist(words):
+    import cli
+
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert words[1] in targets
+    elif words[0] == "patchbank" and not words[1].startswith("-"):
+        command = typer.main.get_command(cli.app).commands[words[1]]
+        command.make_context(words[1], words[2:])  # raises for flags and counts of arguments that are not known
+    else:
+        assert words[0] in ("export", "patchbank")
+
+
+def test_every_command_prints_json():
+    import cli
+
+    group = typer.main.get_command(cli.app)
+    assert list(group.commands) == list(cli.COMMANDS)
+    without = [name for name, one in group.commands.items() if "--json" not in [o for p in one.params for o in p.opts]]
+    assert without == []
+
+
+def test_every_command_stands_in_the_readme():
+    import cli
+
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in cli.COMMANDS if f"| `patchbank {name}" not in readme] == []
+
+
 def test_every_key_of_an_experiment_has_a_meaning():
     lines = (ROOT / "docs" / "experiment.md").read_text().splitlines()
     without = [line for line in lines if line.startswith("| `") and line.rstrip("| ").count("|") < 4]
@@ -25,7 +76,8 @@ def test_every_key_of_an_experiment_has_a_meaning():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.toml")), ids=lambda path: path.name)
 def test_experiments_are_documents_that_load(path):
-    from cli import load_experiment
+    from commands.experiment import load_experiment
+    from pipeline.datasets import DATASETS
 
     head = path.read_text().split("\n\n")[0]
     assert head.startswith("# "), "the head comment says what it reproduces"
@@ -33,10 +85,13 @@ def test_experiments_are_documents_that_load(path):
     recipe, questions = load_experiment(path)
     assert recipe.models
     assert questions.analyses
+    assert list(recipe.shown()), "the frame allows every view"
+    assert questions.rules() or questions.selection is None
+    assert recipe.dataset.name in DATASETS
 
 
 def test_toml_in_the_readme_loads(tmp_path):
-    from cli import load_experiment
+    from commands.experiment import load_experiment
 
     blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
@@ -57,3 +112,15 @@ def test_files_named_in_the_readme_exist():
         else:
             for name in re.findall(r"(?:^| {2}|, )([a-z_]+(?:\.py|/))", line):
                 assert (folder / name).exists(), f"{folder.name}/{name}"
+
+
+def test_every_module_has_its_clause_in_the_readme():
+    tree = (ROOT / "README.md").read_text().partition("cli.py                  ")[2].partition("```")[0]
+    for package in ("commands", "stores", "pipeline", "evaluate"):
+        part = re.split(r"\n(?=\w)", tree[tree.index(f"\n{package}/") + 1 :])[0]
+        shown = set(re.findall(r"(\w+\.py|\w+/) {1,}", part)) - {f"{package}/"}
+        there = {path.name for path in (ROOT / package).glob("*.py")} - {"__init__.py"}
+        there |= {f"{path.name}/" for path in (ROOT / package).iterdir() if (path / "__init__.py").exists()}
+        assert there - shown == set(), f"{package}: without a clause"
+        assert {name for name in shown if name.endswith("/")} <= there, f"{package}: gone"
+        assert {name for name in shown if name.endswith(".py") and not (ROOT / package / name).exists()} <= {"known.py"}

@@ -6,7 +6,25 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evaluate.figures import label_maps, layer_curve, removal_curve, train_size, variance_spectrum
+from evaluate.figures import (
+    association,
+    class_curve,
+    feature_treatments,
+    global_context,
+    image_knn,
+    label_maps,
+    layer_curve,
+    ranking_overlap,
+    reconstruction,
+    reconstruction_pictures,
+    removal_curve,
+    retrieval,
+    retrieval_examples,
+    robustness,
+    tracking,
+    train_size,
+    variance_spectrum,
+)
 from evaluate.results import Answer
 
 
@@ -18,6 +36,10 @@ class FigureEntry(NamedTuple):
     caption: str
     draw: Callable[[pd.DataFrame, list[tuple[str, Answer]]], Figure | None]
     """Takes the long table and (model, answer) pairs; None when there is nothing to show."""
+    analysis: str = ""
+    """The analysis whose answers lack what is shown where the figure cannot be drawn."""
+    absent: str = ""
+    """What to say then."""
 
 
 FIGURES = (
@@ -27,6 +49,14 @@ FIGURES = (
         "The variance of every feature over the training patches, largest first. A few features far above a long tail "
         "are what masked-image models are known for; a nearly level line is what contrastive and supervised ones show.",
         variance_spectrum.figure,
+    ),
+    FigureEntry(
+        "ranking-overlap",
+        "Do the same features vary most elsewhere?",
+        "Share of the features of highest variance that are among those of another layer, model or data set too. Grey "
+        "is where 95 % of unrelated rankings fall. Bars are 95 % bootstrap intervals over images; features of two "
+        "models are compared by number only, so that chance is what is expected of them.",
+        ranking_overlap.figure,
     ),
     FigureEntry(
         "removal-curve",
@@ -49,9 +79,100 @@ FIGURES = (
         train_size.figure,
     ),
     FigureEntry(
+        "class-curve",
+        "Easy and other classes, layer by layer",
+        "IoU of nearest neighbours on each layer's tokens. A thin line is one class, a thick one the mean of the "
+        "panel; which classes are easy is said by the data set's class table.",
+        class_curve.figure,
+    ),
+    FigureEntry(
+        "feature-treatments",
+        "What treating the features does",
+        "mIoU of patches on treated features less that on untreated ones, the same images. Bars are 95 % paired "
+        "bootstrap intervals over images; one that covers zero is no difference. Random choices are a mark each.",
+        feature_treatments.figure,
+    ),
+    FigureEntry(
+        "robustness",
+        "Images that were changed",
+        "mIoU on changed images against that on clean ones, classifiers trained on clean images. A model is a vertical "
+        "line with its clean score on top and a dot a level, smaller as the change grows; grey diagonals keep 100, 80, "
+        "60, 40 and 20 % of the clean score. Each removed m has a row.",
+        robustness.figure,
+    ),
+    FigureEntry(
+        "retrieval",
+        "Finding a changed patch again",
+        "What the nearest clean patch of a changed object patch is, in percent of queries. The black line is the share "
+        "that has a corresponding clean patch at all.",
+        retrieval.figure,
+    ),
+    FigureEntry(
+        "retrieval-elsewhere",
+        "Finding the category in other tiles",
+        "The same with all patches of the query's own tile left out of what can be found.",
+        retrieval.elsewhere,
+    ),
+    FigureEntry(
+        "retrieval-examples",
+        "Some patches and what was found for them",
+        "Queries of every view at its last level with the clean patches nearest to them, framed in their tiles; below "
+        "each, what it is to the query. Tiles are shown as they were before the view: a query is framed at the clean "
+        "patch that holds its centre, and named by its category.",
+        retrieval_examples.figure,
+        "retrieval",
+        "Examples are not shown: no input pixels are stored. Put `input_pixels = true` into [features] of the "
+        "experiment, then extract and evaluate again.",
+    ),
+    FigureEntry(
+        "tracking",
+        "Finding an object again in a later frame",
+        "Share of objects whose nearest object some frames later is the same one (solid) and of the same category "
+        "(dashed, open marks), with chance dotted. Bands are 95 % bootstrap intervals over videos.",
+        tracking.figure,
+    ),
+    FigureEntry(
+        "association",
+        "Joining objects to tracks by features alone",
+        "Scores of whole videos whose true boxes were joined to tracks by distance: HOTA (here the root of its "
+        "association part, for detection is 1), IDF1, and how often an object changed its track, all videos together. "
+        "Bars are 95 % bootstrap intervals over videos.",
+        association.figure,
+    ),
+    FigureEntry(
+        "image-knn",
+        "Images at other sizes",
+        "Accuracy of nearest neighbours on whole images against the size the model saw over the native size. Bands are "
+        "95 % bootstrap intervals over images.",
+        image_knn.figure,
+    ),
+    FigureEntry(
+        "global-context",
+        "What one patch knows of the image",
+        "R² of class shares predicted from the central patch, mean over the classes asked for. Bars are 95 % bootstrap "
+        "intervals over images.",
+        global_context.figure,
+    ),
+    FigureEntry(
+        "reconstruction",
+        "What the decoder draws from features with some zeroed",
+        "Mean squared error in the space of the decoder's targets (over masked patches where there are any), PSNR and "
+        "SSIM of whole tiles, as MAE's own decoder draws them. Lower error is better, higher PSNR and SSIM are. Bars "
+        "have 95 % bootstrap intervals over images; random choices are a dot each, and the bar is their mean.",
+        reconstruction.figure,
+    ),
+    FigureEntry(
+        "reconstruction-pictures",
+        "Pictures drawn from features with some zeroed",
+        "Validation tiles as MAE's decoder draws them, nothing pasted in; what the encoder did not see is grey in the "
+        "input. Of the random choices the first is shown.",
+        reconstruction_pictures.figure,
+    ),
+    FigureEntry(
         "label-maps",
         "Predicted classes",
-        "Validation images patch by patch: the true class of each patch, then the predicted ones. Grey is void.",
+        "Validation images patch by patch: the true class of each patch, then the predicted ones. The lightest grey is "
+        "void.",
         label_maps.figure,
     ),
 )

@@ -1,10 +1,13 @@
 """How all figures look: one colour a model everywhere, readable in grey, the same bytes for the same numbers."""
 
 import io
+import re
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -71,7 +74,37 @@ def cells(table: pd.DataFrame, metric: str, classifier: str | None = None) -> pd
     rows = table[(table["metric"] == metric) & table["class"].isna()]
     if classifier is not None:
         rows = rows[rows["classifier"] == classifier]
-    return rows.drop_duplicates(["model", "array", "classifier", "train", "m", "k", "x_name", "x_value"])
+    # Everything that tells cells apart, the results' own names left out.
+    return rows.drop_duplicates(
+        ["data_set", "model", "view", "level", "array", "token", "classifier", "train", "m", "k", "x_name", "x_value",
+         "outcome", "reference"]
+    )  # fmt: skip
+
+
+def last_array(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each model's rows of the array that was asked for last: the last layer."""
+    last = rows.groupby("model", sort=False)["array"].transform("last")
+    return rows[rows["array"] == last]
+
+
+def numbers(rows: pd.DataFrame, name: str) -> Float64[np.ndarray, " row"]:
+    """Return a column as float64, empty cells as nan."""
+    return rows[name].to_numpy(dtype=float, na_value=float("nan"))
+
+
+def grid_figure(width: float, height: float, rows: int, columns: int, **options: Any) -> tuple[Figure, Any]:
+    """Return a figure of this size, in inches, with rows of axes."""
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, axes
+
+
+def error_bars(rows: pd.DataFrame) -> Float64[np.ndarray, "2 row"] | None:
+    """Return how far the interval reaches below and above the value; None when no row has one."""
+    value, low, high = (numbers(rows, name) for name in ("value", "low", "high"))
+    reach = np.stack([value - low, high - value])
+    return None if np.isnan(reach).all() else np.clip(np.nan_to_num(reach), 0.0, None)
 
 
 def n_train(rows: pd.DataFrame) -> pd.Series:
@@ -90,4 +123,7 @@ def save(figure: Figure, kind: str) -> bytes:
     metadata: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     with mpl.rc_context(SETTINGS):
         figure.savefig(sink, format=kind, metadata=metadata, dpi=110)
+    if kind == "svg":
+        # Pictures are named by their content: one shown twice would give a drawing two elements of one name.
+        return re.sub(rb'(<image\b[^>]*?) id="[^"]*"', rb"\1", sink.getvalue())
     return sink.getvalue()

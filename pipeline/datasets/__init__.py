@@ -1,28 +1,160 @@
 """Data sets: one file a layout, listed in one table."""
 
+import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.datasets.camvid import CamVid
-from pipeline.datasets.cityscapes import Cityscapes
+from pipeline.datasets import (
+    ade20k,
+    bdd100k_mot,
+    camvid,
+    cityscapes,
+    dota,
+    fair1m,
+    image_folder,
+    imagenet,
+    manifest,
+    mot,
+    mot17,
+    nwpu_vhr10,
+    plain_folder,
+    resisc45,
+    ucmerced,
+)
 from pipeline.datasets.contract import Dataset
-from pipeline.datasets.image_folder import ImageFolder
-from pipeline.datasets.plain_folder import PlainFolder
+from pipeline.recipe import DatasetRecipe
 from stores.errors import UserError
 
-DATASETS: dict[str, Callable[[Path], Dataset]] = {
-    "cityscapes": Cityscapes,
-    "camvid": CamVid,
-    "image-folder": ImageFolder,
-    "folder": PlainFolder,
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A reader with where its data lie and what they officially are."""
+
+    open: Callable[[Path], Dataset]
+    folders: tuple[str, ...]
+    """Names below the data root that are tried in this order: ours and those of the official archives."""
+    files: str
+    """Where images and labels lie below that folder, in words."""
+    official: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """How many there are in each split of the release; empty where there is no release, or it does not say."""
+    counted: str = "images"
+    """What is counted."""
+
+
+DATASETS: dict[str, Layout] = {
+    "cityscapes": Layout(
+        cityscapes.Cityscapes,
+        ("cityscapes",),
+        "leftImg8bit/{split}/{city}/*.png, gtFine/{split}/{city}/*_labelIds.png",
+        cityscapes.OFFICIAL_COUNTS,
+    ),
+    "camvid": Layout(
+        camvid.CamVid,
+        ("camvid", "CamVid"),
+        "train.txt, train/*.png, trainannot/*.png",
+        camvid.OFFICIAL_COUNTS,
+    ),
+    "ade20k": Layout(
+        ade20k.Ade20k,
+        ("ade20k", "ADEChallengeData2016"),
+        "images/{training,validation}/*.jpg, annotations/{training,validation}/*.png",
+        ade20k.OFFICIAL_COUNTS,
+    ),
+    "dota": Layout(
+        dota.Dota,
+        ("dota", "DOTA"),
+        "{train,val,test}/images/*.png, {train,val}/labelTxt/*.txt",
+        dota.OFFICIAL_COUNTS,
+    ),
+    "nwpu-vhr10": Layout(
+        nwpu_vhr10.NwpuVhr10,
+        ("nwpu_vhr10", "nwpu-vhr10"),
+        "NWPU VHR-10 dataset/{positive image set/*.jpg, annotations.json}",
+        nwpu_vhr10.OFFICIAL_COUNTS,
+    ),
+    "fair1m": Layout(
+        fair1m.Fair1m,
+        ("fair1m", "FAIR1M"),
+        "train/{part1,part2}/{images/*.tif, labelXml/*.xml}, validation likewise",
+    ),
+    "mot17": Layout(
+        mot17.Mot17,
+        ("mot17", "MOT17"),
+        "{train,test}/MOT17-02-FRCNN/{img1/*.jpg, gt/gt.txt, seqinfo.ini}",
+        mot17.OFFICIAL_COUNTS,
+        "videos",
+    ),
+    "mot": Layout(
+        mot.Mot,
+        ("mot", "traffic_mot"),
+        "{video}/{img1/000001.jpg, gt/gt.txt, seqinfo.ini}, classes.txt",
+    ),
+    "bdd100k-mot": Layout(
+        bdd100k_mot.Bdd100kMot,
+        ("bdd100k", "bdd100k-mot"),
+        "images/track/{split}/{video}/*.jpg, labels/box_track_20/{split}/{video}.json",
+        bdd100k_mot.OFFICIAL_COUNTS,
+        "videos",
+    ),
+    "ucmerced": Layout(
+        ucmerced.UcMerced,
+        ("ucmerced", "UCMerced_LandUse"),
+        "Images/{class}/*.tif",
+        ucmerced.OFFICIAL_COUNTS,
+    ),
+    "resisc45": Layout(
+        resisc45.Resisc45,
+        ("resisc45", "NWPU-RESISC45"),
+        "{class}/*.jpg, optional resisc45-{train,val,test}.txt",
+        resisc45.OFFICIAL_COUNTS,
+    ),
+    "imagenet": Layout(
+        imagenet.ImageNet,
+        ("imagenet",),
+        "{train,val}/n01440764/*.JPEG",
+        imagenet.OFFICIAL_COUNTS,
+    ),
+    "image-folder": Layout(
+        image_folder.ImageFolder,
+        ("image-folder",),
+        "{class}/*, or {train,val,test}/{class}/*",
+    ),
+    "folder": Layout(
+        plain_folder.PlainFolder,
+        ("folder",),
+        "any images",
+    ),
+    "manifest": Layout(
+        manifest.Manifest,
+        (".",),
+        "the CSV or Parquet file that `file` in [dataset] names",
+    ),
 }
 """Every layout that can be read, by the name experiments use."""
 
 
-def open_dataset(name: str, root: Path) -> Dataset:
-    """Return the reader of this name for the data below ``root``; raises UserError when the name is unknown."""
+_KEEPS_MISSING = (ade20k.Ade20k, camvid.CamVid, cityscapes.Cityscapes, dota.Dota, fair1m.Fair1m, manifest.Manifest)
+"""Readers of one label file an image, which can list an image whose file is not there."""
+
+
+def open_dataset(name: str, root: Path, recipe: DatasetRecipe | None = None) -> Dataset:
+    """Return the reader of this name for the data below ``root``; raises UserError when the name is unknown.
+
+    ``recipe`` holds what an experiment file says beside the name: what a manifest means, what bad samples become.
+    """
     if name not in DATASETS:
         nearest = difflib.get_close_matches(name, DATASETS, n=2, cutoff=0.4) or sorted(DATASETS)
         raise UserError(f"{name!r} is no data set; did you mean {' or '.join(nearest)}?")
-    return DATASETS[name](root)
+    dataset = DATASETS[name].open(root)
+    if isinstance(dataset, manifest.Manifest) and recipe is not None and recipe.file is not None:
+        dataset = dataclasses.replace(
+            dataset,
+            file=recipe.file,
+            class_rules=recipe.classes,
+            mask_ids=recipe.mask_ids,
+            void_ids=recipe.void_ids,
+        )
+    if isinstance(dataset, _KEEPS_MISSING) and recipe is not None and recipe.bad_samples == "keep-invalid":
+        dataset = dataclasses.replace(dataset, missing_labels="keep")
+    return dataset

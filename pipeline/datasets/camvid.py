@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, Source
+from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
 from pipeline.datasets.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
 from pipeline.datasets.labels import class_lookup, read_pixel_classes
 from stores.errors import MissingError, UserError
@@ -42,8 +42,11 @@ class CamVid:
     """The 480x360 frames of the SegNet tutorial; ``root`` holds the lists. Groups are video sequences."""
 
     root: Path
+    missing_labels: MissingLabels = "stop"
+    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "camvid"
     revision: ClassVar[int] = 1
+    labels: ClassVar[frozenset[LabelKind]] = frozenset({"pixels"})
     licence: ClassVar[str] = "CamVid: academic research use, http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
 
     def classes(self) -> Sequence[ClassEntry]:
@@ -76,20 +79,24 @@ class CamVid:
             words = line.split()
             if len(words) != 2:
                 raise UserError(f"{where}, holds {len(words)} paths; write an image and its label file on each line")
-            image, label = (self._file(word, where) for word in words)
+            image, label = self._file(words[0], where), self._file(words[1], where, self.missing_labels == "keep")
             group = image.name.split("_")[0]
             yield Source(relative_name(self.root, image), image, label, group=group, split=path.stem)
 
-    def _file(self, word: str, where: str) -> Path:
+    def _file(self, word: str, where: str, may_miss: bool = False) -> Path:
         """Return the file that a listed path means."""
         path = inside(self.root, self.root.joinpath(*PurePosixPath(word).parts[-2:]))
-        if not path.is_file():
+        if not path.is_file() and not may_miss:
             raise MissingError(f"{path} is missing and listed in {where}; fetch it again or remove the line")
         return path
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return class ids, 255 for void."""
         return read_pixel_classes(source, _LOOKUP, "ids 0..10 and 11 for void")
+
+    def objects(self, source: Source) -> Sequence[ObjectEntry]:
+        """Return none: the annotation has no outlines."""
+        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, Source
+from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
 from pipeline.datasets.folders import (
     by_name,
     count_notes,
@@ -77,8 +77,11 @@ class Cityscapes:
     """
 
     root: Path
+    missing_labels: MissingLabels = "stop"
+    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "cityscapes"
     revision: ClassVar[int] = 1
+    labels: ClassVar[frozenset[LabelKind]] = frozenset({"pixels"})
     licence: ClassVar[str] = (
         "Cityscapes licence: non-commercial research use, https://www.cityscapes-dataset.com/license"
     )
@@ -111,7 +114,7 @@ class Cityscapes:
                 label = None
                 if labelled:
                     label = labels / city.name / (image.name.removesuffix(IMAGE_SUFFIX) + LABEL_SUFFIX)
-                    if not label.is_file():
+                    if self.missing_labels == "stop" and not label.is_file():
                         raise MissingError(
                             f"{label} is missing, the labels of {relative_name(self.root, image)}; "
                             "unpack gtFine_trainvaltest.zip again or remove the image"
@@ -122,6 +125,10 @@ class Cityscapes:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return trainIds, 255 for void; an unlabelled image is all void."""
         return read_pixel_classes(source, _LOOKUP, "labelIds 0..33")
+
+    def objects(self, source: Source) -> Sequence[ObjectEntry]:
+        """Return none: the annotation has no outlines."""
+        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

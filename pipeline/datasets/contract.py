@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,6 +23,39 @@ class ClassEntry:
     """Whether the class belongs to the "easy" group of paper A's layer-wise figure."""
 
 
+LabelKind = Literal["pixels", "objects", "image"]
+"""A class for every pixel, objects with outlines, or one class an image."""
+
+
+MissingLabels = Literal["stop", "keep"]
+"""Whether a reader of one label file an image stops at one that is not there, or lists the source all the same."""
+
+
+@dataclass(frozen=True)
+class ObjectEntry:
+    """One annotated object of one source image."""
+
+    polygon: tuple[tuple[float, float], ...]
+    """Corners (x, y) in source pixels, without repeating the first. Coordinates are those of pixel edges: pixel i
+    covers i..i+1, so a box over the pixels 0..9 ends at 10."""
+    category: int
+    """Id in the class table."""
+    track: str = ""
+    """Identity over the frames of one video, empty where there is none."""
+    ignore: bool = False
+    """Whether evaluations leave the object out: crowds, distractors, reflections."""
+    flags: tuple[str, ...] = ()
+    """What else the annotation says, such as ``difficult``, ``occluded`` or ``truncated``."""
+    visibility: float = 1.0
+    """Share of the object that is seen, 0..1; 1 where the annotation does not say."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the outline."""
+        x, y = zip(*self.polygon, strict=True)
+        return min(x), min(y), max(x), max(y)
+
+
 @dataclass(frozen=True)
 class Source:
     """One source image with what is known about it."""
@@ -31,12 +64,18 @@ class Source:
     """Identity: the image's path relative to the data set's root, POSIX separators."""
     image: Path
     label: Path | None
-    """Pixel-label file, or None."""
+    """The file that holds the source's labels, or None; many sources may share one annotation file."""
     group: str
     """What few-shot rules count by: a city, a video, a class."""
     split: str
     image_class: int | None = None
     """Id in the class table, for sets with one class an image."""
+    video: str = ""
+    """Which video the image is a frame of, empty for stills."""
+    frame: int = -1
+    """Number of the frame in its video, as the annotation counts; -1 for stills."""
+    seconds: float = float("nan")
+    """Time since frame 0 of the video; NaN where the frame rate is not known."""
 
 
 @runtime_checkable
@@ -63,6 +102,11 @@ class Dataset(Protocol):
         ...
 
     @property
+    def labels(self) -> frozenset[LabelKind]:
+        """What the data set knows about its images; empty for unlabelled data."""
+        ...
+
+    @property
     def root(self) -> Path:
         """The folder that holds the data set."""
         ...
@@ -83,6 +127,23 @@ class Dataset(Protocol):
         """
         ...
 
+    def objects(self, source: Source) -> Sequence[ObjectEntry]:
+        """Return the annotated objects of a source, in the order of its annotation; none without object labels.
+
+        Raises UserError naming file and object when the annotation is unreadable, or an outline has no area.
+        """
+        ...
+
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release (counts, missing files)."""
+        ...
+
+
+@runtime_checkable
+class ChosenLabels(Protocol):
+    """A data set whose label files mean what an experiment file says, beside its class table."""
+
+    @property
+    def label_settings(self) -> list[object]:
+        """The settings that decide what label files mean, as plain JSON values; part of a label set's name."""
         ...

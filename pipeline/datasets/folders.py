@@ -19,7 +19,11 @@ def require_folder(folder: Path, what: str) -> Path:
 
 def inside(root: Path, path: Path) -> Path:
     """Return the path as it was given; raises UserError when it leads outside the root, by link or by dots."""
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        within = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL
+        raise UserError(f"{str(path)[:200]!r} cannot be followed ({error}); correct what names it") from error
+    if not within:
         raise UserError(
             f"{path} leads to {path.resolve()}, outside {root}; copy it into that folder, "
             "or give a folder that holds both"

@@ -1,6 +1,5 @@
 """Images sorted into one folder a class, as torchvision's ImageFolder reads them."""
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, Source
+from pipeline.datasets.colours import spread_colour
+from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
 from pipeline.datasets.folders import by_name, image_files, relative_name, require_folder, subfolders
 from stores.errors import MissingError, UserError
 
 SPLITS = frozenset({"train", "val", "test"})
-_GOLDEN_RATIO = 0.618033988749895
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,13 @@ class ImageFolder:
     root: Path
     name: ClassVar[str] = "image-folder"
     revision: ClassVar[int] = 1
+    labels: ClassVar[frozenset[LabelKind]] = frozenset({"image"})
     licence: ClassVar[str] = "not stated"
 
     def classes(self) -> Sequence[ClassEntry]:
         """Return one class for every folder name; a class is its own supercategory."""
         names = sorted({found.class_name for found in self._found()})
-        return tuple(ClassEntry(index, name, name, _colour(index)) for index, name in enumerate(names))
+        return tuple(ClassEntry(index, name, name, spread_colour(index)) for index, name in enumerate(names))
 
     def sources(self) -> Sequence[Source]:
         """Return all images of all splits, sorted by name."""
@@ -91,6 +91,10 @@ class ImageFolder:
         """Raise UserError: there is one class an image, `Source.image_class`."""
         raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
 
+    def objects(self, source: Source) -> Sequence[ObjectEntry]:
+        """Return none: the annotation has no outlines."""
+        return ()
+
     def notes(self) -> Sequence[str]:
         """Return one sentence on class folders without images and on images outside of class folders."""
         notes = [
@@ -106,9 +110,3 @@ class ImageFolder:
                 f"the first is {relative_name(self.root, stray[0])}."
             )
         return notes
-
-
-def _colour(index: int) -> tuple[int, int, int]:
-    """Return a colour whose hue differs from its neighbours': steps of the golden ratio around the circle."""
-    red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1.0, 0.65, 0.95 if index % 2 else 0.75)
-    return round(red * 255), round(green * 255), round(blue * 255)

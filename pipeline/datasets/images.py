@@ -25,6 +25,9 @@ REVISION = 1
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm"})
 """Suffixes, in lower case, that mark an image file in a folder: those of torchvision's ImageFolder."""
 
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "JPEG2000")
+"""Formats that are tried, in Pillow's words, whatever the suffix: others run programs (EPS) or read other files."""
+
 # What undoes each EXIF orientation (EXIF 2.32, table 6), in Pillow's words.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -104,8 +107,9 @@ def read_label_map(path: Path) -> UInt8[np.ndarray, "height width"]:
 def _opened(source: Path | bytes, name: str | None) -> Iterator[tuple[Image.Image, str]]:
     """Open a single-frame image and turn whatever Pillow raises into one sentence."""
     called = name or (str(source) if isinstance(source, Path) else f"an image of {len(source)} bytes")
+    Image.init()  # formats are known by name only after their plugins are loaded
     try:
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
             # Cameras write MPO: the photograph, then previews of it.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise UserError(

@@ -3,15 +3,74 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.models import timm_vit
+import torch
+
+from pipeline.models import (
+    beit,
+    dino,
+    dinov2,
+    dinov3,
+    ibot,
+    mae,
+    mocov3,
+    scale_mae,
+    simmim,
+    stages,
+    supervised,
+    timm_vit,
+)
 from pipeline.models.contract import FrozenModel
-from pipeline.recipe import ModelRecipe
+from pipeline.models.known import KNOWN
+from pipeline.models.outline import WithoutValues
+from pipeline.recipe import OWN, ModelRecipe
+from stores.errors import UserError
 from stores.specs import Size
 
-FAMILIES: dict[str, Callable[[ModelRecipe, Size, Path], FrozenModel]] = {"timm": timm_vit.build}
-"""Every family by name; a name without a family's prefix is timm's."""
+FAMILIES: dict[str, Callable[[ModelRecipe, Size, Path], FrozenModel]] = {
+    "timm": timm_vit.build,
+    "stages": stages.build,
+    "scale_mae": scale_mae.build,
+    "mae": mae.build,
+    "dino": dino.build,
+    "dinov2": dinov2.build,
+    "dinov3": dinov3.build,
+    "supervised": supervised.build,
+    "simmim": simmim.build,
+    "ibot": ibot.build,
+    "mocov3": mocov3.build,
+    "beit": beit.build,
+}
+"""Every family by name."""
+
+
+def family_of(name: str) -> str:
+    """Return the family that builds a model of this name; what nobody else claims is timm's."""
+    if name in KNOWN:
+        return KNOWN[name].family
+    if name.startswith("scalemae"):
+        return "scale_mae"
+    return "stages" if stages.has_stages(name) else "timm"
 
 
 def build_model(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the frozen model of a recipe for inputs of ``size``; relative weights lie below ``folder``."""
-    return FAMILIES["timm"](recipe, size, folder)
+    """Return the frozen model of a recipe for inputs of ``size``; relative weights lie below ``folder``.
+
+    Raises UserError for models that cannot be built, a user's own among them: only Python can bring those.
+    """
+    if recipe.weights == OWN:
+        raise UserError(
+            f'{recipe.name} has weights = "own": extract it from Python with pipeline.library.extract '
+            "(docs/library.md), then `patchbank evaluate` finds it"
+        )
+    return FAMILIES[family_of(recipe.name)](recipe, size, folder)
+
+
+def build_outline(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
+    """Return the model of a recipe without the values of its weights: shapes alone, which cannot be run.
+
+    The digest of its weights stands for the shapes and is that of no model. Raises UserError as `build_model` does,
+    weights aside.
+    """
+    drawn = recipe.model_copy(update={"weights": "random"})
+    with torch.device("meta"), WithoutValues():
+        return build_model(drawn, size, folder)

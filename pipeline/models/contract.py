@@ -1,13 +1,35 @@
 """What a frozen model is to the pipeline."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import nn
 
-from stores.specs import ModelRecord
+from stores.specs import ModelRecord, Size
+
+Pixels = Float[torch.Tensor, "sample 3 height width"]
+"""Normalised model inputs."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How the output of one layer is laid out."""
+
+    name: str
+    """The name of its array, ``block.3`` or ``stage.3``."""
+    grid: tuple[int, int]
+    """Rows and columns of patches."""
+    width: int
+    """Channels of a token."""
+
+    @property
+    def n_patches(self) -> int:
+        """Patch tokens of one input."""
+        return self.grid[0] * self.grid[1]
 
 
 @dataclass(frozen=True)
@@ -15,12 +37,13 @@ class FrozenModel:
     """A module in evaluation mode, with the names of its parts.
 
     ``forward`` runs it on normalised pixels; ``blocks[l]``'s output is layer ``l``: prefix tokens first, then patch
-    tokens row by row. ``norm`` is the final norm, None where there is none.
+    tokens row by row. ``norm`` is the final norm, None where there is none. Models whose layers are no blocks of one
+    width on one grid are a subclass (pipeline/models/stages.py) with other `layers` and `tokens`.
     """
 
     record: ModelRecord
     module: nn.Module
-    forward: Callable[[Float[torch.Tensor, "sample 3 height width"]], object]
+    forward: Callable[[Pixels], object]
     blocks: Sequence[nn.Module]
     norm: nn.Module | None
     n_prefix: int
@@ -29,16 +52,56 @@ class FrozenModel:
     width: int
     """Channels of a token."""
     licence: str
+    notes: tuple[str, ...] = ()
+    """What a reader of the features must know of this model, a sentence each."""
+    input: Size | None = None
+    """The one size of inputs it was described for; None for what is built for any."""
 
     @property
     def n_patches(self) -> int:
         """Patch tokens of one input."""
         return self.grid[0] * self.grid[1]
 
-    def normalise(
-        self, pixels: Float[torch.Tensor, "sample height width 3"]
-    ) -> Float[torch.Tensor, "sample 3 height width"]:
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every layer, counted from 0."""
+        return tuple(Layer(f"block.{number}", self.grid, self.width) for number in range(len(self.blocks)))
+
+    def normalise(self, pixels: Float[torch.Tensor, "sample height width 3"]) -> Pixels:
         """Return model inputs from RGB values 0..255: divided by 255 once, then the record's mean and std."""
         mean = torch.tensor(self.record.mean, device=pixels.device)
         std = torch.tensor(self.record.std, device=pixels.device)
         return ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+    def tokens(
+        self,
+        inputs: Pixels,
+        layers: Collection[int],
+        visible: Int64[torch.Tensor, "sample visible"] | None = None,
+    ) -> dict[int, Float[torch.Tensor, "sample token channel"]]:
+        """Run the model once and return the outputs of some layers, prefix tokens first.
+
+        With ``visible`` the blocks see the prefix tokens and these patches only, in this order, as MAE's encoder does
+        (arXiv 2111.06377, section 3): position embeddings are added before, the other patches are left out.
+        """
+        kept: dict[int, torch.Tensor] = {}
+
+        def keep(layer: int) -> Any:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                kept[layer] = output[0] if isinstance(output, tuple) else output
+
+            return hook
+
+        def leave_out(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            assert visible is not None
+            every = inputs[0]
+            chosen = visible[:, :, None].expand(-1, -1, every.shape[2]) + self.n_prefix
+            return (torch.cat([every[:, : self.n_prefix], every.gather(1, chosen)], dim=1), *inputs[1:])
+
+        with ExitStack() as hooks:
+            for layer in layers:
+                hooks.callback(self.blocks[layer].register_forward_hook(keep(layer)).remove)
+            if visible is not None:
+                hooks.callback(self.blocks[0].register_forward_pre_hook(leave_out).remove)
+            self.forward(inputs)
+        return kept

@@ -2,16 +2,36 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.models.beit import Beit
 from torch import nn
 
 from pipeline.models.contract import FrozenModel
-from pipeline.models.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
+from pipeline.models.known import KNOWN
+from pipeline.models.known_model import KnownModel
+from pipeline.models.position import (
+    absolute_embedding,
+    fit_embedding,
+    fit_positions,
+    grid_of,
+    n_embedded,
+    without_index_tables,
+)
+from pipeline.models.presence import is_out_of_reach
+from pipeline.models.weights import (
+    Weights,
+    draw_weights,
+    load_strictly,
+    read_checkpoint,
+    refuse_not_finite,
+    weights_digest,
+)
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
@@ -26,38 +46,62 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
     Raises UserError for names timm does not know (the nearest are offered), models that are no vision transformer,
     input sizes that are no multiple of the patch size, and weights that do not fit or are not to be had.
     """
-    architecture = recipe.name.partition(".")[0]
-    if not timm.is_model(architecture):
-        nearest = difflib.get_close_matches(recipe.name, timm.list_models(), n=3, cutoff=0.5)
+    if recipe.name in KNOWN:  # a short name for a timm tag
+        return _build(recipe, KNOWN[recipe.name].tag or recipe.name, size, folder, KNOWN[recipe.name])
+    if not timm.is_model(recipe.name.partition(".")[0]):
+        nearest = difflib.get_close_matches(recipe.name, [*KNOWN, *timm.list_models()], n=3, cutoff=0.5)
         raise UserError(
-            f"timm {timm.__version__} knows no model {recipe.name!r}"
+            f"neither Patchbank nor timm {timm.__version__} knows a model {recipe.name!r}"
             + (f": did you mean {' or '.join(nearest)}?" if nearest else ": `patchbank models vit` lists some")
         )
-    module = _create(recipe, size)
-    for part in ("blocks", "num_prefix_tokens", "patch_embed"):
-        if not hasattr(module, part):
-            raise UserError(
-                f"{recipe.name} is no plain vision transformer (it has no {part}): choose a model whose blocks keep "
-                "one token a patch"
-            )
+    return _build(recipe, recipe.name, size, folder, None)
+
+
+def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: KnownModel | None) -> FrozenModel:
+    if recipe.weights == "pretrained":
+        module, position = download(name, recipe, recipe.arguments, size, recipe.position_embedding == "hub")
+        return freeze(recipe, module, "timm", REVISION, position, known)
+    position = "native"
     if recipe.weights == "random":
+        module = create(name, recipe.name, recipe.arguments, size)
         draw_weights(module, recipe.seed)
-    elif recipe.weights != "pretrained":
+    else:
         path = folder / Path(recipe.weights).expanduser()
-        load_strictly(module, _converted(read_checkpoint(path), module, path), path, recipe.name)
+        given = read_checkpoint(path)  # first: without them there is nothing to build
+        module = create(name, recipe.name, recipe.arguments, size)
+        weights, position = _converted(given, module, path, recipe)
+        load_strictly(module, weights, path, recipe.name)
+    return freeze(recipe, module, "timm", REVISION, position, known)
+
+
+def freeze(
+    recipe: ModelRecipe, module: Any, family: str, revision: int, position: str, known: KnownModel | None = None
+) -> FrozenModel:
+    """Return a loaded module as a frozen model; pixel statistics are the recipe's, else the known ones, else timm's."""
     module.eval().requires_grad_(False)
-    native = module.pretrained_cfg.get("input_size", (3, 0, 0))[1:] == (size.height, size.width)
     configuration = module.pretrained_cfg
+    licence = configuration.get("license")
+    mean, std = configuration["mean"], configuration["std"]
+    interpolation = configuration["interpolation"]
+    if known is not None:
+        mean, std, interpolation, licence = known.mean, known.std, known.interpolation, known.licence
+    norm_name = final_norm_name(module)
+    notes: tuple[str, ...] = ()
+    if norm_name == "fc_norm":
+        notes = (
+            "the final norm is fc_norm: in the model itself it follows the mean of the patch tokens, here it is "
+            "applied to every token",
+        )
     record = ModelRecord(
         name=recipe.name,
-        family="timm",
-        revision=REVISION,
+        family=family,
+        revision=revision,
         arguments=recipe.arguments,
         weights=weights_digest(module),
-        position_embedding="native" if native or recipe.weights == "random" else "timm-resample",
-        mean=_three(configuration["mean"]),
-        std=_three(configuration["std"]),
-        interpolation=configuration["interpolation"],
+        position_embedding=position,
+        mean=recipe.mean or _three(mean),
+        std=recipe.std or _three(std),
+        interpolation=interpolation,
     )
     return FrozenModel(
         record=record,
@@ -66,9 +110,10 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
         blocks=list(module.blocks),
         norm=final_norm(module),
         n_prefix=int(module.num_prefix_tokens),
-        grid=(int(module.patch_embed.grid_size[0]), int(module.patch_embed.grid_size[1])),
+        grid=grid_of(module),
         width=int(module.embed_dim),
-        licence=str(configuration.get("license") or "not stated"),
+        licence=str(licence or "not stated"),
+        notes=notes,
     )
 
 
@@ -78,11 +123,85 @@ def final_norm(module: Any) -> nn.Module | None:
     With average pooling timm replaces ``norm`` by an identity and norms the pooled vector with ``fc_norm``; that
     norm holds the checkpoint's weights, so it is the one meant.
     """
+    name = final_norm_name(module)
+    norm: nn.Module | None = None if name is None else getattr(module, name)
+    return norm
+
+
+def final_norm_name(module: Any) -> str | None:
+    """Return the attribute under which a module keeps its final norm."""
     for name in ("norm", "fc_norm"):
         norm = getattr(module, name, None)
         if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
-            return norm
+            return name
     return None
+
+
+def create(
+    name: str, display: str, arguments: Mapping[str, Any], size: Size | None, *, pretrained: bool = False
+) -> Any:
+    """Return a timm module of a name without its classifier, for inputs of a size or, with None, of its own size.
+
+    Raises UserError when it cannot be built that way or is no plain vision transformer.
+    """
+    arguments = {
+        "num_classes": 0,
+        **({} if size is None else {"img_size": (size.height, size.width)}),
+        **arguments,
+    }
+    if pretrained and is_out_of_reach(name):  # before anything is built
+        raise not_to_be_had(display)
+    try:
+        # cache_dir stays timm's own; checkpoint_path is never used, because it would load pickles.
+        module = timm.create_model(name, pretrained=pretrained, **arguments)
+    except TypeError as error:
+        raise UserError(f"{display} cannot be built with {arguments} ({error}): choose another model") from error
+    except (AssertionError, ValueError) as error:
+        raise UserError(f"{display} cannot take inputs of {size} pixels ({error}): change `input`") from error
+    except RuntimeError as error:
+        if not pretrained:
+            raise
+        raise UserError(f"timm has no pretrained weights for {display} ({error}): name a tag that has") from error
+    except OSError as error:
+        raise not_to_be_had(display) from error
+    for part in ("blocks", "num_prefix_tokens", "patch_embed"):
+        if not hasattr(module, part):
+            raise UserError(
+                f"{display} is no plain vision transformer (it has no {part}): choose a model whose blocks keep "
+                "one token a patch"
+            )
+    return module
+
+
+def not_to_be_had(display: str) -> UserError:
+    """Return what is said when a model's pretrained weights are neither here nor on the network."""
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    return UserError(
+        f"the pretrained weights of {display} are neither in the local cache nor could they be downloaded"
+        f"{offline}: run once where the network is, or set `weights` to a file"
+    )
+
+
+def download(name: str, recipe: ModelRecipe, arguments: Mapping[str, Any], size: Size, by_hub: bool) -> tuple[Any, str]:
+    """Return a module with timm's pretrained weights, and how its position embedding was brought to the size."""
+    if by_hub:
+        weights: Weights = create(name, recipe.name, arguments, None, pretrained=True).state_dict()
+        module = create(name, recipe.name, arguments, size)
+        weights["pos_embed"], position = fit_embedding(
+            absolute_embedding(weights, recipe), grid_of(module), n_embedded(module), "hub"
+        )
+        load_strictly(module, weights, Path(name), recipe.name)
+        return module, position
+    module = create(name, recipe.name, arguments, size, pretrained=True)
+    refuse_not_finite(module.state_dict().items(), name)
+    return module, "native" if _is_native(module) else "timm-resample"
+
+
+def _is_native(module: Any) -> bool:
+    """Whether timm has nothing to resample: the model's own size, or positions computed for every grid (rotary)."""
+    stored = [key for key in module.state_dict() if key == "pos_embed" or key.endswith("relative_position_bias_table")]
+    own: bool = module.pretrained_cfg.get("input_size", (3, 0, 0))[1:] == tuple(module.patch_embed.img_size)
+    return own or not stored
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
@@ -90,36 +209,39 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def _create(recipe: ModelRecipe, size: Size) -> Any:
-    pretrained = recipe.weights == "pretrained"
-    # cache_dir stays timm's own; checkpoint_path is never used, because it would load pickles.
-    arguments = {"num_classes": 0, "img_size": (size.height, size.width), **recipe.arguments}
-    try:
-        return timm.create_model(recipe.name, pretrained=pretrained, **arguments)
-    except TypeError as error:
-        raise UserError(f"{recipe.name} cannot be built with {arguments} ({error}): choose another model") from error
-    except (AssertionError, ValueError) as error:
-        raise UserError(f"{recipe.name} cannot take inputs of {size} pixels ({error}): change `input`") from error
-    except RuntimeError as error:
-        if not pretrained:
-            raise
-        raise UserError(f"timm has no pretrained weights for {recipe.name} ({error}): name a tag that has") from error
-    except OSError as error:
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
-        raise UserError(
-            f"the pretrained weights of {recipe.name} are neither in the local cache nor could they be downloaded"
-            f"{offline}: run once where the network is, or set `weights` to a file"
-        ) from error
-
-
-def _converted(weights: dict[str, torch.Tensor], module: Any, path: Path) -> dict[str, torch.Tensor]:
+def _converted(weights: Weights, module: Any, path: Path, recipe: ModelRecipe) -> tuple[Weights, str]:
     """Bring an official checkpoint to timm's names and this grid, as timm does with its own downloads."""
-    from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+    refuse_other_patches(weights, module, path, recipe.name)
+    given = weights.get("pos_embed")
+    if given is not None and "register_tokens" in weights:
+        given = given[:, 1:]  # timm adds the class token's entry to the token itself
+    if isinstance(module, Beit):
+        # timm's own filter takes some tables of oblong grids for square ones, and warns of its indexing.
+        return fit_positions(without_index_tables(weights), module, recipe.position_embedding or "timm", recipe)
+    convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        try:
+            weights = convert(dict(weights), module)
+        except (KeyError, RuntimeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} cannot be brought to timm's key names ({error})") from error
+    if recipe.position_embedding == "hub":
+        absolute_embedding(weights, recipe)
+        assert given is not None
+        weights["pos_embed"], position = fit_embedding(given, grid_of(module), n_embedded(module), "hub")
+        return weights, position
+    if given is not None and "pos_embed" in weights:
+        kept = given.shape == weights["pos_embed"].shape and torch.equal(given, weights["pos_embed"])
+    else:
+        kept = _is_native(module)
+    return weights, "native" if kept else "timm-resample"
 
-    if not isinstance(module, VisionTransformer):
-        return weights
-    try:
-        converted: dict[str, torch.Tensor] = checkpoint_filter_fn(weights, module)
-    except (KeyError, RuntimeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be brought to timm's key names ({error})") from error
-    return converted
+
+def refuse_other_patches(weights: Weights, module: Any, path: Path, name: str) -> None:
+    """Raise UserError when patches of the weights have another size: timm would resample the kernel silently."""
+    kernel, own = weights.get("patch_embed.proj.weight"), getattr(module.patch_embed, "proj", None)
+    if kernel is not None and own is not None and kernel.ndim == 4 and kernel.shape[2:] != own.weight.shape[2:]:
+        theirs, ours = ("x".join(str(side) for side in one.shape[2:]) for one in (kernel, own.weight))
+        raise UserError(
+            f"{path} does not fit {name}: its patches have {theirs} pixels, those of {name} {ours}; "
+            "name the architecture it was made for"
+        )

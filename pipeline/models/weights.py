@@ -1,45 +1,32 @@
-"""Weights: from a file that is not trusted, or drawn from a seed; and the digest that names them."""
+"""Weights: unwrapped and loaded strictly, or drawn from a seed; and the digest that names them."""
 
 import hashlib
-import pickle
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from stores.errors import MissingError, UserError
+from pipeline.models.checkpoints import read_file
+from stores.errors import UserError
 
-_WRAPPERS = ("model", "state_dict", "teacher", "module")
+Weights = dict[str, torch.Tensor]
+
+_WRAPPERS = ("model", "state_dict", "teacher", "student", "module")
 """Keys under which training codes put the weights, in the order they are looked for."""
 _PREFIXES = ("module.", "backbone.", "encoder.")
 """Prefixes that wrappers put before every key."""
+_BESIDE_THE_ENCODER = ("head.", "heads.", "fc.", "lm_head.", "decoder", "mask_token", "masked_embed", "head_dist.")
+_NAMES_SHOWN = 3
 
 
-def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
+def read_checkpoint(path: Path, prefixes: Sequence[str] = _PREFIXES) -> Weights:
     """Return the tensors of a safetensors or torch file, wrappers and their prefixes removed.
 
-    Torch files are read with ``weights_only=True``: nothing in them is executed. Raises MissingError or UserError.
+    Of a checkpoint with a teacher and a student the teacher is taken. Raises MissingError or UserError.
     """
-    if not path.is_file():
-        raise MissingError(f"there are no weights at {path}: check `weights` of the model in the experiment file")
-    loaded: Any
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            loaded = load_file(path)
-        else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{path} holds Python objects that are not loaded because they could run code ({reason}): "
-            "save its state dict as safetensors"
-        ) from error
-    except Exception as error:
-        raise UserError(f"{path} is not a readable safetensors or torch file ({error}): get it again") from error
+    loaded = read_file(path)
     while isinstance(loaded, dict) and not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), dict)), None)
         if inner is None:
@@ -48,32 +35,47 @@ def read_checkpoint(path: Path) -> dict[str, torch.Tensor]:
         loaded = inner
     if not isinstance(loaded, dict) or not loaded:
         raise UserError(f"{path} holds no weights: expected a dictionary of tensors")
-    weights: dict[str, torch.Tensor] = loaded
-    for prefix in _PREFIXES:
-        kept = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
-        weights = kept or weights
+    weights: Weights = {str(key): value for key, value in loaded.items()}
+    for prefix in prefixes:
+        weights = without_prefix(weights, prefix)
     return weights
 
 
-def load_strictly(module: nn.Module, weights: dict[str, torch.Tensor], path: Path, name: str) -> None:
-    """Load weights into a module; raises UserError that names missing, surplus and misshapen keys.
+def without_prefix(weights: Weights, prefix: str) -> Weights:
+    """Return the weights below a prefix, without it; all weights as they are where none has it."""
+    kept = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+    return kept or weights
+
+
+def load_strictly(module: nn.Module, weights: Weights, path: Path, name: str) -> None:
+    """Load weights into a module; raises UserError that names missing, surplus, misshapen and non-finite tensors.
 
     Classifier heads and decoders are not part of an encoder and are left out without a word.
     """
-    heads = ("head.", "heads.", "fc.", "decoder", "mask_token", "head_dist.")
-    weights = {key: value for key, value in weights.items() if not key.startswith(heads)}
+    weights = {key: value for key, value in weights.items() if not key.startswith(_BESIDE_THE_ENCODER)}
     own = module.state_dict()
     missing = sorted(own.keys() - weights.keys())
     surplus = sorted(weights.keys() - own.keys())
     shapes = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)
     if missing or surplus or shapes:
         parts = [
-            f"{len(keys)} {word} (such as {keys[0]})"
-            for keys, word in ((missing, "missing"), (surplus, "surplus"), (shapes, "of another shape"))
+            f"{len(keys)} {'key' if len(keys) == 1 else 'keys'} {word} (such as {', '.join(keys[:_NAMES_SHOWN])})"
+            for keys, word in ((missing, "missing"), (surplus, "too many"), (shapes, "of another shape"))
             if keys
         ]
-        raise UserError(f"{path} does not fit {name}: keys {', '.join(parts)}; name the architecture it was made for")
+        raise UserError(f"{path} does not fit {name}: {', '.join(parts)}: name the architecture it was made for")
+    refuse_not_finite(weights.items(), str(path))
     module.load_state_dict(weights)
+
+
+def refuse_not_finite(weights: Iterable[tuple[str, torch.Tensor]], where: str) -> None:
+    """Raise UserError that names the first tensor with a NaN or an infinite value."""
+    for name, value in weights:
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            n_bad = int((~torch.isfinite(value)).sum())
+            raise UserError(
+                f"{n_bad:,} of {value.numel():,} values of {name} in {where} are NaN or infinite: get the weights again"
+            )
 
 
 def draw_weights(module: nn.Module, seed: int) -> None:
@@ -85,7 +87,7 @@ def draw_weights(module: nn.Module, seed: int) -> None:
     """
     with torch.no_grad():
         for name, parameter in sorted(module.state_dict().items()):
-            if not parameter.is_floating_point():
+            if not parameter.is_floating_point() or parameter.is_meta:  # an outline has no values
                 continue
             key = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:16], "little")
             bits = np.random.PCG64(key).random_raw(parameter.numel())
@@ -105,11 +107,13 @@ def draw_weights(module: nn.Module, seed: int) -> None:
 def weights_digest(module: nn.Module) -> str:
     """Return the sha256 over the module's state dict in the order of its sorted keys.
 
-    Each entry counts with its name, dtype, shape and little-endian bytes.
+    Each entry counts with its name, dtype, shape and little-endian bytes, of which an outline has none.
     """
     total = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
+        total.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
+        if value.is_meta:
+            continue
         array = value.detach().cpu().contiguous()
-        total.update(f"{name}:{array.dtype}:{tuple(array.shape)};".encode())
         total.update(array.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()

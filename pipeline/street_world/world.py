@@ -1,14 +1,12 @@
 """Writing street scenes to disk."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from pipeline.datasets.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIX
-from pipeline.street_world.scene import city_style, paint_scene
+from pipeline.painting.files import save_map, save_picture
+from pipeline.painting.noise import generator_of
+from pipeline.street_world.scene import paint_scene
 
 IMAGES_PER_CITY: Mapping[str, Mapping[str, int]] = {
     "train": {"alpha": 6, "beta": 6, "gamma": 6},
@@ -33,19 +31,13 @@ def write_street_world(
     height, width = size
     for split, cities in images_per_city.items():
         for city, count in cities.items():
-            style = city_style(_generator(seed, city))
             images, labels = (root / kind / split / city for kind in ("leftImg8bit", "gtFine"))
             images.mkdir(parents=True, exist_ok=True)
             labels.mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                picture, label_ids = paint_scene(style, height, width, _generator(seed, split, city, number))
+                picture, label_ids = paint_scene(
+                    generator_of(seed, city), height, width, generator_of(seed, split, city, number)
+                )
                 stem = f"{city}_{number:06}_{_FRAME:06}"
-                # Noise hardly compresses, so the quickest level loses nothing.
-                Image.fromarray(picture).save(images / (stem + IMAGE_SUFFIX), compress_level=1)
-                Image.fromarray(label_ids).save(labels / (stem + LABEL_SUFFIX), compress_level=6)
-
-
-def _generator(*key: int | str) -> np.random.Generator:
-    """Return the generator of one city or scene, independent of all others."""
-    name = "/".join(str(part) for part in key)
-    return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")))
+                save_picture(images / (stem + IMAGE_SUFFIX), picture)
+                save_map(labels / (stem + LABEL_SUFFIX), label_ids)

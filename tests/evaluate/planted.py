@@ -85,20 +85,21 @@ def planted(folder, *, n_images=24, channels=16, planted=0, tiles=2, spread=1.0,
         "patches/2x2": (patch_labels, ("sample", "patch_2x2"), {"grid_rows": ROWS, "grid_columns": COLUMNS}),
     }
     frame = FrameSpec(input=Size(height=8, width=8), tile=Size(height=8, width=8), edge="shift-last")
-    feature_set = _write(folder, FEATURES.model_copy(update={"frame": frame}), features, {"samples": table})
-    label_set = _write(
+    feature_set = write_set(folder, FEATURES.model_copy(update={"frame": frame}), features, {"samples": table})
+    label_set = write_set(
         folder, LABELS.model_copy(update={"frame": frame}), labels, {"samples": table, "classes": CLASSES}
     )
     return Measured("planted", feature_set, label_set, False, "patchbank extract planted.toml")
 
 
-def _write(folder, spec, values, tables):
+def write_set(folder, spec, values, tables, range_bytes=1024):
+    """Write and seal a set of these arrays and tables; return it."""
     arrays = [
         ArraySpec(name=name, row_shape=rows.shape[1:], dtype=str(rows.dtype), dimension_names=axes, attributes=facts)
         for name, (rows, axes, facts) in values.items()
     ]
     n_rows = len(tables["samples"])
-    layout = plan_layout(n_rows, max(array.row_bytes for array in arrays), range_bytes=1024)
+    layout = plan_layout(n_rows, max(array.row_bytes for array in arrays), range_bytes=range_bytes)
     made = ZarrSet.create(LocalObjects(folder), spec, layout, tables, {"device": "cpu"}, {})
     made.add_arrays(arrays)
     with SetWriter(made, [array.name for array in arrays]) as writer:

@@ -1,14 +1,20 @@
 """The analyses against a few lines of numpy and scikit-learn on sets with known answers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 
-from evaluate.questions import LabelMaps, PatchClassification, Questions, Selection, VarianceSpectrum
+from evaluate.analyses.label_maps import LabelMaps
+from evaluate.analyses.patch_classification import PatchClassification
+from evaluate.analyses.variance_spectrum import VarianceSpectrum
+from evaluate.answering import evaluate
+from evaluate.asking import Selection
+from evaluate.questions import Questions
 from evaluate.results import Results
-from evaluate.run import evaluate
 from evaluate.selections import SelectionRule
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted import planted
@@ -172,7 +178,7 @@ def test_answers_are_read_and_only_changed_questions_are_computed(tmp_path, monk
     def explode(*arguments, **options):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("evaluate.variance_spectrum.token_variance", explode)
+    monkeypatch.setattr("evaluate.analyses.variance_spectrum.moments_by_image", explode)
     again = evaluate("t", [measured], ask(spectrum, knn), Results(tmp_path / "r"))
     assert (again.n_computed, again.n_reused) == (0, 2)
     pd.testing.assert_frame_equal(first.table, again.table)
@@ -209,3 +215,17 @@ def test_layers_that_are_not_there_name_the_command(tmp_path):
         evaluate("t", [planted(tmp_path)], ask(classification(layers=(4,))), Results(tmp_path / "r"))
     with pytest.raises(UserError, match="lower k"):
         evaluate("t", [planted(tmp_path)], ask(classification(k=(10_000,))), Results(tmp_path / "r"))
+
+
+def test_counts_too_large_for_some_models_are_left_out_there_and_said(tmp_path):
+    narrow = replace(planted(tmp_path / "narrow", n_images=12), title="narrow")
+    wide = replace(planted(tmp_path / "wide", n_images=12, channels=64), title="wide")
+    asked = ask(classification(remove=(0, 20), classifiers=("knn",)))
+    found = evaluate("t", [narrow, wide], asked, Results(tmp_path / "r"))
+    assert found.notes == ["patch-classification leaves out m = 20 for narrow with 16 features"]
+    rows = found.table[found.table["metric"] == "patch_miou"]
+    assert {(model, m) for model, m in zip(rows["model"], rows["m"], strict=True)} == {
+        ("narrow", 0), ("wide", 0), ("wide", 20),
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"cannot remove 20 features: narrow has 16; choose less in remove"):
+        evaluate("t", [narrow], asked, Results(tmp_path / "r"))

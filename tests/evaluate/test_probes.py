@@ -3,7 +3,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from evaluate.moments import Moments, Standardisation, variance_ranking, without_top
-from evaluate.probes import Head, choose_penalty, fit_probes, predict, predict_side_by_side, scores
+from evaluate.penalties import choose_penalty
+from evaluate.probe_descent import Head
+from evaluate.probes import fit_probes, predict, predict_side_by_side, scores
 from stores.errors import UserError
 from stores.specs import VOID
 

@@ -4,14 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
+from evaluate.intervals import bootstrap, paired_bootstrap
 from evaluate.segmentation import (
-    bootstrap,
     confusion,
     iou,
     majority_labels,
     miou_all,
     miou_present,
-    paired_bootstrap,
     patch_histograms,
     pixel_accuracy,
     pixel_confusion,

@@ -68,6 +68,20 @@ def test_all_sources_are_taken_without_a_number():
     assert select_sources(samples, SelectionRule(split="train")) == tuple(sorted(set(samples["source"])))
 
 
+@pytest.mark.parametrize("per_group", [2, None])
+def test_what_training_skips_to_validation_is_disjoint_and_chosen_again_among_extracted_images(per_group):
+    table = pd.DataFrame([(f"{n:02}", "a", "all") for n in range(12)], columns=["source", "group", "split"])
+    train = SelectionRule(split="all", per_group=7)
+    rest = SelectionRule(split="all", per_group=per_group, skip=7)
+    chosen = select_sources(table, rest)
+    assert len(chosen) == (per_group or 5)
+    assert not set(chosen) & set(select_sources(table, train))
+    extracted = table[table["source"].isin(select_sources(table, rest.with_skipped()))]
+    assert select_sources(extracted, rest) == chosen
+    assert "skip" not in train.canonical()
+    assert rest.canonical()["skip"] == 7
+
+
 def test_rules_read_toml_lists_and_refuse_unknown_keys():
     assert SelectionRule.model_validate({"split": "val", "groups": ["ulm"]}).groups == ("ulm",)
     for wrong in ({"per_group": 0}, {"per_gruop": 1}, {"seed": -1}):

@@ -1,6 +1,7 @@
 """Extraction on a tiny data set: right rows, right resume, no work twice."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -178,7 +179,7 @@ def test_another_kind_of_device_needs_to_be_allowed(tmp_path, data):
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     monkeypatch.setattr(type(where.store.objects), "free_bytes", lambda self: 1000)
-    with pytest.raises(UserError, match=r"needs .* GB and .* has 0\.0 GB free"):
+    with pytest.raises(UserError, match=r"needs .* MB and .* has 1\.0 kB free"):
         extract_all(recipe(), where)
     assert list(where.store.sets()) == []
 
@@ -223,6 +224,7 @@ run.extract_recipe(recipe(), where, None, "all", Compute("cpu", 4, 1), tell=tell
 """
 
 
+@pytest.mark.slow  # tests/test_kills.py does more of it in less time
 def test_killed_extractions_resume_to_the_bytes_of_an_undisturbed_one(tmp_path, data):
     """SIGKILL at several moments; what was committed is kept, and the sealed set has the same stored digest."""
     store = tmp_path / "killed"
@@ -252,3 +254,53 @@ def test_killed_extractions_resume_to_the_bytes_of_an_undisturbed_one(tmp_path, 
     assert left == []
     first = resumed.set.objects.read(f"{resumed.set.prefix}/tokens/block.0/c.0.0.0")
     assert hashlib.sha256(first).hexdigest() == resumed.set.seals["tokens/block.0"].objects["c.0.0.0"].sha256
+
+
+def test_an_image_moved_to_another_split_gets_a_label_set_of_its_own(tmp_path, data):
+    where = site(tmp_path, data)
+    before = extract_all(recipe(), where)
+    train, val = data / "camvid" / "train.txt", data / "camvid" / "val.txt"
+    first, *rest = train.read_text().splitlines()
+    train.write_text("\n".join(rest))
+    val.write_text(f"{val.read_text()}\n{first}\n")
+    after = extract_all(recipe(), where)
+    assert after.outcomes[0].set.digest == before.outcomes[0].set.digest
+    assert after.outcomes[0].rows_made == 0
+    assert after.labels.digest != before.labels.digest
+    moved = after.labels.samples.set_index("source")["split"] == "val"
+    assert (
+        moved.groupby(level=0).first().sum()
+        == (before.labels.samples.groupby("source")["split"].first() == "val").sum() + 1
+    )
+
+
+def test_where_the_time_went_is_noted_once_an_extraction(tmp_path, data):
+    where = site(tmp_path, data)
+    made = extract_all(recipe(), where).outcomes[0]
+    extract_all(recipe(), where)
+    (line,) = [json.loads(path.read_text()) for path in (tmp_path / "store" / "runs").iterdir()]
+    assert line["set"] == made.set.digest
+    assert line["rows_made"] == made.rows_made > 0
+    assert set(line["seconds"]) == {"decode", "model", "write", "seal"}
+
+
+def test_commit_records_left_by_a_kill_after_the_seals_are_cleared_away(tmp_path, data, monkeypatch):
+    where = site(tmp_path, data)
+    with monkeypatch.context() as killed:
+        killed.setattr("stores.sealing._forget_commits", lambda stored_set: None)
+        left = extract_all(recipe(), where)
+    assert left.outcomes[0].set.commits
+    assert left.labels.commits
+    again = extract_all(recipe(), where)
+    assert again.outcomes[0].rows_made == 0
+    for one in where.store.sets():
+        assert one.commits == {}
+
+
+def test_a_kill_while_a_set_is_created_does_not_stand_in_the_way(tmp_path, data):
+    """Its spec is there and nothing else: it is no set yet, and the next command makes it."""
+    whole = extract_all(recipe(), site(tmp_path, data, "whole")).outcomes[0].set
+    where = site(tmp_path, data)
+    where.store.objects.put(f"{whole.prefix}/spec.json", [whole.objects.read(f"{whole.prefix}/spec.json")])
+    assert list(where.store.sets()) == []
+    assert extract_all(recipe(), where).outcomes[0].set.stored_digest() == whole.stored_digest()

@@ -119,7 +119,7 @@ def test_weights_of_another_architecture_are_named(tmp_path):
     model = build_model(MODELS[1], SIZE, tmp_path)
     weights = {key: value.clone() for key, value in model.module.state_dict().items() if "blocks.2" not in key}
     safetensors.torch.save_file({**weights, "extra": torch.ones(1)}, tmp_path / "short.safetensors")
-    with pytest.raises(UserError, match=r"missing \(such as blocks\.2.*surplus \(such as extra\)"):
+    with pytest.raises(UserError, match=r"missing \(such as blocks\.2.*too many \(such as extra\)"):
         build_model(MODELS[1].model_copy(update={"weights": "short.safetensors"}), SIZE, tmp_path)
 
 
@@ -142,7 +142,8 @@ def test_untrusted_files_are_refused(tmp_path):
     ("recipe", "message"),
     [
         (ModelRecipe(name="vit_smal_patch16_224", weights="random"), "did you mean vit_small_patch16_224"),
-        (ModelRecipe(name="resnet18", weights="random"), "resnet18"),
+        (ModelRecipe(name="crossvit_9_240", weights="random"), "no plain vision transformer"),
+        (ModelRecipe(name="resnet18", weights="random", arguments={"wings": 2}), "wings"),
         (ModelRecipe(name="vit_tiny_patch16_224", weights="random", arguments={"wings": 2}), "wings"),
     ],
 )

@@ -28,7 +28,9 @@ LABELS = LabelSpec(
     view=ViewSpec(),
     label_files="4" * 64,
     classes="5" * 64,
+    facts="f" * 64,
     pixel_labels=True,
+    objects=False,
     revisions={"frames": 1},
 )
 

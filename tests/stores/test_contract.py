@@ -1,16 +1,21 @@
-"""What every writable container promises; Zarr on disk, Zarr on an object store and memory inherit it.
+"""What every container promises: to readers (Zarr on disk, on an object store, HDF5, memory), and to writers.
 
 The helpers `put` and `raw` bypass the methods under test where they can: `raw` reads with zarr-python.
 """
 
+import hashlib
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stores.arrays import StoredArray, StoredSet
 from stores.errors import MissingError, UserError
+from stores.hdf5 import HDF5Set
+from stores.hdf5_export import export_set
 from stores.memory import MemorySet
 from stores.objects import LocalObjects, RemoteObjects
 from stores.sealing import seal
@@ -21,7 +26,78 @@ from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array,
 COUNTER = itertools.count()
 
 
-class WritableSetContract:
+class ReadableSetContract:
+    """Whatever holds a sealed set gives the same answers; numpy is the judge."""
+
+    def sealed(self, tmp_path, shape, arrays):
+        """Return a set, opened for reading, whose arrays hold `values` and are sealed."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def arrays(self):
+        return [token_array(), token_array("prefix/block.0", patches=1, dtype="float32")]
+
+    def test_a_sealed_set_says_what_it_is(self, tmp_path, arrays):
+        found = self.sealed(tmp_path, layout(10, 4), arrays)
+        assert isinstance(found, StoredSet)
+        assert found.spec == FEATURES
+        assert found.digest == FEATURES.digest
+        assert (found.layout.n_rows, found.layout.range_rows) == (10, 4)
+        assert found.arrays == {array.name: array for array in arrays}
+        pd.testing.assert_frame_equal(found.samples, samples(10))
+        pd.testing.assert_frame_equal(found.table("samples"), samples(10))
+        for array in arrays:
+            assert found.sealed(array.name)
+            assert found.committed(array.name) == {0, 1, 2}
+            assert found.content[array.name] == hashlib.sha256(values(array, 10).tobytes()).hexdigest()
+
+    def test_sealed_arrays_read_like_numpy(self, tmp_path, arrays):
+        found = self.sealed(tmp_path, layout(10, 4), arrays)
+        for array in arrays:
+            read, expected = found[array.name], values(array, 10)
+            assert isinstance(read, StoredArray)
+            assert (read.shape, read.dtype, read.spec) == (expected.shape, expected.dtype, array)
+            np.testing.assert_array_equal(read[:], expected)
+            np.testing.assert_array_equal(read[3], expected[3])
+            np.testing.assert_array_equal(read[-1], expected[-1])
+            np.testing.assert_array_equal(read[2:9], expected[2:9])
+            np.testing.assert_array_equal(read[[9, 0, 0, 4]], expected[[9, 0, 0, 4]])
+            assert read[[]].shape == (0, *array.row_shape)
+            for wrong in (10, -11, [0, 10]):
+                with pytest.raises(IndexError):
+                    read[wrong]
+        np.testing.assert_array_equal(found["block.0"][:], values(arrays[0], 10))
+        with pytest.raises(MissingError, match=r"has no array block\.7"):
+            found["block.7"]
+
+    @settings(
+        max_examples=8,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+    )
+    @given(
+        n_rows=st.integers(1, 40),
+        range_power=st.integers(0, 4),
+        dtype=st.sampled_from(["float16", "float32", "uint8", "int64"]),
+        data=st.data(),
+    )
+    def test_any_sealed_rows_in_any_order_equal_numpy(self, tmp_path, n_rows, range_power, dtype, data):
+        array = token_array(patches=2, channels=3, dtype=dtype)
+        found = self.sealed(tmp_path, layout(n_rows, 2**range_power), [array])
+        expected = values(array, n_rows)
+        chosen = np.array(data.draw(st.lists(st.integers(-n_rows, n_rows - 1), max_size=20)), dtype=np.int64)
+        np.testing.assert_array_equal(found["block.0"][chosen], expected[chosen])
+        start, stop = sorted(data.draw(st.tuples(st.integers(0, n_rows), st.integers(0, n_rows))))
+        np.testing.assert_array_equal(found["block.0"][start:stop], expected[start:stop])
+        some = np.unique(chosen % n_rows)
+        blocks = list(found["block.0"].blocks(some, max_bytes=30))
+        if some.size:
+            np.testing.assert_array_equal(np.concatenate([rows for rows, _ in blocks]), some)
+            np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), expected[some])
+        assert all(block.nbytes <= 30 or len(block) == 1 for _, block in blocks)
+
+
+class WritableSetContract(ReadableSetContract):
     def create(self, tmp_path, shape):
         raise NotImplementedError
 
@@ -34,9 +110,12 @@ class WritableSetContract:
     def reopen(self, target):
         raise NotImplementedError
 
-    @pytest.fixture
-    def arrays(self):
-        return [token_array(), token_array("prefix/block.0", patches=1, dtype="float32")]
+    def sealed(self, tmp_path, shape, arrays):
+        target = self.create(tmp_path, shape)
+        target.add_arrays(arrays)
+        self.fill(target, arrays, range(shape.n_ranges))
+        assert self.seal(target, [array.name for array in arrays]) == {}
+        return self.reopen(target)
 
     def fill(self, target, arrays, numbers, seed=0):
         for number in numbers:
@@ -61,8 +140,6 @@ class WritableSetContract:
             assert not target.sealed(array.name)
 
     def test_seal_names_the_missing_ranges_and_then_the_content(self, tmp_path, arrays):
-        import hashlib
-
         target = self.create(tmp_path, layout(10, 4))
         target.add_arrays(arrays)
         self.fill(target, arrays, [0, 2])
@@ -196,3 +273,11 @@ class TestCompressedZarrSet(TestZarrSet):
 class TestZarrSetOnAnObjectStore(TestZarrSet):
     def objects(self, tmp_path):
         return RemoteObjects(f"memory://store{next(COUNTER)}")
+
+
+class TestHDF5Set(ReadableSetContract):
+    def sealed(self, tmp_path, shape, arrays):
+        made = TestZarrSet().sealed(tmp_path, shape, arrays)
+        path = tmp_path / f"{next(COUNTER)}.h5"
+        export_set(made, path)
+        return HDF5Set(path)

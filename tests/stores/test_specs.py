@@ -17,7 +17,7 @@ from stores.specs import FrameSpec, relative_name, samples_digest, sources_diges
 from tests.stores.specs_for_tests import FEATURES, LABELS, token_array
 
 GOLDEN_FEATURES = "f05950398b5e228961f6d0d8888a7c8d8a6460e49d7feb8a4c7e4b6117eaee4b"
-GOLDEN_LABELS = "738757eb9b9c3301b22af211889bc0b0cea5a6bc89cc06e5b36dab2ed0267a0f"
+GOLDEN_LABELS = "659be07e7d1895461ac910b38beedbbd97cb3287138eb58db654e8405a9db94d"
 
 
 def test_feature_spec_digest_is_golden():

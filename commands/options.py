@@ -1,0 +1,18 @@
+"""Arguments and flags that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Experiment = Annotated[Path, typer.Argument(help="An experiment file, for example experiments/demo.toml.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="PATCHBANK_STORE", help="Where feature sets live: a folder or fsspec URL.")
+]
+DataOption = Annotated[Path, typer.Option("--data", envvar="PATCHBANK_DATA", help="Folder that holds the data sets.")]
+ResultsOption = Annotated[
+    Path, typer.Option("--results", envvar="PATCHBANK_RESULTS", help="Folder that results are written to.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; 16 on a CPU, 128 on a GPU.")]

@@ -1,0 +1,56 @@
+"""The command that shows what models will see."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.experiment import image_pool, load_experiment
+from commands.options import DataOption, Experiment, JsonOption
+from stores.errors import UserError
+
+
+def preview(
+    experiment: Experiment,
+    out: Annotated[Path | None, typer.Option(help="PNG to write; the experiment's name by default.")] = None,
+    data: DataOption = Path("data"),
+    samples: Annotated[int, typer.Option(min=1, max=50, help="How many tiles to show.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Which tiles: another number, other ones.")] = 0,
+    patch: Annotated[
+        int | None, typer.Option(min=1, help="Patch size of the grid; the first model's by default.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw some tiles under every view, with labels, objects and patches over them, on one PNG. Runs no model."""
+    import tempfile
+
+    from pipeline.preview import choose_rows, contact_sheet
+    from pipeline.run import Site, read_samples
+    from stores import Store
+
+    target = out or Path(f"{experiment.stem}-preview.png")
+    if target.suffix.lower() != ".png":
+        raise UserError(f"--out {target} is no PNG file: end its name in .png")
+    recipe, questions = load_experiment(experiment)
+    choose, _ = image_pool(questions)
+    with tempfile.TemporaryDirectory() as nowhere:
+        site = Site(Store(nowhere), data, experiment.parent)
+        listed = read_samples(recipe, site, choose, remember=False)
+    named = re.search(r"patch(\d+)", recipe.models[0].name)
+    side = patch or (int(named[1]) if named else 16)
+    rows = choose_rows(listed, samples, seed)
+    sheet = contact_sheet(listed, [view for view, _ in recipe.shown()], rows, side)
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        sheet.save(partial, format="PNG")
+        partial.replace(target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written ({error.strerror}): choose another --out") from error
+    shown = [str(listed.table["sample"].iloc[row]) for row in rows]
+    if as_json:
+        typer.echo(json.dumps({"shown": shown, "file": str(target)}, indent=2))
+        return
+    typer.echo(f"shown   {', '.join(shown)}")
+    typer.echo(f"where   {target}")

@@ -1,0 +1,1 @@
+"""One file an analysis; `evaluate.questions.ANALYSES` lists them."""

@@ -1,0 +1,199 @@
+"""Controls and alternatives to removing the top-m features: paper A, section 4 and appendix.
+
+If high variance is what ruins nearest neighbours, removing random or lowest-variance features must not help, and
+scaling features (BatchNorm, whitening) must help about as much. Every score comes with its difference to untreated
+features on the same images.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Int64
+from pydantic import Field
+
+from evaluate.asking import Context, Layers, Settings
+from evaluate.cells import Cell, cell_of
+from evaluate.intervals import bootstrap, paired_bootstrap
+from evaluate.measured import Measured
+from evaluate.neighbour_votes import vote
+from evaluate.neighbours import nearest
+from evaluate.patch_scores import Truth
+from evaluate.patch_task import Classifier, Task, selected, task
+from evaluate.penalties import PENALTIES, choose_penalty
+from evaluate.probes import predict_side_by_side
+from evaluate.results import Answer, Asked
+from evaluate.segmentation import miou_present
+from evaluate.treatments import Name, Treatment, fitted, kept_features
+
+REVISION = 1
+"""Raised when the same inputs and parameters give other numbers."""
+
+
+class FeatureTreatments(Settings):
+    """Nearest neighbours and probes on treated features, beside untreated ones (paper A, section 4)."""
+
+    kind: Literal["feature-treatments"]
+    classifiers: tuple[Literal["knn", "probe"], ...] = ("knn", "probe")
+    """Nearest neighbours, a linear probe, or both."""
+    treatments: tuple[Name, ...] = ("remove-top", "remove-random", "remove-lowest", "batchnorm", "whiten", "l2")
+    """What is done to the features; ``none`` is always there to compare with."""
+    m: tuple[Annotated[int, Field(ge=1)], ...] = (200,)
+    """Numbers of features that removals take; those that leave no feature are passed over."""
+    draws: int = Field(default=3, ge=1, le=100)
+    """Random choices of features to remove, each reported."""
+    layers: Layers = (-1,)
+    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
+    norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
+    k: int = Field(default=1, ge=1)
+    """Neighbours that vote."""
+    penalties: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    """L2 penalties to choose from on held-out training images; None takes the default grid."""
+    resamples: int = Field(default=1000, ge=0)
+    """Bootstrap resamples over images; 0 prints no intervals."""
+
+    def wanted(self, n_features: int) -> list[Treatment]:
+        """Return the treatments of features of this number, the untreated ones first."""
+        found = [Treatment("none")]
+        for name in dict.fromkeys(self.treatments):
+            if not name.startswith("remove"):
+                found += [Treatment(name)] if name != "none" else []
+                continue
+            draws = range(self.draws) if name == "remove-random" else (None,)
+            found += [Treatment(name, m, draw) for m in self.m if m < n_features for draw in draws]
+        return found
+
+
+def asked(
+    measured: Measured, array: str, classifier: Classifier, analysis: FeatureTreatments, context: Context
+) -> Asked:
+    """Return what the answer depends on."""
+    measured.need_labels("feature-treatments")
+    train, validation = selected(measured, context, "feature-treatments")
+    parameters: dict[str, Any] = {
+        "classifier": classifier,
+        "treatments": list(analysis.treatments),
+        "m": list(analysis.m),
+        "draws": analysis.draws,
+        "resamples": analysis.resamples,
+        "seed": context.seed,
+        "train": list(train.sources),
+        "validation": list(validation.sources),
+    }
+    parameters |= (
+        {"k": analysis.k}
+        if classifier == "knn"
+        else {"batchnorm": measured.probe_batchnorm, "penalties": list(analysis.penalties or PENALTIES)}
+    )
+    return Asked("feature-treatments", REVISION, parameters, measured.inputs(array, labelled=True))
+
+
+def answer(
+    measured: Measured, array: str, classifier: Classifier, analysis: FeatureTreatments, context: Context
+) -> Answer:
+    """Return the mIoU of every treatment and its difference to untreated features."""
+    train, validation = selected(measured, context, "feature-treatments")
+    given = task(measured, array, train, validation)
+    truth = Truth(measured, array, validation)
+    treatments = analysis.wanted(given.bank.shape[1])
+    predict = _by_neighbours if classifier == "knn" else _by_probes
+    rows: list[dict[str, Any]] = []
+    untreated: np.ndarray | None = None
+    for treatment, predicted in predict(given, treatments, analysis, context):
+        matrices = truth.patch_confusion(predicted)
+        untreated = matrices if untreated is None else untreated
+        cell = {
+            "classifier": classifier,
+            "train": train.title,
+            "m": treatment.m,
+            "k": analysis.k if classifier == "knn" else None,
+            "x_name": None if treatment.draw is None else "draw",
+            "x_value": None if treatment.draw is None else float(treatment.draw),
+            "outcome": treatment.name,
+            "unit": "image",
+            "n_units": truth.n_images,
+            "seed": context.seed,
+        }
+        value = float(miou_present(matrices.sum(axis=0)))
+        base = float(miou_present(untreated.sum(axis=0)))
+        options: dict[str, Any] = {"seed": context.seed, "resamples": analysis.resamples}
+        interval = bootstrap(matrices, miou_present, **options) if analysis.resamples else None
+        rows.append({**cell, "metric": "patch_miou", "value": value, **_bounds(interval)})
+        if treatment.name != "none":
+            paired = paired_bootstrap(matrices, untreated, miou_present, **options) if analysis.resamples else None
+            rows.append(
+                {
+                    **cell,
+                    "metric": "patch_miou_difference",
+                    "reference": "none",
+                    "value": value - base,
+                    **_bounds(paired),
+                }
+            )
+    return Answer(rows)
+
+
+def _bounds(interval: Any) -> dict[str, float | None]:
+    return {"low": interval.low if interval else None, "high": interval.high if interval else None}
+
+
+def _by_neighbours(
+    given: Task, treatments: Sequence[Treatment], analysis: FeatureTreatments, context: Context
+) -> Iterator[tuple[Treatment, Int64[np.ndarray, " query"]]]:
+    labels = given.bank_labels.astype(np.int64)
+    for treatment in treatments:
+        treat = fitted(treatment, given.bank, given.ranking, context.seed)
+        found = nearest(treat(given.bank), treat(given.queries), analysis.k, memory_bytes=context.memory_bytes)
+        yield treatment, vote(found, labels, len(given.measured.classes), analysis.k)
+
+
+def _by_probes(
+    given: Task, treatments: Sequence[Treatment], analysis: FeatureTreatments, context: Context
+) -> Iterator[tuple[Treatment, Int64[np.ndarray, " query"]]]:
+    """Fit all removals side by side; treatments that change every value need features of their own."""
+    removals = [treatment for treatment in treatments if treatment.probe_sees_it]
+    n_classes = len(given.measured.classes)
+
+    def probes(bank: np.ndarray, kept: list[Any], *, standardise: bool) -> Any:
+        return choose_penalty(
+            bank,
+            given.bank_labels,
+            given.bank_images,
+            n_classes,
+            standardise=standardise,
+            seed=context.seed,
+            kept=kept,
+            penalties=analysis.penalties or PENALTIES,
+        ).probes
+
+    masks = [kept_features(treatment, given.ranking, context.seed) for treatment in removals]
+    found = probes(given.bank, masks, standardise=given.measured.probe_batchnorm)
+    yield from zip(removals, predict_side_by_side(found, given.queries), strict=True)
+    for treatment in treatments:
+        if treatment in removals:
+            continue
+        if treatment.name == "batchnorm":
+            standardised = probes(given.bank, [None], standardise=True)
+            yield treatment, predict_side_by_side(standardised, given.queries)[0]
+            continue
+        treat = fitted(treatment, given.bank, given.ranking, context.seed)
+        yield (
+            treatment,
+            predict_side_by_side(probes(treat(given.bank), [None], standardise=False), treat(given.queries))[0],
+        )
+
+
+def cells(models: Sequence[Measured], analysis: FeatureTreatments, context: Context) -> Iterator[Cell]:
+    """Yield one answer a model, layer and classifier."""
+    for measured in models:
+        for array in measured.arrays(analysis.layers, analysis.norm):
+            for classifier in analysis.classifiers:
+                yield cell_of(
+                    measured,
+                    array,
+                    asked(measured, array, classifier, analysis, context),
+                    partial(answer, measured, array, classifier, analysis, context),
+                    f"{'k-NN' if classifier == 'knn' else classifier} on treated {array}",
+                )

@@ -1,0 +1,197 @@
+"""Classes of whole images by nearest neighbours over a ladder of sizes: paper A, section 3.5 (experiment A-18).
+
+The protocol of bair-climate-initiative/scale-mae, mae/eval/knn.py: features of training and validation images at the
+same size, directions only (cosine), k = 20 neighbours that vote with exp(similarity / 0.07). Asked of the class token
+and of the mean of the patch tokens, each as it is and without the m features whose variance over the training images'
+*patch tokens* is highest. The x axis is the relative ground distance: the size the model saw over the native size.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+from pydantic import Field
+
+from evaluate.asking import Context, Settings
+from evaluate.cells import Cell, cell_of
+from evaluate.intervals import ratio_interval
+from evaluate.measured import Chosen, Measured, choose_both, token_variance
+from evaluate.moments import variance_ranking
+from evaluate.neighbour_votes import vote
+from evaluate.neighbours import nearest
+from evaluate.results import Answer, Asked
+from stores.errors import MissingError, UserError
+
+REVISION = 2
+"""Raised when the same inputs and parameters give other numbers."""
+
+Pooled = Literal["class-token", "mean-patch"]
+
+
+class ImageKnn(Settings):
+    """Accuracy of k nearest neighbours on whole images, at every size of the experiment (paper A, Fig. 8)."""
+
+    kind: Literal["image-knn"]
+    pooled: Annotated[tuple[Pooled, ...], Field(min_length=1)] = ("class-token", "mean-patch")
+    """What stands for an image: the first prefix token, or the mean of the patch tokens."""
+    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0, 200)
+    """Numbers m of features to leave out, those of highest variance over the training images' patch tokens."""
+    k: Annotated[int, Field(ge=1)] = 20
+    """Neighbours that vote."""
+    temperature: Annotated[float, Field(gt=0)] = 0.07
+    """Votes are exp(cosine similarity / temperature)."""
+    layer: int = -1
+    """Layer counted from 0; negative numbers count from the last stored."""
+    norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
+    resamples: int = Field(default=1000, ge=0)
+    """Bootstrap resamples over validation images; 0 prints no intervals."""
+
+
+def sizes(measured: Measured) -> list[tuple[float | None, Measured]]:
+    """Return what was extracted at each size: the clean input first, then the steps of the size ladder."""
+    ladder = sorted(level for name, level in measured.views if name == "size")
+    return [(None, measured), *((level, measured.under("size", level)) for level in ladder)]
+
+
+def image_vectors(
+    measured: Measured, array: str, chosen: Chosen, pooled: Pooled
+) -> Float32[np.ndarray, "image channel"]:
+    """Return one vector an image: tiles of one source are averaged; raises MissingError without prefix tokens."""
+    address = array
+    if pooled == "class-token":
+        address = array.replace("tokens/", "prefix/", 1)
+        if address not in measured.features.arrays or not measured.features.sealed(address):
+            raise MissingError(
+                f"{measured.title} has no stored class token: ask for mean-patch, or set prefix = true in [features] "
+                f"and run `{measured.extract_command}`"
+            )
+    blocks = measured.features[address].blocks(chosen.rows)
+    vectors = np.concatenate(
+        [
+            block[:, 0].astype(np.float64) if pooled == "class-token" else block.astype(np.float64).mean(axis=1)
+            for _, block in blocks
+        ]
+    )
+    numbers = _numbers(measured, chosen)
+    summed = np.zeros((len(chosen.sources), vectors.shape[1]))
+    np.add.at(summed, numbers, vectors)
+    return (summed / np.bincount(numbers, minlength=len(chosen.sources))[:, None]).astype(np.float32)
+
+
+def image_classes(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, " image"]:
+    """Return the class of every chosen image; raises UserError when one has none."""
+    table = measured.samples.iloc[chosen.rows].drop_duplicates("source").set_index("source")["image_class"]
+    classes = table.loc[list(chosen.sources)].to_numpy(dtype=np.int64)
+    if (classes < 0).any():
+        raise UserError(
+            f"image-knn needs a class for every image and {chosen.sources[int((classes < 0).argmax())]} of "
+            f"{measured.label_spec.dataset.name} has none: choose a data set of labelled images"
+        )
+    return classes
+
+
+def _numbers(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, " row"]:
+    order = {name: number for number, name in enumerate(chosen.sources)}
+    return np.array([order[name] for name in measured.samples["source"].to_numpy()[chosen.rows]], dtype=np.int64)
+
+
+def asked(measured: Measured, array: str, analysis: ImageKnn, context: Context) -> Asked:
+    """Return what the answer depends on."""
+    train, validation = choose_both(measured, context.selection, "image-knn")
+    image_classes(measured, train)
+    inputs = measured.inputs(array)
+    for level, under in sizes(measured):
+        for address in (array, array.replace("tokens/", "prefix/", 1)):
+            if under.features.sealed(address):
+                inputs[f"size {level} {address}"] = under.features.content[address]
+    parameters: dict[str, Any] = {
+        "pooled": list(analysis.pooled),
+        "remove": sorted(set(analysis.remove)),
+        "k": analysis.k,
+        "temperature": analysis.temperature,
+        "resamples": analysis.resamples,
+        "seed": context.seed,
+        "train": list(train.sources),
+        "validation": list(validation.sources),
+    }
+    return Asked("image-knn", REVISION, parameters, inputs)
+
+
+def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context) -> Answer:
+    """Return the accuracy of every pooled token, m and size, and that of always saying the most common class."""
+    train, validation = choose_both(measured, context.selection, "image-knn")
+    classes, truth = image_classes(measured, train), image_classes(measured, validation)
+    if analysis.k > len(classes):
+        raise UserError(f"k = {analysis.k} neighbours are asked of {len(classes)} training images: lower k")
+    frame = measured.spec.frame
+    native = (frame.resize or frame.input).height
+    rows: list[dict[str, Any]] = [
+        {
+            "train": train.title,
+            "metric": "majority_accuracy",
+            "reference": "majority",
+            **_share(truth == np.bincount(classes).argmax(), analysis.resamples, context.seed),
+        }
+    ]
+    for level, under in sizes(measured):
+        ranking = variance_ranking(token_variance(under, array, train))
+        seen = under.spec.frame.input.height if level is None else level
+        for pooled in analysis.pooled:
+            bank, queries = (image_vectors(under, array, chosen, pooled) for chosen in (train, validation))
+            for m in sorted(set(analysis.remove)):
+                if m >= bank.shape[1]:
+                    continue
+                kept = np.sort(ranking[m:])
+                found = nearest(
+                    np.ascontiguousarray(bank[:, kept]),
+                    np.ascontiguousarray(queries[:, kept]),
+                    analysis.k,
+                    metric="cosine",
+                    memory_bytes=context.memory_bytes,
+                )
+                predicted = vote(
+                    found,
+                    classes,
+                    len(measured.classes),
+                    analysis.k,
+                    weights="softmax",
+                    temperature=analysis.temperature,
+                )
+                rows.append(
+                    {
+                        "view": "clean" if level is None else "size",
+                        "level": level,
+                        "token": pooled,
+                        "classifier": "knn",
+                        "train": train.title,
+                        "m": m,
+                        "k": analysis.k,
+                        "x_name": "relative_gsd",
+                        "x_value": float(seen / native),
+                        "metric": "image_accuracy",
+                        **_share(predicted == truth, analysis.resamples, context.seed),
+                    }
+                )
+    return Answer(rows)
+
+
+def _share(right: Bool[np.ndarray, " image"], resamples: int, seed: int) -> dict[str, Any]:
+    low, high = ratio_interval(right.astype(np.float64), np.ones(len(right)), seed=seed, resamples=resamples)
+    value = float(right.mean())
+    return {"value": value, "low": low, "high": high, "unit": "image", "n_units": len(right), "seed": seed}
+
+
+def cells(models: Sequence[Measured], analysis: ImageKnn, context: Context) -> Iterator[Cell]:
+    """Yield one answer a model."""
+    for measured in models:
+        for array in measured.arrays((analysis.layer,), analysis.norm):
+            yield cell_of(
+                measured,
+                array,
+                asked(measured, array, analysis, context),
+                partial(answer, measured, array, analysis, context),
+                f"image k-NN on {array}",
+            )

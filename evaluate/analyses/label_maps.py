@@ -1,0 +1,134 @@
+"""Predicted patch classes of whole source images, beside the truth: paper A, appendix (qualitative maps)."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Integer, UInt8
+from pydantic import Field
+
+from evaluate.asking import Context, Settings
+from evaluate.cells import Cell, cell_of
+from evaluate.measured import Chosen, Measured, class_names, image_numbers, owned_patches, scored_labels
+from evaluate.patch_task import predict_knn, predict_probe, selected, task
+from evaluate.results import Answer, Asked
+from stores.specs import VOID
+
+REVISION = 1
+"""Raised when the same inputs and parameters give other maps."""
+
+
+class LabelMaps(Settings):
+    """Predicted patch classes of some validation images, beside the truth (paper A, appendix)."""
+
+    kind: Literal["label-maps"]
+    classifier: Literal["knn", "probe"] = "knn"
+    """What predicts the classes."""
+    images: int = Field(default=4, ge=1, le=64)
+    """Validation images, spread evenly over the selection."""
+    layer: int = -1
+    """Layer counted from 0; negative numbers count from the last stored."""
+    norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
+    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Numbers m of highest-variance features to leave out; one map for each."""
+
+
+def shown(measured: Measured, analysis: LabelMaps, context: Context) -> tuple[Chosen, Chosen]:
+    """Return the training rows and the rows of the validation images that are shown, evenly spread."""
+    train, validation = selected(measured, context, "label-maps")
+    n_images = min(analysis.images, len(validation.sources))
+    places = np.linspace(0, len(validation.sources) - 1, n_images).round().astype(int)
+    sources = tuple(validation.sources[place] for place in places)
+    of_row = measured.samples["source"].to_numpy()[validation.rows]
+    return train, Chosen(sources, validation.rows[np.isin(of_row, sources)])
+
+
+def asked(measured: Measured, array: str, analysis: LabelMaps, context: Context) -> Asked:
+    """Return what the answer depends on."""
+    measured.need_labels("label-maps")
+    train, images = shown(measured, analysis, context)
+    parameters: dict[str, Any] = {
+        "classifier": analysis.classifier,
+        "remove": sorted(set(analysis.remove)),
+        "seed": context.seed,
+        "batchnorm": measured.probe_batchnorm,
+        "train": list(train.sources),
+        "images": list(images.sources),
+    }
+    return Asked("label-maps", REVISION, parameters, measured.inputs(array, labelled=True))
+
+
+def answer(measured: Measured, array: str, analysis: LabelMaps, context: Context) -> Answer:
+    """Return the maps of every image, stitched from its tiles, one cell a patch."""
+    train, images = shown(measured, analysis, context)
+    given = task(measured, array, train, images)
+    remove = sorted(set(analysis.remove))
+    predicted: dict[int, np.ndarray]
+    if analysis.classifier == "knn":
+        predicted = {
+            m: classes for (m, _), (classes, _) in predict_knn(given, remove, memory_bytes=context.memory_bytes).items()
+        }
+    else:
+        predicted = {m: classes for m, (classes, _, _) in predict_probe(given, remove, context.seed).items()}
+    truth = scored_labels(measured, array, images)
+    maps = {"truth": stitch(measured, array, images, truth)}
+    maps |= {f"predicted_m{m}": stitch(measured, array, images, classes) for m, classes in predicted.items()}
+    n_patches = len(truth) // len(images.rows)
+    numbers = image_numbers(measured, images, n_patches)
+    rows = []
+    for m, classes in predicted.items():
+        for number, _ in enumerate(images.sources):
+            here = (numbers == number) & (truth != VOID)
+            right = float((classes[here] == truth[here]).mean()) if here.any() else None
+            rows.append(
+                {
+                    "classifier": analysis.classifier,
+                    "train": train.title,
+                    "m": m,
+                    "x_name": "image",
+                    "x_value": float(number),
+                    "metric": "patch_accuracy",
+                    "value": right,
+                }
+            )
+    colours = measured.classes[["red", "green", "blue"]].to_numpy(dtype=np.uint8)
+    extras = {"colours": colours, "class_names": np.array(class_names(measured)), "sources": np.array(images.sources)}
+    return Answer(rows, {**maps, **extras})
+
+
+def stitch(
+    measured: Measured, array: str, images: Chosen, classes: Integer[np.ndarray, " patch"]
+) -> UInt8[np.ndarray, "image height width"]:
+    """Return one map an image from the classes of its tiles' patches; void where no tile is scored.
+
+    A patch is put where its centre lies in the source; where tiles overlap only the one that owns the place counts.
+    The map has as many cells as patches fit the source side by side; images of mixed size are padded with void.
+    """
+    rows, columns = measured.grid(array)
+    table = measured.samples.iloc[images.rows]
+    left, top, right, bottom = (table[name].to_numpy(dtype=np.float64) for name in ("left", "top", "right", "bottom"))
+    cell_height, cell_width = (bottom - top) / rows, (right - left) / columns
+    y = (top[:, None] + (np.arange(rows) + 0.5) * cell_height[:, None]) / cell_height[:, None]
+    x = (left[:, None] + (np.arange(columns) + 0.5) * cell_width[:, None]) / cell_width[:, None]
+    row = np.repeat(np.floor(y).astype(int)[:, :, None], columns, axis=2).reshape(-1)
+    column = np.repeat(np.floor(x).astype(int)[:, None, :], rows, axis=1).reshape(-1)
+    owned = owned_patches(measured, array, images)
+    numbers = image_numbers(measured, images, rows * columns)
+    maps = np.full((len(images.sources), row[owned].max() + 1, column[owned].max() + 1), VOID, np.uint8)
+    maps[numbers[owned], row[owned], column[owned]] = classes[owned].astype(np.uint8)
+    return maps
+
+
+def cells(models: Sequence[Measured], analysis: LabelMaps, context: Context) -> Iterator[Cell]:
+    """Yield one answer a model."""
+    for measured in models:
+        for array in measured.arrays((analysis.layer,), analysis.norm):
+            yield cell_of(
+                measured,
+                array,
+                asked(measured, array, analysis, context),
+                partial(answer, measured, array, analysis, context),
+                f"label maps of {array}",
+            )

@@ -1,0 +1,192 @@
+"""Do the same features vary most elsewhere? Overlap of top-m sets: paper A, appendix (experiment A-9).
+
+Two unrelated sets of m of D features share m²/D on average, and their overlap is hypergeometric; the bounds of chance
+are its 2.5 and 97.5 % quantiles. Features of two models are compared by number only: overlap beyond chance means little
+unless one was fitted from the other, and chance is what is expected. The interval of an overlap is a bootstrap over
+the images of both sides, the features of every resample ranked anew; a resample's ranks are noisier, so it tends to
+lie low.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Int32, Int64
+from pydantic import Field
+
+from evaluate.asking import Context, Layers, Selection, Settings
+from evaluate.cells import Cell, cell_of
+from evaluate.measured import Measured, choose
+from evaluate.moments import overlap, variance_ranking
+from evaluate.resampled_variance import bounds, moments_by_image, overlaps, rankings, resampled_variances
+from evaluate.results import Answer, Asked
+from evaluate.widths import width
+from stores.errors import UserError
+
+REVISION = 2
+"""Raised when the same inputs and parameters give other numbers."""
+
+
+class RankingOverlap(Settings):
+    """Overlap of the m features of highest variance between layers, models and data sets, against chance."""
+
+    kind: Literal["ranking-overlap"]
+    m: tuple[Annotated[int, Field(ge=1)], ...] = (10, 50, 100, 200)
+    """Sizes of the sets; those larger than the number of features are passed over."""
+    experiments: tuple[str, ...] = ()
+    """Experiment files with the same models on other data, relative to this file; models meet by their titles."""
+    layers: Layers = (-1,)
+    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
+    norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
+    resamples: int = Field(default=1000, ge=0)
+    """Bootstrap resamples over images; 0 prints no intervals."""
+
+
+def chance_bounds(n_features: int, m: int) -> tuple[float, float, float]:
+    """Return mean, 2.5 and 97.5 % quantile of the overlap of two random sets of m features."""
+    from scipy.stats import hypergeom
+
+    unrelated = hypergeom(n_features, m, m)
+    return m * m / n_features, float(unrelated.ppf(0.025)), float(unrelated.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The features of one array by decreasing variance, as measured and as resampled."""
+
+    ranking: Int64[np.ndarray, " channel"]
+    resampled: Int32[np.ndarray, "resample channel"] | None
+    n_images: int
+
+
+def rows_of(one: Ranked, other: Ranked, sizes: Sequence[int], reference: str, seed: int) -> list[dict[str, Any]]:
+    """Return the overlap of two rankings and what chance gives, for every m."""
+    rows: list[dict[str, Any]] = []
+    for m in sorted(set(sizes)):
+        if m > len(one.ranking):
+            continue
+        shared = overlap(one.ranking, other.ranking, m)
+        drawn = None
+        if one.resampled is not None and other.resampled is not None:
+            drawn = overlaps(one.resampled, other.resampled, m).astype(np.float64)
+        common = {"m": m, "reference": reference}
+        counted = {**common, "unit": "image", "n_units": min(one.n_images, other.n_images), "seed": seed}
+        rows.append({**counted, "metric": "overlap", "value": float(shared), **bounds(drawn)})
+        share = None if drawn is None else drawn / m
+        rows.append({**counted, "metric": "overlap_share", "value": shared / m, **bounds(share)})
+        names = ("chance_overlap", "chance_overlap_low", "chance_overlap_high")
+        chance = chance_bounds(len(one.ranking), m)
+        rows += [{**common, "metric": name, "value": value} for name, value in zip(names, chance, strict=True)]
+    return rows
+
+
+class _Read:
+    """One model's set with its training rows; rankings are made once an array."""
+
+    def __init__(self, measured: Measured, selection: Selection | None) -> None:
+        self.measured = measured
+        self.chosen = choose(measured, selection.train if selection else None)
+        self.ranked: dict[str, Ranked] = {}
+
+    def ranking(self, array: str, seed: int, resamples: int) -> Ranked:
+        if array not in self.ranked:
+            moments, of_image = moments_by_image(self.measured, array, self.chosen)
+            variances = resampled_variances(of_image, seed=seed, resamples=resamples)
+            resampled = None if variances is None else rankings(variances)
+            self.ranked[array] = Ranked(variance_ranking(moments.variance), resampled, len(of_image))
+        return self.ranked[array]
+
+    def width(self, array: str) -> int:
+        return int(self.measured.features.arrays[array].row_shape[-1])
+
+
+def asked(
+    one: _Read, array: str, other: _Read, other_array: str, reference: str, analysis: RankingOverlap, seed: int
+) -> Asked:
+    """Return what the answer depends on."""
+    inputs = one.measured.inputs(array)
+    inputs |= {f"reference {name}": value for name, value in other.measured.inputs(other_array).items()}
+    parameters = {
+        "m": sorted(set(analysis.m)),
+        "reference": reference,
+        "resamples": analysis.resamples,
+        "seed": seed,
+        "train": list(one.chosen.sources),
+        "reference_train": list(other.chosen.sources),
+    }
+    return Asked("ranking-overlap", REVISION, parameters, inputs)
+
+
+def answer(
+    one: _Read, array: str, other: _Read, other_array: str, reference: str, analysis: RankingOverlap, seed: int
+) -> Answer:
+    """Return the overlap of two arrays' top-m sets for every m."""
+    ranked = one.ranking(array, seed, analysis.resamples), other.ranking(other_array, seed, analysis.resamples)
+    rows = rows_of(*ranked, analysis.m, reference, seed)
+    return Answer([{"train": one.chosen.title, **row} for row in rows])
+
+
+def uncompared(models: Sequence[Measured], analysis: RankingOverlap, context: Context) -> list[str]:
+    """Return what to tell of models that have no counterpart in an experiment named in ``experiments``.
+
+    Raises UserError for an experiment with which no model can be compared.
+    """
+    notes = []
+    for name in analysis.experiments:
+        there = {measured.title: measured for measured, _ in context.elsewhere[name]}
+        met = [one.title for one in models if one.title in there]
+        if models and not met:
+            raise UserError(
+                f"ranking-overlap finds no model of {name} with a title of this experiment: there are "
+                f"{', '.join(there)}, here {', '.join(one.title for one in models)}; give the same model the same title"
+            )
+        notes += [
+            f"ranking-overlap compares {one.title} with nothing in {name}, which has no model of this title"
+            for one in models
+            if one.title not in there
+        ]
+        notes += [
+            f"ranking-overlap compares {one.title} with nothing in {name}: it has {width(one)} features here and "
+            f"{width(there[one.title])} there"
+            for one in models
+            if one.title in there and width(one) != width(there[one.title])
+        ]
+    return notes
+
+
+def cells(models: Sequence[Measured], analysis: RankingOverlap, context: Context) -> Iterator[Cell]:
+    """Yield one answer a pair: of layers, of models at the same place, of data sets at the same layer."""
+    read = [_Read(measured, context.selection) for measured in models]
+    elsewhere = [
+        (name, _Read(measured, selection))
+        for name in analysis.experiments
+        for measured, selection in context.elsewhere[name]
+    ]
+    for number, one in enumerate(read):
+        arrays = one.measured.arrays(analysis.layers, analysis.norm)
+        pairs = [
+            (array, one, other, other.partition("/")[2])
+            for place, array in enumerate(arrays)
+            for other in arrays[place + 1 :]
+        ]
+        for later in read[number + 1 :]:
+            others = later.measured.arrays(analysis.layers, analysis.norm)
+            pairs += [(array, later, other, later.measured.title) for array, other in zip(arrays, others, strict=False)]
+        for name, other_set in elsewhere:
+            if other_set.measured.title == one.measured.title:
+                numbers = tuple(one.measured.layer(array) for array in arrays)
+                others = other_set.measured.arrays(numbers, analysis.norm)
+                pairs += [(array, other_set, other, name) for array, other in zip(arrays, others, strict=True)]
+        for array, other_set, other, reference in pairs:
+            if one.width(array) != other_set.width(other):
+                continue
+            yield cell_of(
+                one.measured,
+                array,
+                asked(one, array, other_set, other, reference, analysis, context.seed),
+                partial(answer, one, array, other_set, other, reference, analysis, context.seed),
+                f"overlap of the top features of {array} and of {reference}",
+            )

@@ -1,0 +1,232 @@
+"""What the features that vary most mean to MAE's own decoder, which draws the image with some of them zeroed.
+
+Paper A, Table 4 (experiment A-19). The decoder gets the encoder's last normed tokens, of all patches or of those a mask
+left visible, with no feature zeroed, the m of highest variance, m random ones, or all but the m of highest variance.
+The ranking is the checkpoint's own: that of its unmasked training patches. A tile is scored as a picture of its own.
+
+**MSE** under a mask is over the masked patches, as in MAE's loss; without one it is over all. `mse_normalised` is in
+the space of the decoder's targets: pixels under the encoder's mean and standard deviation, normalised patch by patch
+too where it was trained on such. `mse_pixels`, PSNR and SSIM compare clipped RGB in 0..1; the last two see the whole
+picture as the decoder draws it, visible patches too, nothing pasted in.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+from pydantic import Field
+
+from evaluate.asking import Context, Settings
+from evaluate.cells import Cell, cell_of
+from evaluate.intervals import ratio_interval
+from evaluate.measured import Chosen, Measured, image_numbers, token_variance
+from evaluate.moments import variance_ranking
+from evaluate.patch_decoder import PatchDecoder
+from evaluate.patch_task import selected
+from evaluate.reconstructing import Stored, batches, greyed, scored, stored_arrays
+from evaluate.results import Answer, Asked
+from evaluate.treatments import Treatment, kept_features
+from stores.errors import UserError
+
+REVISION = 1
+"""Raised when the same inputs and parameters give other numbers."""
+
+Outcome = Literal["none", "top", "random", "all-but-top"]
+"""Which features are zeroed."""
+
+
+class Reconstruction(Settings):
+    """How well MAE's decoder draws the image with features of the encoder zeroed (paper A, Table 4)."""
+
+    kind: Literal["reconstruction"]
+    models: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Titles of the models to ask, which must have a decoder; all by default."""
+    m: Annotated[int, Field(ge=1)] = 200
+    """Number of features of highest variance that are zeroed, or left alone."""
+    draws: int = Field(default=5, ge=1, le=100)
+    """Random choices of m features to zero, each reported, and their mean."""
+    masking: Annotated[tuple[Annotated[float, Field(ge=0, lt=1)], ...], Field(min_length=1)] = (0.0, 0.75)
+    """Shares of patches the encoder did not see; other than 0 they must be extracted with ``masked`` in [features]."""
+    mask_seed: int = Field(default=0, ge=0)
+    """Seed of the mask, as in ``masked``."""
+    prefix: bool = True
+    """Zero features of the class token too; the paper does not say."""
+    pictures: int = Field(default=3, ge=0, le=32)
+    """Validation tiles to show, spread evenly over the selection."""
+    resamples: int = Field(default=1000, ge=0)
+    """Bootstrap resamples over images; 0 prints no intervals."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One choice of features to zero."""
+
+    outcome: Outcome
+    draw: int | None
+    zeroed: Bool[np.ndarray, " channel"]
+
+
+def variants(ranking: Int64[np.ndarray, " channel"], m: int, draws: int, seed: int) -> list[Variant]:
+    """Return every choice of features to zero; raises UserError when m leaves none."""
+    if m >= len(ranking):
+        raise UserError(f"reconstruction zeroes m = {m} of {len(ranking)} features: ask for fewer")
+    top = ~kept_features(Treatment("remove-top", m), ranking, seed)
+    random = [~kept_features(Treatment("remove-random", m, draw), ranking, seed) for draw in range(draws)]
+    return [
+        Variant("none", None, np.zeros(len(ranking), dtype=np.bool_)),
+        Variant("top", None, top),
+        *(Variant("random", draw, zeroed) for draw, zeroed in enumerate(random)),
+        Variant("all-but-top", None, ~top),
+    ]
+
+
+def asked(
+    measured: Measured,
+    stored: Stored,
+    decoder: PatchDecoder,
+    ratio: float,
+    analysis: Reconstruction,
+    context: Context,
+) -> Asked:
+    """Return what the answer depends on; the decoder counts by its digest."""
+    train, validation = selected(measured, context, "reconstruction")
+    inputs = measured.inputs(stored.ranking)
+    inputs |= {name: measured.features.content[name] for name in (stored.tokens, stored.prefix, stored.ids) if name}
+    inputs |= {stored.pixels: measured.labels.content[stored.pixels], "decoder": decoder.digest}
+    return Asked(
+        "reconstruction",
+        REVISION,
+        {
+            "m": analysis.m,
+            "draws": analysis.draws,
+            "mask_ratio": ratio,
+            "mask_seed": analysis.mask_seed if ratio else None,
+            "prefix": analysis.prefix,
+            "pictures": analysis.pictures,
+            "resamples": analysis.resamples,
+            "seed": context.seed,
+            "train": list(train.sources),
+            "validation": list(validation.sources),
+        },
+        inputs,
+    )
+
+
+def answer(
+    measured: Measured,
+    stored: Stored,
+    decoder: PatchDecoder,
+    ratio: float,
+    analysis: Reconstruction,
+    context: Context,
+) -> Answer:
+    """Return every score of every variant, and pictures of some tiles."""
+    train, validation = selected(measured, context, "reconstruction")
+    ranking = variance_ranking(token_variance(measured, stored.ranking, train))
+    chosen = variants(ranking, analysis.m, analysis.draws, context.seed)
+    scores: list[dict[str, list[np.ndarray]]] = [{} for _ in chosen]
+    n_shown = min(analysis.pictures, len(validation.rows))
+    shown = np.unique(np.linspace(0, len(validation.rows) - 1, n_shown).round().astype(np.int64))
+    pictures: dict[str, list[np.ndarray]] = {}
+    grid = measured.grid(stored.tokens)
+    for batch in batches(measured, stored, validation.rows):
+        here = np.isin(batch.places, shown)
+        _keep(pictures, "input", batch.pixels[here])
+        _keep(pictures, "masked_input", greyed(batch, grid)[here])
+        for variant, found in zip(chosen, scores, strict=True):
+            one, drawn = scored(decoder, batch, variant.zeroed, analysis.prefix, grid)
+            for name, values in one.items():
+                found.setdefault(name, []).append(values)
+            if not variant.draw:
+                _keep(pictures, variant.outcome, np.rint(drawn[here] * 255).astype(np.uint8))
+    whole = [{name: np.concatenate(parts) for name, parts in found.items()} for found in scores]
+    arrays = {f"reconstruction_{name}": np.concatenate(parts) for name, parts in pictures.items()}
+    named = measured.samples["sample"].to_numpy()[validation.rows[shown]]
+    arrays["reconstruction_samples"] = np.array([str(name) for name in named])
+    arrays["reconstruction_mask_ratio"] = np.array(ratio)
+    return Answer(_rows(measured, train, validation, chosen, whole, ratio, analysis, context.seed), arrays)
+
+
+def _keep(pictures: dict[str, list[np.ndarray]], name: str, some: np.ndarray) -> None:
+    pictures.setdefault(name, []).append(some)
+
+
+def _rows(
+    measured: Measured,
+    train: Chosen,
+    validation: Chosen,
+    chosen: Sequence[Variant],
+    scores: Sequence[dict[str, Float64[np.ndarray, " sample"]]],
+    ratio: float,
+    analysis: Reconstruction,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return one row a metric and variant, the random choices one by one and, before them, their mean."""
+    listed = [(variant.outcome, variant.draw, found) for variant, found in zip(chosen, scores, strict=True)]
+    of_random = [found for outcome, _, found in listed if outcome == "random"]
+    listed.insert(2, ("random", None, {name: np.mean([one[name] for one in of_random], axis=0) for name in scores[0]}))
+    images = image_numbers(measured, validation, 1)
+    n_images = len(validation.sources)
+
+    def summed(values: Float64[np.ndarray, " sample"]) -> Float64[np.ndarray, " image"]:
+        return np.bincount(images, weights=values, minlength=n_images)
+
+    rows = []
+    for outcome, draw, found in listed:
+        compared = [(name, values, np.ones(len(values))) for name, values in found.items()]
+        if outcome != "none":
+            compared += [(f"{name}_ratio", found[name], scores[0][name]) for name in ("mse_normalised", "mse_pixels")]
+        for metric, values, over in compared:
+            finite = bool(np.isfinite(values).all()) and over.sum() > 0  # a perfect picture has an infinite PSNR
+            low, high = (
+                ratio_interval(summed(values), summed(over), seed=seed, resamples=analysis.resamples)
+                if finite
+                else (None, None)
+            )
+            rows.append(
+                {
+                    "train": train.title,
+                    "m": 0 if outcome == "none" else analysis.m,
+                    "x_name": "mask_ratio" if draw is None else "draw",
+                    "x_value": ratio if draw is None else float(draw),
+                    "outcome": outcome,
+                    "metric": metric,
+                    "value": float(values.sum() / over.sum()) if finite else None,
+                    "low": low,
+                    "high": high,
+                    "unit": "image",
+                    "n_units": n_images,
+                    "reference": "none" if metric.endswith("_ratio") else None,
+                    "seed": seed,
+                }
+            )
+    return rows
+
+
+def cells(models: Sequence[Measured], analysis: Reconstruction, context: Context) -> Iterator[Cell]:
+    """Yield one answer a model and share of masked patches; raises UserError for a model that has no decoder."""
+    titles = [measured.title for measured in models]
+    for title in analysis.models or ():
+        if title not in titles:
+            raise UserError(f"reconstruction asks for the model {title!r}; the models are {', '.join(titles)}")
+    for measured in models:
+        if analysis.models is not None and measured.title not in analysis.models:
+            continue
+        if measured.title not in context.decoders:
+            raise UserError(
+                f"reconstruction needs the decoder of {measured.title} and was given none: run `patchbank evaluate`, "
+                "or hand one to evaluate.answering.evaluate"
+            )
+        decoder = context.decoders[measured.title]()
+        for ratio in sorted(set(analysis.masking)):
+            stored = stored_arrays(measured, decoder, ratio, analysis.mask_seed)
+            yield cell_of(
+                measured,
+                stored.tokens,
+                asked(measured, stored, decoder, ratio, analysis, context),
+                partial(answer, measured, stored, decoder, ratio, analysis, context),
+                f"reconstruction from {stored.tokens}",
+            )

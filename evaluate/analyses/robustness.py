@@ -1,0 +1,181 @@
+"""Classifiers trained on clean patches, tested on corrupted ones: paper A, section 3.2 (experiment A-10).
+
+For every view of the experiment that leaves the labels where they are, the classifier fitted on the clean training
+patches predicts the validation patches under the view. The entropy of the predicted classes shows a collapse: masked
+models' nearest neighbours fall on one class under the slightest corruption.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from evaluate.asking import Context, Layers, Settings
+from evaluate.cells import Cell, cell_of
+from evaluate.intervals import bootstrap, paired_bootstrap
+from evaluate.measured import Measured, tokens
+from evaluate.patch_scores import Truth
+from evaluate.patch_task import Classifier, Task, fit_probe, predict_knn, selected, task
+from evaluate.penalties import PENALTIES
+from evaluate.probes import predict_side_by_side
+from evaluate.results import Answer, Asked
+from evaluate.segmentation import largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
+from stores.errors import UserError
+
+REVISION = 2
+"""Raised when the same inputs and parameters give other numbers."""
+
+
+class Robustness(Settings):
+    """mIoU of patches under corruptions, classifiers fitted on clean images (paper A, Fig. 4)."""
+
+    kind: Literal["robustness"]
+    classifiers: tuple[Literal["knn", "probe"], ...] = ("knn", "probe")
+    """Nearest neighbours, a linear probe, or both."""
+    views: tuple[str, ...] | None = None
+    """Names of the views to test under; None takes all of the experiment that move no label."""
+    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Numbers m of highest-variance features to leave out; the ranking is that of the clean training patches."""
+    layers: Layers = (-1,)
+    """Layers to ask about, stored for every view: ``all``, or numbers from 0; negative ones count from the last."""
+    norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
+    penalties: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    """L2 penalties to choose from on held-out training images; None takes the default grid."""
+    resamples: int = Field(default=1000, ge=0)
+    """Bootstrap resamples over images; 0 prints no intervals."""
+
+
+def wanted(measured: Measured, analysis: Robustness) -> list[tuple[str, float]]:
+    """Return the views to test under, by name and level; raises UserError when there is none."""
+    moved = sorted({name for (name, _), viewed in measured.views.items() if viewed.moves_labels})
+    names = analysis.views
+    if names is not None:
+        for name in names:
+            if name in moved:
+                raise UserError(f"robustness cannot score the view {name}, which moves the labels: ask `retrieval`")
+            if name not in {known for known, _ in measured.views}:
+                raise UserError(f"robustness asks for the view {name}, which [[views]] does not list: add it there")
+    found = [key for key in measured.views if key[0] not in moved and (names is None or key[0] in names)]
+    if not found:
+        raise UserError("robustness needs [[views]] such as blur or noise in the experiment file: add one")
+    return found
+
+
+def asked(measured: Measured, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> Asked:
+    """Return what the answer depends on."""
+    measured.need_labels("robustness")
+    train, validation = selected(measured, context, "robustness")
+    inputs = measured.inputs(array, labelled=True)
+    for name, level in wanted(measured, analysis):
+        under = measured.under(name, level)
+        under.arrays((under.layer(array),), analysis.norm)  # says so where the view lacks the layer
+        inputs[f"{name} {level:g} {array}"] = under.features.content[array]
+    parameters: dict[str, Any] = {
+        "classifier": classifier,
+        "views": [[name, level] for name, level in wanted(measured, analysis)],
+        "remove": sorted(set(analysis.remove)),
+        "resamples": analysis.resamples,
+        "seed": context.seed,
+        "train": list(train.sources),
+        "validation": list(validation.sources),
+        "batchnorm": measured.probe_batchnorm,
+        "penalties": list(analysis.penalties or PENALTIES),
+    }
+    return Asked("robustness", REVISION, parameters, inputs)
+
+
+def answer(measured: Measured, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> Answer:
+    """Return scores under every view and level, clean ones among them, for every m."""
+    train, validation = selected(measured, context, "robustness")
+    given = task(measured, array, train, validation)
+    truth = Truth(measured, array, validation)
+    seen = {("clean", 0.0): given.queries}
+    seen |= {key: tokens(measured.under(*key), array, validation) for key in wanted(measured, analysis)}
+    predicted = (_by_neighbours if classifier == "knn" else _by_probe)(given, seen, analysis, context)
+    rows: list[dict[str, Any]] = []
+    for m in dict.fromkeys(m for m, _ in predicted):
+        clean = truth.patch_confusion(predicted[m, ("clean", 0.0)])
+        for view, level in seen:
+            matrices = truth.patch_confusion(predicted[m, (view, level)])
+            cell = {
+                "view": view,
+                "level": None if view == "clean" else level,
+                "classifier": classifier,
+                "train": train.title,
+                "m": m,
+                "k": 1 if classifier == "knn" else None,
+                "seed": context.seed,
+            }
+            rows += _rows(matrices, clean, cell, analysis.resamples, context.seed, truth.n_images)
+    return Answer(rows)
+
+
+def _by_neighbours(
+    given: Task, seen: dict[tuple[str, float], np.ndarray], analysis: Robustness, context: Context
+) -> dict[tuple[int, tuple[str, float]], np.ndarray]:
+    found: dict[tuple[int, tuple[str, float]], np.ndarray] = {}
+    for key, queries in seen.items():
+        by_m = predict_knn(replace(given, queries=queries), analysis.remove, memory_bytes=context.memory_bytes)
+        found |= {(m, key): classes for (m, _), (classes, _) in by_m.items()}
+    return dict(sorted(found.items(), key=lambda item: item[0][0]))
+
+
+def _by_probe(
+    given: Task, seen: dict[tuple[str, float], np.ndarray], analysis: Robustness, context: Context
+) -> dict[tuple[int, tuple[str, float]], np.ndarray]:
+    removed = [m for m in sorted(set(analysis.remove)) if m < given.bank.shape[1]]
+    probes = fit_probe(given, removed, context.seed, analysis.penalties).probes
+    found: dict[tuple[int, tuple[str, float]], np.ndarray] = {}
+    for key, queries in seen.items():
+        by_m = predict_side_by_side(probes, queries)
+        found |= {(m, key): by_m[place] for place, m in enumerate(removed)}
+    return dict(sorted(found.items(), key=lambda item: item[0][0]))
+
+
+def _rows(
+    matrices: np.ndarray, clean: np.ndarray, cell: dict[str, Any], resamples: int, seed: int, n_images: int
+) -> list[dict[str, Any]]:
+    unit = {"unit": "image", "n_units": n_images}
+    total = matrices.sum(axis=0)
+    rows = []
+    for name, statistic in (("patch_miou", miou_present), ("patch_accuracy", pixel_accuracy)):
+        interval = bootstrap(matrices, statistic, seed=seed, resamples=resamples) if resamples else None
+        low, high = (interval.low, interval.high) if interval else (None, None)
+        rows.append({**cell, **unit, "metric": name, "value": float(statistic(total)), "low": low, "high": high})
+    if cell["view"] != "clean":
+        paired = paired_bootstrap(matrices, clean, miou_present, seed=seed, resamples=resamples) if resamples else None
+        low, high = (paired.low, paired.high) if paired else (None, None)
+        base = float(miou_present(clean.sum(axis=0)))
+        value = float(miou_present(total))
+        difference = {"metric": "patch_miou_difference", "reference": "clean", "value": value - base}
+        rows.append({**cell, **unit, **difference, "low": low, "high": high})
+        share = value / base if base > 0 else None
+        rows.append({**cell, "metric": "patch_miou_ratio", "reference": "clean", "value": share})
+    for name, statistic in (
+        ("predicted_entropy", predicted_entropy),
+        ("largest_predicted_share", largest_predicted_share),
+    ):
+        interval = bootstrap(matrices, statistic, seed=seed, resamples=resamples) if resamples else None
+        low, high = (interval.low, interval.high) if interval else (None, None)
+        most = float(statistic(total))
+        row = {**cell, **unit, "metric": name, "value": None if np.isnan(most) else most}
+        rows.append({**row, "low": low, "high": high})
+    return rows
+
+
+def cells(models: Sequence[Measured], analysis: Robustness, context: Context) -> Iterator[Cell]:
+    """Yield one answer a model, layer and classifier."""
+    for measured in models:
+        for array in measured.arrays(analysis.layers, analysis.norm):
+            for classifier in analysis.classifiers:
+                yield cell_of(
+                    measured,
+                    array,
+                    asked(measured, array, classifier, analysis, context),
+                    partial(answer, measured, array, classifier, analysis, context),
+                    f"robustness of {'k-NN' if classifier == 'knn' else classifier} on {array}",
+                )

@@ -1,0 +1,238 @@
+"""Tracking by retrieval: is an object found again some frames later? Paper A, section 3.4 (experiments A-16, A-17).
+
+Every annotated object of a frame is one vector (`evaluate.regions`). For a gap g, each object of frame t whose track
+also exists in frame t + g is a query; the candidates are all objects of frame t + g; the nearest by Euclidean distance
+(float64, ties to the first) is retrieved. Gaps count annotated frames; seconds are those of the annotation.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float64
+from pydantic import Field
+
+from evaluate.asking import Context, Layers, Settings
+from evaluate.cells import Cell, cell_of
+from evaluate.intervals import ratio_interval
+from evaluate.measured import Chosen, Measured, choose, token_variance
+from evaluate.moments import variance_ranking, without_top
+from evaluate.regions import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
+from evaluate.results import Answer, Asked
+from stores.errors import UserError
+
+REVISION = 1
+"""Raised when the same inputs and parameters give other numbers."""
+
+
+class Tracking(Settings):
+    """Share of objects whose nearest object some frames later is the same one (paper A, Fig. 7)."""
+
+    kind: Literal["tracking"]
+    gaps: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
+    """Distances between the two frames, in annotated frames."""
+    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Numbers m of highest-variance features to leave out; the ranking is that of all chosen frames' patches."""
+    pooling: Pooling = "roi-align"
+    """How a box's patches become one vector."""
+    min_visibility: float = Field(default=0.0, ge=0, le=1)
+    """Objects that are seen less than this are left out."""
+    layers: Layers = (-1,)
+    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
+    norm: Literal["final", "none"] = "final"
+    """Tokens through the model's final norm, or as the block left them."""
+    resamples: int = Field(default=1000, ge=0)
+    """Bootstrap resamples over videos; 0 prints no intervals."""
+
+
+@dataclass(frozen=True)
+class FrameObjects:
+    """The objects of one frame that count."""
+
+    video: str
+    frame: int
+    seconds: float
+    tracks: np.ndarray
+    categories: np.ndarray
+    vectors: Float64[np.ndarray, "object channel"]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """What became of the queries of one gap; one entry a query."""
+
+    video: np.ndarray
+    same_track: Bool[np.ndarray, " query"]
+    same_category: Bool[np.ndarray, " query"]
+    vanished: Bool[np.ndarray, " query"]
+    """Whether the track does not exist in the later frame, so that nothing right could be found."""
+    chance: Float64[np.ndarray, " query"]
+    """One over the number of candidates."""
+    seconds: Float64[np.ndarray, " query"]
+
+
+def frames_of(
+    measured: Measured, array: str, chosen: Chosen, pooling: Pooling, min_visibility: float
+) -> list[FrameObjects]:
+    """Return the chosen frames with their objects' vectors over all features, by video and frame.
+
+    Raises UserError when no chosen frame is part of a video or no object is left.
+    """
+    objects = measured.objects
+    objects = objects[~objects["ignore"].astype(bool) & (objects["visibility"] >= min_visibility)]
+    objects = objects[objects["track"] != ""]
+    by_source = dict(tuple(objects.groupby("source", sort=False)))
+    sources = measured.samples.drop_duplicates("source").set_index("source")[["video", "frame", "seconds"]]
+    facts: dict[Any, dict[str, Any]] = sources.to_dict("index")  # type: ignore[assignment]
+    found: list[FrameObjects] = []
+    for source, rows in frame_rows(measured, chosen).items():
+        fact = facts[source]
+        if not fact["video"] or source not in by_source:
+            continue
+        here = by_source[source]
+        whole = patch_map(measured, array, rows)
+        vectors, seen = pooled(whole, boxes_in_plane(here, whole.scale), pooling)
+        found.append(
+            FrameObjects(
+                video=str(fact["video"]),
+                frame=int(fact["frame"]),
+                seconds=float(fact["seconds"]),
+                tracks=here["track"].to_numpy()[seen],
+                categories=here["category"].to_numpy()[seen],
+                vectors=vectors[seen],
+            )
+        )
+    if not any(len(frame.tracks) for frame in found):
+        raise UserError(
+            f"no chosen image of {measured.label_spec.dataset.name} is a frame with tracked objects: "
+            "check [selection], or lower min_visibility"
+        )
+    return sorted(found, key=lambda frame: (frame.video, frame.frame))
+
+
+def retrieve(frames: Sequence[FrameObjects], gap: int, kept: Bool[np.ndarray, " channel"]) -> Hits:
+    """Return what the nearest object ``gap`` annotated frames later is, for every object."""
+    entries: list[tuple[str, bool, bool, bool, float, float]] = []
+    for video in dict.fromkeys(frame.video for frame in frames):
+        of_video = [frame for frame in frames if frame.video == video]
+        for now, later in zip(of_video, of_video[gap:], strict=False):
+            if not len(now.tracks) or not len(later.tracks):
+                continue
+            differences = now.vectors[:, None, kept] - later.vectors[None][:, :, kept]
+            nearest = (differences**2).sum(axis=2).argmin(axis=1)
+            for query, hit in enumerate(nearest):
+                entries.append(
+                    (
+                        video,
+                        bool(later.tracks[hit] == now.tracks[query]),
+                        bool(later.categories[hit] == now.categories[query]),
+                        bool(now.tracks[query] not in later.tracks),
+                        1.0 / len(later.tracks),
+                        later.seconds - now.seconds,
+                    )
+                )
+    columns = list(zip(*entries, strict=True)) if entries else [()] * 6
+    return Hits(
+        video=np.array(columns[0], dtype=object),
+        same_track=np.array(columns[1], dtype=np.bool_),
+        same_category=np.array(columns[2], dtype=np.bool_),
+        vanished=np.array(columns[3], dtype=np.bool_),
+        chance=np.array(columns[4], dtype=np.float64),
+        seconds=np.array(columns[5], dtype=np.float64),
+    )
+
+
+def asked(measured: Measured, array: str, analysis: Tracking, context: Context) -> Asked:
+    """Return what the answer depends on."""
+    chosen = _chosen(measured, context)
+    measured.objects  # noqa: B018  (says so where there are none)
+    return Asked(
+        "tracking",
+        REVISION,
+        {
+            "gaps": sorted(set(analysis.gaps)),
+            "remove": sorted(set(analysis.remove)),
+            "pooling": analysis.pooling,
+            "min_visibility": analysis.min_visibility,
+            "resamples": analysis.resamples,
+            "seed": context.seed,
+            "frames": list(chosen.sources),
+        },
+        measured.inputs(array),
+    )
+
+
+def _chosen(measured: Measured, context: Context) -> Chosen:
+    selection = context.selection
+    return choose(measured, (selection.validation or selection.train) if selection else None)
+
+
+def answer(measured: Measured, array: str, analysis: Tracking, context: Context) -> Answer:
+    """Return, for every m and gap, the shares of right objects and of right categories, and chance."""
+    chosen = _chosen(measured, context)
+    frames = frames_of(measured, array, chosen, analysis.pooling, analysis.min_visibility)
+    ranking = variance_ranking(token_variance(measured, array, chosen))
+    rows: list[dict[str, Any]] = []
+    for m in sorted(set(analysis.remove)):
+        if m >= len(ranking):
+            continue
+        kept = without_top(ranking, m)
+        for gap in sorted(set(analysis.gaps)):
+            hits = retrieve(frames, gap, kept)
+            cell = {"classifier": "knn", "k": 1, "m": m, "x_name": "gap", "x_value": float(gap), "seed": context.seed}
+            rows += _rows(hits, cell, analysis.resamples, context.seed)
+    if not rows:
+        raise UserError(f"no video has two frames that are {min(analysis.gaps)} apart: lower gaps")
+    return Answer(rows)
+
+
+def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[dict[str, Any]]:
+    if not len(hits.video):
+        return []
+    present = ~hits.vanished
+    failed = present & ~hits.same_track
+    measures = {
+        "instance_accuracy": (hits.same_track, present),
+        "instance_accuracy_all": (hits.same_track, np.ones_like(present)),
+        "category_accuracy": (hits.same_category, present),
+        "category_accuracy_on_failure": (hits.same_category, failed),
+        "chance": (hits.chance, present),
+        "gap_seconds": (hits.seconds, present),
+    }
+    videos = list(dict.fromkeys(hits.video))
+    unit = np.array([videos.index(video) for video in hits.video])
+    rows = []
+    for metric, (values, counted) in measures.items():
+        if not counted.any():
+            continue
+        numerator = np.bincount(unit[counted], values[counted].astype(np.float64), len(videos))
+        denominator = np.bincount(unit[counted], minlength=len(videos)).astype(np.float64)
+        value = float(numerator.sum() / denominator.sum())
+        low, high = ratio_interval(numerator, denominator, seed=seed, resamples=resamples)
+        rows.append(
+            {
+                **cell,
+                "metric": metric,
+                "value": None if np.isnan(value) else value,
+                "low": low,
+                "high": high,
+                "unit": "video",
+                "n_units": len(videos),
+            }
+        )
+    return rows
+
+
+def cells(models: Sequence[Measured], analysis: Tracking, context: Context) -> Iterator[Cell]:
+    """Yield one answer a model and layer."""
+    for measured in models:
+        for array in measured.arrays(analysis.layers, analysis.norm):
+            yield cell_of(
+                measured,
+                array,
+                asked(measured, array, analysis, context),
+                partial(answer, measured, array, analysis, context),
+                f"tracking by {array}",
+            )

@@ -1,0 +1,211 @@
+"""The papers' findings as rules over results: each holds, fails or is not testable, by intervals alone.
+
+Sentences are those of paper A (arXiv 2401.00463), thresholds stand beside each rule. A claim is put to the test only
+where its models pass the gate (`evaluate.claims.gate`).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from evaluate.claims import (
+    global_context,
+    neighbours,
+    reconstruction,
+    retrieval,
+    robustness,
+    sizes_and_layers,
+    tracking,
+    variance,
+    whole_inputs,
+)
+from evaluate.claims.evidence import Evidence
+from evaluate.claims.gate import Measure, by_images, by_probe, by_tracking, pass_gate
+from evaluate.claims.roles import Subject
+from evaluate.claims.verdicts import Condition, Decision, LackingError, verdict_of
+
+
+class Claim(NamedTuple):
+    """One finding with its rule."""
+
+    number: int
+    sentence: str
+    needs: tuple[str, ...]
+    """Roles without which it cannot be tested."""
+    joins: tuple[str, ...]
+    """Roles it speaks of too, tested where a model plays them and passes the gate."""
+    rule: Callable[[Evidence], Iterator[Condition]]
+    measure: Measure = by_probe
+    """What shows that a model's features are worth anything."""
+
+
+CLAIMS = (
+    Claim(
+        1,
+        "Models that reconstruct pixels have 1-NN far below the linear probe; others do not.",
+        ("mae", "dino"),
+        ("simmim", "dinov2", "supervised"),
+        neighbours.gap_to_probe,
+    ),
+    Claim(
+        2,
+        "Removing the features of highest variance raises MAE's 1-NN, and not that of DINO, DINOv2 or Supervised.",
+        ("mae", "dino"),
+        ("dinov2", "supervised"),
+        neighbours.removal,
+    ),
+    Claim(
+        3,
+        "MAE's gain is already large with 10 features removed and peaks near a quarter of them.",
+        ("mae",),
+        (),
+        neighbours.sweep,
+    ),
+    Claim(4, "MAE's linear probe is unharmed by removing its top 200.", ("mae",), (), neighbours.probe_unharmed),
+    Claim(
+        5,
+        "MAE's top 200 carry nearly all variance, DINO's far less.",
+        ("mae", "dino"),
+        (),
+        variance.leading_share,
+    ),
+    Claim(
+        6,
+        "The largest over the median variance is far higher for MAE and SimMIM than for DINO and Supervised.",
+        ("mae", "dino"),
+        ("simmim", "supervised"),
+        variance.spread,
+    ),
+    Claim(7, "MAE's top 200 are nearly the same on other data sets.", ("mae",), (), variance.stable_top),
+    Claim(
+        8,
+        "Standardising features recovers MAE's 1-NN about as much as removing 200; it raises SimMIM's 1-NN and lowers "
+        "its probe.",
+        ("mae",),
+        ("simmim",),
+        neighbours.standardising,
+    ),
+    Claim(
+        9,
+        "By 1-NN DINOv2 > DINO > Supervised > MAE without 200 > SimMIM > MAE; by probe DINOv2 > DINO ~ MAE > "
+        "Supervised > SimMIM.",
+        ("mae", "dino"),
+        ("simmim", "dinov2", "supervised"),
+        neighbours.ranks,
+    ),
+    Claim(
+        10,
+        "The linear probe gains more than 1-NN from more training images.",
+        ("mae", "dino"),
+        ("simmim", "dinov2", "supervised"),
+        sizes_and_layers.more_images,
+    ),
+    Claim(
+        11,
+        "Over the layers DINO and Supervised saturate about layer 8, DINOv2 jumps in the last three, SimMIM is best in "
+        "the middle.",
+        ("dino", "dinov2"),
+        ("supervised", "simmim"),
+        sizes_and_layers.profiles,
+    ),
+    Claim(
+        12,
+        "DINO finds the same patch under small transforms more often than DINOv2, iBOT at least as often as DINO; "
+        "DINOv2 is best when the own tile is left out.",
+        ("dino", "dinov2"),
+        ("ibot", "supervised", "mae"),
+        retrieval.order_of_models,
+    ),
+    Claim(
+        13,
+        "Under tiny noise MAE finds the same patch in about 40 to 50 % and its misses are background; without 200 it "
+        "is near DINO.",
+        ("mae", "dino"),
+        (),
+        retrieval.masked_model,
+    ),
+    Claim(
+        14,
+        "Rotation and scale hurt finding the same patch more than the strongest blur or noise.",
+        ("dino",),
+        ("dinov2", "supervised", "ibot"),
+        retrieval.rotation_and_scale,
+    ),
+    Claim(
+        15,
+        "Tracking falls with the gap and flattens; DINO and DINOv2 > MAE without 200 > Supervised >= MAE; DINO >= "
+        "DINOv2 at small gaps; wrong objects have the right category.",
+        ("dino", "mae"),
+        ("dinov2", "supervised"),
+        tracking.tracking,
+        by_tracking,
+    ),
+    Claim(
+        16,
+        "Scale-MAE's mean patch without 200 beats the class token, which beats the mean patch, at most sizes; the "
+        "class token does not change without 200.",
+        ("scale-mae",),
+        (),
+        whole_inputs.over_sizes,
+        by_images,
+    ),
+    Claim(
+        17,
+        "Zeroing MAE's top 200 worsens reconstruction mildly.",
+        ("mae",),
+        (),
+        reconstruction.reconstruction,
+    ),
+    Claim(
+        18,
+        "What a patch of MAE knows of the image: all ~ without the top 200 > without 200 random ones > the top 200 "
+        "alone.",
+        ("mae",),
+        (),
+        global_context.global_context,
+    ),
+    Claim(
+        19,
+        "Tiles beat whole images for segmentation; for tracking MAE prefers whole images.",
+        ("mae", "dino"),
+        (),
+        whole_inputs.tiles,
+    ),
+    Claim(
+        20,
+        "Supervised does not mind the highest frequency band, MAE is worst in all bands, and its 1-NN collapses to one "
+        "class under any corruption.",
+        ("supervised", "mae"),
+        ("dino", "dinov2"),
+        robustness.bands_and_collapse,
+    ),
+)
+"""Every claim, in the paper catalogue's numbering."""
+
+
+def decide(claim: Claim, evidence: Evidence) -> Decision:
+    """Return what becomes of a claim on some evidence.
+
+    A model that only joins in is left out, and named, where it does not pass the gate itself.
+    """
+    needed: list[Subject] = []
+    try:
+        needed = [evidence.subject(role) for role in claim.needs]
+        pass_gate(evidence, needed, claim.measure)
+    except LackingError as error:
+        titles = tuple(subject.title for subject in needed)
+        return Decision(claim.number, claim.sentence, "not testable", (), str(error), titles)
+    joined, left_out = [], []
+    for subject in evidence.present(*claim.joins):
+        try:
+            pass_gate(evidence, [subject], claim.measure)
+            joined.append(subject)
+        except LackingError as error:
+            left_out.append(f"{subject.title} was left out: {error}")
+    verdict, numbers, reason = verdict_of(claim.rule(evidence.among([*needed, *joined])))
+    titles = tuple(subject.title for subject in (*needed, *joined))
+    return Decision(claim.number, claim.sentence, verdict, numbers, "; ".join([reason, *left_out]), titles)
+
+
+def decide_all(evidence: Evidence) -> list[Decision]:
+    """Return what becomes of every claim."""
+    return [decide(claim, evidence) for claim in CLAIMS]

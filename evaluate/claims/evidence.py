@@ -1,0 +1,160 @@
+"""The rows of an evaluated experiment as estimates: one question, one number with its interval.
+
+Claims are about Euclidean distances between tokens through the final norm: rows by cosine are passed over, and where a
+table holds arrays with and without the norm, those with it count. Where several sizes or layers were asked for, the
+largest training set, the last layer and the smallest k are taken, unless a rule asks for others.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate.claims.estimates import Estimate, difference
+from evaluate.claims.roles import ROLES, Subject
+from evaluate.claims.verdicts import LackingError
+from evaluate.intervals import FEWEST_UNITS, resampled_statistic
+from evaluate.segmentation import miou_present
+from stores.canonical import digest
+
+Row = Mapping[str, Any]
+"""A row of the long table by column, None where it is empty."""
+
+CLASSIFIERS = {"knn": "1-NN", "probe": "probe"}
+
+
+class Evidence:
+    """One experiment's long table, its models and, where they are at hand, the arrays of its answers."""
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        subjects: Sequence[Subject],
+        arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+        beside: "Sequence[Evidence]" = (),
+    ) -> None:
+        """Take a long table; ``arrays`` are the answers' by result digest, ``beside`` other evaluated experiments."""
+        plain = table[table["class"].isna() & (table["metric"] != "variance")]
+        plain = plain[~plain["params"].fillna("").str.contains('"metric":"cosine"', regex=False)]
+        # Plain values: rules ask hundreds of small questions, for which typed columns are slow.
+        filled = plain.astype(object).where(plain.notna(), None)
+        self._rows: dict[tuple[str, str, str], list[Row]] = {}
+        for row in filled.to_dict("records"):
+            self._rows.setdefault((row["model"], row["analysis"], row["metric"]), []).append(row)  # type: ignore[arg-type]
+        self.subjects = tuple(subjects)
+        self.arrays = arrays or {}
+        self.beside = tuple(beside)
+        self._resampled: dict[tuple[str, str], np.ndarray] = {}
+
+    @cached_property
+    def by_role(self) -> dict[str, Subject]:
+        """The first model of every role."""
+        return {subject.role: subject for subject in reversed(self.subjects) if subject.role != "none"}
+
+    def subject(self, role: str) -> Subject:
+        """Return the model that plays a role; raises LackingError when none does."""
+        if role not in self.by_role:
+            raise LackingError(f'no model plays {ROLES[role]}: add it, or set role = "{role}" in a [[models]] table')
+        return self.by_role[role]
+
+    def among(self, subjects: Sequence[Subject]) -> "Evidence":
+        """Return the same evidence about some of the models alone."""
+        fewer = copy.copy(self)
+        fewer.__dict__.pop("by_role", None)  # it was made for all of them
+        fewer.subjects = tuple(subjects)
+        return fewer
+
+    def present(self, *roles: str) -> list[Subject]:
+        """Return the models of those roles that are played, in this order."""
+        return [self.by_role[role] for role in roles if role in self.by_role]
+
+    def rows(self, subject: Subject, analysis: str, metric: str, **where: Any) -> list[Row]:
+        """Return a model's rows of one metric whose columns are as given; None asks for an empty cell."""
+        known = self._rows.get((subject.title, analysis, metric), [])
+        found = [row for row in known if all(row[name] == value for name, value in where.items())]
+        normed = [row for row in found if str(row["array"]).endswith(".norm")]
+        return normed or found
+
+    def estimate(self, rows: Sequence[Row], name: str, add: str) -> Estimate:
+        """Return the number of some rows, the last layer's and so on; raises LackingError where there is none.
+
+        ``add`` is what would give the rows, for the sentence.
+        """
+        rows = _preferred([row for row in rows if row["value"] is not None])
+        if not rows:
+            raise LackingError(f"there is no {name}: {add}")
+        row = rows[0]
+        if row["low"] is None or row["high"] is None:
+            raise LackingError(
+                f"{name} has no interval ({row['n_units'] or 'unknown'} {row['unit'] or 'image'}s): evaluate at least "
+                f"{FEWEST_UNITS}, with resamples above 0"
+            )
+        drawn, units = self._draws(row)
+        return Estimate(name, float(row["value"]), float(row["low"]), float(row["high"]), drawn, units)
+
+    def patches(self, subject: Subject, classifier: str, m: int = 0, **where: Any) -> Estimate:
+        """Return the mIoU of patches of a classifier without the m features of highest variance."""
+        rows = self.rows(subject, "patch-classification", "patch_miou", classifier=classifier, m=m, **where)
+        lacks = f", {m} removed" if m else ""
+        return self.estimate(
+            rows,
+            f"{CLASSIFIERS[classifier]} mIoU of {subject.title}{lacks}",
+            f'ask [[analyses]] kind = "patch-classification" with "{classifier}" and remove = [{m}]',
+        )
+
+    def removal_gain(self, subject: Subject, classifier: str, m: int) -> Estimate:
+        """Return what removing m features gains in mIoU: the paired row of feature-treatments, else of two scores."""
+        name = f"{CLASSIFIERS[classifier]} gain of {subject.title}, {m} removed"
+        rows = self.rows(
+            subject, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="remove-top", m=m
+        )
+        if rows:
+            return self.estimate(rows, name, "")
+        return difference(name, self.patches(subject, classifier, m), self.patches(subject, classifier))
+
+    def _draws(self, row: Row) -> tuple[np.ndarray | None, str]:
+        """Return the resampled values of a patch score from its answer's confusion matrices, and what was resampled."""
+        if row["metric"] != "patch_miou" or row["analysis"] != "patch-classification":
+            return None, ""
+        name = f"patch_confusion_m{row['m']}" + ("" if row["k"] is None else f"_k{row['k']}")
+        matrices = self.arrays.get(str(row["result"]), {}).get(name)
+        if matrices is None or row["params"] is None or matrices.ndim != 3 or len(matrices) != row["n_units"]:
+            return None, ""
+        asked = json.loads(row["params"])
+        units = digest({"images": asked.get("validation"), "seed": asked.get("seed"), "drawn": asked.get("resamples")})
+        key = (str(row["result"]), name)
+        if key not in self._resampled:
+            options = {"seed": int(asked["seed"]), "resamples": int(asked["resamples"])}
+            self._resampled[key] = resampled_statistic(matrices.astype(np.int64), miou_present, **options)
+        return self._resampled[key], units
+
+
+def distinct(rows: Sequence[Row], column: str) -> list[Any]:
+    """Return the values of a column that are there, increasing."""
+    return sorted({row[column] for row in rows if row[column] is not None})
+
+
+def n_train(row: Row) -> int:
+    """Return the number of training images of a row, 0 where it is not said."""
+    found = re.match(r"\d+", row["train"] or "")
+    return int(found[0]) if found else 0
+
+
+def _preferred(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of the last layer, the largest training set and the smallest k."""
+    layered = [row for row in rows if row["x_name"] == "layer"]
+    if layered:
+        last = distinct(layered, "x_value")[-1]
+        rows = [row for row in layered if row["x_value"] == last]
+    elif any(row["array"] for row in rows):
+        array = [row["array"] for row in rows if row["array"]][-1]
+        rows = [row for row in rows if row["array"] == array]
+    largest = max(map(n_train, rows), default=0)
+    rows = [row for row in rows if n_train(row) == largest]
+    fewest = min((row["k"] for row in rows if row["k"] is not None), default=None)
+    return [row for row in rows if row["k"] == fewest]

@@ -1,0 +1,135 @@
+"""Claims about nearest neighbours beside probes, and about what removing or scaling features does: 1 to 4, 8, 9."""
+
+from collections.abc import Iterator
+
+from evaluate.claims.estimates import Estimate, difference, ratio, weighted
+from evaluate.claims.evidence import CLASSIFIERS, Evidence, distinct
+from evaluate.claims.roles import Subject
+from evaluate.claims.verdicts import Condition, LackingError, above, below
+
+NOISE = 0.02
+"""mIoU that counts as no change; the margin of claim 4."""
+
+ORDER = {
+    "knn": (("dinov2",), ("dino",), ("supervised",), ("mae-200",), ("simmim",), ("mae",)),
+    "probe": (("dinov2",), ("dino", "mae"), ("supervised",), ("simmim",)),
+}
+"""Models from best to worst by classifier (paper A, Table 2); those in one bracket are about equal."""
+
+LEAST_AGREEMENT = 0.6
+"""Kendall's tau that counts as the same order: four of five pairs."""
+
+
+def gap_to_probe(evidence: Evidence) -> Iterator[Condition]:
+    """Claim 1: 1-NN over probe is below a half for MAE and above 0.8 for DINO.
+
+    The other models are asked for the side of 0.65, midway, that they have in the paper (SimMIM 0.48, DINOv2 0.84,
+    Supervised 0.94).
+    """
+    yield below(_over_probe(evidence, evidence.subject("mae")), 0.5)
+    yield above(_over_probe(evidence, evidence.subject("dino")), 0.8)
+    for subject in evidence.present("simmim"):
+        yield below(_over_probe(evidence, subject), 0.65)
+    for subject in evidence.present("dinov2", "supervised"):
+        yield above(_over_probe(evidence, subject), 0.65)
+
+
+def removal(evidence: Evidence) -> Iterator[Condition]:
+    """Claim 2: without its top 200 MAE's 1-NN mIoU is at least threefold; the others gain no more than noise."""
+    mae = evidence.subject("mae")
+    m = mae.scaled(200)
+    removed, whole = evidence.patches(mae, "knn", m), evidence.patches(mae, "knn")
+    yield above(ratio(f"1-NN mIoU of {mae.title} with {m} removed over all", removed, whole), 3.0)
+    for subject in [evidence.subject("dino"), *evidence.present("dinov2", "supervised")]:
+        yield below(evidence.removal_gain(subject, "knn", subject.scaled(200)), NOISE)
+
+
+def sweep(evidence: Evidence) -> Iterator[Condition]:
+    """Claim 3: ten features removed at least double MAE's 1-NN mIoU, and the peak lies between D/8 and 3D/8.
+
+    The best m of that band must beat every m outside of it; the best is the one of the highest value, which only
+    chooses what is compared.
+    """
+    mae = evidence.subject("mae")
+    few, whole = evidence.patches(mae, "knn", mae.scaled(10)), evidence.patches(mae, "knn")
+    yield above(ratio(f"1-NN mIoU of {mae.title} with {mae.scaled(10)} removed over all", few, whole), 2.0)
+    swept = evidence.rows(mae, "patch-classification", "patch_miou", classifier="knn")
+    scores = {int(m): evidence.patches(mae, "knn", int(m)) for m in distinct(swept, "m")}
+    low, high = mae.width / 8, 3 * mae.width / 8
+    inside = {m: score for m, score in scores.items() if low <= m <= high}
+    outside = {m: score for m, score in scores.items() if m not in inside}
+    if not inside or min(outside, default=high) > low or max(outside, default=low) < high:
+        raise LackingError(
+            f"a peak needs m below, within and above {low:.0f} to {high:.0f}: ask [[analyses]] kind = "
+            f'"patch-classification" with remove = [0, {mae.scaled(10)}, {mae.width // 4}, {mae.width // 2}]'
+        )
+    best = max(inside, key=lambda m: inside[m].value)
+    for m, score in outside.items():
+        yield above(difference(f"1-NN mIoU of {mae.title}, {best} less {m} removed", inside[best], score), 0.0)
+
+
+def probe_unharmed(evidence: Evidence) -> Iterator[Condition]:
+    """Claim 4: without its top 200 MAE's probe loses less than 0.02."""
+    mae = evidence.subject("mae")
+    gain = evidence.removal_gain(mae, "probe", mae.scaled(200))
+    yield above(gain, -NOISE)
+
+
+def standardising(evidence: Evidence) -> Iterator[Condition]:
+    """Claim 8: BatchNorm raises MAE's 1-NN by half to twice of what removing 200 does; SimMIM's too, its probe falls.
+
+    The SimMIM part is asked where there is such a model.
+    """
+    mae = evidence.subject("mae")
+    scaled, removed = _scaling_gain(evidence, mae, "knn"), evidence.removal_gain(mae, "knn", mae.scaled(200))
+    yield above(scaled, 0.0)
+    yield above(removed, 0.0)
+    name = f"gain of {mae.title} by BatchNorm less {{}} that by removal"
+    yield above(weighted(name.format("half of"), [(1.0, scaled), (-0.5, removed)]), 0.0)
+    yield below(weighted(name.format("twice"), [(1.0, scaled), (-2.0, removed)]), 0.0)
+    for subject in evidence.present("simmim"):
+        yield above(_scaling_gain(evidence, subject, "knn"), 0.0)
+        yield below(_scaling_gain(evidence, subject, "probe"), 0.0)
+
+
+def ranks(evidence: Evidence) -> Iterator[Condition]:
+    """Claim 9: Kendall's tau with the paper's order of models, by 1-NN and by probe, is above 0.6.
+
+    A pair counts as in order or against it only where the interval of its difference leaves out zero; pairs that are
+    open stretch tau's bounds both ways. Pairs the paper calls about equal are left out.
+    """
+    for classifier, order in ORDER.items():
+        scores: list[tuple[int, Estimate]] = []
+        for place, entries in enumerate(order):
+            for entry in entries:
+                role, _, removed = entry.rpartition("-") if entry.endswith("-200") else (entry, "", "")
+                for subject in evidence.present(role):
+                    m = subject.scaled(200) if removed else 0
+                    scores.append((place, evidence.patches(subject, classifier, m)))
+        if len(scores) < 3:
+            raise LackingError("an order needs at least three of MAE, SimMIM, DINO, DINOv2 and Supervised: add models")
+        pairs = [
+            difference("", one, other)
+            for number, (place, one) in enumerate(scores)
+            for later, other in scores[number + 1 :]
+            if later != place
+        ]
+        in_order = [None if pair.low <= 0 < pair.high else pair.low > 0 for pair in pairs]
+        yes, no = in_order.count(True), in_order.count(False)
+        low, high = (2 * yes - len(pairs)) / len(pairs), (len(pairs) - 2 * no) / len(pairs)
+        point = sum(1 if pair.value > 0 else -1 for pair in pairs) / len(pairs)
+        name = f"Kendall's tau of {len(scores)} models by {CLASSIFIERS[classifier]}"
+        yield above(Estimate(name, point, low, high), LEAST_AGREEMENT)
+
+
+def _over_probe(evidence: Evidence, subject: Subject) -> Estimate:
+    neighbours, probe = evidence.patches(subject, "knn"), evidence.patches(subject, "probe")
+    return ratio(f"1-NN over probe of {subject.title}", neighbours, probe)
+
+
+def _scaling_gain(evidence: Evidence, subject: Subject, classifier: str) -> Estimate:
+    rows = evidence.rows(
+        subject, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="batchnorm"
+    )
+    add = f'ask [[analyses]] kind = "feature-treatments" with m = [{subject.scaled(200)}]'
+    return evidence.estimate(rows, f"{CLASSIFIERS[classifier]} gain of {subject.title} by BatchNorm", add)

@@ -1,0 +1,62 @@
+"""The claim about noise in frequency bands and about collapse: 20."""
+
+from collections.abc import Iterator
+
+from evaluate.claims.estimates import Estimate, difference, ratio
+from evaluate.claims.evidence import Evidence, distinct
+from evaluate.claims.roles import Subject
+from evaluate.claims.verdicts import Condition, LackingError, above
+
+BANDS = "frequency-noise"
+CLASSIFIER = "probe"
+"""Bands are compared by the probe: MAE's 1-NN has nothing to lose."""
+SAME = 0.02
+"""mIoU that counts as no loss."""
+COLLAPSED = 0.9
+"""Share of one predicted class that counts as a collapse."""
+
+
+def bands_and_collapse(evidence: Evidence) -> Iterator[Condition]:
+    """Claim 20: Supervised loses less than 0.02 in the highest band; in every band MAE keeps the smallest share of its
+    clean mIoU; the least of every corruption puts over 90 % of MAE's 1-NN predictions on one class.
+    """
+    supervised, mae = evidence.subject("supervised"), evidence.subject("mae")
+    bands = _bands(evidence, mae)
+    if not bands:
+        raise LackingError(
+            f'there is no score in frequency bands: add [[views]] name = "{BANDS}" and [[analyses]] kind = "robustness"'
+        )
+    where = {"classifier": CLASSIFIER, "view": BANDS, "level": max(bands), "m": 0}
+    rows = evidence.rows(supervised, "robustness", "patch_miou_difference", **where)
+    yield above(evidence.estimate(rows, f"change of {supervised.title} in the highest band", _ADD), -SAME)
+    for band in bands:
+        worst = _kept(evidence, mae, band)
+        for subject in [supervised, *evidence.present("dino", "dinov2")]:
+            name = f"share kept in band {band:g}, {subject.title} less {mae.title}"
+            yield above(difference(name, _kept(evidence, subject, band), worst), 0.0)
+    asked = evidence.rows(mae, "robustness", "largest_predicted_share", classifier="knn", m=0)
+    if not distinct(asked, "level"):
+        raise LackingError(f"there are no 1-NN predictions of {mae.title} on changed images: {_ADD}")
+    for view in distinct([row for row in asked if row["level"] is not None], "view"):
+        least = distinct([row for row in asked if row["view"] == view], "level")[0]
+        one = [row for row in asked if (row["view"], row["level"]) == (view, least)]
+        yield above(
+            evidence.estimate(one, f"largest predicted share of {mae.title}, {view} {least:g}", _ADD), COLLAPSED
+        )
+
+
+_ADD = 'ask [[analyses]] kind = "robustness" with both classifiers'
+
+
+def _bands(evidence: Evidence, subject: Subject) -> list[float]:
+    rows = evidence.rows(subject, "robustness", "patch_miou", classifier=CLASSIFIER, view=BANDS, m=0)
+    return distinct(rows, "level")
+
+
+def _kept(evidence: Evidence, subject: Subject, band: float) -> Estimate:
+    where = {"classifier": CLASSIFIER, "m": 0}
+    noisy = evidence.rows(subject, "robustness", "patch_miou", view=BANDS, level=band, **where)
+    clean = evidence.rows(subject, "robustness", "patch_miou", view="clean", **where)
+    names = [f"mIoU of {subject.title} in band {band:g}", f"clean mIoU of {subject.title}"]
+    sides = [evidence.estimate(rows, name, _ADD) for rows, name in zip((noisy, clean), names, strict=True)]
+    return ratio(f"share kept by {subject.title}", sides[0], sides[1])

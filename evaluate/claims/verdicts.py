@@ -1,0 +1,89 @@
+"""Conditions on estimates, and the verdict they come to.
+
+A condition holds when the whole interval lies on the claimed side of its threshold, fails when it lies on the other,
+and is open in between. A claim holds when all its conditions hold and fails when one of them fails. What is left, open
+or without the rows it needs, is not testable by these results. No point value decides anything.
+
+Intervals are not widened for the number of conditions: of true claims with k conditions at most 2.5 % times k fail by
+chance, while a false one holds by chance in at most 2.5 %, for every condition must be met.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from evaluate.claims.estimates import Estimate
+
+Verdict = Literal["holds", "fails", "not testable"]
+
+
+class LackingError(Exception):
+    """What a rule needs is not in the results; the message says what to add."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """An estimate and the side of a threshold it must lie on."""
+
+    estimate: Estimate
+    side: Literal["above", "below"]
+    threshold: float
+
+    @property
+    def outcome(self) -> bool | None:
+        """True when it holds, False when it fails, None while the interval covers the threshold."""
+        low, high = self.estimate.low, self.estimate.high
+        if self.side == "above":
+            return True if low > self.threshold else False if high <= self.threshold else None
+        return True if high < self.threshold else False if low >= self.threshold else None
+
+    def __str__(self) -> str:
+        word = {True: "yes", False: "no", None: "open"}[self.outcome]
+        return f"{self.estimate}, {self.side} {self.threshold:.3g}: {word}"
+
+
+def above(estimate: Estimate, threshold: float) -> Condition:
+    """Return the condition that an estimate is larger."""
+    return Condition(estimate, "above", threshold)
+
+
+def below(estimate: Estimate, threshold: float) -> Condition:
+    """Return the condition that an estimate is smaller."""
+    return Condition(estimate, "below", threshold)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one claim."""
+
+    claim: int
+    sentence: str
+    verdict: Verdict
+    numbers: tuple[str, ...]
+    """The conditions, each with its number, its interval and its threshold."""
+    reason: str
+    """Why the verdict is not another; for claims that are not testable, what to do."""
+    models: tuple[str, ...] = ()
+    """Titles of the models it rests on."""
+
+
+def verdict_of(conditions: Iterator[Condition]) -> tuple[Verdict, tuple[str, ...], str]:
+    """Return the verdict, the numbers and the reason; conditions that are missing do not hide one that fails."""
+    seen: list[Condition] = []
+    lacking = ""
+    try:
+        for condition in conditions:
+            seen.append(condition)  # noqa: PERF402  (what came before a LackingError counts)
+    except LackingError as error:
+        lacking = str(error)
+    numbers = tuple(map(str, seen))
+    failed = [condition for condition in seen if condition.outcome is False]
+    undecided = [condition for condition in seen if condition.outcome is None]
+    if failed:
+        return "fails", numbers, f"{failed[0].estimate.name} is not {failed[0].side} {failed[0].threshold:.3g}"
+    if lacking:
+        return "not testable", numbers, lacking
+    if undecided or not seen:
+        what = f"the interval of {undecided[0].estimate.name} covers {undecided[0].threshold:.3g}" if undecided else ""
+        return "not testable", numbers, f"{what or 'nothing was compared'}: evaluate more images or videos"
+    return "holds", numbers, "every interval lies on the claimed side"

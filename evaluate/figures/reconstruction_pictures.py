@@ -1,0 +1,57 @@
+"""Tiles as MAE's decoder draws them from features with some zeroed: the pictures that go with paper A, Table 4."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from evaluate.results import Answer
+
+COLUMNS = {
+    "input": "input",
+    "masked_input": "what the encoder saw",
+    "none": "nothing zeroed",
+    "top": "top {m} zeroed",
+    "random": "{m} random zeroed",
+    "all-but-top": "all but top {m} zeroed",
+}
+CELL = 1.45
+"""Width of a picture, in inches."""
+LEFT, TOP = 0.5, 0.4
+"""Room for titles, in inches."""
+
+
+def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+    """Return one row a tile, model and share of masked patches; one column a variant."""
+    found = [(model, one) for model, one in answers if one.arrays.get("reconstruction_input", np.empty(0)).size]
+    if not found:
+        return None
+    lines = [
+        (_title(model, float(one.arrays["reconstruction_mask_ratio"])), one, tile)
+        for model, one in found
+        for tile in range(len(one.arrays["reconstruction_input"]))
+    ]
+    height, width = found[0][1].arrays["reconstruction_input"].shape[1:3]
+    size = LEFT + CELL * len(COLUMNS), TOP + CELL * height / width * len(lines)
+    drawn = Figure(figsize=size)
+    axes = drawn.subplots(len(lines), len(COLUMNS), squeeze=False)
+    drawn.subplots_adjust(LEFT / size[0], 0.0, 1.0, 1.0 - TOP / size[1], wspace=0.04, hspace=0.04)
+    for line, (title, one, tile) in zip(axes, lines, strict=True):
+        for panel, name in zip(line, COLUMNS, strict=True):
+            panel.imshow(one.arrays[f"reconstruction_{name}"][tile])
+            panel.set_xticks([])
+            panel.set_yticks([])
+            panel.grid(visible=False)
+            for side in panel.spines.values():
+                side.set_visible(False)
+        if tile == 0:
+            line[0].set_ylabel("\n".join(textwrap.wrap(title, 22)), fontsize=7)
+    m = int(table[table["analysis"] == "reconstruction"]["m"].max())
+    for panel, name in zip(axes[0], COLUMNS.values(), strict=True):
+        panel.set_title("\n".join(textwrap.wrap(name.format(m=m), 18)), fontsize=8)
+    return drawn
+
+
+def _title(model: str, ratio: float) -> str:
+    return f"{model}, {'nothing' if ratio == 0 else f'{100 * ratio:g} %'} masked"

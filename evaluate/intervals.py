@@ -1,0 +1,133 @@
+"""Percentile bootstrap intervals over images, or groups of images; never over patches or tiles."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64, Integer
+
+from evaluate.segmentation import Statistic
+
+FEWEST_UNITS = 10
+"""Below this number of units no interval is given."""
+_RESAMPLED_ELEMENTS = 2**22  # float64 elements of resampled confusion matrices held at a time
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A percentile bootstrap interval over units (images, or groups of images), never over patches."""
+
+    low: float
+    high: float
+    n_units: int
+    resamples: int
+    seed: int
+
+
+def bootstrap(
+    confusions: Int64[np.ndarray, "image classes classes"],
+    statistic: Statistic,
+    *,
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    groups: Integer[np.ndarray, " image"] | None = None,
+) -> Interval | None:
+    """Return the percentile interval of ``statistic`` when images, or whole ``groups`` of them, are resampled.
+
+    Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3. The counted classes are those of
+    the full evaluation (in truth or prediction). None below ten units, where such an interval means little, and
+    where the statistic is undefined in every resample.
+    """
+    return _interval([_grouped(confusions, groups)], statistic, seed, resamples, confidence)
+
+
+def paired_bootstrap(
+    a: Int64[np.ndarray, "image classes classes"],
+    b: Int64[np.ndarray, "image classes classes"],
+    statistic: Statistic,
+    *,
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    groups: Integer[np.ndarray, " image"] | None = None,
+) -> Interval | None:
+    """Return the interval of ``statistic(a) - statistic(b)``, the same units drawn for both in every resample.
+
+    ``a`` and ``b`` score the same images in the same order; otherwise as `bootstrap`.
+    """
+    return _interval([_grouped(a, groups), _grouped(b, groups)], statistic, seed, resamples, confidence)
+
+
+def ratio_interval(
+    numerator: Float64[np.ndarray, " unit"],
+    denominator: Float64[np.ndarray, " unit"],
+    *,
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> tuple[float | None, float | None]:
+    """Return the percentile interval of ``sum(numerator) / sum(denominator)`` when units are resampled.
+
+    (None, None) below ten units, or where nothing is counted in any resample.
+    """
+    n_units = len(numerator)
+    if n_units < FEWEST_UNITS or not resamples:
+        return None, None
+    drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
+    total = denominator[drawn].sum(axis=1)
+    if not (total > 0).any():
+        return None, None
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(numerator[drawn].sum(axis=1)[total > 0] / total[total > 0], [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+def _grouped(
+    confusions: Int64[np.ndarray, "image classes classes"], groups: Integer[np.ndarray, " image"] | None
+) -> Int64[np.ndarray, "unit classes classes"]:
+    if groups is None:
+        return confusions
+    numbers, unit = np.unique(groups, return_inverse=True)
+    summed = np.zeros((len(numbers), *confusions.shape[1:]), dtype=np.int64)
+    np.add.at(summed, unit, confusions)
+    return summed
+
+
+def _interval(
+    sides: list[Int64[np.ndarray, "unit classes classes"]],
+    statistic: Statistic,
+    seed: int,
+    resamples: int,
+    confidence: float,
+) -> Interval | None:
+    """Return the interval of the statistic of one side, or of the first side's minus the second's."""
+    n_units = len(sides[0])
+    if n_units < FEWEST_UNITS:
+        return None
+    values = np.zeros(resamples)
+    for side, sign in zip(sides, (1.0, -1.0), strict=False):
+        values += sign * resampled_statistic(side, statistic, seed=seed, resamples=resamples)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(values, [tail, 1.0 - tail])
+    return Interval(float(low), float(high), n_units, resamples, seed)
+
+
+def resampled_statistic(
+    confusions: Int64[np.ndarray, "unit classes classes"], statistic: Statistic, *, seed: int, resamples: int = 1000
+) -> Float64[np.ndarray, " resample"]:
+    """Return the statistic of every resample of the units; equal seeds and numbers of units draw equal units."""
+    n_units, n_classes, _ = confusions.shape
+    drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
+    values = np.zeros(resamples)
+    chunk = max(1, _RESAMPLED_ELEMENTS // n_classes**2)
+    full = confusions.sum(axis=0)
+    counted = (full.sum(axis=0) + full.sum(axis=1)) > 0
+    flat = confusions.reshape(n_units, -1).astype(np.float64)  # products of counts are exact up to 2^53
+    for start in range(0, resamples, chunk):
+        times = np.stack([np.bincount(units, minlength=n_units) for units in drawn[start : start + chunk]])
+        resampled = (times.astype(np.float64) @ flat).reshape(-1, n_classes, n_classes)
+        values[start : start + chunk] = statistic(resampled, counted)
+    return values

@@ -1,0 +1,51 @@
+"""The decoder an analysis may ask for: `evaluate` says what it is, the pipeline makes it, commands/ hands it over."""
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Float32, Integer, UInt8
+
+
+@runtime_checkable
+class PatchDecoder(Protocol):
+    """Turns encoder tokens back into pixels; never a backbone. Patches are row-major, values (row, column, channel)."""
+
+    @property
+    def digest(self) -> str:
+        """Names weights, targets and code; it enters the name of every result the decoder had a part in."""
+        ...
+
+    @property
+    def encoder(self) -> str:
+        """Weights digest of the encoder it was trained with: the ``weights`` of the feature set's model record."""
+        ...
+
+    @property
+    def layer(self) -> int:
+        """The encoder's last block, counted from 0: whose normed tokens it takes."""
+        ...
+
+    def __call__(
+        self, tokens: Float[np.ndarray, "sample token channel"], ids: Integer[np.ndarray, "sample visible"] | None
+    ) -> Float32[np.ndarray, "sample patch value"]:
+        """Return what is predicted for every patch.
+
+        ``tokens`` are normed last tokens, class token first. Without ``ids`` the others are all patches in grid order;
+        with ``ids`` token ``1 + i`` is patch ``ids[i]`` and every other patch was masked.
+        """
+        ...
+
+    def targets(self, pixels: UInt8[np.ndarray, "sample height width 3"]) -> Float32[np.ndarray, "sample patch value"]:
+        """Return what a perfect prediction of these inputs would be."""
+        ...
+
+    def images(
+        self,
+        patches: Float32[np.ndarray, "sample patch value"],
+        pixels: UInt8[np.ndarray, "sample height width 3"],
+    ) -> Float32[np.ndarray, "sample height width 3"]:
+        """Return predictions as RGB in the scale of 0..1, not clipped.
+
+        ``pixels`` are the true inputs; they are read only where targets were normalised patch by patch.
+        """
+        ...

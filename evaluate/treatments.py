@@ -1,0 +1,92 @@
+"""What can be done to features before distances are taken: parts left out, scales changed. All fitted on the bank."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from evaluate.moments import Moments, Standardisation, without_top
+
+Name = Literal["none", "remove-top", "remove-random", "remove-lowest", "batchnorm", "whiten", "l2"]
+
+SMALLEST_SHARE = 1e-6
+"""Directions whose variance is below this share of the largest are left out of whitening: they hold only rounding."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """One way to treat features; ``m`` and ``draw`` only where they mean something."""
+
+    name: Name
+    m: int | None = None
+    draw: int | None = None
+
+    @property
+    def probe_sees_it(self) -> bool:
+        """Whether a probe can use it as a choice of features, without another copy of them."""
+        return self.name in ("none", "remove-top", "remove-random", "remove-lowest")
+
+
+def kept_features(
+    treatment: Treatment, ranking: Int64[np.ndarray, " channel"], seed: int
+) -> Bool[np.ndarray, " channel"]:
+    """Return the mask of features that a removal keeps; all of them for other treatments.
+
+    Random choices are nested in m: the first m of one permutation a draw.
+    """
+    if treatment.m is None:
+        return np.ones(len(ranking), dtype=np.bool_)
+    if treatment.name == "remove-lowest":
+        return without_top(ranking[::-1].copy(), treatment.m)
+    if treatment.name == "remove-random":
+        generator = np.random.Generator(np.random.PCG64([seed, treatment.draw or 0]))
+        return without_top(generator.permutation(len(ranking)).astype(np.int64), treatment.m)
+    return without_top(ranking, treatment.m)
+
+
+def fitted(
+    treatment: Treatment,
+    bank: Float[np.ndarray, "bank channel"],
+    ranking: Int64[np.ndarray, " channel"],
+    seed: int,
+) -> Callable[[Float[np.ndarray, "row channel"]], Float[np.ndarray, "row feature"]]:
+    """Return the function that treats rows, its statistics taken from the bank alone.
+
+    ``batchnorm`` is what the probe's BatchNorm (affine-free, evaluation mode) does to features (paper A, section 4,
+    "feature normalisation"); ``whiten`` is PCA whitening, ``(x - mean) V / sqrt(eigenvalue)``; ``l2`` divides every
+    row by its length.
+    """
+    if treatment.probe_sees_it:
+        kept = kept_features(treatment, ranking, seed)
+        return lambda rows: np.ascontiguousarray(rows[:, kept])
+    if treatment.name == "l2":
+        return _directions
+    moments = Moments.of(bank[start : start + 4096] for start in range(0, len(bank), 4096))
+    if treatment.name == "batchnorm":
+        return Standardisation(moments.mean, moments.variance).apply
+    return _whitening(bank, moments.mean)
+
+
+def _directions(rows: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row channel"]:
+    wide = rows.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    return (wide / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def _whitening(
+    bank: Float[np.ndarray, "bank channel"], mean: Float[np.ndarray, " channel"]
+) -> Callable[[Float[np.ndarray, "row channel"]], Float32[np.ndarray, "row direction"]]:
+    covariance = np.zeros((bank.shape[1], bank.shape[1]))
+    for start in range(0, len(bank), 4096):
+        centred = bank[start : start + 4096].astype(np.float64) - mean
+        covariance += centred.T @ centred
+    variances, vectors = np.linalg.eigh(covariance / len(bank))
+    used = variances > SMALLEST_SHARE * variances[-1]
+    matrix = vectors[:, used] / np.sqrt(variances[used])
+
+    def whiten(rows: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row direction"]:
+        return ((rows.astype(np.float64) - mean) @ matrix).astype(np.float32)
+
+    return whiten

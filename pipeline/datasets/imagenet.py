@@ -1,0 +1,98 @@
+"""ImageNet-1k: one class an image, 1,000 classes.
+
+``train/n01440764/*.JPEG`` and ``val/n01440764/*.JPEG``: the validation images sorted into folders, as torchvision's
+ImageFolder wants them. A class's id is the place of its folder name (WordNet id) in sorted order, as in every model
+trained so.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.datasets.colours import spread_colour
+from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.folders import by_name, count_notes, require_folder, subfolders
+from pipeline.datasets.images import EXTENSIONS
+from pipeline.datasets.scene_folders import scene_sources
+from stores.errors import MissingError, UserError
+
+OFFICIAL_COUNTS = {"train": 1_281_167, "val": 50_000}
+
+_N_CLASSES = 1000
+_CLASS = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class ImageNet:
+    """The labelled images; ``root`` holds ``train``, ``val`` or both. Groups are classes."""
+
+    root: Path
+    name: ClassVar[str] = "imagenet"
+    revision: ClassVar[int] = 1
+    labels: ClassVar[frozenset[LabelKind]] = frozenset({"image"})
+    licence: ClassVar[str] = "ImageNet: non-commercial research and education, https://www.image-net.org/download.php"
+
+    def classes(self) -> Sequence[ClassEntry]:
+        """Return the classes that are here, called by their WordNet ids; a class is its own supercategory."""
+        return tuple(
+            ClassEntry(index, name, name, spread_colour(index)) for index, name in enumerate(self._class_names())
+        )
+
+    def _folders(self) -> dict[str, list[Path]]:
+        """Return the class folders of each split."""
+        require_folder(self.root, "give the folder that holds ImageNet's train and val")
+        found = {split: subfolders(self.root / split) for split in OFFICIAL_COUNTS if (self.root / split).is_dir()}
+        if not found:
+            raise MissingError(f"{self.root} holds neither train nor val; give the folder that holds them")
+        for split, folders in found.items():
+            if not folders:
+                raise MissingError(
+                    f"{self.root / split} holds no class folders such as n01440764; sort its images into one folder a "
+                    "class"
+                )
+            for folder in folders:
+                if not _CLASS.fullmatch(folder.name):
+                    raise UserError(f"{folder} is not named by a WordNet id such as n01440764; rename or remove it")
+        return found
+
+    def _class_names(self) -> list[str]:
+        return sorted({folder.name for folders in self._folders().values() for folder in folders})
+
+    def sources(self) -> Sequence[Source]:
+        """Return all images of both splits, sorted by name."""
+        ids = {name: index for index, name in enumerate(self._class_names())}
+        return by_name(
+            [source for split in self._folders() for source in scene_sources(self.root, self.root / split, ids, split)]
+        )
+
+    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
+        """Raise UserError: there is one class an image, `Source.image_class`."""
+        raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
+
+    def objects(self, source: Source) -> Sequence[ObjectEntry]:
+        """Return none: the annotation has no outlines."""
+        return ()
+
+    def notes(self) -> Sequence[str]:
+        """Return one sentence for every difference from the official release."""
+        notes = count_notes(self.name, self.sources(), OFFICIAL_COUNTS)
+        n_classes = len(self._class_names())
+        if n_classes != _N_CLASSES:
+            notes.append(
+                f"{self.name}: {n_classes} classes are here, officially {_N_CLASSES}; ids are places among those here, "
+                "not the official ones."
+            )
+        stray = [
+            path
+            for split in self._folders()
+            for path in sorted((self.root / split).iterdir())
+            if path.suffix.lower() in EXTENSIONS
+        ]
+        if stray:
+            notes.append(f"{self.name}: {len(stray)} images lie in no class folder, the first is {stray[0].name}.")
+        return notes

@@ -1,0 +1,171 @@
+"""A user's own images, listed in a CSV or Parquet file.
+
+Columns: ``image`` (a path relative to the root), and any of ``mask`` (a path to a map of ids), ``class`` (a name),
+``group``, ``split``, ``video`` and ``frame``. Class names, colours and the ids of masks stand in the experiment file.
+"""
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.datasets.colours import spread_colour
+from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
+from pipeline.datasets.folders import by_name, inside, relative_name, require_folder
+from pipeline.datasets.labels import class_lookup, read_pixel_classes
+from pipeline.datasets.manifest_table import COLUMNS, Row, Table, read_table
+from pipeline.recipe import ManifestClass
+from stores.errors import MissingError, UserError
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The images that a manifest lists; ``root`` holds it, and all paths are relative to ``root``.
+
+    An empty group or split is "all", an empty mask or class means unlabelled.
+    """
+
+    root: Path
+    file: str = "manifest.csv"
+    class_rules: tuple[ManifestClass, ...] = ()
+    mask_ids: tuple[tuple[int, ...], ...] = ()
+    """Ids in mask files of every class of ``class_rules``."""
+    void_ids: tuple[int, ...] = (255,)
+    missing_labels: MissingLabels = "stop"
+    """What a missing mask is: an error, or to ``keep`` for who judges samples."""
+    name: ClassVar[str] = "manifest"
+    revision: ClassVar[int] = 1
+    licence: ClassVar[str] = "not stated"
+
+    @functools.cached_property
+    def _table(self) -> Table:
+        require_folder(self.root, "give the folder that holds the manifest")
+        path = self.root / self.file
+        table = read_table(inside(self.root, path))
+        if not table.rows:
+            raise MissingError(f"{path} lists no image; write one a line below the names of the columns")
+        return table
+
+    def _has(self, column: str) -> bool:
+        return any(row.cells.get(column) for row in self._table.rows)
+
+    @property
+    def labels(self) -> frozenset[LabelKind]:
+        """Pixels where some row names a mask, image where some row names a class; none while there is no manifest."""
+        kinds: dict[str, LabelKind] = {"mask": "pixels", "class": "image"}
+        try:
+            return frozenset(kind for column, kind in kinds.items() if self._has(column))
+        except UserError:  # `sources` says what is wrong
+            return frozenset()
+
+    @property
+    def label_settings(self) -> list[object]:
+        """What the experiment file says of mask ids, which names the label set beside the files."""
+        return [[list(ids) for ids in self.mask_ids], list(self.void_ids)]
+
+    def classes(self) -> Sequence[ClassEntry]:
+        """Return the classes of the experiment file, or the sorted names in the column class."""
+        rules = self.class_rules or tuple(
+            ManifestClass(name=name) for name in sorted({row.cells.get("class", "") for row in self._table.rows} - {""})
+        )
+        return tuple(
+            ClassEntry(index, rule.name, rule.supercategory or rule.name, rule.colour or spread_colour(index))
+            for index, rule in enumerate(rules)
+        )
+
+    def sources(self) -> Sequence[Source]:
+        """Return all listed images, sorted by name; raises UserError naming file and line."""
+        if self._has("mask") and not self.class_rules:
+            raise UserError(
+                f"{self.root / self.file} lists masks, and [[dataset.classes]] tables in the experiment file do not "
+                "say what their ids mean; write one table with name and ids a class"
+            )
+        ids = {entry.name: entry.id for entry in self.classes()}
+        first: dict[str, str] = {}
+        sources = []
+        for row in self._table.rows:
+            source = self._source(row, ids)
+            if source.name in first:
+                raise UserError(f"{row.where} lists {source.name} again, as {first[source.name]} does; list it once")
+            first[source.name] = row.where.removesuffix(",")
+            sources.append(source)
+        return by_name(sources)
+
+    def _source(self, row: Row, ids: dict[str, int]) -> Source:
+        cells = {column: row.cells.get(column, "") for column in COLUMNS}
+        if not cells["image"]:
+            raise UserError(f"{row.where} names no image; write its path in the column `image`")
+        if cells["class"] and cells["class"] not in ids:
+            raise UserError(
+                f"{row.where} names the class {cells['class']!r}, which no [[dataset.classes]] table has; known are "
+                f"{', '.join(sorted(ids))}"
+            )
+        image = self._path(cells["image"], row)
+        return Source(
+            relative_name(self.root, image),
+            image,
+            self._path(cells["mask"], row, self.missing_labels == "keep") if cells["mask"] else None,
+            group=cells["group"] or "all",
+            split=cells["split"] or "all",
+            image_class=ids[cells["class"]] if cells["class"] else None,
+            video=cells["video"],
+            frame=_frame(cells["frame"], row),
+        )
+
+    def _path(self, cell: str, row: Row, may_miss: bool = False) -> Path:
+        """Return the file that a cell means, below the root."""
+        if "\\" in cell or not cell.isprintable():
+            raise UserError(f"{row.where} has the path {cell!r}; write plain names with / between folders")
+        root = Path(os.path.normpath(self.root))
+        path = Path(os.path.normpath(self.root / cell))
+        try:
+            within = path.is_relative_to(root) and path.resolve().is_relative_to(self.root.resolve())
+            there = path.is_file()
+        except (OSError, RuntimeError) as error:  # a name that is too long, a circle of links
+            raise UserError(f"{row.where} has the path {cell!r}, which cannot be followed ({error})") from error
+        if not within:
+            raise UserError(f"{row.where} has the path {cell!r}, which leads outside {self.root}; copy the file there")
+        if not there and not may_miss:
+            raise MissingError(f"{row.where} names {cell}, and there is no file {path}; correct or remove the line")
+        return self.root / path.relative_to(root)
+
+    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
+        """Return class ids, 255 for void; an image without a mask is all void."""
+        if not self._has("mask"):
+            raise UserError(f"{source.image} has no mask; choose an analysis that needs none, or add the column mask")
+        return read_pixel_classes(source, *self._lookup)
+
+    @functools.cached_property
+    def _lookup(self) -> tuple[np.ndarray, str]:
+        ids = {one: index for index, group in enumerate(self.mask_ids) for one in group}
+        known = ", ".join(str(one) for one in sorted({*ids, *self.void_ids}))
+        return class_lookup(ids, self.void_ids), f"{known} of [[dataset.classes]] and void_ids"
+
+    def objects(self, source: Source) -> Sequence[ObjectEntry]:
+        """Return none: a manifest has no outlines."""
+        return ()
+
+    def notes(self) -> Sequence[str]:
+        """Return one sentence on columns that are not read, and on rows that lack what others have."""
+        notes = []
+        unread = [name for name in self._table.columns if name not in COLUMNS]
+        if unread:
+            notes.append(f"{self.name}: the columns {', '.join(unread)} of {self.file} are not read.")
+        for column in ("mask", "class"):
+            without = sum(not row.cells.get(column) for row in self._table.rows)
+            if 0 < without < len(self._table.rows):
+                notes.append(f"{self.name}: {without} of {len(self._table.rows)} images have no {column}.")
+        return notes
+
+
+def _frame(cell: str, row: Row) -> int:
+    if not cell:
+        return -1
+    if not cell.isdecimal():
+        raise UserError(f"{row.where} has the frame {cell!r}; write a number from 0 on")
+    return int(cell)

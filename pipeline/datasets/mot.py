@@ -1,0 +1,110 @@
+"""Any videos in the layout of MOTChallenge, with classes of their own.
+
+``{video}/img1/000001.jpg`` and ``{video}/gt/gt.txt``, directly below the root or below split folders (``train``,
+``val``, ``test``); ``{video}/seqinfo.ini`` tells the frame rate, and ``classes.txt`` in the root names the numbers of
+the class column, one "number name" a line.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.datasets.colours import spread_colour
+from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.folders import by_name, inside, require_folder, subfolders
+from pipeline.datasets.mot_files import (
+    COLUMNS,
+    Video,
+    frame_objects,
+    read_boxes,
+    read_video,
+    video_notes,
+    video_sources,
+)
+from pipeline.datasets.outlines import outline_notes
+from pipeline.datasets.text_files import read_lines
+from stores.errors import MissingError, UserError
+
+_COLUMNS = (COLUMNS.index("class"), len(COLUMNS))
+_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Mot:
+    """Videos with tracked boxes; groups are videos. Boxes with the flag 0 are marked as ignored."""
+
+    root: Path
+    name: ClassVar[str] = "mot"
+    revision: ClassVar[int] = 1
+    labels: ClassVar[frozenset[LabelKind]] = frozenset({"objects"})
+    licence: ClassVar[str] = "not stated"
+
+    def classes(self) -> Sequence[ClassEntry]:
+        """Return the classes of classes.txt, otherwise "class 1" and so on for the numbers that occur."""
+        names = self._class_names
+        return tuple(
+            ClassEntry(index, names[number], names[number], spread_colour(index))
+            for index, number in enumerate(sorted(names))
+        )
+
+    @functools.cached_property
+    def _class_names(self) -> dict[int, str]:
+        path = self.root / "classes.txt"
+        if not path.is_file():
+            truths = [video.truth for video in self._videos() if video.truth.is_file()]
+            numbers = {int(number) for truth in truths for number in read_boxes(truth, _COLUMNS).values[:, 7]}
+            return {number: f"class {number}" for number in numbers}
+        names: dict[int, str] = {}
+        for line_number, line in enumerate(read_lines(inside(self.root, path)), start=1):
+            if not line.strip():
+                continue
+            number, _, name = line.strip().partition(" ")
+            if not number.isdecimal() or not name.strip():
+                raise UserError(f"{path}, line {line_number}, is no number and name; write for example `1 Car`")
+            if int(number) in names or name.strip() in names.values():
+                raise UserError(f"{path}, line {line_number}, gives a number or name again; list every class once")
+            names[int(number)] = name.strip()
+        return names
+
+    def sources(self) -> Sequence[Source]:
+        """Return all frames of all videos, sorted by name."""
+        sources = by_name([source for video in self._videos() for source in video_sources(self.root, video)])
+        if not sources:
+            raise MissingError(f"{self.root} holds no video/img1/000001.jpg; give a folder of MOT videos")
+        return sources
+
+    def _videos(self) -> list[Video]:
+        require_folder(self.root, "give a folder with one folder a video, each with img1 and gt")
+        return [
+            read_video(self.root, folder, f"{split}/{folder.name}" if split != "all" else folder.name, split)
+            for split, parent in [("all", self.root), *((split, self.root / split) for split in _SPLITS)]
+            for folder in (subfolders(parent) if parent.is_dir() else [])
+            if (folder / "seqinfo.ini").is_file() or (folder / "img1").is_dir()
+        ]
+
+    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
+        """Raise UserError: there are boxes, and no labels of pixels."""
+        raise UserError(f"{source.image} has boxes and no pixel labels; choose an analysis of objects")
+
+    def objects(self, source: Source) -> Sequence[ObjectEntry]:
+        """Return the boxes of the frame; raises UserError naming file and line."""
+        numbers = sorted(self._class_names)
+        categories = {number: index for index, number in enumerate(numbers)}
+        return frame_objects(source, categories, frozenset(numbers), _COLUMNS)
+
+    def notes(self) -> Sequence[str]:
+        """Return one sentence for every difference between what the files promise and what is there."""
+        videos = self._videos()
+        notes = []
+        if not (self.root / "classes.txt").is_file():
+            notes.append(f"{self.name}: no classes.txt names the classes, so they are called by their numbers.")
+        for video in videos:
+            if not video.truth.is_file():
+                notes.append(f"{self.name}: {video.folder.name} has no gt/gt.txt and counts as unlabelled.")
+            notes += video_notes(self.name, video, video_sources(self.root, video), _COLUMNS)
+        return notes + outline_notes(self)

@@ -1,0 +1,77 @@
+"""Extracting from Python: the same sets as `patchbank extract` makes, also of a module of your own.
+
+::
+
+    from pipeline.library import extract
+    from pipeline.models.own_module import own_model
+
+    model = own_model(net, name="my-net", layers=["encoder.3"], input=224)
+    sets = extract({"dataset": {"name": "folder", "folder": "photos"}, "frame": {"input": 224}}, model=model)
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.compute import choose_compute
+from pipeline.models.contract import FrozenModel
+from pipeline.recipe import OWN, Recipe
+from pipeline.run import Site, extract_recipe
+from stores import Store, ZarrSet
+from stores.errors import MissingError, UserError
+
+
+def extract(
+    experiment: Path | str | Mapping[str, Any],
+    *,
+    model: FrozenModel | None = None,
+    data: Path | str = "data",
+    store: Path | str = "store",
+    device: str | None = None,
+    batch_size: int | None = None,
+    workers: int = 2,
+) -> list[ZarrSet]:
+    """Make what is missing of an experiment and return its sealed feature sets, one a model and view.
+
+    ``experiment`` is a file or its tables: ``dataset``, ``frame`` and, unless a ``model`` is brought along, ``models``;
+    ``features``, ``views`` and ``storage`` if wanted. Tables of the analyses are left alone: all images of the data set
+    are extracted, whichever the analyses choose. ``model`` comes from `pipeline.models.own_module.own_model` or
+    `pipeline.models.build_model` and takes the place of the experiment's models. An experiment file whose
+    ``[[models]]`` name it with ``weights = "own"`` is then evaluated by `patchbank evaluate` like any other.
+
+    Raises UserError and MissingError as the command does.
+    """
+    tables, folder = _tables(experiment)
+    if model is not None:
+        titles = {one.get("name"): one for one in tables.get("models", ()) if isinstance(one, Mapping)}
+        mine = {**titles.get(model.record.name, {}), "name": model.record.name, "weights": OWN}
+        tables["models"] = [mine]
+    try:
+        recipe = Recipe.model_validate(tables)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise UserError(f"{where} of the experiment: {problem['msg'][0].lower()}{problem['msg'][1:]}") from error
+    site = Site(Store(store), Path(data), folder)
+    if model is not None:
+        site = dataclasses.replace(site, own={model.record.name: model})
+    report = extract_recipe(recipe, site, None, "all", choose_compute(device, batch_size), workers=workers)
+    return [outcome.set for outcome in report.outcomes]
+
+
+def _tables(experiment: Path | str | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """Return the tables that concern the pipeline, and the folder that relative weights lie in."""
+    if isinstance(experiment, Mapping):
+        return dict(experiment), Path()
+    path = Path(experiment)
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise MissingError(f"there is no experiment file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{path} is not readable as TOML: {error}") from error
+    return {key: value for key, value in found.items() if key in Recipe.model_fields}, path.parent

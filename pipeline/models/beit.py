@@ -1,0 +1,28 @@
+"""BEiT after self-supervised pretraining alone (microsoft/unilm, folder beit).
+
+In that stage all blocks share one relative position bias; only fine-tuning gives each block its own (such files are
+read under timm's name, beit_base_patch16_224). The final norm stands before the head that predicts visual tokens.
+Index tables of the bias are computed, not loaded.
+"""
+
+from pathlib import Path
+
+from pipeline.models.contract import FrozenModel
+from pipeline.models.official import build_known
+from pipeline.models.position import without_index_tables
+from pipeline.models.weights import Weights, without_prefix
+from pipeline.recipe import ModelRecipe
+from stores.specs import Size
+
+REVISION = 1
+"""Raised when the same recipe gives another model."""
+
+
+def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
+    """Return the frozen encoder of a recipe; see `official.build_known`."""
+    return build_known(recipe, size, folder, REVISION, rename)
+
+
+def rename(weights: Weights) -> Weights:
+    """Return official weights under timm's names."""
+    return without_index_tables(without_prefix(weights, "module."))

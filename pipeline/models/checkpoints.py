@@ -1,0 +1,121 @@
+"""Checkpoint files, which are not trusted: what they may hold and how large they may claim to be."""
+
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stores.errors import MissingError, UserError
+
+
+class _LeftOut:
+    """Stands for an object beside the weights: takes whatever the file says of it and keeps nothing."""
+
+    def __new__(cls, *arguments: Any, **named: Any) -> "_LeftOut":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+class _LeftOutMapping:
+    """The same for subclasses of dict, whose items the unpickler puts into plain mappings only."""
+
+    def __new__(cls, *arguments: Any) -> Any:
+        return OrderedDict()
+
+
+HARMLESS: dict[str, type] = {
+    "argparse.Namespace": _LeftOut,  # MAE, DINO, iBOT, BEiT: the command line
+    "yacs.config.CfgNode": _LeftOutMapping,  # SimMIM: its configuration
+    "numpy.core.multiarray.scalar": _LeftOut,  # best scores and losses, numpy 1
+    "numpy._core.multiarray.scalar": _LeftOut,  # the same, numpy 2
+    "numpy.dtype": _LeftOut,
+    "numpy.dtypes.Float64DType": _LeftOut,
+    "numpy.dtypes.Float32DType": _LeftOut,
+    "numpy.dtypes.Int64DType": _LeftOut,
+    "pathlib.Path": _LeftOut,
+    "pathlib.PosixPath": _LeftOut,
+    "pathlib._local.PosixPath": _LeftOut,
+    "pathlib.WindowsPath": _LeftOut,
+}
+"""Types that training codes save beside the weights. None of them is imported: a stand-in takes each one's place."""
+
+
+def read_file(path: Path) -> Any:
+    """Return what a safetensors or torch file holds; tensors are on the CPU.
+
+    Torch files are read with ``weights_only=True``: nothing in them is executed. Types in HARMLESS are left out.
+    Raises MissingError when there is no such file; UserError for any other type (named), for files that claim more
+    bytes than they have, before memory is used, and for files that cannot be read.
+    """
+    if not path.is_file():
+        raise MissingError(f"there are no weights at {path}: check `weights` of the model in the experiment file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            # The library itself checks every offset and shape of the header against the file's size.
+            return load_file(path)
+        stand_ins: list[Any] = [(stand_in, name) for name, stand_in in HARMLESS.items()]
+        with torch.serialization.safe_globals(stand_ins):
+            if zipfile.is_zipfile(path):
+                _refuse_false_sizes(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"an object of type {named.group(1)}" if named else "Python objects"
+        raise UserError(
+            f"{path} holds {what}, not loaded because it could run code"
+            + ("" if named else f" ({reason})")
+            + ": save its state dict as safetensors"
+        ) from error
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is not a readable safetensors or torch file ({reason}): get it again") from error
+
+
+def _refuse_false_sizes(path: Path) -> None:
+    """Raise UserError when a zipped torch file claims more than it holds; no tensor is read for it."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+    claimed = sum(entry.file_size for entry in entries)
+    if packed or claimed > size:
+        what = f"its entry {packed[0]} is compressed" if packed else f"its entries claim {claimed:,} bytes"
+        raise UserError(
+            f"{path} is a zip file of {size:,} bytes that torch never writes ({what}): get it again, or save its "
+            "state dict as safetensors"
+        )
+    storages: dict[int, int] = {}
+    for name, tensor in named_tensors(torch.load(path, map_location="meta", weights_only=True)):
+        held = tensor.untyped_storage().nbytes()
+        storages[tensor.untyped_storage()._cdata] = held
+        needed = tensor.numel() * tensor.element_size()
+        if needed > held or sum(storages.values()) > size:
+            raise UserError(
+                f"{path} has {size:,} bytes, and its tensor {name} claims {max(needed, held):,} bytes: get it again"
+            )
+
+
+def named_tensors(value: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
+    """Return every dense tensor in nested dictionaries, lists and tuples, with the keys that lead to it."""
+    if isinstance(value, torch.Tensor):
+        return [(name, value)] if value.layout == torch.strided else []
+    items: Any = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    return [found for key, one in items for found in named_tensors(one, f"{name}.{key}" if name else str(key))]

@@ -1,0 +1,27 @@
+"""iBOT (bytedance/ibot): DINO's architecture; the embedding of masked patches plays no part in a frozen encoder.
+
+Backbone files wrap the weights in ``state_dict``, full checkpoints in ``teacher`` and ``student`` (the teacher is
+taken), with ``module.`` and ``backbone.`` before the keys.
+"""
+
+from pathlib import Path
+
+from pipeline.models.contract import FrozenModel
+from pipeline.models.official import build_known
+from pipeline.models.weights import Weights, without_prefix
+from pipeline.recipe import ModelRecipe
+from stores.specs import Size
+
+REVISION = 1
+"""Raised when the same recipe gives another model."""
+
+
+def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
+    """Return the frozen encoder of a recipe; see `official.build_known`."""
+    return build_known(recipe, size, folder, REVISION, rename)
+
+
+def rename(weights: Weights) -> Weights:
+    """Return official weights under timm's names."""
+    weights = without_prefix(without_prefix(weights, "module."), "backbone.")
+    return {key: value for key, value in weights.items() if key != "masked_embed"}

@@ -1,0 +1,237 @@
+"""MAE's decoder, from the official checkpoints that hold one: ``decoder(tokens, ids) -> patches``.
+
+An encoder and its decoder come from one file. ``mae_visualize_vit_*.pth`` predicts pixels; ``mae_pretrain_vit_*_full
+.pth`` predicts pixels normalised patch by patch and needs ``targets = "normalised"``; a file does not say which it is.
+The plain ``mae_pretrain_vit_*.pth`` holds no decoder, and its encoder is another one than the visualise file's.
+
+**Tokens** are the encoder's last ones *after its final norm*, class token first, as the store keeps them under
+``prefix/block.<l>.norm`` and ``tokens/block.<l>.norm`` (nothing masked) or ``visible/mask<p>.seed<s>.block.<l>.norm``.
+
+**Ids** say which patch of the grid each visible token is. MAE's own code passes ``ids_restore`` instead: it appends
+``n_patches - n_visible`` equal mask tokens to the visible ones and takes, for patch ``j``, entry ``ids_restore[j]`` of
+that sequence. Since mask tokens are equal, putting visible token ``i`` at ``ids[i]`` and a mask token everywhere else
+is the same (`pipeline.masking.ids_restore` turns one into the other).
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, Integer, UInt8
+from timm.models.vision_transformer import Block
+from torch import nn
+
+from pipeline.models import build_model
+from pipeline.models.contract import FrozenModel
+from pipeline.models.patch_pixels import PatchPixels
+from pipeline.models.sin_cos import sin_cos_table
+from pipeline.models.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
+from pipeline.recipe import OWN, DecoderRecipe, ModelRecipe
+from stores.canonical import digest
+from stores.errors import UserError
+from stores.specs import Size
+
+REVISION = 1
+"""Raised when the same tokens give other patches."""
+
+WEIGHTS = "https://dl.fbaipublicfiles.com/mae/visualize/mae_visualize_vit_base.pth"
+
+
+class DecoderModule(nn.Module):
+    """Linear embedding, mask token, position table, blocks, norm, linear prediction (arXiv 2111.06377, section 3)."""
+
+    def __init__(self, channels: int, grid: tuple[int, int], width: int, depth: int, heads: int, n_values: int) -> None:
+        super().__init__()
+        norm = partial(nn.LayerNorm, eps=1e-6)
+        self.embed = nn.Linear(channels, width)
+        self.masked = nn.Parameter(torch.zeros(1, 1, width))
+        self.pos_embed = nn.Parameter(sin_cos_table(width, grid, torch.ones(1)))
+        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
+        self.norm = norm(width)
+        self.pred = nn.Linear(width, n_values)
+
+    def forward(
+        self, tokens: Float[torch.Tensor, "sample token channel"], ids: Int64[torch.Tensor, "sample visible"] | None
+    ) -> Float[torch.Tensor, "sample patch value"]:
+        """Return the prediction for every patch of the grid."""
+        embedded = self.embed(tokens)
+        if ids is not None:
+            prefix, visible = embedded[:, :1], embedded[:, 1:]
+            patches = self.masked.repeat(len(embedded), self.pos_embed.shape[1] - 1, 1)
+            patches = patches.scatter(1, ids[:, :, None].expand_as(visible), visible)
+            embedded = torch.cat([prefix, patches], dim=1)
+        embedded = embedded + self.pos_embed
+        for block in self.blocks:
+            embedded = block(embedded)
+        predicted: torch.Tensor = self.pred(self.norm(embedded))
+        return predicted[:, 1:]
+
+
+@dataclass(frozen=True)
+class MaeDecoder:
+    """A decoder with what is needed to read its predictions as pixels; an ``evaluate.patch_decoder.PatchDecoder``."""
+
+    module: DecoderModule
+    encoder: str
+    """Weights digest of the encoder it belongs to."""
+    weights: str
+    """Its own weights digest."""
+    heads: int
+    layer: int
+    """The encoder's last block, counted from 0, whose normed tokens it takes."""
+    pixels: PatchPixels
+    """How its patches are read as pixels."""
+    device: str
+
+    @property
+    def digest(self) -> str:
+        """Names everything that changes a prediction."""
+        return digest(
+            {
+                "revision": REVISION,
+                "weights": self.weights,
+                "heads": self.heads,
+                "target": self.pixels.target,
+                "mean": list(self.pixels.mean),
+                "std": list(self.pixels.std),
+            }
+        )
+
+    def __call__(
+        self,
+        tokens: Float[np.ndarray, "sample token channel"],
+        ids: Integer[np.ndarray, "sample visible"] | None = None,
+    ) -> Float32[np.ndarray, "sample patch value"]:
+        """Return the prediction for every patch, in the space of the targets; computed in float32.
+
+        Raises UserError when tokens and ids do not belong to this grid.
+        """
+        n_patches = self.module.pos_embed.shape[1] - 1
+        n_tokens = 1 + (n_patches if ids is None else ids.shape[1])
+        if tokens.shape[1:] != (n_tokens, self.module.embed.in_features):
+            raise UserError(
+                f"the decoder takes {n_tokens} tokens of {self.module.embed.in_features} channels, class token "
+                f"included, and was given {tokens.shape[1]} of {tokens.shape[2]}: use the set of its own encoder"
+            )
+        if ids is not None and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < n_patches:
+            raise UserError(f"visible patches outside of 0..{n_patches - 1}: use the set of the decoder's own encoder")
+        inputs = torch.tensor(tokens, dtype=torch.float32, device=self.device)
+        places = None if ids is None else torch.tensor(ids, dtype=torch.int64, device=self.device)
+        with torch.inference_mode():
+            predicted: np.ndarray = self.module(inputs, places).cpu().numpy()
+        return predicted
+
+    def targets(self, pixels: UInt8[np.ndarray, "sample height width 3"]) -> Float32[np.ndarray, "sample patch value"]:
+        """Return what a perfect prediction would be; raises UserError for pixels of another size."""
+        return self.pixels.targets(pixels)
+
+    def images(
+        self,
+        patches: Float32[np.ndarray, "sample patch value"],
+        pixels: UInt8[np.ndarray, "sample height width 3"],
+    ) -> Float32[np.ndarray, "sample height width 3"]:
+        """Return predictions as RGB in the scale of 0..1, not clipped; raises UserError for pixels of another size."""
+        return self.pixels.images(patches, pixels)
+
+
+def build_decoder(
+    recipe: ModelRecipe,
+    model: FrozenModel,
+    folder: Path,
+    *,
+    target: Literal["pixels", "normalised"] = "pixels",
+    heads: int = 16,
+    width: int = 512,
+    depth: int = 8,
+    device: str = "cpu",
+) -> MaeDecoder:
+    """Return the decoder that belongs to an encoder: from the file, or the seed, of the encoder's own recipe.
+
+    ``width`` and ``depth`` are for random weights (512 and 8 in all official checkpoints); a file tells its own.
+    ``heads`` no file tells (16 in all official ones). Raises UserError for weights that hold no decoder or one for
+    another encoder.
+    """
+    if model.n_prefix != 1:
+        raise UserError(f"{recipe.name} has {model.n_prefix} prefix tokens and MAE's decoder takes one: ask for an MAE")
+    path = folder / Path(recipe.weights).expanduser()
+    weights: dict[str, torch.Tensor] = {}
+    if recipe.weights == "random":
+        n_values = 3 * math.prod(_patch_size(model.module))
+    else:
+        weights = {} if recipe.weights == "pretrained" else _decoder_weights(read_checkpoint(path))
+        if not {"embed.weight", "pos_embed", "pred.weight"} <= weights.keys():
+            raise _no_decoder(recipe)
+        width, n_values = int(weights["embed.weight"].shape[0]), int(weights["pred.weight"].shape[0])
+        depth = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
+    side = math.isqrt(n_values // 3)
+    if 3 * side * side != n_values or width % 4 or width % heads:
+        raise UserError(
+            f"{recipe.name} cannot have a decoder of width {width} with {heads} heads that predicts {n_values} values "
+            "a patch: it needs square patches, and a width that 4 and the heads divide"
+        )
+    module = DecoderModule(model.width, model.grid, width, depth, heads, n_values)
+    if weights:
+        load_strictly(module, weights, path, f"the decoder of {recipe.name} at {model.n_patches} patches")
+    else:
+        table = module.pos_embed.detach().clone()
+        draw_weights(module, recipe.seed)
+        module.pos_embed.data = table  # the official one is fixed, not drawn
+    module.eval().requires_grad_(False).to(device)
+    return MaeDecoder(
+        module=module,
+        encoder=model.record.weights,
+        weights=weights_digest(module),
+        heads=heads,
+        layer=len(model.layers) - 1,
+        pixels=PatchPixels(model.grid, side, target, model.record.mean, model.record.std),
+        device=device,
+    )
+
+
+def decoder_of(recipe: ModelRecipe, size: Size, folder: Path, device: str = "cpu") -> MaeDecoder:
+    """Return the decoder of an experiment's model for inputs of ``size``; relative weights lie below ``folder``.
+
+    The encoder is built beside it and not run: its weights digest says whose tokens the decoder may be given. Raises
+    UserError or MissingError for models that have none or cannot be built.
+    """
+    if recipe.weights == OWN:
+        raise UserError(
+            f"{recipe.name} is a module of your own, and no file tells its decoder: remove `reconstruction` from "
+            "[[analyses]] or name other `models` there"
+        )
+    if recipe.weights == "pretrained":  # before anything is downloaded
+        raise _no_decoder(recipe)
+    asked = recipe.decoder or DecoderRecipe()
+    return build_decoder(
+        recipe,
+        build_model(recipe, size, folder),
+        folder,
+        target=asked.target,
+        heads=asked.heads,
+        width=asked.width,
+        depth=asked.depth,
+        device=device,
+    )
+
+
+def _no_decoder(recipe: ModelRecipe) -> UserError:
+    return UserError(
+        f"the weights of {recipe.name} ({recipe.weights}) hold no decoder: set `weights` to a file that does, such as "
+        f"{WEIGHTS}"
+    )
+
+
+def _decoder_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the decoder's entries of an official checkpoint under this module's names."""
+    named = {key.removeprefix("decoder_"): value for key, value in weights.items() if key.startswith("decoder_")}
+    return named | ({"masked": weights["mask_token"]} if "mask_token" in weights else {})
+
+
+def _patch_size(module: Any) -> tuple[int, int]:
+    """Return height and width of a patch in pixels."""
+    height, width = module.patch_embed.patch_size
+    return int(height), int(width)

@@ -1,0 +1,196 @@
+"""Any timm backbone of stages by name: ResNet, ConvNeXt, RegNet, Swin and their kin.
+
+Layer ``k`` is the ``k``-th feature map that timm's ``features_only`` gives, finest first: a ResNet's stem is stage 0,
+a ConvNeXt's first stage is. Every position of a map is a patch token on the stage's own grid, row by row. There are
+no prefix tokens, and no norm is applied: a norm that belongs to the pooled head, or to the last map only, would not
+mean the same on the others.
+"""
+
+import sys
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float, Int64
+from torch import nn
+
+from pipeline.models.contract import FrozenModel, Layer, Pixels
+from pipeline.models.presence import is_out_of_reach
+from pipeline.models.timm_vit import not_to_be_had
+from pipeline.models.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
+from pipeline.recipe import ModelRecipe
+from stores.errors import UserError
+from stores.specs import ModelRecord, Size
+
+REVISION = 1
+"""Raised when the same recipe gives another model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedModel(FrozenModel):
+    """A backbone whose layers differ in grid and width; ``grid`` and ``width`` are those of the last."""
+
+    stages: tuple[Layer, ...]
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Every stage, finest first."""
+        return self.stages
+
+    def tokens(
+        self,
+        inputs: Pixels,
+        layers: Collection[int],
+        visible: Int64[torch.Tensor, "sample visible"] | None = None,
+    ) -> dict[int, Float[torch.Tensor, "sample token channel"]]:
+        """Run the model once and return some stages; it cannot leave patches out."""
+        assert visible is None, "wanted_arrays refuses masks for models without blocks"
+        wanted = sorted(layers)
+        maps = _feature_maps(self.module, inputs, wanted)
+        return {stage: each.flatten(2).transpose(1, 2) for stage, each in zip(wanted, maps, strict=True)}
+
+
+def has_stages(name: str) -> bool:
+    """Return whether timm knows this name as a backbone of stages; nothing is allocated or downloaded to find out."""
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        return False
+    module = _skeleton(architecture)
+    is_transformer = hasattr(module, "blocks") and (
+        hasattr(module, "patch_embed") or hasattr(module, "num_prefix_tokens")
+    )
+    return not is_transformer and hasattr(module, "forward_intermediates") and bool(getattr(module, "feature_info", ()))
+
+
+def build(recipe: ModelRecipe, size: Size, folder: Path) -> StagedModel:
+    """Return the frozen backbone of a recipe for inputs of ``size``; ``folder`` is where relative weights lie.
+
+    Raises UserError for models that cannot be built, input sizes that the stages do not divide, and weights that do
+    not fit or are not to be had.
+    """
+    path = folder / Path(recipe.weights).expanduser()
+    given = read_checkpoint(path) if recipe.weights not in ("random", "pretrained") else {}  # before anything is built
+    module = _create(recipe, size)
+    configuration = module.pretrained_cfg
+    # The pooled head is not part of the maps: what it holds must not enter the digest, nor be asked of a file.
+    head = str(configuration.get("classifier") or "head").partition(".")[0]
+    setattr(module, head, nn.Identity())
+    if recipe.weights == "random":
+        draw_weights(module, recipe.seed)
+        for key, buffer in module.named_buffers():
+            if key.endswith("running_mean"):
+                buffer.sub_(1.0)  # drawn around 1 as every plain vector is: behind a ReLU nothing would be left
+    elif recipe.weights != "pretrained":
+        weights = _converted(given, module, path)
+        load_strictly(
+            module, {key: value for key, value in weights.items() if not key.startswith(f"{head}.")}, path, recipe.name
+        )
+    module.eval().requires_grad_(False)
+    stages = _stages(module, recipe.name, size)
+    native = tuple(configuration.get("input_size", ()))[1:] == (size.height, size.width)
+    position = ("native" if native else "timm-resample") if _is_sized(recipe.name) else "none"
+    record = ModelRecord(
+        name=recipe.name,
+        family="stages",
+        revision=REVISION,
+        arguments=recipe.arguments,
+        weights=weights_digest(module),
+        position_embedding=position,
+        mean=recipe.mean or _three(configuration["mean"]),
+        std=recipe.std or _three(configuration["std"]),
+        interpolation=configuration["interpolation"],
+    )
+    return StagedModel(
+        record=record,
+        module=module,
+        forward=module.forward_features,
+        blocks=(),
+        norm=None,
+        n_prefix=0,
+        grid=stages[-1].grid,
+        width=stages[-1].width,
+        licence=str(configuration.get("license") or "not stated"),
+        stages=stages,
+    )
+
+
+@cache
+def _skeleton(architecture: str) -> Any:
+    with torch.device("meta"):
+        return timm.create_model(architecture, num_classes=0)
+
+
+def _is_sized(name: str) -> bool:
+    """Return whether the architecture is built for one input size, as Swin with its windows is."""
+    module = _skeleton(name.partition(".")[0])
+    return any(getattr(getattr(module, part, None), "img_size", None) is not None for part in ("patch_embed", "stem"))
+
+
+def _create(recipe: ModelRecipe, size: Size) -> Any:
+    arguments: dict[str, Any] = {"num_classes": 0, **recipe.arguments}
+    if _is_sized(recipe.name):
+        arguments = {"img_size": (size.height, size.width), **arguments}
+    pretrained = recipe.weights == "pretrained"
+    if pretrained and is_out_of_reach(recipe.name):  # before anything is built
+        raise not_to_be_had(recipe.name)
+    try:
+        return timm.create_model(recipe.name, pretrained=pretrained, **arguments)
+    except (TypeError, AssertionError, ValueError) as error:
+        raise UserError(
+            f"{recipe.name} cannot be built with {arguments} ({error}): change `arguments` or `input`"
+        ) from error
+    except RuntimeError as error:
+        if not pretrained:
+            raise
+        raise UserError(f"timm has no pretrained weights for {recipe.name} ({error}): name a tag that has") from error
+    except OSError as error:
+        raise not_to_be_had(recipe.name) from error
+
+
+def _converted(weights: dict[str, torch.Tensor], module: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Bring an official checkpoint to timm's names, as timm does with its own downloads."""
+    convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return weights
+    try:
+        converted: dict[str, torch.Tensor] = convert(weights, module)
+    except (KeyError, RuntimeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} cannot be brought to timm's key names ({error})") from error
+    return converted
+
+
+def _stages(module: Any, name: str, size: Size) -> tuple[Layer, ...]:
+    """Return the shape of every stage, from one run on zeros."""
+    try:
+        with torch.inference_mode():
+            maps = _feature_maps(module, torch.zeros(1, 3, size.height, size.width), None)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise UserError(f"{name} cannot take inputs of {size} pixels ({error}): change `input`") from error
+    stages = []
+    for number, each in enumerate(maps):
+        _, width, rows, columns = each.shape
+        if size.height % rows or size.width % columns:
+            coarsest = max(int(info["reduction"]) for info in module.feature_info)
+            raise UserError(
+                f"stage {number} of {name} has {columns}x{rows} positions, which do not divide inputs of {size} pixels "
+                f"(width x height): make `input` a multiple of {coarsest}"
+            )
+        stages.append(Layer(f"stage.{number}", (rows, columns), width))
+    return tuple(stages)
+
+
+def _feature_maps(module: Any, inputs: Pixels, stages: list[int] | None) -> list[torch.Tensor]:
+    """Return the maps of some stages, or of all, each (sample, channel, height, width)."""
+    maps: list[torch.Tensor] = module.forward_intermediates(
+        inputs, indices=stages, output_fmt="NCHW", intermediates_only=True
+    )
+    return maps
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

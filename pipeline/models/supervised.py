@@ -1,0 +1,46 @@
+"""torchvision's ViT-B/16 trained with labels (`vit_b_16`, IMAGENET1K_V1), paper A's supervised model.
+
+timm's architecture computes the same; the key map is below. Files saved before torchvision 0.13 call the layers of
+the perceptron ``linear_1`` and ``linear_2``.
+"""
+
+import re
+from pathlib import Path
+
+from pipeline.models.contract import FrozenModel
+from pipeline.models.official import build_known
+from pipeline.models.weights import Weights, without_prefix
+from pipeline.recipe import ModelRecipe
+from stores.specs import Size
+
+REVISION = 1
+"""Raised when the same recipe gives another model."""
+
+_NAMES = (
+    (r"^class_token$", "cls_token"),
+    (r"^conv_proj\.", "patch_embed.proj."),
+    (r"^encoder\.pos_embedding$", "pos_embed"),
+    (r"^encoder\.ln\.", "norm."),
+    (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.self_attention\.in_proj_(weight|bias)$", r".attn.qkv.\1"),
+    (r"\.self_attention\.out_proj\.", ".attn.proj."),
+    (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
+    (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
+)
+"""torchvision's names as patterns, and timm's."""
+
+
+def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
+    """Return the frozen encoder of a recipe; see `official.build_known`."""
+    return build_known(recipe, size, folder, REVISION, rename)
+
+
+def rename(weights: Weights) -> Weights:
+    """Return official weights under timm's names."""
+    renamed: Weights = {}
+    for key, value in without_prefix(weights, "module.").items():
+        for pattern, name in _NAMES:
+            key = re.sub(pattern, name, key)
+        renamed[key] = value
+    return renamed

@@ -1,0 +1,36 @@
+"""Gaussian pixel noise (paper A, Fig. 4: standard deviations of 10, 20, 30 and 40 grey levels)."""
+
+from functools import partial
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from pydantic import Field
+
+from pipeline.views.contract import NOISE_FACTS, Changed, View, ViewRecipe
+from stores.specs import FrameSpec, ViewSpec
+
+REVISION = 1
+"""Raised when the same level gives other pixels."""
+
+
+class Noise(ViewRecipe):
+    """Independent Gaussian noise is added to every value, then clipped to 0..255; labels stay."""
+
+    name: Literal["noise"]
+    levels: Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(min_length=1)] = (10.0, 20.0, 30.0, 40.0)
+    """Standard deviations, in grey levels of 0..255."""
+
+    def at(self, level: float, frame: FrameSpec) -> View:
+        """Return the view at one level."""
+        spec = ViewSpec(name=self.name, revision=REVISION, parameters={"level": float(level)})
+        return View(spec, change=partial(_change, sigma=level), facts=NOISE_FACTS)
+
+
+def _change(pixels: UInt8[np.ndarray, "height width 3"], random: np.random.Generator, sigma: float) -> Changed:
+    return add(pixels, random.standard_normal(pixels.shape, dtype=np.float32) * np.float32(sigma))
+
+
+def add(pixels: UInt8[np.ndarray, "height width 3"], noise: Float32[np.ndarray, "height width 3"]) -> Changed:
+    """Return pixels with noise in grey levels added, rounded and clipped."""
+    return Changed(np.rint(pixels + noise).clip(0, 255).astype(np.uint8), noise)

@@ -1,0 +1,70 @@
+"""What storage can report, in words a user can act on."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from stores.errors import PatchbankError, UserError
+
+_GONE = "the file system went away: mount it again"
+_REFUSED = "permission is denied: choose another --store or change its owner"
+
+ADVICE = {
+    errno.ENOSPC: "the disk is full: free some space",
+    errno.EDQUOT: "your quota is used up: free some space",
+    errno.EFBIG: "the file system or `ulimit -f` allows no file of this size: raise the limit",
+    errno.EMFILE: "too many files are open: raise `ulimit -n`",
+    errno.ENFILE: "too many files are open on this machine: close some",
+    errno.EROFS: "the file system is read-only: choose another --store",
+    errno.EACCES: _REFUSED,
+    errno.EPERM: _REFUSED,
+    errno.ENOTDIR: "a file stands where a folder should be: choose another --store",
+    errno.EISDIR: "a folder stands where a file should be: choose another --store",
+    errno.ENOENT: "its folder is gone: restore it",
+    errno.ESTALE: _GONE,
+    errno.ENOTCONN: _GONE,
+    errno.ENODEV: _GONE,
+    errno.ENXIO: _GONE,
+    errno.EHOSTDOWN: _GONE,
+    errno.ETIMEDOUT: _GONE,
+    errno.EIO: "the disk reports an input/output error: check the disk",
+}
+"""What to do, by error number."""
+
+_AGAIN = "then run the same command again (what is committed is kept)"
+
+
+@contextlib.contextmanager
+def explained(doing: str, path: str) -> Iterator[None]:
+    """Turn what the operating system refuses into one sentence; ``doing`` is "read" or "write"."""
+    try:
+        yield
+    except PatchbankError:
+        raise
+    except OSError as error:
+        advice = ADVICE.get(error.errno or 0) or f"the system says {error.strerror or error!s}: mend that"
+        raise UserError(f"cannot {doing} {path}: {advice}, {_AGAIN}") from error
+
+
+@contextlib.contextmanager
+def explained_remote(doing: str, url: str) -> Iterator[None]:
+    """Turn what an object store's client raises into one sentence; a missing object stays FileNotFoundError.
+
+    Clients raise errors of their own libraries, so that every Exception is meant here.
+    """
+    try:
+        yield
+    except (PatchbankError, FileNotFoundError):
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        raise UserError(
+            f"cannot {doing} {url}: the object store says {type(error).__name__}: {lines[0][:200]}: mend that, {_AGAIN}"
+        ) from error
+
+
+def gigabytes(size: int | float) -> str:
+    """Return a size in bytes as people read it."""
+    if size < 1e5:
+        return f"{size / 1e3:.1f} kB"
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

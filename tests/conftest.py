@@ -1,0 +1,60 @@
+"""Every shape that a signature states is checked while the tests run; and the command line as a user meets it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+ROOT = Path(__file__).parent.parent
+
+
+def _modules_with_shapes() -> list[str]:
+    """Return the modules that annotate arrays; in the others the static checker has seen all there is to see."""
+    paths = (path for package in ("stores", "pipeline", "evaluate") for path in (ROOT / package).rglob("*.py"))
+    return sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in paths
+        if path.name != "__init__.py" and "from jaxtyping import" in path.read_text()
+    )
+
+
+install_import_hook(_modules_with_shapes(), "beartype.beartype")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to type commands in, with nothing said by the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("PATCHBANK_STORE", "PATCHBANK_DATA", "PATCHBANK_RESULTS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def site(here):
+    """The same with a miniature of CamVid in ``data`` and an experiment ``tiny.toml`` on it."""
+    from tests.pipeline.tiny import write_camvid
+    from tests.tiny_experiment import EXPERIMENT
+
+    write_camvid(here / "data" / "camvid")
+    (here / "tiny.toml").write_text(EXPERIMENT)
+    return here
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Type a command: returns exit code, stdout and stderr."""
+    import cli
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")  # `plan` sets it for its process, which is not over after a test
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["patchbank", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr()
+        return stop.value.code or 0, printed.out, printed.err
+
+    return call

@@ -1,0 +1,104 @@
+"""One evaluation with every figure, from planted sets of two models."""
+
+from dataclasses import replace
+
+from evaluate.analyses.association import Association
+from evaluate.analyses.feature_treatments import FeatureTreatments
+from evaluate.analyses.global_context import GlobalContext
+from evaluate.analyses.image_knn import ImageKnn
+from evaluate.analyses.label_maps import LabelMaps
+from evaluate.analyses.patch_classification import PatchClassification
+from evaluate.analyses.ranking_overlap import RankingOverlap
+from evaluate.analyses.reconstruction import Reconstruction
+from evaluate.analyses.retrieval import Retrieval
+from evaluate.analyses.robustness import Robustness
+from evaluate.analyses.tracking import Tracking
+from evaluate.analyses.variance_spectrum import VarianceSpectrum
+from evaluate.answering import Evaluation, evaluate
+from evaluate.asking import Selection
+from evaluate.questions import Questions
+from evaluate.results import Results, long_table
+from evaluate.selections import SelectionRule
+from tests.evaluate.planted import planted
+from tests.evaluate.planted_reconstruction import LinearDecoder, planted_reconstruction
+from tests.evaluate.planted_video import videos
+from tests.evaluate.planted_views import viewed_sets
+
+SELECTION = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val"))
+NOISE = ((10, 0.5), (20, 1.5), (40, 4.0))
+FRAMES = Selection(train=SelectionRule(split="val"), validation=SelectionRule(split="val"))
+TITLES = ("MAE ViT-B/16 (planted)", '<b>&" DINO ViT-B/16')
+
+
+def all_figures(folder):
+    """Return the results folder, an evaluation that holds numbers for every figure, and its models."""
+    results = Results(folder / "results")
+    patches = [
+        replace(planted(folder / f"patches{n}", planted=3 - 3 * n, layers=3, seed=n), title=title)
+        for n, title in enumerate(TITLES)
+    ]
+    views = [
+        replace(
+            viewed_sets(folder / f"views{n}", n_images=24, own=1.0 - 0.6 * n, noise=NOISE, seed=n, pictures=True),
+            title=title,
+        )
+        for n, title in enumerate(TITLES)
+    ]
+    tracks = [
+        replace(videos(folder / f"videos{n}", noise=1.0 + 2.0 * n, seed=n), title=title)
+        for n, title in enumerate(TITLES)
+    ]
+    drawn = [
+        replace(planted_reconstruction(folder / f"drawn{n}", noise=0.3 + 0.4 * n, seed=n), title=title)
+        for n, title in enumerate(TITLES)
+    ]
+    other = replace(planted(folder / "other", planted=3, layers=3, seed=2), title=TITLES[0])
+    asked = [
+        (
+            patches,
+            SELECTION,
+            (
+                VarianceSpectrum(kind="variance-spectrum", top=(3,)),
+                RankingOverlap(
+                    kind="ranking-overlap", m=(3, 8), layers="all", experiments=("other.toml",), resamples=50
+                ),
+                PatchClassification(kind="patch-classification", remove=(0, 1, 3), penalties=(1e-2,)),
+                PatchClassification(kind="patch-classification", classifiers=("knn",), layers="all"),
+                PatchClassification(kind="patch-classification", classifiers=("knn",), train_per_group=(2, 4)),
+                FeatureTreatments(kind="feature-treatments", m=(3,), draws=2, penalties=(1e-2,), resamples=50),
+                GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=2, resamples=50),
+                LabelMaps(kind="label-maps", images=2, remove=(0, 3)),
+            ),
+        ),
+        (
+            views,
+            SELECTION,
+            (
+                Robustness(kind="robustness", remove=(0, 4), penalties=(1e-2,), resamples=50),
+                Retrieval(kind="retrieval", remove=(0, 4), resamples=50),
+                ImageKnn(kind="image-knn", remove=(0, 4), k=3, resamples=50),
+            ),
+        ),
+        (
+            tracks,
+            FRAMES,
+            (
+                Tracking(kind="tracking", gaps=(1, 2, 3, 5), remove=(0, 4), resamples=50),
+                Association(kind="association", remove=(0, 4), resamples=50),
+            ),
+        ),
+        (drawn, SELECTION, (Reconstruction(kind="reconstruction", m=6, draws=2, pictures=2, resamples=50),)),
+    ]
+    whole = Evaluation(long_table([]))
+    rows = []
+    for models, selection, analyses in asked:
+        questions = Questions(selection=selection, analyses=analyses)
+        part = evaluate(
+            "planted", models, questions, results, elsewhere={"other.toml": [(other, SELECTION)]},
+            decoders=dict.fromkeys(TITLES, LinearDecoder),
+        )  # fmt: skip
+        rows += part.table.to_dict("records")
+        whole.answers |= part.answers
+    whole.table = long_table(rows)
+    results.write_experiment("planted", whole.table)
+    return results, whole, patches

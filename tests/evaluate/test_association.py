@@ -1,0 +1,78 @@
+"""Association of true boxes: tracks by hand, the Hungarian method by brute force, scores by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from evaluate.analyses.association import Association, associate, scores
+from evaluate.answering import evaluate
+from evaluate.asking import Selection
+from evaluate.questions import Questions
+from evaluate.results import Results
+from evaluate.selections import SelectionRule
+from tests.evaluate.planted_video import videos
+
+SELECTION = Selection(train=SelectionRule(split="val"), validation=SelectionRule(split="val"))
+
+
+def points(*values):
+    return np.array(values, dtype=np.float64).reshape(-1, 1)
+
+
+def test_tracks_end_after_max_age_and_at_the_gate():
+    frames = [points(0.0, 10.0), points(10.1), points(10.2), points(10.3, 0.1)]
+    assert [list(one) for one in associate(frames, max_age=2)] == [[0, 1], [1], [1], [1, 0]]
+    assert [list(one) for one in associate(frames, max_age=1)] == [[0, 1], [1], [1], [1, 2]]
+    assert [list(one) for one in associate(frames, 2, limit=0.15)] == [[0, 1], [1], [1], [1, 0]]
+    assert [list(one) for one in associate(frames, 2, limit=0.05)] == [[0, 1], [2], [3], [4, 5]]
+
+
+def test_a_forbidden_pair_never_costs_an_allowed_one():
+    # The first track may take either object, the second only the first object: both are joined.
+    found = associate([points(0.0, 2.0), points(1.1, -0.95)], 0, limit=1.0)
+    assert list(found[1]) == [1, 0]
+
+
+def test_assignment_has_the_least_summed_distance():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        first, second = rng.normal(size=(2, 4, 3))
+        found = associate([first, second], 0)[1]
+        cost = np.linalg.norm(first[:, None] - second[None], axis=2)
+        least = min(sum(cost[order[j], j] for j in range(4)) for order in itertools.permutations(range(4)))
+        assert sum(cost[found[j], j] for j in range(4)) == pytest.approx(least)
+
+
+def test_scores_of_a_swap_by_hand():
+    # Tracks a, b over four frames change places after two: every pair of identities shares 2 of 4 + 4 - 2 boxes.
+    truth = [np.array(["a", "b"], dtype=object)] * 4
+    found = [np.array([0, 1])] * 2 + [np.array([1, 0])] * 2
+    counts = scores(truth, found)
+    assert counts["boxes"] == counts["all_boxes"] == 8
+    assert counts["association"] / counts["boxes"] == pytest.approx(2 / 6)
+    assert counts["identity"] / counts["identity_all"] == pytest.approx(4 / 8)
+    assert counts["switches"] == 2
+
+
+def table(tmp_path, measured, **changes):
+    analysis = Association(kind="association", resamples=100, **changes)
+    questions = Questions(selection=SELECTION, analyses=(analysis,))
+    return evaluate("t", [measured], questions, Results(tmp_path / "results")).table.set_index("metric")
+
+
+def test_planted_identities_are_kept(tmp_path, capsys):
+    found = table(tmp_path, videos(tmp_path / "store"))
+    for metric in ("hota", "ass_a", "det_a", "idf1"):
+        assert found.loc[metric, "value"] == found.loc[metric, "low"] == 1.0
+    assert found.loc["id_switches", "value"] == 0
+    assert found.loc["hota", "n_units"] == 12
+    assert capsys.readouterr().out == ""
+
+
+def test_without_identities_they_are_lost(tmp_path):
+    found = table(tmp_path, videos(tmp_path / "store", identities=False))
+    assert found.loc["det_a", "value"] == 1.0
+    assert found.loc["hota", "value"] == pytest.approx(np.sqrt(found.loc["ass_a", "value"]))
+    assert found.loc["ass_a", "low"] < found.loc["ass_a", "value"] < 0.7
+    assert found.loc["id_switches", "low"] < found.loc["id_switches", "value"] < found.loc["id_switches", "high"]

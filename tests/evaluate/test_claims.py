@@ -1,0 +1,220 @@
+"""Every claim comes out as holds and as fails on planted numbers, and as neither where nothing is shown."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evaluate.claims import CLAIMS, decide, decide_all
+from evaluate.claims.estimates import Estimate, difference
+from evaluate.claims.evidence import Evidence
+from evaluate.claims.gate import beats
+from evaluate.claims.verdicts import LackingError, verdict_of
+from tests.evaluate.planted_claims import paper_world, whole_world
+
+PATCHES = ("patch-classification", "patch_miou")
+TREATED = ("feature-treatments", "patch_miou_difference")
+TRACKED = ("tracking", "instance_accuracy")
+
+CONTRARY = {
+    1: ("mae", *PATCHES, 0.35, {"classifier": "knn", "m": 0, "train": "72 images"}),
+    2: ("dino", *PATCHES, 0.5, {"classifier": "knn", "m": 200}),
+    3: ("mae", *PATCHES, 0.4, {"m": 600}),
+    4: ("mae", *PATCHES, 0.3, {"classifier": "probe", "m": 200}),
+    5: ("dino", "variance-spectrum", "share_of_variance", 0.8, {}),
+    6: ("dino", "variance-spectrum", "max_to_median_variance", 300.0, {}),
+    7: ("mae", "ranking-overlap", "overlap_share", 0.7, {"reference": "fair1m.toml"}),
+    8: ("simmim", *TREATED, 0.1, {"classifier": "probe"}),
+    9: ("dinov2", *PATCHES, 0.14, {"m": 0, "train": "72 images", "x_value": 11.0}),
+    10: (("mae", "dino", "simmim"), *PATCHES, 0.8, {"classifier": "knn", "train": "72 images", "x_value": 11.0}),
+    11: ("dinov2", *PATCHES, 0.45, {"classifier": "knn", "x_value": 8.0}),
+    12: ("dinov2", "retrieval", "share", 0.99, {"view": "blur", "level": 40.0}),
+    13: ("mae", "retrieval", "share", 0.8, {"view": "noise", "outcome": "same-patch", "m": 0}),
+    14: ("dinov2", "retrieval", "share", 0.1, {"view": "noise", "level": 40.0}),
+    15: ("mae", *TRACKED, 0.3, {"m": 200}),
+    16: ("scale-mae", "image-knn", "image_accuracy", 0.65, {"token": "mean-patch", "m": 200}),
+    17: ("mae", "reconstruction", "mse_normalised_ratio", 3.0, {"x_value": 0.75}),
+    18: ("mae", "global-context", "r2_difference", 0.05, {"outcome": "top-alone"}),
+    19: ("mae", *PATCHES, 0.1, {"classifier": "probe", "m": 0, "train": "72 images"}),
+    20: ("mae", "robustness", "largest_predicted_share", 0.4, {"view": "blur", "level": 10.0}),
+}
+"""For every claim the rows that are changed, and to what, so that it is false."""
+
+
+def claim(number):
+    return next(one for one in CLAIMS if one.number == number)
+
+
+def judged(number, world, **bounds):
+    return decide(claim(number), world.evidence(*([whole_world()] if number == 19 else []), **bounds))
+
+
+def contradict(world, number):
+    roles, analysis, metric, value, where = CONTRARY[number]
+    for role in [roles] if isinstance(roles, str) else roles:
+        world.change(role, analysis, metric, value, **where)
+
+
+def test_the_claims_are_numbered_as_in_the_catalogue():
+    assert [one.number for one in CLAIMS] == list(range(1, 21))
+    assert set(CONTRARY) == set(range(1, 21))
+
+
+@pytest.mark.parametrize("number", range(1, 21))
+def test_a_claim_holds_where_it_is_so_and_fails_where_it_is_not(number):
+    world = paper_world()
+    found = judged(number, world)
+    assert found.verdict == "holds", found
+    assert found.numbers
+    assert all("[" in line and line.endswith("yes") for line in found.numbers), "a number without its interval"
+    contradict(world, number)
+    found = judged(number, world)
+    assert found.verdict == "fails", found
+    assert any(line.endswith("no") for line in found.numbers)
+
+
+@pytest.mark.parametrize("number", range(1, 21))
+def test_no_point_value_decides(number):
+    """The same values with wide intervals decide nothing, whichever side of the threshold they are on."""
+    for change in (False, True):
+        world = paper_world()
+        if change:
+            contradict(world, number)
+        beside = [whole_world()] if number == 19 else []
+        rule = claim(number).rule(world.evidence(*beside, low=-1e9, high=1e9))
+        verdict, numbers, reason = verdict_of(rule)
+        assert verdict == "not testable", (numbers, reason)
+        assert "covers" in reason
+
+
+@pytest.mark.parametrize("number", range(1, 21))
+def test_without_an_interval_nothing_is_decided(number):
+    found = judged(number, paper_world(), low=pd.NA, high=pd.NA)
+    assert found.verdict == "not testable"
+    assert "has no interval" in found.reason
+
+
+def _opens_the_gate(key):
+    where = {"m": 0, "token": "class-token", "classifier": "probe", "train": "", **dict(key[3:])}
+    known = key[1] in ("patch-classification", "tracking", "image-knn") and where["train"] != "36 images"
+    first = where.get("x_value", 1.0) in (1.0, 11.0)
+    return known and first and (where["m"], where["token"], where["classifier"]) == (0, "class-token", "probe")
+
+
+@pytest.mark.parametrize("number", range(1, 21))
+def test_an_empty_table_says_what_to_add(number):
+    world = paper_world()
+    roles = (*claim(number).needs, "random")
+    world.found = {key: value for key, value in world.found.items() if key[0] in roles and _opens_the_gate(key)}
+    found = judged(number, world)
+    assert found.verdict == "not testable"
+    assert any(word in found.reason for word in ("[[analyses]]", "[[views]]", "beside")), found.reason
+
+
+@pytest.mark.parametrize("number", range(1, 21))
+def test_without_a_control_or_a_model_nothing_is_testable(number):
+    world = paper_world()
+    world.without("random")
+    found = judged(number, world)
+    assert found.verdict == "not testable"
+    assert 'weights = "random" as control' in found.reason
+    world = paper_world()
+    world.without(claim(number).needs[0])
+    assert f'role = "{claim(number).needs[0]}"' in judged(number, world).reason
+
+
+@pytest.mark.parametrize("number", sorted({*range(1, 21)} - {15, 16}))
+@pytest.mark.parametrize("floor", ["random", "majority"])
+def test_a_probe_that_beats_no_baseline_closes_the_gate(number, floor):
+    world = paper_world()
+    worst = claim(number).needs[-1]
+    if floor == "random":
+        world.change("random", *PATCHES, 0.374 if worst == "mae" else 0.9, classifier="probe")
+    else:
+        world.change(worst, "patch-classification", "majority_miou", 0.9)
+    found = judged(number, world)
+    assert found.verdict == "not testable"
+    assert "does not beat" in found.reason
+
+
+def test_a_model_that_joins_in_without_passing_the_gate_is_left_out_and_named():
+    world = paper_world()
+    world.change("supervised", *PATCHES, 0.05, classifier="probe")
+    found = judged(1, world)
+    assert found.verdict == "holds"
+    assert "Supervised was left out: probe mIoU of Supervised 0.05" in found.reason
+    assert found.models == ("MAE", "DINO", "SimMIM", "DINOv2")
+    assert not any("Supervised" in line for line in found.numbers)
+    assert judged(1, paper_world()).models == ("MAE", "DINO", "SimMIM", "DINOv2", "Supervised")
+
+
+def test_tracking_and_whole_images_have_gates_of_their_own():
+    world = paper_world()
+    world.change("random", *TRACKED, 0.499, x_value=1.0)
+    world.change("random", "image-knn", "image_accuracy", 0.7)
+    assert "does not beat" in judged(15, world).reason
+    assert "does not beat" in judged(16, world).reason
+    world = paper_world()
+    world.change("mae", "tracking", "chance", 0.498)
+    world.change("scale-mae", "image-knn", "majority_accuracy", 0.7)
+    assert "chance" in judged(15, world).reason
+    assert "most common class" in judged(16, world).reason
+
+
+@pytest.mark.parametrize("number", [12, 13, 14])
+def test_an_experiment_without_probes_borrows_those_of_the_same_models(number):
+    world, other = paper_world(), paper_world()
+    world.found = {key: value for key, value in world.found.items() if key[1] != "patch-classification"}
+    assert "probe mIoU" in judged(number, world).reason
+    assert decide(claim(number), world.evidence(other)).verdict == "holds"
+    other.change("random", *PATCHES, 0.9, classifier="probe")
+    assert "does not beat" in decide(claim(number), world.evidence(other)).reason
+    other = paper_world()
+    other.rename = "-large"
+    assert "probe mIoU" in decide(claim(number), world.evidence(other)).reason
+
+
+def test_a_part_that_fails_is_not_hidden_by_one_that_is_missing():
+    world = paper_world()
+    contradict(world, 19)
+    assert decide(claim(19), world.evidence(whole_world())).verdict == "fails"
+    whole = whole_world()
+    whole.found = {key: value for key, value in whole.found.items() if key[1] != "tracking"}
+    assert decide(claim(19), world.evidence(whole)).verdict == "fails"
+    assert decide(claim(19), paper_world().evidence(whole)).verdict == "not testable"
+
+
+def test_cosine_rows_are_no_evidence():
+    world = paper_world()
+    table = world.table()
+    other = table[(table["model"] == "MAE") & (table["metric"] == "patch_miou")].copy()
+    other["value"], other["low"], other["high"], other["params"] = 0.5, 0.49, 0.51, '{"metric":"cosine"}'
+    evidence = world.evidence()
+    before = decide(claim(1), evidence)
+    assert decide(claim(1), Evidence(pd.concat([other, table]), world.subjects())) == before
+
+
+def test_narrow_models_remove_in_proportion():
+    world = paper_world()
+    world.width = 384
+    assert "100" in judged(5, world).reason
+    assert world.subjects()[0].scaled(10) == 5
+
+
+def test_decisions_come_in_order():
+    found = decide_all(paper_world().evidence(whole_world()))
+    assert [one.claim for one in found] == list(range(1, 21))
+    assert {one.verdict for one in found} == {"holds"}
+
+
+def test_a_lucky_draw_is_not_beaten_by_a_luckier_one():
+    """Two scores of the same images whose difference is sure while their intervals meet do not open the gate."""
+    drawn = np.random.default_rng(0).normal(0.3, 0.05, 1000)
+    score, control = (
+        Estimate("", value, value - 0.1, value + 0.1, drawn + value - 0.3, "same") for value in (0.3, 0.28)
+    )
+    assert difference("", score, control).low > 0
+    with pytest.raises(LackingError, match="does not beat"):
+        beats(score, control)
+    beats(score, replace(control, high=0.19))

@@ -1,0 +1,83 @@
+"""What one patch knows of the image: against scikit-learn, and where it knows everything or nothing."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import r2_score
+
+from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
+from evaluate.answering import evaluate
+from evaluate.measured import choose
+from evaluate.results import Results
+from evaluate.ridge import r2, ridge
+from stores.errors import UserError
+from tests.evaluate.planted import planted
+from tests.evaluate.test_patch_classification import SELECTION, ask
+
+
+def analysis(**changes):
+    return GlobalContext(kind="global-context", **{"classes": ("road", "tree"), "m": 4, "draws": 2, **changes})
+
+
+def test_r2_equals_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.random((40, 3)), rng.random((40, 3))
+    times = rng.integers(0, 4, 40).astype(np.float64)
+    np.testing.assert_allclose(r2(truth, predicted), r2_score(truth, predicted, multioutput="raw_values"))
+    weighted = r2_score(truth, predicted, sample_weight=times, multioutput="raw_values")
+    np.testing.assert_allclose(r2(truth, predicted, times), weighted)
+    assert np.isnan(r2(np.ones((5, 1)), np.zeros((5, 1)))).all()
+
+
+def test_a_linear_target_is_found_and_noise_is_not():
+    rng = np.random.default_rng(1)
+    inputs, queries = rng.normal(size=(200, 6)), rng.normal(size=(100, 6))
+    images = np.repeat(np.arange(20), 10)
+    weights = rng.normal(size=(6, 1))
+    noise = rng.normal(size=(300, 1))
+    predicted = ridge(inputs, np.hstack([inputs @ weights, noise[:200]]), images, queries)
+    scores = r2(np.hstack([queries @ weights, noise[200:]]), predicted)
+    assert scores[0] > 0.999
+    assert scores[1] < 0.1
+
+
+def test_inputs_and_targets_are_the_central_patch_and_the_shares_of_pixels(tmp_path):
+    measured = planted(tmp_path)
+    chosen = choose(measured, SELECTION.validation)
+    stored, pixels = measured.features["block.0.norm"][chosen.rows], measured.labels["pixels/classes"][chosen.rows]
+    np.testing.assert_array_equal(central_tokens(measured, "tokens/block.0.norm", chosen), stored[:, 3])
+    shares = class_shares(measured, chosen, ("tree", "road"), "tile")
+    np.testing.assert_allclose(shares[:, 0], (pixels == 1).mean(axis=(1, 2)))
+    whole = class_shares(measured, chosen, ("tree", "road"), "image")
+    np.testing.assert_allclose(whole[0], shares[:2].mean(axis=0))
+    np.testing.assert_allclose(whole[0], whole[1])
+
+
+def test_every_variant_is_a_row_with_an_interval(tmp_path):
+    measured = planted(tmp_path / "store", planted=4)
+    found = evaluate("t", [measured], ask(analysis(resamples=100)), Results(tmp_path / "r")).table
+    differences = found[found["metric"] == "r2_difference"]
+    found = found[found["metric"] == "r2"]
+    assert found["outcome"].value_counts().to_dict() == {
+        "all": 3,
+        "without-top": 3,
+        "without-random": 6,
+        "top-alone": 3,
+    }
+    means = found[found["class"].isna()]
+    assert (means["low"] <= means["value"]).all()
+    assert (means["value"] <= means["high"]).all()
+    one = found[(found["outcome"] == "all") & found["class"].notna()]["value"].mean()
+    assert means[means["outcome"] == "all"]["value"].iloc[0] == pytest.approx(one)
+    by_outcome = means.groupby("outcome")["value"].mean()
+    for row in differences.to_dict("records"):
+        assert row["value"] == pytest.approx(by_outcome[row["outcome"]] - by_outcome[row["reference"]])
+        assert row["low"] <= row["value"] <= row["high"]
+    assert len(differences) == 3
+
+
+def test_unknown_classes_and_too_many_features_are_refused(tmp_path):
+    measured = planted(tmp_path / "store")
+    with pytest.raises(UserError, match="'lake'; the classes are road, tree, sky"):
+        evaluate("t", [measured], ask(analysis(classes=("lake",))), Results(tmp_path / "r"))
+    with pytest.raises(UserError, match="ask for fewer"):
+        evaluate("t", [measured], ask(analysis(m=16)), Results(tmp_path / "r"))

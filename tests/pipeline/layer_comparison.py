@@ -1,0 +1,33 @@
+"""Captured layers beside those of a reference model."""
+
+import numpy as np
+import torch
+
+from pipeline.capture import Capture, wanted_arrays
+from pipeline.recipe import FeatureRecipe
+
+SMALL = {"embed_dim": 48, "depth": 3, "patch_size": 8}
+"""Arguments that make any ViT of timm as small as the reference models are by default, heads apart."""
+
+
+def pixels(height, width, count=2):
+    values = np.random.default_rng(0).integers(0, 256, (count, height, width, 3))
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def compare(model, reference, images, rtol=1e-5, atol=1e-5):
+    """All layers, patches and prefix, raw and through the final norm."""
+    arrays = wanted_arrays(model, FeatureRecipe(norm="both", store_dtype="float32"))
+    stored, _ = Capture(model, arrays, "float32")(images)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.record.mean, model.record.std))
+    with torch.inference_mode():
+        layers = reference.layers((images.permute(0, 3, 1, 2) / 255 - mean) / std)
+        assert len(layers) == len(model.blocks)
+        assert len(stored) == 4 * len(layers)
+        split = model.n_prefix
+        for layer, tokens in enumerate(layers):
+            norm = getattr(reference, "fc_norm", None) or reference.final
+            for suffix, expected in (("", tokens), (".norm", norm(tokens))):
+                for kind, part in (("tokens", expected[:, split:]), ("prefix", expected[:, :split])):
+                    name = f"{kind}/block.{layer}{suffix}"
+                    np.testing.assert_allclose(stored[name], part, rtol=rtol, atol=atol, err_msg=name)

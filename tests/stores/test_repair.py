@@ -1,0 +1,169 @@
+"""What the store mends from what it holds, and what it takes for damage."""
+
+import json
+
+import numpy as np
+import pytest
+
+from stores import Store
+from stores.canonical import canonical_json
+from stores.card import card
+from stores.listing import lines
+from stores.remaking import ChunkMender, unseal
+from stores.repair import mend_notes, mend_set
+from stores.sealing import seal
+from stores.verify import verify
+from tests.stores.specs_for_tests import values
+from tests.stores.test_zarr_readers import half_made
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    made, arrays = half_made(tmp_path, numbers=(0, 1, 2))
+    seal(made, [array.name for array in arrays])
+    Store(tmp_path).remember("recipe", {"features": made.digest})
+    return tmp_path, made
+
+
+def findings(root):
+    return {finding.key: finding.problem for verdict in verify(Store(root)) for finding in verdict.findings}
+
+
+def test_a_half_made_set_is_not_damage_but_a_removed_seal_is(tmp_path):
+    made, arrays = half_made(tmp_path, numbers=(0, 2))
+    assert findings(tmp_path) == {}
+    with_one_more = half_made(tmp_path / "other", numbers=(0, 1, 2))
+    assert findings(tmp_path / "other") == {}, "all ranges committed and not yet sealed"
+    made, arrays = with_one_more
+    seal(made, [arrays[0].name])
+    assert findings(tmp_path / "other") == {}
+    path = tmp_path / "other" / made.prefix / "seals" / "tokens__block.0.json"
+    path.unlink()
+    assert list(findings(tmp_path / "other").values()) == ["is gone"]
+
+
+def test_a_seal_is_made_again_only_from_the_bytes_it_vouched_for(sealed):
+    root, made = sealed
+    path = root / made.prefix / "seals" / "tokens__block.0.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert mend_set(Store(root), made.prefix).whole
+    assert path.read_bytes() == before
+    path.unlink()
+    chunk = root / made.prefix / "tokens" / "block.0" / "c.1.0.0"
+    kept = chunk.read_bytes()
+    chunk.write_bytes(kept[::-1])
+    mending = mend_set(Store(root), made.prefix)
+    assert list(mending.unmended) == [f"{made.prefix}/seals/tokens__block.0.json"]
+    assert not path.exists()
+
+
+def test_lost_chunks_are_listed_and_strays_wait_for_a_word(sealed):
+    root, made = sealed
+    (root / made.prefix / "tokens" / "block.1" / "c.2.0.0").unlink()
+    stray = root / made.prefix / "notes.txt"
+    stray.write_text("mine")
+    mending = mend_set(Store(root), made.prefix)
+    assert mending.lost == {"tokens/block.1": [2]}
+    assert mending.strays == [f"{made.prefix}/notes.txt"]
+    assert stray.exists()
+    assert mend_set(Store(root), made.prefix, remove_strays=True).lost
+    assert not stray.exists()
+    mender = ChunkMender(made, mending.lost)
+    assert mender.rows() == {(16, 20): ("tokens/block.1",)}
+    rows = values(made.arrays["tokens/block.1"], 20)
+    mender.take("tokens/block.1", 0, rows[:17] + 1)  # rows of other chunks are passed over
+    mender.take("tokens/block.1", 17, rows[17:])
+    assert mender.differing == {"tokens/block.1": [2]}, "row 16 is not what it was"
+    mender.take("tokens/block.1", 8, rows[8:])
+    assert mender.mended == {"tokens/block.1": [2]}
+    assert findings(root) == {}
+
+
+def test_both_copies_of_a_record_must_go_before_it_is_lost(sealed):
+    root, made = sealed
+    summary, layout = root / made.prefix / "summary.json", root / made.prefix / "layout.json"
+    before = summary.read_bytes()
+    summary.write_bytes(b"{}")
+    assert mend_set(Store(root), made.prefix).whole
+    assert summary.read_bytes() == before
+    summary.unlink()
+    layout.unlink()
+    mending = mend_set(Store(root), made.prefix)
+    assert set(mending.unmended) == {f"{made.prefix}/summary.json", f"{made.prefix}/layout.json"}
+    assert mend_set(Store(root), made.prefix, records={"layout.json": b"wrong"}).unmended
+    spec = canonical_json(made.spec.canonical())
+    (root / made.prefix / "spec.json").unlink()
+    mend_set(Store(root), made.prefix, records={"spec.json": spec})
+    assert (root / made.prefix / "spec.json").read_bytes() == spec
+
+
+def test_a_torn_commit_returns_its_range_to_missing(tmp_path):
+    made, _ = half_made(tmp_path, numbers=(0, 2))
+    record = sorted((tmp_path / made.prefix / "commits").iterdir())[0]
+    record.write_bytes(record.read_bytes()[:-20])
+    assert mend_set(Store(tmp_path), made.prefix).whole
+    assert findings(tmp_path) == {}
+    made.refresh()
+    assert made.committed("tokens/block.0") == {2}
+    (tmp_path / made.prefix / "tokens" / "block.0" / "c.2.0.0").write_bytes(b"")
+    assert mend_set(Store(tmp_path), made.prefix).whole
+    made.refresh()
+    assert made.committed("tokens/block.0") == frozenset()
+    assert findings(tmp_path) == {}
+
+
+def test_unsealing_keeps_sound_ranges(sealed):
+    root, made = sealed
+    content = made.content
+    unseal(made, {"tokens/block.1": [1]})
+    assert made.committed("tokens/block.1") == {0, 2}
+    assert made.sealed("tokens/block.0")
+    assert findings(root) == {}
+    np.testing.assert_array_equal(made["block.1"][:8], values(made.arrays["tokens/block.1"], 20)[:8])
+    assert seal(made, ["tokens/block.1"]) == {"tokens/block.1": [1]}
+    assert made.content.keys() == content.keys() - {"tokens/block.1"}
+
+
+def test_notes_are_watched_and_mended(sealed):
+    root, made = sealed
+    store, note = Store(root), root / "index" / "recipe.json"
+    before = note.read_bytes()
+    for data in (b"", before[:-5], before.replace(b"recipe", b"receipt"), None):
+        note.unlink() if data is None else note.write_bytes(data)
+        assert findings(root)
+        assert store.recall("recipe") is None
+        assert mend_notes(store).mended
+        assert note.read_bytes() == before
+    assert store.recall("recipe") == {"features": made.digest}
+
+
+def test_ls_tells_the_truth_of_sealed_partial_and_damaged_sets(tmp_path):
+    made, arrays = half_made(tmp_path, numbers=(0, 2))
+    (partial,) = lines(made.objects)
+    assert (partial["state"], partial["rows_done"], partial["ranges_done"]) == ("partial", 12, 2)
+    on_disk = sum(path.stat().st_size for path in (tmp_path / made.prefix).rglob("*") if path.is_file())
+    assert partial["bytes"] == on_disk
+
+    # Killed between the seal and the summary: the summary lags, the line does not.
+    whole, arrays = half_made(tmp_path / "whole", numbers=(0, 1, 2))
+    summary = tmp_path / "whole" / whole.prefix / "summary.json"
+    before = summary.read_bytes()
+    seal(whole, [array.name for array in arrays])
+    told = list(lines(whole.objects))
+    summary.write_bytes(before)
+    assert list(lines(whole.objects)) == told
+    assert told[0]["state"] == "sealed"
+    assert {key: card(whole)[key] for key in ("state", "rows_done", "bytes")} == {
+        key: told[0][key] for key in ("state", "rows_done", "bytes")
+    }
+    summary.write_bytes(b"")
+    assert list(lines(whole.objects)) == told
+
+    (tmp_path / "whole" / "features" / ("0" * 64)).mkdir()
+    assert list(lines(whole.objects)) == told, "an empty folder is no set"
+    (tmp_path / "whole" / "features" / ("0" * 64) / "spec.json").write_text(json.dumps({"kind": "nothing"}))
+    damaged, fine = lines(whole.objects)
+    assert damaged["state"] == "damaged"
+    assert "verify" in damaged["problem"]
+    assert fine == told[0]

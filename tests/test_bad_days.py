@@ -1,0 +1,139 @@
+"""Ctrl-C, full and read-only disks, through the command a user types: one sentence, an exit code, and it goes on."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stores import Store
+from stores.objects import LocalObjects
+from tests.stores.system_calls import watched
+
+EXTRACT = ("extract", "tiny.toml", "--batch-size", "4")
+
+
+DIGESTS = {}
+
+
+def partials(folder):
+    return list(folder.rglob("*.partial"))
+
+
+@pytest.fixture
+def undisturbed(site, run):
+    if not DIGESTS:
+        assert run(*EXTRACT, "--store", "undisturbed")[0] == 0
+        DIGESTS.update({one.digest: one.stored_digest() for one in Store(site / "undisturbed").sets()})
+    return DIGESTS
+
+
+def completes(site, run, undisturbed):
+    assert run(*EXTRACT)[0] == 0
+    assert {one.digest: one.stored_digest() for one in Store(site / "store").sets()} == undisturbed
+    assert run("verify")[0] == 0
+    return True
+
+
+@pytest.mark.parametrize("at", [3, 20, 45, 80])
+def test_ctrl_c_says_so_leaves_with_130_and_goes_on(site, run, undisturbed, monkeypatch, at):
+    stage, count = LocalObjects.stage, iter(range(10_000))
+
+    def interrupted(self, key, parts):
+        if next(count) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return stage(self, key, parts)
+
+    monkeypatch.setattr(LocalObjects, "stage", interrupted)
+    code, out, err = run(*EXTRACT)
+    assert code == 130
+    assert err.splitlines()[-1] == "stopped: what is committed is kept, run the same command to go on"
+    assert out == ""
+    assert partials(site / "store") == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    monkeypatch.chdir(site)
+    assert completes(site, run, undisturbed)
+
+
+DEAD_DISK = """
+import sys, time
+import cli
+from stores.objects import LocalObjects
+stage = LocalObjects.stage
+def dead(self, key, parts):
+    if "/tokens/" in key and "/c." in key:
+        print("waiting", flush=True)
+        time.sleep(100)
+    return stage(self, key, parts)
+LocalObjects.stage = dead
+sys.argv = ["patchbank", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site):
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEAD_DISK, *EXTRACT],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)  # the disk would hang for longer
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert err.splitlines()[-2:] == [
+        "stopping: what is being written is finished first, Ctrl-C again leaves at once",
+        "stopped at once: what is committed is kept, run the same command to go on",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "after", "says"),
+    [
+        (errno.ENOSPC, 60, "the disk is full: free some space"),
+        (errno.EDQUOT, 150, "your quota is used up"),
+        (errno.EROFS, 0, "the file system is read-only: choose another --store"),
+        (errno.EIO, 230, "input/output error"),
+        (errno.ESTALE, 330, "the file system went away"),
+    ],
+)
+def test_a_disk_that_refuses_gets_one_sentence_and_exit_code_2(site, run, undisturbed, number, after, says):
+    seen = iter(range(100_000))
+
+    def hook(_, name, path):
+        if name in ("open", "write", "fsync", "link", "replace", "mkdir") and next(seen) >= after:
+            raise OSError(number, "refused by the test", str(path))
+
+    with watched(site / "store", hook):
+        code, _, err = run(*EXTRACT)
+    assert code == 2
+    assert re.search(says, err)
+    assert err.startswith("error: cannot write ")
+    assert err.count("\n") == 1, err
+    assert completes(site, run, undisturbed)
+
+
+def test_a_store_that_is_a_file_or_may_not_be_written(site, run):
+    (site / "file").write_text("mine")
+    code, _, err = run(*EXTRACT, "--store", "file")
+    assert code == 2
+    assert "a file stands where a folder should be" in err
+    assert (site / "file").read_text() == "mine"
+    if os.geteuid() == 0:
+        return  # nothing is forbidden to root; the refusals above stand for it
+    (site / "locked").mkdir(mode=0o500)
+    code, _, err = run(*EXTRACT, "--store", "locked")
+    assert code == 2
+    assert "permission is denied" in err

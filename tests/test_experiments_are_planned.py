@@ -1,0 +1,282 @@
+"""Every experiment file is loaded, expanded and planned, on miniatures of the official layouts.
+
+What a plan must say is worked out here a second time: rows from the frame and the images that the selection leaves,
+models, views and arrays from the file itself. No model has values: a plan without time needs none.
+"""
+
+import json
+import math
+import shutil
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.models import build_model, build_outline
+from tests.pipeline import layouts
+
+EXPERIMENTS = sorted((Path(__file__).parent.parent / "experiments").glob("*.toml"))
+BDD_VIDEOS = ("b1c66a42-6f7d68ca", "b1c81faa-3df17267", "b1c81faa-c80764c5", "b1c9c847-3bda4659")
+NOISE = {"noise", "frequency-noise"}
+"""Views that tell two numbers of every row."""
+
+
+@dataclass(frozen=True)
+class Here:
+    """What a miniature leaves to be planned."""
+
+    images: int | None = None
+    """After the selection."""
+    size: tuple[int, int] | None = None
+    """Width and height, where the frame does not resize."""
+    rows: int | None = None
+    """Where a choice takes tiles."""
+
+
+def without_values(recipe, size, folder):
+    """Draw no weights."""
+    return build_outline(recipe, size, folder) if recipe.weights == "random" else build_model(recipe, size, folder)
+
+
+def copies(first, paths):
+    """Copy one file: images of one colour are all the same."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(first, path)
+
+
+def write_cityscapes(root, cities, size):
+    """So many images of each city, all of them road."""
+    image = layouts.write_image(root / "image.png", *size)
+    label = root / "label.png"
+    Image.fromarray(np.full(size[::-1], 7, np.uint8)).save(label)
+    stems = [f"{split}/{city}/{city}_{n:06}_000019" for split, city, count in cities for n in range(count)]
+    copies(image, [root / "leftImg8bit" / f"{stem}_leftImg8bit.png" for stem in stems])
+    copies(label, [root / "gtFine" / f"{stem}_gtFine_labelIds.png" for stem in stems])
+
+
+@cache
+def cityscapes_of(train):
+    """One image a city more than the longest rule takes, which is ``train`` to train on and 10 to validate on."""
+
+    def write(data):
+        cities = [("train", "aachen", 9), ("train", "ulm", 9), ("val", "lindau", 11), ("val", "munster", 11)]
+        write_cityscapes(data / "cityscapes", cities, (520, 260))
+        return Here(images=2 * train + 2 * 10, size=(520, 260))
+
+    return write
+
+
+def street_world(data):
+    write_cityscapes(data / "street-world", [("train", "ada", 2), ("val", "bob", 1)], (512, 300))
+    return Here(images=3, size=(512, 300))
+
+
+@cache
+def camvid_of(kept):
+    """One sequence with 9 images to train on and 13 to validate on, of which ``kept`` are selected."""
+
+    def write(data):
+        root = data / "camvid"
+        image = layouts.write_image(root / "image.png", 490, 250)
+        label = root / "label.png"
+        Image.fromarray(np.zeros((250, 490), np.uint8)).save(label)
+        for split, count in (("train", 9), ("val", 13)):
+            names = [f"0001TP_{split}{n:03}.png" for n in range(count)]
+            copies(image, [root / split / name for name in names])
+            copies(label, [root / f"{split}annot" / name for name in names])
+            layouts.write_text(root / f"{split}.txt", *(f"/{split}/{name} /{split}annot/{name}" for name in names))
+        return Here(images=kept, size=(490, 250))
+
+    return write
+
+
+def ade20k(data):
+    """Of wall more training images than are taken, of building more validation images, and one of nothing."""
+    root = data / "ade20k"
+    for split, ids in (("train", [1, 1, 1, 1, 1, 2, 0]), ("val", [1, 2, 2, 2])):
+        for number, one in enumerate(ids):
+            layouts.ade20k(root, split, f"ADE_{split}_{number:08}", np.full((30, 40), one))
+    return Here(images=(4 + 1) + (1 + 2))
+
+
+def dota(data):
+    for stem in ("P0001", "P0002"):
+        layouts.dota(data / "dota", stem, "10 5 20 5 20 15 10 15 ship 0", width=460, height=230)
+    return Here(images=2, size=(460, 230))
+
+
+def fair1m(data):
+    """Four tiles in two images, two of which show an object; validation is left out."""
+    corners = [(10, 5), (90, 5), (90, 60), (10, 60), (10, 5)]
+    moved = [(x + 224, y) for x, y in corners]
+    train = data / "fair1m" / "train" / "part1"
+    layouts.fair1m(train, 1, layouts.fair1m_object("Boeing737", corners), width=450, height=224)
+    layouts.fair1m(train, 2, layouts.fair1m_object("Bridge", moved), width=450, height=224)
+    layouts.fair1m(data / "fair1m" / "validation", 3, layouts.fair1m_object("Bridge", corners), width=224, height=224)
+    return Here(images=2, rows=2)
+
+
+def nwpu(data):
+    """Five tiles in five images show a ship, three of which are taken, and one a bridge."""
+    names = [f"{number:03}.jpg" for number in range(1, 6)]
+    square = [10, 5, 90, 5, 90, 60, 10, 60]
+    bridge = [value + (224 if place % 2 == 0 else 0) for place, value in enumerate(square)]
+    root = data / "nwpu_vhr10"
+    objects = [*((image, 2, square) for image in range(5)), (0, 9, bridge)]
+    layouts.nwpu(root, objects, images=names)
+    folder = root / "NWPU VHR-10 dataset" / "positive image set"
+    copies(layouts.write_image(root / "image.jpg", 450, 230), [folder / name for name in names])
+    copies(root / "image.jpg", [root / "NWPU VHR-10 dataset" / "negative image set" / "001.jpg"])
+    return Here(rows=3 + 1)
+
+
+def mot17(data):
+    truth = "1,7,1,1,10,20,1,1,1"
+    for video in ("MOT17-02", "MOT17-04"):
+        layouts.mot17(data / "mot17", truth, video=video, frames=2)
+    layouts.mot17(data / "mot17", video="MOT17-01", split="test", frames=1)
+    return Here(images=2 * 2)
+
+
+def traffic(data):
+    for video, split in (("A", "train"), ("B", "train"), ("C", "val")):
+        layouts.mot(data / "traffic_mot" / split / video, "1,1,1,1,2,2,1,1,1", frames=3)
+    layouts.write_text(data / "traffic_mot" / "classes.txt", "1 Car")
+    return Here(images=2 * 3)
+
+
+def bdd(data):
+    """The four videos of the paper, one more of their split and one of another."""
+    label = layouts.bdd_label("1", "car", (1, 2, 11, 12))
+    for video in (*BDD_VIDEOS, "b1ca2e5d-84cf9134"):
+        layouts.bdd(data / "bdd100k", video, [label], [label])
+    layouts.bdd(data / "bdd100k", "0000f77c-6257be58", [label], split="train")
+    return Here(images=4 * 2)
+
+
+def ucmerced(data):
+    """Of each class two images more than the longest of the rules passes over."""
+    image = layouts.write_image(data / "image.tif", 256, 256)
+    folder = data / "ucmerced" / "Images"
+    copies(image, [folder / scene / f"{scene}{number:02}.tif" for scene in ("river", "forest") for number in range(92)])
+    return Here(images=2 * 92)
+
+
+def resisc45(data):
+    """Sixteen images of two classes; the lists, where there are any, name nine of each."""
+    image = layouts.write_image(data / "image.jpg", 256, 256)
+    scenes = ("lake", "stadium")
+    copies(image, [data / "resisc45" / one / f"{one}_{number:03}.jpg" for one in scenes for number in range(1, 17)])
+    return Here(images=2 * 16)
+
+
+def resisc45_with_lists(data):
+    resisc45(data)
+    for split, numbers in (("train", range(1, 6)), ("val", range(6, 10)), ("test", range(10, 17))):
+        lines = [f"{scene}_{number:03}.jpg" for scene in ("lake", "stadium") for number in numbers]
+        layouts.write_text(data / "resisc45" / f"resisc45-{split}.txt", *lines)
+    return Here(images=2 * 5 + 2 * 4)
+
+
+WRITERS = {
+    "ade20k": ade20k,
+    "bdd100k-tracking": bdd,
+    "bdd100k-tracking-whole": bdd,
+    "camvid": camvid_of(8 + 13),
+    "camvid-robustness": camvid_of(4 + 12),
+    "camvid-whole": camvid_of(8 + 13),
+    "cityscapes": cityscapes_of(8),
+    "cityscapes-robustness": cityscapes_of(4),
+    "cityscapes-whole": cityscapes_of(4),
+    "demo": street_world,
+    "dota-retrieval": dota,
+    "fair1m-retrieval": fair1m,
+    "mot17-pieces": mot17,
+    "mot17-tracking": mot17,
+    "nwpu-retrieval": nwpu,
+    "reconstruction": cityscapes_of(4),
+    "reconstruction-small": camvid_of(8 + 13),
+    "resisc45": resisc45_with_lists,
+    "resisc45-small": resisc45,
+    "traffic-tracking": traffic,
+    "ucmerced": ucmerced,
+    "ucmerced-small": ucmerced,
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Write what an experiment reads, once for all that read the same; returns the data root and what is there."""
+
+    @cache
+    def write(name):
+        data = tmp_path_factory.mktemp("data")
+        return data, WRITERS[name](data)
+
+    return lambda stem: write(next(name for name, writer in WRITERS.items() if writer is WRITERS[stem]))
+
+
+def tiles_of(frame, size):
+    """Return the number of tiles of an image, by the words of docs/experiment.md."""
+    if "tile" not in frame:
+        return 1
+    resize = frame.get("resize", size)
+    width, height = (resize["width"], resize["height"]) if isinstance(resize, dict) else resize
+    whole = {"drop": math.floor, "shift-last": math.ceil}[frame.get("edge", "drop")]
+    return whole(width / frame["tile"]) * whole(height / frame["tile"])
+
+
+def arrays_of(asked, view):
+    """Return the number of arrays of one model under a view (None: the clean one); all models have 12 blocks or -1."""
+    layers = {"all": 12}.get(str(asked["layers"]), len(asked["layers"])) if view is None else 1
+    norms = 2 if asked.get("norm") == "both" else 1
+    kinds = 2 if asked.get("prefix", True) else 1
+    more = 0
+    if view is None:
+        more += (1 + kinds) if "masked" in asked else 0  # which patches are visible, and their tokens
+        more += 1 if asked.get("input_pixels") else 0
+    return layers * norms * kinds + more + (2 if view in NOISE else 0)
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("pipeline.run.build_model", without_values)
+    (here / "experiments").mkdir()
+    shutil.copy(path, here / "experiments")  # so that no weights lie beside it
+    data, expected = written(path.stem)
+    code, out, err = run("plan", f"experiments/{path.name}", "--no-time", "--json", "--data", data)
+    assert code == 0, err
+    found = json.loads(out)
+    asked = tomllib.loads(path.read_text())
+
+    rows = expected.rows or expected.images * tiles_of(asked["frame"], expected.size)
+    assert found["rows"] == rows
+    if expected.images:
+        assert found["sources"] == expected.images
+    views = [(None, None), *((view["name"], level) for view in asked.get("views", []) for level in view["levels"])]
+    models = asked["models"]
+    assert [(one["view"], one["level"]) for one in found["models"]] == [
+        (view or "clean", level) for _ in models for view, level in views
+    ]
+    for one, (model, (view, _)) in zip(found["models"], product(models, views), strict=True):
+        assert one["title"].startswith(model.get("title", model["name"]))
+        drawn = model.get("weights") == "random"
+        assert one["state"] == ("missing" if drawn else "weights not here")
+        assert (one["set"] is None) == (not drawn)
+        assert one["rows"] == one["rows_missing"] == rows
+        assert one["arrays"] == arrays_of(asked["features"], view)
+        assert one["objects"] >= one["arrays"] - (view is None and asked["features"].get("input_pixels", False))
+        assert 0 < one["bytes_missing"] == one["bytes"]
+    assert not (here / "store").exists(), "plan wrote something"
+
+
+def test_the_table_names_every_experiment():
+    assert set(WRITERS) == {path.stem for path in EXPERIMENTS}

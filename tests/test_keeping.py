@@ -1,0 +1,171 @@
+"""The commands that look after a store, as a user types them."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.tiny import write_camvid
+from tests.tiny_experiment import EXPERIMENT
+
+
+@pytest.fixture
+def site(here, run):
+    write_camvid(here / "data" / "camvid")
+    text = EXPERIMENT.replace('norm = "both"', 'layers = [4, 5]\nnorm = "final"')
+    (here / "tiny.toml").write_text(text.partition('[[analyses]]\nkind = "patch')[0])
+    assert run("extract", "tiny.toml", "--batch-size", 4)[0] == 0
+    return here
+
+
+def folder_of(site, kind):
+    return next((site / "store" / kind).iterdir())
+
+
+def chunk_of(site):
+    return folder_of(site, "features") / "tokens" / "block.5.norm" / "c.1.0.0"
+
+
+def test_damage_is_named_mended_and_gone(site, run):
+    chunk = chunk_of(site)
+    before = chunk.read_bytes()
+    chunk.write_bytes(before[::-1])
+    seal = folder_of(site, "features") / "seals" / "tokens__block.4.norm.json"
+    kept = seal.read_bytes()
+    seal.unlink()
+    code, out, err = run("verify")
+    assert code == 3
+    assert f"{chunk.relative_to(site / 'store')} holds other bytes than were committed" in out
+    assert f"{seal.relative_to(site / 'store')} is gone" in out
+    assert "patchbank repair" in err
+
+    code, out, err = run("repair")  # without the experiment: what the store itself holds
+    assert code == 3
+    assert seal.read_bytes() == kept
+    assert "tokens/block.5.norm rows 4 to 7" in out
+    assert "patchbank repair EXP" in out
+
+    shutil.move(site / "data", site / "elsewhere")
+    code, out, err = run("repair", "tiny.toml")
+    assert code == 3
+    assert "lost    test_vit, tokens/block.5.norm rows 4 to 7: there is no folder" in out
+    shutil.move(site / "elsewhere", site / "data")
+
+    code, out, err = run("repair", "tiny.toml", "--json")
+    assert code == 0
+    assert chunk.read_bytes() == before
+    assert any(one["remade"] == {"tokens/block.5.norm": [1]} for one in json.loads(out)["sets"])
+    assert run("verify")[0] == 0
+    assert run("repair")[1].endswith("mended  0 objects, 0 taken anew, 0 lost, 0 stray\n")
+
+
+def test_strays_wait_for_a_word_and_new_values_for_an_experiment(site, run):
+    stray = folder_of(site, "labels") / "mine.txt"
+    stray.write_text("mine")
+    code, out, err = run("repair", "tiny.toml")
+    assert code == 3
+    assert "mine.txt: belongs to nothing" in out
+    assert "--remove-strays" in err
+    assert run("repair", "tiny.toml", "--remove-strays")[0] == 0
+    assert not stray.exists()
+    code, _, err = run("repair", "--accept-new")
+    assert code == 2
+    assert "repair EXP" in err
+    code, _, err = run("repair", "ffff")
+    assert code == 2
+    assert "patchbank ls" in err
+
+
+def test_sources_that_changed_or_are_gone_are_named(site, run):
+    assert run("verify", "--sources", "tiny.toml")[0] == 0
+    camvid = site / "data" / "camvid"
+    image, label = next((camvid / "train").iterdir()), next((camvid / "valannot").iterdir())
+    image.write_bytes(image.read_bytes() + b"x")
+    label.write_bytes(label.read_bytes() + b"x")
+    code, out, err = run("verify", "--sources", "tiny.toml", "--json")
+    assert code == 3
+    changed = {Path(one["path"]).name: one["problem"] for one in json.loads(out)["sources"]}
+    assert changed == dict.fromkeys((image.name, label.name), "is not the file the sets were made from")
+    image.unlink()
+    code, out, err = run("verify", "--sources", "tiny.toml")
+    assert code == 3
+    assert f"{image.name} is gone" in out
+    assert "source files" in err
+
+
+def test_ls_survives_a_set_that_cannot_be_read(site, run):
+    folder = folder_of(site, "labels")
+    (folder / "summary.json").unlink()
+    (folder / "layout.json").write_text("{}")
+    code, out, err = run("ls")
+    assert code == 3
+    assert "sealed" in out
+    assert "damaged" in out
+    assert "patchbank verify" in err
+    code, out, _ = run("ls", "--json")
+    assert code == 3
+    assert sorted(one["state"] for one in json.loads(out)) == ["damaged", "sealed"]
+
+
+def test_ls_and_show_of_a_partial_set(site, run):
+    shutil.rmtree(site / "store")
+    assert run("extract", "tiny.toml", "--shard", "1/3")[0] == 0
+    code, out, _ = run("ls")
+    assert code == 0
+    assert "2/6 ranges  8 of 24" in out
+    partial = next(one for one in json.loads(run("ls", "--json")[1]) if one["state"] == "partial")
+    code, out, _ = run("show", partial["digest"][:8])
+    assert "partial: 24 rows, 8 of them in every array, 0 of 4 arrays sealed" in out
+    assert "frame.input.height" in out
+    assert run("verify")[0] == 0, "a half-made set is not damage"
+
+
+def test_fidelity_of_the_same_libraries_is_zero(site, run):
+    code, out, _ = run("fidelity", "tiny.toml", "--samples", 5)
+    assert code == 0
+    assert out.startswith("test_vit: 5 rows computed again, 4 of 4 arrays equal in every bit\n")
+    found = json.loads(run("fidelity", "tiny.toml", "--samples", 99, "--seed", 1, "--json")[1])["test_vit"]
+    assert {one["n_rows"] for one in found} == {24}
+    assert all(one["equal"] and one["neighbours_moved"] == 0 for one in found)
+    assert {one["array"]: one["labels_moved"] for one in found}["tokens/block.5.norm"] == 0
+    shutil.rmtree(site / "store")
+    code, _, err = run("fidelity", "tiny.toml")
+    assert code == 2
+    assert "patchbank extract" in err
+
+
+def test_gc_lists_by_default_and_keeps_what_results_cite(site, run):
+    partial = folder_of(site, "features") / "seals" / "x.json.1-ab.partial"
+    partial.write_bytes(b"half")
+    code, out, _ = run("gc")
+    assert code == 0
+    assert "partial file" in out
+    assert "--apply removes them" in out
+    assert partial.exists()
+    code, _, err = run("gc", "--apply")
+    assert code == 2
+    assert "--older-than 0" in err
+    os.utime(partial, (0, 0))
+    code, out, _ = run("gc", "--apply")
+    assert code == 0
+    assert not partial.exists()
+    code, _, err = run("gc", "--apply", "--uncited")
+    assert code == 2
+    assert "--results" in err
+
+    assert run("evaluate", "tiny.toml")[0] == 0
+    (site / "other.toml").write_text(
+        (site / "tiny.toml").read_text().replace('weights = "random"', 'weights = "random"\nseed = 9')
+    )
+    assert run("extract", "other.toml")[0] == 0
+    uncited = [one for one in json.loads(run("gc", "--json")[1]) if one["kind"] == "uncited set"]
+    assert len(uncited) == 1
+    assert not uncited[0]["removed"]
+    code, out, _ = run("gc", "--apply", "--uncited", "--older-than", 0)
+    assert code == 0
+    assert not (site / "store" / uncited[0]["key"]).exists()
+    assert run("verify")[0] == 0
+    assert run("evaluate", "tiny.toml")[1].startswith("made    0 results")
+    assert "was not extracted" in run("evaluate", "other.toml")[2]
