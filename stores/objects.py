@@ -173,8 +173,12 @@ class LocalObjects:
         Made again, a store that was unmounted would go on, in halves, on the disk below its mount point.
         """
         absent = []
-        while not folder.exists():
-            if folder in self._seen:
+        while True:
+            # Asked before the look: another thread may make the folder, and see it, between the two.
+            was_there = folder in self._seen
+            if folder.exists():
+                break
+            if was_there:
                 raise UserError(
                     f"{folder} vanished while it was written to: mount or restore it, then run the same command again "
                     "(what is committed is kept)"

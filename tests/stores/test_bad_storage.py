@@ -3,6 +3,7 @@
 import errno
 import itertools
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,6 +166,24 @@ def test_an_unmounted_store_leaves_an_empty_folder_and_nothing_is_committed_ther
     assert not [key for key in LocalObjects(root).keys("") if not key.endswith(".partial")]
 
 
+def test_a_folder_that_another_thread_makes_meanwhile_has_not_vanished(tmp_path, monkeypatch):
+    objects = LocalObjects(tmp_path)
+    look = Path.exists
+    meanwhile = [True]
+
+    def slow_look(path):
+        found = look(path)
+        if path.name == "seals" and meanwhile:
+            meanwhile.clear()
+            objects.put("seals/other", [b"other"])  # after our look and before our answer
+        return found
+
+    monkeypatch.setattr(Path, "exists", slow_look)
+    objects.put("seals/mine", [b"mine"])
+    assert objects.keys() == ["seals/mine", "seals/other"]
+
+
+@pytest.mark.parametrize("where", ["store", "store/features"])
 def test_a_file_where_a_folder_should_be(tmp_path, where):
     path = tmp_path / where
     path.parent.mkdir(exist_ok=True)
