@@ -28,6 +28,8 @@ th { position: sticky; top: 0; background: var(--tint); font-weight: 600; white-
 th button { all: unset; cursor: pointer; }
 th button:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
 th button::after { content: " \\2195"; color: #9a9a9a; }
+.fit table { min-width: 44rem; }
+.fit td { white-space: normal; overflow-wrap: break-word; vertical-align: top; }
 .prose td { white-space: normal; min-width: 9rem; vertical-align: top; }
 .prose td:first-child { min-width: 0; }
 .prose td:nth-child(4) { min-width: 20rem; }
@@ -38,11 +40,19 @@ code { font: .85em ui-monospace, "Liberation Mono", monospace; }
 small { color: var(--soft); }
 input { font: inherit; padding: .35rem .6rem; border: 1px solid #9a9a9a; border-radius: 6px;
   width: 100%; max-width: 24rem; }
+dl { margin: .75rem 0; font-size: .875rem; }
+dl div { display: flex; gap: .75rem; padding: .1rem 0; }
+dt { flex: 0 0 9rem; color: var(--soft); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
 details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
 .script { display: none; } .js .script { display: block; margin: .75rem 0; }
-@media print { .box, .tall { overflow: visible; max-height: none; } figure, tr { break-inside: avoid; }
-  th { position: static; } .wide { overflow: visible; } .wide svg { min-width: 0 !important; }
-  nav, .script, th button::after { display: none !important; } body { font-size: 11pt; } }
+.printed { display: none; }
+@media print { @page { margin: 14mm; } body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
+  .box, .tall, .wide { overflow: visible; max-height: none; } .box { border: 0; }
+  table, .fit table { font-size: 8pt; min-width: 0; } th { position: static; }
+  th, td, .prose td { white-space: normal; overflow-wrap: break-word; padding: .25rem .4rem; min-width: 0 !important; }
+  h2 { break-after: avoid; } figure, tr { break-inside: avoid; }
+  .wide svg { min-width: 0 !important; max-height: 21cm; }
+  nav, .script, .screen, summary, th button::after { display: none !important; } .printed { display: block; } }
 """
 
 SCRIPT = """
@@ -98,8 +108,13 @@ class Number(float):
 Cell = str | Number | None
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], name: str = "", *, raw: bool = False) -> str:
-    """Return a table in a box of its own that scrolls; with a ``name`` it sorts. ``raw`` cells are HTML already."""
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[Cell]], name: str = "", *, raw: bool = False, fit: bool = False
+) -> str:
+    """Return a table in a box of its own that scrolls; with a ``name`` it sorts.
+
+    ``raw`` cells are HTML already; a table that should ``fit`` the page breaks its lines before it scrolls.
+    """
     titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
     lines = []
     for row in rows:
@@ -111,10 +126,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], name: str = "", *
                 cells.append(f"<td>{'' if cell is None else cell if raw else escape(cell)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     attributes = f' class="sortable" id="{escape(name)}"' if name else ""
-    tall = " tall" if len(rows) > 20 else ""
+    classes = f"box{' tall' if len(rows) > 20 else ''}{' fit' if fit else ''}"
     body = "\n".join(lines)
     return (
-        f'<div class="box{tall}" tabindex="0"><table{attributes}><thead><tr>{titles}</tr></thead>'
+        f'<div class="{classes}" tabindex="0"><table{attributes}><thead><tr>{titles}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NOTE = "report.json"
 """What the page needs beside the long table: the models' sets and which answers hold arrays for figures."""
 
+_NAMES = ("model", "class", "array", "view", "classifier")
+"""Columns whose text comes from outside and enters figures."""
+
 
 @dataclass(frozen=True)
 class Reported:
@@ -39,6 +42,11 @@ class Reported:
         arrays = {digest: answer.arrays for digest, (_, answer) in self.answers.items()}
         return Evidence(self.table, self.subjects, arrays, beside)
 
+    def drawable(self) -> tuple[pd.DataFrame, list[tuple[str, Answer]]]:
+        """Return rows and answers under names that figures show as they are."""
+        plain = {name: self.table[name].map(_no_formula, na_action="ignore") for name in _NAMES}
+        return self.table.assign(**plain), [(_no_formula(model), answer) for model, answer in self.answers.values()]
+
     def figure(self, name: str) -> "Figure":
         """Return a figure of the report, drawn anew: its ``axes`` are matplotlib's, to change and to save.
 
@@ -49,12 +57,17 @@ class Reported:
         entries = {entry.name: entry for entry in FIGURES}
         if name not in entries:
             raise UserError(f"there is no figure {name!r}: choose one of {', '.join(entries)}")
-        drawn = entries[name].draw(self.table, list(self.answers.values()))
+        drawn = entries[name].draw(*self.drawable())
         if drawn is None:
             raise UserError(
                 f"the results hold no numbers for the figure {name}: ask for its analysis and evaluate again"
             )
         return drawn
+
+
+def _no_formula(name: str) -> str:
+    """Return a name that figures show as it is; between dollars matplotlib would read TeX."""
+    return name.replace("$", r"\$")
 
 
 def read(results: Path | str, experiment: str) -> Reported:

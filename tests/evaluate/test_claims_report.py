@@ -204,11 +204,11 @@ def state(made):
 
 def test_whole_sets_are_said_to_be_whole_and_a_missing_store_not_checked(made, tmp_path):
     results, _, _, page = made
-    assert "<td>whole</td>" in page.read_text()
+    assert ">whole</dd>" in page.read_text()
     rewrite_report(results, "e", look(Store(tmp_path / "elsewhere")))
-    assert "<td>not checked</td>" in page.read_text()
+    assert ">not checked</" in page.read_text()
     rewrite_report(results, "e")
-    assert "<td>not checked</td>" in page.read_text()
+    assert ">not checked</" in page.read_text()
 
 
 def test_a_set_that_is_gone_marks_every_number_of_its_model(made):

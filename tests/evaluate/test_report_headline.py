@@ -1,0 +1,59 @@
+"""The page's first tables: what all models share is said once, and no column stands empty."""
+
+import re
+
+from evaluate.answering import Evaluation
+from evaluate.report import write_report
+from evaluate.report_headline import headline
+from evaluate.results import Results, long_table
+from tests.evaluate.planted_report import TITLES
+
+PATCHES = {"experiment": "e", "analysis": "patch-classification", "data_set": "planted", "view": "clean"}
+
+
+def scores(model, classifier, by_m, **more):
+    row = PATCHES | {"model": model, "classifier": classifier, "metric": "patch_miou", "train": "8 images", "k": 1}
+    row |= {"x_name": "layer", "x_value": 11.0} | more
+    return [row | {"m": m, "value": value, "low": value - 0.1, "high": value + 0.1} for m, value in by_m.items()]
+
+
+def cells_of(page):
+    return [re.sub(r"<[^>]+>", " ", cell).split() for cell in re.findall(r"<td[^>]*>(.*?)</td>", page)]
+
+
+def test_each_number_is_that_of_all_features_and_of_the_most_removed():
+    rows = scores("A", "knn", {0: 0.2, 10: 0.3, 200: 0.5}) + scores("A", "knn", {0: 0.9}, x_value=3.0)
+    rows += scores("A", "knn", {0: 0.8, 200: 0.8}, train="4 images")
+    assert cells_of(headline(long_table(rows), {})) == [
+        ["A"],
+        ["0.200", "[0.100,", "0.300]"],
+        ["0.500", "[0.400,", "0.600]", "top", "200", "removed"],
+    ]
+
+
+def test_columns_without_a_number_are_left_out_and_so_is_an_empty_table():
+    page = headline(long_table(scores("A", "probe", {0: 0.2}) + scores("B", "knn", {0: 0.4})), {"B": "gone"})
+    assert re.findall(r'<th scope="col">(.*?)</th>', page) == [
+        "model",
+        "k-NN mIoU, all features",
+        "probe mIoU, all features",
+    ]
+    assert cells_of(page)[3] == ["B", "(gone)"]
+    other = {"analysis": "tracking", "metric": "instance_accuracy", "model": "A", "value": 1.0}
+    assert headline(long_table([PATCHES | other]), {}) is None
+
+
+def test_names_are_escaped():
+    assert "<b>" not in headline(long_table(scores("<b>", "knn", {0: 0.2})), {"<b>": "<b>"})
+
+
+def test_what_all_models_share_is_said_once(tmp_path):
+    about = [{"model": title, "data set": "planted", "features": str(n) * 64} for n, title in enumerate(TITLES)]
+    table = long_table(scores(TITLES[0], "knn", {0: 0.2}))
+    page = write_report(Results(tmp_path), "planted", Evaluation(table), about).read_text()
+    assert page.count("<dt>data set</dt><dd>planted</dd>") == 1
+    heads = re.findall(r"<thead><tr>(.*?)</tr></thead>", page)[0]
+    assert re.findall(r'<th scope="col">(.*?)</th>', heads) == ["model", "features"]
+    # The long table shows no column that is empty throughout.
+    assert '<th scope="col">outcome</th>' not in page
+    assert '<th scope="col">classifier</th>' in page
