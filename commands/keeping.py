@@ -8,7 +8,7 @@ import typer
 
 from commands.options import DataOption, JsonOption, StoreOption
 from commands.printing import counted, print_table, say
-from stores.errors import DamageError, UserError
+from stores.errors import DamageError, MissingError, UserError
 from stores.faults import gigabytes
 
 if TYPE_CHECKING:
@@ -143,6 +143,8 @@ def verify(
     findings = [finding for verdict in found for finding in verdict.findings]
     changed = [] if sources is None else _changed_sources(sources, opened, data)
     n_sets = sum(verdict.set != INDEX for verdict in found)
+    if not n_sets and not findings:
+        raise MissingError(f"{opened.objects.url} holds no sets, so nothing was compared: name the store with --store")
     if as_json:
         sets = [{**verdict.__dict__, "findings": [f.__dict__ for f in verdict.findings]} for verdict in found]
         typer.echo(json.dumps(sets if sources is None else {"sets": sets, "sources": changed}, indent=2))

@@ -1,5 +1,6 @@
 """Commands that say what there is to work with: models and datasets."""
 
+import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +35,12 @@ def models(
         typer.echo(json.dumps({"known": known, "timm": listed}, indent=2))
         return
     if not known and not listed:
-        raise UserError(f"no model has {pattern!r} in its name: leave the pattern out to list all")
+        families = sorted({name.partition("_patch")[0] for name in timm.list_models()})
+        near = difflib.get_close_matches(pattern, [*KNOWN, *families], n=3)
+        raise UserError(
+            f"no model has {pattern!r} in its name: "
+            + (f"did you mean {', '.join(near)}?" if near else "leave the pattern out to list all")
+        )
     for one in known:
         state = "not here" if one["present"] is None else f"here: {one['present']}"
         typer.echo(

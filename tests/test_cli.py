@@ -213,6 +213,8 @@ def test_models_lists_the_known_ones_first(site, run, monkeypatch):
     out = run("models")[1]
     assert out.startswith("mae-base ")
     assert "\nvit_base_patch16_224 " in out
+    assert "did you mean simmim-base" in run("models", "simim")[2]
+    assert "vit_base" in run("models", "vit_bse")[2]
     code, _, err = run("models", "no-such-model")
     assert code == 2
     assert "leave the pattern out" in err

@@ -61,6 +61,12 @@ def test_damage_is_named_mended_and_gone(site, run):
     assert run("repair")[1].endswith("mended  0 objects, 0 taken anew, 0 lost, 0 stray\n")
 
 
+def test_verify_of_a_folder_that_holds_no_set_is_no_success(here, run):
+    code, _, err = run("verify", "--store", "mistyped")
+    assert code == 2
+    assert "mistyped holds no sets, so nothing was compared" in err
+
+
 def test_strays_wait_for_a_word_and_new_values_for_an_experiment(site, run):
     stray = folder_of(site, "labels") / "mine.txt"
     stray.write_text("mine")
