@@ -26,10 +26,8 @@ from pipeline.views import CLEAN, View
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 from stores.faults import gigabytes
+from stores.filenames import LOGS
 from stores.specs import Size
-
-RUNS = "runs"
-"""Folder of a store with one JSON line an extraction: where its time went."""
 
 Choose = Callable[[pd.DataFrame], Sequence[str]]
 """Takes a table of all sources (source, group, split) and returns the names of those to extract."""
@@ -231,7 +229,7 @@ def _log(store: Store, outcome: Outcome, provenance: dict[str, Any]) -> None:
         "rows_reused": outcome.rows_reused,
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.__dict__.items()},
     }
-    key = f"{RUNS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"
+    key = f"{LOGS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"
     store.objects.put(key, [(json.dumps(line, sort_keys=True) + "\n").encode()])
 
 

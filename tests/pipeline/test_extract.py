@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from pipeline.recipe import FeatureRecipe
 from stores import Store
 from stores.errors import UserError
 from stores.specs import FrameSpec
+from stores.verify import verify
 from tests.pipeline.tiny import TINY, recipe, write_camvid
 
 CPU = Compute("cpu", batch_size=4, threads=1)
@@ -278,10 +280,25 @@ def test_where_the_time_went_is_noted_once_an_extraction(tmp_path, data):
     where = site(tmp_path, data)
     made = extract_all(recipe(), where).outcomes[0]
     extract_all(recipe(), where)
-    (line,) = [json.loads(path.read_text()) for path in (tmp_path / "store" / "runs").iterdir()]
+    (line,) = [json.loads(path.read_text()) for path in (tmp_path / "store" / "logs").iterdir()]
     assert line["set"] == made.set.digest
     assert line["rows_made"] == made.rows_made > 0
     assert set(line["seconds"]) == {"decode", "model", "write", "seal"}
+
+
+def test_a_store_holds_what_its_page_names_and_nothing_that_counts_is_a_log(tmp_path, data):
+    where = site(tmp_path, data)
+    made = extract_all(recipe(), where).outcomes[0].set
+    page = (Path(__file__).parents[2] / "stores" / "README.md").read_text()
+    named = re.findall(r"^([a-z]+)/", page.split("## A store")[1].split("```")[1], re.MULTILINE)
+    assert {path.name for path in (tmp_path / "store").iterdir()} <= set(named)
+    (log,) = (tmp_path / "store" / "logs").iterdir()
+    for spoil in (lambda: log.write_text("{"), log.unlink):
+        spoil()
+        assert [finding for verdict in verify(where.store) for finding in verdict.findings] == []
+        again = extract_all(recipe(), where).outcomes[0]
+        assert again.rows_made == 0
+        assert again.set.stored_digest() == made.stored_digest()
 
 
 def test_commit_records_left_by_a_kill_after_the_seals_are_cleared_away(tmp_path, data, monkeypatch):
