@@ -13,12 +13,13 @@ import pandas as pd
 from pipeline.compute import Compute
 from pipeline.datasets import DATASETS, open_dataset
 from pipeline.datasets.contract import Source
-from pipeline.extract import Outcome, Progress, extract
+from pipeline.extract import begun, complete
 from pipeline.few_shot import choose_rows
 from pipeline.job import Job, prepare
 from pipeline.labels import make_labels
 from pipeline.models import build_model, build_outline
 from pipeline.models.contract import FrozenModel
+from pipeline.outcome import Outcome, Progress
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
 from pipeline.samples import Samples, make_samples, path_below
 from pipeline.sources import FileDigests
@@ -183,31 +184,24 @@ def extract_recipe(
     allow_mixed: bool = False,
     provenance: dict[str, Any] | None = None,
     tell: Callable[[Progress], None] = lambda progress: None,
-    begin: Callable[[Job], None] = lambda job: None,
 ) -> Report:
-    """Make what is missing of a recipe's label set and feature sets, and note where they are."""
+    """Make what is missing of a recipe's label set and feature sets, and note where they are.
+
+    Nothing of a model's sets is written before it has given its first batch.
+    """
     report = Report()
     samples = read_samples(recipe, site, choose)
     for model_recipe, shown in jobs(recipe, site, samples, only):
         refuse_full_disk(model_recipe.display, [job for _, job in shown], site.store)
         for view, job in shown:
-            inputs = [job.inputs] if job.inputs else []
-            labels, made = make_labels(
-                job.samples, site.store, job.grids, dict(provenance or {}), job.clean_grids, inputs
-            )
+            with begun(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
+                inputs = [job.inputs] if job.inputs else []
+                labels, made = make_labels(
+                    job.samples, site.store, job.grids, dict(provenance or {}), job.clean_grids, inputs
+                )
+                outcome = complete(work, site.store, provenance=provenance, tell=tell)
             report.labels = report.labels or labels
             report.label_rows_made += made
-            begin(job)
-            outcome = extract(
-                job,
-                site.store,
-                compute,
-                workers=workers,
-                shard=shard,
-                allow_mixed=allow_mixed,
-                provenance=provenance,
-                tell=tell,
-            )
             report.outcomes.append(outcome)
             if outcome.rows_made:
                 _log(site.store, outcome, dict(provenance or {}))
