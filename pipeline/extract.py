@@ -20,7 +20,7 @@ from pipeline.forward import Results, forward
 from pipeline.job import FACTS, QUEUE_BYTES, Job
 from pipeline.loading import Batch, Loader
 from pipeline.outcome import Outcome, Progress, StageSeconds
-from pipeline.samples import invalid_rows
+from pipeline.samples import bad_rows
 from stores import Store, ZarrSet
 from stores.dead_features import in_words
 from stores.geometry import RowRange
@@ -157,7 +157,7 @@ def _create(job: Job, store: Store, compute: Compute, provenance: dict[str, Any]
             **provenance,
             "licence_of_weights": job.model.licence,
             "licence_of_data": job.samples.dataset.licence,
-            **invalid_rows(job.samples.table),
+            **bad_rows(job.samples, job.samples.table),
             "layers": "block.<l> is the output of block l, counted from 0; .norm is after the final norm; stage.<k> is "
             "the k-th feature map, finest first",
             "n_prefix": job.model.n_prefix,

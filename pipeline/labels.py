@@ -17,7 +17,7 @@ from pipeline.datasets.contract import ChosenLabels
 from pipeline.frames import Interpolation
 from pipeline.input_pixels import GROUP, input_pixels
 from pipeline.label_tables import class_table, tables_of
-from pipeline.samples import Samples, invalid_rows
+from pipeline.samples import Samples, bad_rows
 from stores import Store, ZarrSet
 from stores.canonical import digest
 from stores.errors import UserError
@@ -206,7 +206,7 @@ def _create(samples: Samples, store: Store, spec: LabelSpec, layout: Layout, pro
         layout,
         tables_of(samples),
         {"device": "cpu"},
-        {**provenance, "licence_of_data": samples.dataset.licence, **invalid_rows(samples.label_table)},
+        {**provenance, "licence_of_data": samples.dataset.licence, **bad_rows(samples, samples.label_table)},
     )
 
 

@@ -4,7 +4,7 @@ import json
 import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ class Report:
     labels: ZarrSet | None = None
     label_rows_made: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why images were left out of a few-shot choice, by name."""
 
 
 def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
@@ -95,10 +97,11 @@ def read_samples(recipe: Recipe, site: Site, choose: Choose | None, *, remember:
     root = find_folder(recipe.dataset, site.data)
     dataset = open_dataset(recipe.dataset.name, root, recipe.dataset)
     sources: Sequence[Source] = dataset.sources()
-    chosen_tiles = None
+    chosen_tiles, left_out = None, {}
+    keep_invalid = recipe.dataset.bad_samples == "keep-invalid"
     if recipe.dataset.few_shot is not None:
-        few = choose_rows(dataset, sources, recipe.frame, recipe.dataset.few_shot)
-        sources, chosen_tiles = few.sources, few.tiles
+        few = choose_rows(dataset, sources, recipe.frame, recipe.dataset.few_shot, keep_invalid=keep_invalid)
+        sources, chosen_tiles, left_out = few.sources, few.tiles, few.left_out
     if choose is not None:
         table = pd.DataFrame(
             {
@@ -110,8 +113,8 @@ def read_samples(recipe: Recipe, site: Site, choose: Choose | None, *, remember:
         chosen = set(choose(table))
         sources = [source for source in sources if source.name in chosen]
     digests = FileDigests(site.store, root)
-    keep_invalid = recipe.dataset.bad_samples == "keep-invalid"
     samples = make_samples(dataset, sources, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
+    samples = replace(samples, left_out=left_out)
     if remember:
         digests.save()
     return samples
@@ -189,8 +192,8 @@ def extract_recipe(
 
     Nothing of a model's sets is written before it has given its first batch.
     """
-    report = Report()
     samples = read_samples(recipe, site, choose)
+    report = Report(left_out=samples.left_out)
     for model_recipe, shown in jobs(recipe, site, samples, only):
         refuse_full_disk(model_recipe.display, [job for _, job in shown], site.store)
         for view, job in shown:
