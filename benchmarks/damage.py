@@ -3,8 +3,9 @@
 Each object of a feature set, its label set and the notes that lead to them is damaged in turn: one flipped bit at a
 drawn place, truncation to a drawn length, deletion, a swap with a drawn neighbour of the same size. A stray object is
 added to every folder, and an object counts as named only if `verify` gives its own key. Then `repair` runs with the
-images and the model at hand, and the store counts as mended only if every byte of it is as before. The caches in
-``sources/`` are left out: losing one costs hashing again and nothing else.
+images and the model at hand, and the store counts as mended only if every byte of it is as before. What
+no digest covers is left out: the caches in ``sources/``, whose loss costs hashing again, and ``logs/``, which nothing
+that counts reads.
 """
 
 import os
@@ -25,6 +26,7 @@ from pipeline.run import Recorded, Site, extract_recipe
 from pipeline.street_world import write_street_world
 from pipeline.views import CLEAN
 from stores import Store
+from stores.filenames import LOGS, SOURCES
 from stores.repair import mend_notes
 from stores.specs import FrameSpec, Size
 from stores.verify import verify
@@ -61,10 +63,10 @@ def small_store(folder: Path, layers: Any = "all") -> tuple[Site, Recipe]:
 
 
 def bytes_of(root: Path) -> dict[str, bytes]:
-    """Return every object of a store by its key, caches left out."""
+    """Return every object of a store by its key, caches and logs left out."""
     paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
     found = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
-    return {key: data for key, data in found.items() if not key.startswith("sources/")}
+    return {key: data for key, data in found.items() if key.partition("/")[0] not in (SOURCES, LOGS)}
 
 
 def damages(whole: dict[str, bytes], keys: Sequence[str], seed: int) -> Iterator[tuple[str, dict[str, bytes | None]]]:

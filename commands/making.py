@@ -123,6 +123,9 @@ def extract(
             say(f"{outcome.title}: {len(ranges)} of {outcome.set.layout.n_ranges} ranges are still missing")
     if report.labels is not None and (invalid := report.labels.provenance.get("invalid_rows")):
         say(f"{invalid} rows are invalid and left out by every analysis: `patchbank show {report.labels.digest[:12]}`")
+    if report.left_out:
+        first = next(iter(report.left_out.values()))
+        say(f"{len(report.left_out)} images are left out of the few-shot choice, the first: {first}")
     made = sum(outcome.rows_made for outcome in report.outcomes)
     reused = sum(outcome.rows_reused for outcome in report.outcomes)
     if as_json:
@@ -131,6 +134,7 @@ def extract(
             "reused": reused,
             "store": site.store.location,
             "labels": report.labels.digest if report.labels else None,
+            "left_out_of_choice": report.left_out,
             "sets": {outcome.title: outcome.set.digest for outcome in report.outcomes},
             "seconds": {outcome.title: outcome.seconds.__dict__ for outcome in report.outcomes},
         }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.extract import Progress as ExtractProgress
+    from pipeline.outcome import Progress as ExtractProgress
 
 
 def say(line: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import PIL
 
@@ -22,6 +23,8 @@ ONE_OF = 100
 """One image of so many may be bad; one bad image is borne in any set that has a good one."""
 _NAMED = 3
 """Bad images that are named when there are too many."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,7 @@ def judge(dataset: Dataset, sources: Mapping[str, Source], frame: FrameSpec, dig
             tiles(frame, size)
         except UserError as error:
             return size, f"{name}: {error}", ""
-        if source.label is not None and not source.label.is_file():
-            missing = f"{source.label} is missing, the labels of {name}; unpack them again or remove the image"
+        if missing := _missing(source):
             return size, _problem(dataset, lambda: images.read_image(source.image.read_bytes(), name)), missing
         asked = [*reader, name, [hashes[path] for path in _files(source)]]
         return size, *digests.verdict(asked, lambda: _problems(dataset, source))
@@ -86,6 +88,27 @@ def judge(dataset: Dataset, sources: Mapping[str, Source], frame: FrameSpec, dig
                 (found.images if image else found.labels)[name] = _without(dataset, image or label)
     refuse_too_many(found.reasons, len(sources))
     return found
+
+
+def read_labels(dataset: Dataset, source: Source, read: Callable[[Source], T]) -> tuple[T | None, str]:
+    """Return what a source's labels come to, or None and why they are bad, from their bytes alone.
+
+    Raises UserError when a file cannot be opened at all.
+    """
+    for path in _files(source):
+        _open(path)
+    if missing := _missing(source):
+        return None, _without(dataset, missing)
+    try:
+        return read(source), ""
+    except UserError as error:
+        return None, _without(dataset, str(error))
+
+
+def _missing(source: Source) -> str:
+    if source.label is None or source.label.is_file():
+        return ""
+    return f"{source.label} is missing, the labels of {source.name}; unpack them again or remove the image"
 
 
 def _files(source: Source) -> list[Path]:

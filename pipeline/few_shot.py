@@ -7,10 +7,11 @@ seed and names, so that it depends neither on the order of files nor on what oth
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.bad_samples import read_labels, refuse_too_many
 from pipeline.datasets.contract import Dataset, Source
 from pipeline.datasets.images import image_size
 from pipeline.datasets.outlines import BACKGROUND
@@ -35,32 +36,43 @@ class Chosen:
     sources: tuple[Source, ...]
     tiles: Mapping[str, Collection[tuple[int, int]]] | None
     """Row and column of the tiles taken of each source; None takes all tiles."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why an image could not be looked at, by its name: no class could take it."""
 
 
-def choose_rows(dataset: Dataset, sources: Sequence[Source], frame: FrameSpec, rule: FewShot) -> Chosen:
+def choose_rows(
+    dataset: Dataset, sources: Sequence[Source], frame: FrameSpec, rule: FewShot, *, keep_invalid: bool = False
+) -> Chosen:
     """Return the sources, and for ``tiles`` the tiles, that the rule takes.
 
     Reads the labels of all images of the rule's splits. Raises UserError when a split is unknown, when tiles are
-    asked of a data set without objects, or when nothing is labelled.
+    asked of a data set without objects, when nothing is labelled, or at labels that cannot be used; with
+    ``keep_invalid`` such images are left out of the choice, and it raises when they are too many.
     """
     if rule.unit == "tiles" and "objects" not in dataset.labels:
         raise UserError(f'{dataset.name} has no objects to choose tiles by: set unit = "images" in [dataset.few_shot]')
     known = sorted({source.split for source in sources})
     taken: set[Key] = set()
+    left_out: dict[str, str] = {}
+    n_read = 0
     for split, count in sorted(rule.per_class.items()):
         of_split = [source for source in sources if source.split == split]
         if not of_split:
             raise UserError(f"[dataset.few_shot] names the split {split!r}, the data set has: {', '.join(known)}")
-        contains = _contents(dataset, of_split, frame, rule)
+        contains, bad = _contents(dataset, of_split, frame, rule, keep_invalid)
+        left_out |= bad
+        n_read += len(of_split)
         order = class_order(dataset, contains, rule.unit)
         taken |= {key for keys in choose(contains, order, count, rule.seed).values() for key in keys}
+    if left_out:
+        refuse_too_many(left_out, n_read)
     if not taken:
         raise UserError(f"[dataset.few_shot] finds no labels below {dataset.root}: choose another split or share")
     found: dict[str, set[tuple[int, int]]] = {}
     for name, row, column in taken:
         found.setdefault(name, set()).add((row, column))
     left = tuple(source for source in sources if source.name in found)
-    return Chosen(left, found if rule.unit == "tiles" else None)
+    return Chosen(left, found if rule.unit == "tiles" else None, left_out)
 
 
 def class_order(dataset: Dataset, contains: Mapping[Key, Collection[int]], unit: str) -> list[tuple[int, str]]:
@@ -98,9 +110,9 @@ def _place(drawn: list[object]) -> bytes:
 
 
 def _contents(
-    dataset: Dataset, sources: Sequence[Source], frame: FrameSpec, rule: FewShot
-) -> dict[Key, frozenset[int]]:
-    """Return the classes of every tile or image."""
+    dataset: Dataset, sources: Sequence[Source], frame: FrameSpec, rule: FewShot, keep_invalid: bool
+) -> tuple[dict[Key, frozenset[int]], dict[str, str]]:
+    """Return the classes of every tile or image, and why sources were left out, by name."""
 
     def of_tiles(source: Source) -> dict[Key, frozenset[int]]:
         size = image_size(source.image)
@@ -114,8 +126,18 @@ def _contents(
         return {(source.name, -1, -1): _image_classes(dataset, source)}
 
     read: Callable[[Source], dict[Key, frozenset[int]]] = of_tiles if rule.unit == "tiles" else of_image
+
+    def one(source: Source) -> tuple[dict[Key, frozenset[int]] | None, str]:
+        return read_labels(dataset, source, read) if keep_invalid else (read(source), "")
+
+    found: dict[Key, frozenset[int]] = {}
+    left_out: dict[str, str] = {}
     with ThreadPoolExecutor(4) as pool:
-        return {key: ids for part in pool.map(read, sources) for key, ids in part.items()}
+        for source, (part, reason) in zip(sources, pool.map(one, sources), strict=True):
+            found |= part or {}
+            if part is None:
+                left_out[source.name] = reason
+    return found, left_out
 
 
 def _image_classes(dataset: Dataset, source: Source) -> frozenset[int]:

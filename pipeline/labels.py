@@ -17,11 +17,11 @@ from pipeline.datasets.contract import ChosenLabels
 from pipeline.frames import Interpolation
 from pipeline.input_pixels import GROUP, input_pixels
 from pipeline.label_tables import class_table, tables_of
-from pipeline.samples import Samples, invalid_rows
+from pipeline.samples import Samples, bad_rows
 from stores import Store, ZarrSet
 from stores.canonical import digest
 from stores.errors import UserError
-from stores.geometry import RowRange, plan_layout
+from stores.geometry import Layout, RowRange, plan_layout
 from stores.sealing import seal
 from stores.specs import VOID, ArraySpec, LabelSpec, ViewSpec, sources_digest
 from stores.writing import SetWriter
@@ -115,12 +115,19 @@ def make_labels(
     unknown ids.
     """
     spec = label_spec(samples)
-    label_set = store.open(spec) if store.has(spec) else _create(samples, store, spec, provenance)
     listed = sorted(set(grids))
     arrays = [pixel_array(samples), *(patch_array(grid) for grid in listed)] if spec.pixel_labels else []
     if samples.view.moves_labels:
         arrays += [correspondence_array(grid, clean_grids.get(grid, grid)) for grid in listed]
     arrays += inputs
+    first: dict[tuple[str, RowRange], np.ndarray] = {}
+    if store.has(spec):
+        label_set = store.open(spec)
+    else:
+        layout = _layout(samples)
+        if arrays:  # before the set is begun, so that labels which cannot be read leave nothing behind
+            first[arrays[0].name, layout.range(0)] = label_values(arrays[0], samples, layout.range(0))
+        label_set = _create(samples, store, spec, layout, provenance)
     missing = [array for array in arrays if not label_set.sealed(array.name)]
     if not missing:
         if label_set.commits:  # a command was killed while it cleared them away
@@ -134,8 +141,11 @@ def make_labels(
             for row_range in label_set.layout.ranges():
                 if row_range.number in label_set.committed(array.name):
                     continue
+                values = first.pop((array.name, row_range), None)
+                if values is None:
+                    values = label_values(array, samples, row_range, label_set)
                 one = writer.range(row_range)
-                one.write(array.name, label_values(array, samples, row_range, label_set))
+                one.write(array.name, values)
                 one.commit().result()
                 if not array.name.startswith("patches/"):
                     made |= set(range(row_range.start, row_range.stop))
@@ -185,14 +195,18 @@ def clean_grids(arrays: Iterable[ArraySpec]) -> dict[tuple[int, int], tuple[int,
     return found
 
 
-def _create(samples: Samples, store: Store, spec: LabelSpec, provenance: dict[str, object]) -> ZarrSet:
+def _layout(samples: Samples) -> Layout:
+    return plan_layout(len(samples.tiles), pixel_array(samples).row_bytes)
+
+
+def _create(samples: Samples, store: Store, spec: LabelSpec, layout: Layout, provenance: dict[str, object]) -> ZarrSet:
     return ZarrSet.create(
         store.objects,
         spec,
-        plan_layout(len(samples.tiles), pixel_array(samples).row_bytes),
+        layout,
         tables_of(samples),
         {"device": "cpu"},
-        {**provenance, "licence_of_data": samples.dataset.licence, **invalid_rows(samples.label_table)},
+        {**provenance, "licence_of_data": samples.dataset.licence, **bad_rows(samples, samples.label_table)},
     )
 
 

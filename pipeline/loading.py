@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -75,7 +75,7 @@ class Loader:
         self.waited = 0.0
         """Seconds the consumer waited for pixels."""
 
-    def batches(self, ranges: Iterable[RowRange]) -> Iterator[Batch]:
+    def batches(self, ranges: Iterable[RowRange]) -> Generator[Batch, None, None]:
         """Yield the batches of the ranges."""
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="patchbank-decode")
         try:

@@ -172,6 +172,9 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
     if samples.bad:
         reasons = "; ".join(list(samples.bad.values())[:3]) + ("; ..." if len(samples.bad) > 3 else "")
         lines.append(f"{len(samples.bad)} of {len(samples.sources)} images are bad and kept as invalid: {reasons}")
+    if samples.left_out:
+        first = next(iter(samples.left_out.values()))
+        lines.append(f"{len(samples.left_out)} images are left out of the few-shot choice, the first: {first}")
     for share, what in ((samples.coverage, "of all pixels"), (labelled, "of the labelled pixels")):
         if share is not None and share < LITTLE_COVERAGE:
             lines.append(

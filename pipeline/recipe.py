@@ -64,7 +64,8 @@ class DatasetRecipe(Record):
     broken: ``stop`` the run, or ``keep-invalid``, which keeps its rows, marked invalid with the reason; every analysis
     leaves them out and counts them. More than 1 % bad images, and more than one, stop the run all the same.
     ``keep-invalid`` decodes every image once before the model sees the first; `plan` does so too and remembers
-    nothing. A choice by `few_shot`, which reads labels before there are rows, stops at a bad one under either."""
+    nothing. A choice by `few_shot`, which reads labels before there are rows, leaves images with a bad one
+    out under ``keep-invalid``, at most as many, and says so."""
 
     @model_validator(mode="after")
     def _manifest_keys(self) -> "DatasetRecipe":

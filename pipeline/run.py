@@ -4,7 +4,7 @@ import json
 import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import pandas as pd
 from pipeline.compute import Compute
 from pipeline.datasets import DATASETS, open_dataset
 from pipeline.datasets.contract import Source
-from pipeline.extract import Outcome, Progress, extract
+from pipeline.extract import begun, complete
 from pipeline.few_shot import choose_rows
 from pipeline.job import Job, prepare
 from pipeline.labels import make_labels
 from pipeline.models import build_model, build_outline
 from pipeline.models.contract import FrozenModel
+from pipeline.outcome import Outcome, Progress
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
 from pipeline.samples import Samples, make_samples, path_below
 from pipeline.sources import FileDigests
@@ -26,10 +27,8 @@ from pipeline.views import CLEAN, View
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 from stores.faults import gigabytes
+from stores.filenames import LOGS
 from stores.specs import Size
-
-RUNS = "runs"
-"""Folder of a store with one JSON line an extraction: where its time went."""
 
 Choose = Callable[[pd.DataFrame], Sequence[str]]
 """Takes a table of all sources (source, group, split) and returns the names of those to extract."""
@@ -70,6 +69,8 @@ class Report:
     labels: ZarrSet | None = None
     label_rows_made: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why images were left out of a few-shot choice, by name."""
 
 
 def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
@@ -96,10 +97,11 @@ def read_samples(recipe: Recipe, site: Site, choose: Choose | None, *, remember:
     root = find_folder(recipe.dataset, site.data)
     dataset = open_dataset(recipe.dataset.name, root, recipe.dataset)
     sources: Sequence[Source] = dataset.sources()
-    chosen_tiles = None
+    chosen_tiles, left_out = None, {}
+    keep_invalid = recipe.dataset.bad_samples == "keep-invalid"
     if recipe.dataset.few_shot is not None:
-        few = choose_rows(dataset, sources, recipe.frame, recipe.dataset.few_shot)
-        sources, chosen_tiles = few.sources, few.tiles
+        few = choose_rows(dataset, sources, recipe.frame, recipe.dataset.few_shot, keep_invalid=keep_invalid)
+        sources, chosen_tiles, left_out = few.sources, few.tiles, few.left_out
     if choose is not None:
         table = pd.DataFrame(
             {
@@ -111,8 +113,8 @@ def read_samples(recipe: Recipe, site: Site, choose: Choose | None, *, remember:
         chosen = set(choose(table))
         sources = [source for source in sources if source.name in chosen]
     digests = FileDigests(site.store, root)
-    keep_invalid = recipe.dataset.bad_samples == "keep-invalid"
     samples = make_samples(dataset, sources, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
+    samples = replace(samples, left_out=left_out)
     if remember:
         digests.save()
     return samples
@@ -185,31 +187,24 @@ def extract_recipe(
     allow_mixed: bool = False,
     provenance: dict[str, Any] | None = None,
     tell: Callable[[Progress], None] = lambda progress: None,
-    begin: Callable[[Job], None] = lambda job: None,
 ) -> Report:
-    """Make what is missing of a recipe's label set and feature sets, and note where they are."""
-    report = Report()
+    """Make what is missing of a recipe's label set and feature sets, and note where they are.
+
+    Nothing of a model's sets is written before it has given its first batch.
+    """
     samples = read_samples(recipe, site, choose)
+    report = Report(left_out=samples.left_out)
     for model_recipe, shown in jobs(recipe, site, samples, only):
         refuse_full_disk(model_recipe.display, [job for _, job in shown], site.store)
         for view, job in shown:
-            inputs = [job.inputs] if job.inputs else []
-            labels, made = make_labels(
-                job.samples, site.store, job.grids, dict(provenance or {}), job.clean_grids, inputs
-            )
+            with begun(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
+                inputs = [job.inputs] if job.inputs else []
+                labels, made = make_labels(
+                    job.samples, site.store, job.grids, dict(provenance or {}), job.clean_grids, inputs
+                )
+                outcome = complete(work, site.store, provenance=provenance, tell=tell)
             report.labels = report.labels or labels
             report.label_rows_made += made
-            begin(job)
-            outcome = extract(
-                job,
-                site.store,
-                compute,
-                workers=workers,
-                shard=shard,
-                allow_mixed=allow_mixed,
-                provenance=provenance,
-                tell=tell,
-            )
             report.outcomes.append(outcome)
             if outcome.rows_made:
                 _log(site.store, outcome, dict(provenance or {}))
@@ -231,7 +226,7 @@ def _log(store: Store, outcome: Outcome, provenance: dict[str, Any]) -> None:
         "rows_reused": outcome.rows_reused,
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.__dict__.items()},
     }
-    key = f"{RUNS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"
+    key = f"{LOGS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"
     store.objects.put(key, [(json.dumps(line, sort_keys=True) + "\n").encode()])
 
 

@@ -1,7 +1,7 @@
 """The rows of an experiment: which tile of which source is which row, the same for all its models."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,8 @@ class Samples:
     """Why the labels of a good image are bad, by source name: its rows hold features, their label rows are invalid."""
     n_tiles: int
     """Tiles that the frame cuts from the sources; more than the rows where a few-shot rule chose among them."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why images have no rows that a few-shot rule might have chosen, by source name."""
     view: View = CLEAN
     """How the rows are shown; `viewed.under` makes the same rows under another view."""
 
@@ -186,12 +188,13 @@ def _row(
     }
 
 
-def invalid_rows(table: pd.DataFrame) -> dict[str, Any]:
-    """Return what a set's provenance says of the invalid rows of its sample table; nothing where there are none."""
-    left_out = table[~table["valid"].to_numpy(dtype=bool)]
-    if left_out.empty:
-        return {}
-    return {"invalid_rows": len(left_out), "invalid_because": sorted(set(left_out["reason"].astype(str)))}
+def bad_rows(samples: Samples, table: pd.DataFrame) -> dict[str, Any]:
+    """Return what a set's provenance says of bad samples: invalid rows of its table, and images that have no rows."""
+    told: dict[str, Any] = {"left_out_of_choice": samples.left_out} if samples.left_out else {}
+    invalid = table[~table["valid"].to_numpy(dtype=bool)]
+    if not invalid.empty:
+        told |= {"invalid_rows": len(invalid), "invalid_because": sorted(set(invalid["reason"].astype(str)))}
+    return told
 
 
 def path_below(root: Path, folder: str) -> Path:

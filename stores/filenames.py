@@ -7,6 +7,8 @@ INDEX = "index"
 """Folder of notes that lead from a recipe to the sets that were made for it."""
 SOURCES = "sources"
 """Folder of notes of source files' sha256; a cache."""
+LOGS = "logs"
+"""Folder of stage seconds, one JSON line an extraction; nothing that counts reads it."""
 
 SPEC = "spec.json"
 LAYOUT = "layout.json"

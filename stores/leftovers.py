@@ -11,7 +11,7 @@ from typing import Literal
 
 from stores.card import line_of
 from stores.errors import PatchbankError, UserError
-from stores.filenames import COMMITS, CREATED, FOLDERS, INDEX, SOURCES, SPEC, SUMMARY
+from stores.filenames import COMMITS, CREATED, FOLDERS, INDEX, LOGS, SOURCES, SPEC, SUMMARY
 from stores.inventory import CHUNK, take_inventory
 from stores.objects import PARTIAL, LocalObjects, Objects
 from stores.sets import ZarrSet
@@ -40,7 +40,7 @@ def leftovers(store: Store, cited: Collection[str] | None) -> Iterator[Leftover]
     Without ``cited`` no set is called uncited. A set that cannot be read is left to `verify`.
     """
     objects = store.objects
-    for folder in (*FOLDERS, INDEX, SOURCES):
+    for folder in (*FOLDERS, INDEX, LOGS, SOURCES):
         for key in objects.keys(folder):
             if key.endswith(PARTIAL):
                 yield _object("partial file", objects, key)

@@ -99,6 +99,40 @@ def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site):
     ]
 
 
+STOPPED_IN_THE_MODEL = """
+import os, signal, sys
+import cli
+from pipeline.capture import Capture
+call, at = Capture.__call__, int(sys.argv.pop(1))
+def interrupted(self, *given):
+    global at
+    at -= 1
+    if at == 0:
+        os.kill(os.getpid(), signal.SIGINT)
+    return call(self, *given)
+Capture.__call__ = interrupted
+sys.argv = ["patchbank", *sys.argv[1:]]
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run, undisturbed, batch):
+    """They wait for the next batch, for ever if nobody ends them; the first batch comes before any set is begun."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_IN_THE_MODEL, str(batch), *EXTRACT],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "stopped: what is committed is kept, run the same command to go on"
+    assert (list(Store(site / "store").sets()) == []) == (batch == 1)
+    assert completes(site, run, undisturbed)
+
+
 @pytest.mark.parametrize(
     ("number", "after", "says"),
     [

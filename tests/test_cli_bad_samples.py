@@ -108,3 +108,16 @@ def test_dead_features_stop_before_the_seal_and_can_be_counted_without_computing
     out = run("show", features["digest"])[1]
     assert out.count("features dead (channels 7)") == 6
     assert run("verify")[0] == 0
+
+
+def test_images_left_out_of_a_few_shot_choice_are_told_of(site, run):
+    label = site / "data" / "camvid" / "trainannot" / "0001TP_train001.png"
+    label.write_bytes(label.read_bytes()[:-60])
+    rule = '[dataset.few_shot]\nunit = "images"\nper_class = { train = 9, val = 9 }\n'
+    (site / "tiny.toml").write_text(wrong(wrong(KEEP, "[frame]", f"{rule}[frame]"), "per_group = 3", "per_group = 2"))
+    code, out, err = run("extract", "tiny.toml", "--batch-size", 4, "--json")
+    assert code == 0
+    assert "1 images are left out of the few-shot choice, the first: trainannot/0001TP_train001.png cannot be" in err
+    [(name, reason)] = json.loads(out)["left_out_of_choice"].items()
+    assert name == BAD
+    assert reason in run("plan", "tiny.toml", "--no-time")[1]

@@ -123,7 +123,28 @@ def test_weights_that_do_not_fit(site, run, architecture, changes, says):
     assert code == 2
     assert re.search(says, err.rstrip()), err
     assert err.count("\n") == 1, err
-    assert not list((site / "store").glob("features/*/tokens/*/c.*")), "something was half-written"
+    assert begun_sets(site) == []
+
+
+def begun_sets(site):
+    return sorted(path for kind in ("features", "labels") for path in (site / "store").glob(f"{kind}/*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("train/0001TP_train000.png", r"train000\.png cannot be read as an image"),
+        ("trainannot/0001TP_train000.png", r"trainannot/0001TP_train000\.png cannot be read"),
+    ],
+)
+def test_a_truncated_first_image_or_label_leaves_no_set_behind(site, run, name, says):
+    path = site / "data" / "camvid" / name
+    path.write_bytes(path.read_bytes()[:-60])
+    code, _, err = run("extract", "tiny.toml")
+    assert code == 2
+    assert re.search(says, err), err
+    assert err.count("\n") == 1, err
+    assert begun_sets(site) == []
 
 
 def test_a_set_from_a_newer_format(site, run):

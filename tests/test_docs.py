@@ -38,7 +38,20 @@ def console_commands():
                     yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
 
 
-@pytest.mark.parametrize("words", list(console_commands()))
+def commands_in_sentences():
+    pages = [ROOT / "README.md", *ROOT.glob("*/README.md"), *(ROOT / "docs").glob("*.md")]
+    for page in (*sorted(pages), *sorted((ROOT / "experiments").glob("*.toml"))):
+        whole = page.read_text()
+        text = re.sub(r"\n#? ?", " ", re.sub(r"```.*?```", "", whole, flags=re.DOTALL))
+        for line in re.findall(r"`(patchbank [^`]*)`", text) + re.findall(
+            r"^# {2,}(patchbank .*)", whole, re.MULTILINE
+        ):
+            # A bare name only mentions the command; brackets and COMMAND stand for something else.
+            if len(line.split()) > 2 and "[" not in line and "COMMAND" not in line:
+                yield pytest.param(shlex.split(line), id=f"{page.name}: {line}")
+
+
+@pytest.mark.parametrize("words", [*console_commands(), *commands_in_sentences()])
 def test_commands_shown_on_pages_exist(words):
     import cli
 

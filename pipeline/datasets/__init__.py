@@ -134,8 +134,11 @@ DATASETS: dict[str, Layout] = {
 """Every layout that can be read, by the name experiments use."""
 
 
-_KEEPS_MISSING = (ade20k.Ade20k, camvid.CamVid, cityscapes.Cityscapes, dota.Dota, fair1m.Fair1m, manifest.Manifest)
-"""Readers of one label file an image, which can list an image whose file is not there."""
+_KEEPS_MISSING = (
+    *(ade20k.Ade20k, bdd100k_mot.Bdd100kMot, camvid.CamVid, cityscapes.Cityscapes),
+    *(dota.Dota, fair1m.Fair1m, manifest.Manifest),
+)
+"""Readers of one label file an image or a video, which can list an image whose file is not there."""
 
 
 def open_dataset(name: str, root: Path, recipe: DatasetRecipe | None = None) -> Dataset:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.datasets.colours import spread_colour
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
 from pipeline.datasets.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
 from pipeline.datasets.outlines import checked_box, outline_notes
 from pipeline.datasets.text_files import first_twice, number, read_json
@@ -56,6 +56,8 @@ class Bdd100kMot:
     """
 
     root: Path
+    missing_labels: MissingLabels = "stop"
+    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "bdd100k-mot"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"objects"})
@@ -85,7 +87,7 @@ class Bdd100kMot:
         labels, label = self._labels(split), None
         if labels is not None:
             label = inside(self.root, labels / f"{video}.json")
-            if not label.is_file():
+            if self.missing_labels == "stop" and not label.is_file():
                 raise MissingError(f"{label} is missing, the labels of {folder}; unpack them again or remove the video")
         for image in image_files(self.root, folder):
             count = image.stem.removeprefix(f"{video}-")
@@ -145,7 +147,11 @@ class Bdd100kMot:
             if source.label is not None:
                 images.setdefault(source.label, set()).add(source.image.name)
         for label in sorted(images)[:: max(1, len(images) // _FILES_READ)][:_FILES_READ]:
-            frames = _frames(label)
+            try:
+                frames = _frames(label)
+            except UserError as error:
+                notes.append(f"{self.name}: {label.name} cannot be used: {error}.")
+                continue
             absent, bare = sorted(frames.keys() - images[label]), sorted(images[label] - frames.keys())
             if absent:
                 notes.append(
@@ -159,7 +165,10 @@ class Bdd100kMot:
 
 def _frames(file: Path) -> dict[str, dict[str, Any]]:
     """Return the frames of one video by image name."""
-    status = file.stat()
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        raise MissingError(f"{file} is missing; unpack the box-track labels again") from None
     return _read(file, status.st_size, status.st_mtime_ns)
 
 

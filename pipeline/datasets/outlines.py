@@ -50,25 +50,34 @@ def outline_notes(dataset: Dataset) -> list[str]:
     """Return one sentence when objects reach beyond their images, judged by up to 200 labelled images.
 
     Such objects are common where images were cut from larger ones, so they are kept as they are; only what lies
-    inside the image is painted.
+    inside the image is painted. Another sentence counts images and labels that cannot be used.
     """
     labelled = [source for source in dataset.sources() if source.label is not None]
     looked_at = labelled[:: max(1, len(labelled) // _SOURCES_READ)][:_SOURCES_READ]
     n_objects = beyond = outside = 0
+    unusable: list[str] = []
     for source in looked_at:
-        objects = dataset.objects(source)
+        try:
+            objects = dataset.objects(source)
+            size = image_size(source.image)
+        except UserError as error:
+            unusable.append(str(error))
+            continue
         n_objects += len(objects)
         if objects:
-            size = image_size(source.image)
             beyond += sum(_beyond(entry, size.width, size.height) for entry in objects)
             outside += sum(_outside(entry, size.width, size.height) for entry in objects)
+    notes = []
+    if unusable:
+        notes = [f"{dataset.name}: of {len(looked_at)} images looked at {len(unusable)} cannot be used: {unusable[0]}."]
     if not beyond:
-        return []
+        return notes
     where = "the images" if len(looked_at) == len(labelled) else f"{len(looked_at)} images looked at"
     kept = "they are kept, and only what lies inside is painted" if "pixels" in dataset.labels else "they are kept"
     return [
+        *notes,
         f"{dataset.name}: of {n_objects} objects in {where}, {beyond} reach beyond their image and {outside} lie "
-        f"outside; {kept}."
+        f"outside; {kept}.",
     ]
 
 

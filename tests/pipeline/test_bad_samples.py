@@ -427,3 +427,36 @@ def test_readers_of_one_label_an_image_keep_an_image_without_its_own(tmp_path, n
     assert (labels[PIXELS][2] == 255).all()
     assert (labels[PIXELS][0] != 255).any()
     assert labels.samples["label_sha256"][2] == ""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda path: path.unlink(), "b1.json is missing, the labels of images/track/val/b1/b1-0000001.jpg"),
+        (lambda path: path.write_text("{"), "b1.json"),
+        (lambda path: path.write_text("[]"), None),
+    ],
+)
+def test_the_one_label_file_of_a_video_is_bad_for_each_of_its_frames(tmp_path, monkeypatch, spoil, says):
+    car = layouts.bdd_label("1", "car", (0, 0, 9, 4))
+    spoiled, _ = layouts.bdd(tmp_path / "bdd100k", "b1", [car], [car])
+    layouts.bdd(tmp_path / "bdd100k", "b2", *([car] for _ in range(3)))
+    spoil(spoiled)
+    where = run.Site(Store(tmp_path / "store"), tmp_path, tmp_path)
+    wanted = Recipe(
+        dataset=DatasetRecipe(name="bdd100k-mot", bad_samples="keep-invalid"), frame=FrameSpec(input=32), models=(TINY,)
+    )
+    if says is None:  # a video without annotated frames is no damage
+        assert run.read_samples(wanted, where, None).bad == {}
+        return
+    with pytest.raises(UserError, match=r"2 of 5 images are bad and at most 1 may be kept .*b1\.json"):
+        run.read_samples(wanted, where, None)
+    monkeypatch.setattr(bad_samples, "ONE_OF", 2)
+    samples = run.read_samples(wanted, where, None)
+    assert list(samples.label_table["valid"]) == [False, False, True, True, True]
+    assert samples.table["valid"].all()
+    assert says in samples.bad_labels["images/track/val/b1/b1-0000001.jpg"]
+    labels, _ = make_labels(samples, where.store, [(2, 2)], {})
+    assert set(labels.table("objects")["video"]) == {"b2"}
+    notes = warnings([], samples, None, None)
+    assert any("b1.json" in note and "cannot be used" in note for note in notes)

@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from PIL import Image
 
 from pipeline import run
 from pipeline.compute import Compute
-from pipeline.extract import extract
+from pipeline.extract import begun, complete, extract
 from pipeline.job import prepare
 from pipeline.labels import PIXELS
 from pipeline.loading import Loader
@@ -26,6 +28,7 @@ from pipeline.recipe import FeatureRecipe
 from stores import Store
 from stores.errors import UserError
 from stores.specs import FrameSpec
+from stores.verify import verify
 from tests.pipeline.tiny import TINY, recipe, write_camvid
 
 CPU = Compute("cpu", batch_size=4, threads=1)
@@ -118,6 +121,14 @@ def test_shards_make_the_set_of_one_process(tmp_path, data):
     assert parts[2].outcomes[0].set.stored_digest() == alone.stored_digest()
 
 
+def test_a_shard_without_a_range_may_come_first(tmp_path, data):
+    where = site(tmp_path, data)
+    surplus = extract_all(recipe(), where, shard=(99, 100)).outcomes[0]
+    assert surplus.rows_made == 0
+    assert set(surplus.missing) == set(surplus.set.arrays)
+    assert not extract_all(recipe(), where).outcomes[0].missing
+
+
 def test_an_edited_image_leads_to_another_set(tmp_path, data):
     where = site(tmp_path, data)
     first = extract_all(recipe(), where).outcomes[0].set
@@ -155,6 +166,48 @@ def test_values_beyond_float16_name_layer_row_and_remedy(tmp_path, data):
         model.blocks[0].mlp.fc2.bias += float("nan")
     with pytest.raises(UserError, match=r"block\.0.*NaN"):
         extract(prepare(wanted, TINY, model, samples, where.store), where.store, CPU)
+
+
+def spoiled(model):
+    """The same weights with values that are not: what a GPU of its own mind would give."""
+    model.blocks[0].register_forward_hook(lambda module, inputs, output: output * float("nan"))
+    return model
+
+
+@pytest.mark.parametrize("ranges_there", [0, 1])
+def test_a_first_batch_that_fails_touches_no_set_of_another_writer(tmp_path, data, ranges_there):
+    where, wanted = site(tmp_path, data), recipe()
+    samples = run.read_samples(wanted, where, None)
+    job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
+    if ranges_there:
+        extract(job, where.store, CPU, shard=(0, job.layout.n_ranges))
+    else:
+        extract(job, where.store, CPU, shard=(job.layout.n_ranges, job.layout.n_ranges + 1))
+    before = {key: where.store.objects.read(key) for key in where.store.objects.keys("features")}
+    (other,) = where.store.sets()
+    assert len(other.committed("tokens/block.5")) == ranges_there
+    for existing in (None, other):  # whether the other came before this one looked or after
+        late = replace(job, existing=existing, model=spoiled(build_model(TINY, wanted.frame.input, tmp_path)))
+        with pytest.raises(UserError, match="NaN"):
+            extract(late, where.store, CPU)
+        assert {key: where.store.objects.read(key) for key in where.store.objects.keys("features")} == before
+    assert not extract(replace(job, existing=other), where.store, CPU).missing
+
+
+def test_a_set_that_another_creates_meanwhile_is_completed_in_its_ranges_and_batches(tmp_path, data):
+    where, wanted = site(tmp_path, data), recipe()
+    samples = run.read_samples(wanted, where, None)
+    job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
+    other = Compute("cpu", batch_size=3, threads=1)
+    wider = replace(job, layout=job.layout.model_copy(update={"range_rows": 2 * job.layout.range_rows}))
+    alone = extract(wider, Store(tmp_path / "alone"), other).set
+    with begun(job, CPU) as work:
+        assert list(where.store.sets()) == []
+        extract(wider, where.store, other, shard=(0, 2))
+        made = complete(work, where.store)
+    assert any("batch size 3 is used" in note for note in made.notes)
+    assert made.rows_reused == sum(stop - start for number, start, stop in wider.layout.ranges() if number % 2 == 0)
+    assert made.set.stored_digest() == alone.stored_digest()
 
 
 def test_resuming_uses_the_recorded_batch_and_says_so(tmp_path, data):
@@ -278,10 +331,25 @@ def test_where_the_time_went_is_noted_once_an_extraction(tmp_path, data):
     where = site(tmp_path, data)
     made = extract_all(recipe(), where).outcomes[0]
     extract_all(recipe(), where)
-    (line,) = [json.loads(path.read_text()) for path in (tmp_path / "store" / "runs").iterdir()]
+    (line,) = [json.loads(path.read_text()) for path in (tmp_path / "store" / "logs").iterdir()]
     assert line["set"] == made.set.digest
     assert line["rows_made"] == made.rows_made > 0
     assert set(line["seconds"]) == {"decode", "model", "write", "seal"}
+
+
+def test_a_store_holds_what_its_page_names_and_nothing_that_counts_is_a_log(tmp_path, data):
+    where = site(tmp_path, data)
+    made = extract_all(recipe(), where).outcomes[0].set
+    page = (Path(__file__).parents[2] / "stores" / "README.md").read_text()
+    named = re.findall(r"^([a-z]+)/", page.split("## A store")[1].split("```")[1], re.MULTILINE)
+    assert {path.name for path in (tmp_path / "store").iterdir()} <= set(named)
+    (log,) = (tmp_path / "store" / "logs").iterdir()
+    for spoil in (lambda: log.write_text("{"), log.unlink):
+        spoil()
+        assert [finding for verdict in verify(where.store) for finding in verdict.findings] == []
+        again = extract_all(recipe(), where).outcomes[0]
+        assert again.rows_made == 0
+        assert again.set.stored_digest() == made.stored_digest()
 
 
 def test_commit_records_left_by_a_kill_after_the_seals_are_cleared_away(tmp_path, data, monkeypatch):

@@ -1,6 +1,9 @@
 """Choosing tiles and images by what they contain."""
 
+import errno
 import itertools
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ from pipeline.datasets import open_dataset
 from pipeline.datasets.fair1m import Fair1m
 from pipeline.few_shot import choose, choose_rows, class_order, tile_classes
 from pipeline.frames import tiles
-from pipeline.plan import labelled_coverage
+from pipeline.labels import make_labels
+from pipeline.plan import labelled_coverage, warnings
 from pipeline.recipe import DatasetRecipe, FewShot, Recipe
 from pipeline.run import Site, read_samples
 from stores import Store
@@ -182,3 +186,66 @@ def test_usual_folder_names_are_tried(tmp_path):
         read_samples(recipe, site, None)
     ade20k(tmp_path / "ADEChallengeData2016", "train", "t", [[1]])
     assert len(read_samples(recipe, site, None).sources) == 1
+
+
+def keep(name, rule, **options):
+    return Recipe(
+        dataset=DatasetRecipe(name=name, few_shot=rule, bad_samples="keep-invalid", **options),
+        frame=FrameSpec(input=32, tile=32),
+        models=(TINY,),
+    )
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_text("1 2 ship"), lambda path: path.unlink()])
+def test_labels_that_cannot_be_used_are_left_out_of_a_kept_choice(tmp_path, spoil):
+    """What the others give up is drawn as if the image had never been there."""
+    lines = [f"{x} {y} {x + 8} {y} {x + 8} {y + 8} {x} {y + 8} ship 0" for x in (4, 36) for y in (4, 36)]
+    for number in range(4):
+        dota(tmp_path / "dota/train", f"P{number}", *lines, width=128, height=128)
+    site = Site(Store(str(tmp_path / "store")), tmp_path, tmp_path)
+    rule = FewShot(unit="tiles", per_class={"train": 11})
+    whole = read_samples(keep("dota", rule), site, None)
+    assert whole.left_out == {}
+    assert {source for source, _ in whole.tiles} == {f"train/images/P{number}.png" for number in range(4)}
+    [label] = (tmp_path / "dota/train").glob("label*/P2.txt")
+    spoil(label)
+    with pytest.raises(UserError, match=r"P2\.txt"):
+        read_samples(
+            keep("dota", rule).model_copy(update={"dataset": DatasetRecipe(name="dota", few_shot=rule)}), site, None
+        )
+    kept = read_samples(keep("dota", rule), site, None)
+    [(name, reason)] = kept.left_out.items()
+    assert name == "train/images/P2.png"
+    assert "P2.txt" in reason
+    assert str(tmp_path) not in reason
+    assert any(
+        "1 images are left out of the few-shot choice, the first: " in line for line in warnings([], kept, None, None)
+    )
+    label.unlink(missing_ok=True)
+    (tmp_path / "dota/train/images/P2.png").unlink()
+    alone = read_samples(keep("dota", rule), site, None)
+    assert kept.tiles == alone.tiles
+    assert kept.digest == alone.digest
+    made = make_labels(kept, site.store, [(2, 2)], {})[0]
+    assert made.provenance["left_out_of_choice"] == kept.left_out
+
+    for number in (0, 1):
+        next((tmp_path / "dota/train").glob(f"label*/P{number}.txt")).write_text("1 2 ship")
+    with pytest.raises(UserError, match="2 of 3 images are bad and at most 1 may be kept"):
+        read_samples(keep("dota", rule), site, None)
+
+
+def test_a_file_that_cannot_be_opened_stops_a_kept_choice(tmp_path, monkeypatch):
+    for number in range(3):
+        ade20k(tmp_path / "ade20k", "train", f"t{number}", [[1]])
+    opened = Path.open
+
+    def refuse(path, *arguments, **options):
+        if path.name == "t1.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    dataset = open_dataset("ade20k", tmp_path / "ade20k")
+    with pytest.raises(UserError, match=r"t1\.png cannot be opened \(Input/output error\)"):
+        choose_rows(dataset, dataset.sources(), FrameSpec(input=32), few("images", train=1), keep_invalid=True)

@@ -3,6 +3,7 @@
 import itertools
 import multiprocessing
 import os
+import tempfile
 
 import numpy as np
 import pytest
@@ -72,11 +73,19 @@ def writers_of(stored_set, name, number, n_writers):
 def truth(stored_set, errors, n_writers):
     """Nothing sealed differs from its seal unless somebody was told; nothing committed is a mixture in an array."""
     told = any(isinstance(error, DamageError) for error in errors.values())
-    for name, one in stored_set.seals.items():
-        for child, entry in one.objects.items():
-            right = is_stored(stored_set.objects, f"{stored_set.prefix}/{name}/{child}", entry)
-            assert right or told, f"{name}/{child} is sealed with other bytes and nobody was told"
+    wrong = wrongly_sealed(stored_set)
+    assert told or not wrong, f"{wrong} are sealed with other bytes and nobody was told"
     return told
+
+
+def wrongly_sealed(stored_set):
+    """Return the keys of objects that are not what their seal says."""
+    sealed = {
+        f"{stored_set.prefix}/{name}/{child}": entry
+        for name, one in stored_set.seals.items()
+        for child, entry in one.objects.items()
+    }
+    return {key for key, entry in sealed.items() if not is_stored(stored_set.objects, key, entry)}
 
 
 INTERLEAVINGS = {
@@ -124,6 +133,9 @@ def interleave(tmp_path_factory, kind, order, patience, n_writers, same, killed)
         told = truth(made, errors, n_writers)
         if same:
             assert not told
+    else:
+        known = {finding.key for verdict in verify(Store(objects.url)) for finding in verdict.findings}
+        assert wrongly_sealed(made) <= known
     if any(isinstance(error, DamageError) for error in errors.values()) or not (local or same):
         return
     assert complete(made) == {}, "something stands in the way"
@@ -183,10 +195,12 @@ def test_a_writer_that_comes_second_takes_back_what_its_bytes_made_false(tmp_pat
 class Rivals(RuleBasedStateMachine):
     """Writers that stop between any two steps, against the set in memory that takes the first commit."""
 
+    def objects(self):
+        return RemoteObjects(f"memory://machine{next(COUNTER)}")
+
     @initialize()
     def begin(self):
-        self.root = f"memory://machine{next(COUNTER)}"
-        self.made = create(RemoteObjects(self.root), 8, 2)
+        self.made = create(self.objects(), 8, 2)
         self.held = MemorySet(FEATURES, self.made.layout, {"samples": samples(8)})
         self.held.add_arrays(ARRAYS)
         self.open = []
@@ -239,8 +253,22 @@ class Rivals(RuleBasedStateMachine):
             writer.close(cancel=True)
 
 
+class RivalsOnDisk(Rivals):
+    """The same on a local disk."""
+
+    def objects(self):
+        self.folder = tempfile.TemporaryDirectory()
+        return LocalObjects(self.folder.name)
+
+    def teardown(self):
+        super().teardown()
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+
 TestRivals = Rivals.TestCase
-TestRivals.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
+TestRivalsOnDisk = RivalsOnDisk.TestCase
+TestRivals.settings = TestRivalsOnDisk.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
 
 
 def _race(root, prefix, seed, rounds):

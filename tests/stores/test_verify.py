@@ -44,7 +44,7 @@ def test_every_object_is_watched(sealed):
                 path.unlink()
             else:
                 path.write_bytes(damaged)
-            assert findings(root), f"damage to {key} was not seen"
+            assert key in {finding.key for finding in findings(root)}, f"damage to {key} was not seen"
             path.write_bytes(original)
     assert findings(root) == []
 
