@@ -18,8 +18,9 @@ from pydantic import Field
 from evaluate.analyses.retrieval_examples import NEAREST, Examples, pixels_of, strongest
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.draws import DRAWN, Drawn, answer_of, units_of
 from evaluate.gallery import Gallery, LeftOut, Queries, chosen_rows, gallery, queries
-from evaluate.intervals import ratio_interval
+from evaluate.intervals import quantiles, resampled_ratio
 from evaluate.measured import Measured, token_variance
 from evaluate.moments import variance_ranking
 from evaluate.neighbours import nearest_without_top
@@ -27,7 +28,7 @@ from evaluate.results import Answer, Asked
 from evaluate.retrieval_scores import n_relevant, outcomes, values_by_metric
 from stores.errors import UserError
 
-REVISION = 1
+REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
 
 
@@ -122,7 +123,7 @@ def answer(measured: Measured, array: str, analysis: Retrieval, context: Context
     if not rows:
         raise UserError("no patch under any view shows an object: check the selection and the data set's labels")
     arrays = {} if pixels is None else dict(examples.arrays(measured, found.chosen, array, pixels))
-    return Answer(rows, arrays)
+    return answer_of(rows, ("share", "upper_bound"), arrays)
 
 
 def _searched(
@@ -152,6 +153,7 @@ def _searched(
     )
     images = found.sources[asking.rows]
     n_images = len(found.chosen.sources)
+    units = units_of(found.chosen.sources, context.seed, analysis.resamples)
     could_find = n_relevant(found, asking, left_out, len(supercategory))
 
     def became_of(some: Int64[np.ndarray, " query"], hit: Int64[np.ndarray, " query"]) -> Int64[np.ndarray, " query"]:
@@ -173,6 +175,7 @@ def _searched(
         if left_out == "nothing":
             values.append(("upper_bound", None, 1, np.isin(asking.own, found.places)))
         for metric, outcome, k, per_query in values:
+            share, drawn = _share(per_query.astype(np.float64), images, n_images, analysis.resamples, context.seed)
             rows.append(
                 {
                     **view,
@@ -183,8 +186,9 @@ def _searched(
                     "outcome": outcome,
                     "metric": metric,
                     "reference": f"{left_out} left out",
-                    **_share(per_query.astype(np.float64), images, n_images, analysis.resamples, context.seed),
+                    **share,
                     "seed": context.seed,
+                    DRAWN: None if drawn is None else Drawn(drawn, units),
                 }
             )
     return rows
@@ -196,12 +200,12 @@ def _share(
     n_images: int,
     resamples: int,
     seed: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Float64[np.ndarray, " resample"] | None]:
     numerator = np.bincount(images, per_query, n_images)
     denominator = np.bincount(images, minlength=n_images).astype(np.float64)
-    low, high = ratio_interval(numerator, denominator, seed=seed, resamples=resamples)
-    value = float(per_query.mean())
-    return {"value": value, "low": low, "high": high, "unit": "image", "n_units": n_images}
+    drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
+    low, high = quantiles(drawn)
+    return {"value": float(per_query.mean()), "low": low, "high": high, "unit": "image", "n_units": n_images}, drawn
 
 
 def cells(models: Sequence[Measured], analysis: Retrieval, context: Context) -> Iterator[Cell]:
