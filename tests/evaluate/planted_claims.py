@@ -212,6 +212,8 @@ def _rest(world):
     for masking, value in ((0.0, 1.22), (0.75, 1.14)):
         where = {"outcome": "top", "m": 200, "x_name": "mask_ratio", "x_value": masking, "reference": "none"}
         world.put("mae", "reconstruction", "mse_normalised_ratio", value, **where)
+        untouched = {"outcome": "none", "m": 0, "x_name": "mask_ratio", "x_value": masking, "reference": "mean patch"}
+        world.put("mae", "reconstruction", "mse_normalised_over_mean_patch", 0.3, **untouched)
     for outcome, reference, value in (
         ("without-top", "all", -0.004),
         ("without-random", "without-top", -0.02),
