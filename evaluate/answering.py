@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from evaluate.analyses.ranking_overlap import RankingOverlap, uncompared
 from evaluate.asking import Context, Selection
 from evaluate.cells import Cell
+from evaluate.elsewhere import uncompared
 from evaluate.measured import Measured
 from evaluate.patch_decoder import PatchDecoder
 from evaluate.questions import ANALYSES, Questions
@@ -58,8 +58,7 @@ def evaluate(
     context = Context(questions.selection, questions.seed, memory_bytes, elsewhere, decoders)
     evaluation = Evaluation(long_table([]))
     for analysis in questions.analyses:
-        if isinstance(analysis, RankingOverlap):
-            evaluation.notes += uncompared(models, analysis, context)
+        evaluation.notes += uncompared(models, analysis, context)
         for asked, some, note in fitted(analysis, models):
             evaluation.notes += [note] if note else []
             for cell in ANALYSES[type(analysis)](some, asked, context):

@@ -28,6 +28,10 @@ class Settings(Record):
         """Return the selection rules the analysis can ask for beside the selection's own two."""
         return []
 
+    def elsewhere(self) -> tuple[str, ...]:
+        """Return the other experiment files whose sets the analysis reads too, as they are named."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Context:

@@ -70,15 +70,38 @@ def ratio_interval(
 
     (None, None) below ten units, or where nothing is counted in any resample.
     """
+    drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
+    return quantiles(drawn, confidence)
+
+
+def resampled_ratio(
+    numerator: Float64[np.ndarray, " unit"],
+    denominator: Float64[np.ndarray, " unit"],
+    *,
+    seed: int,
+    resamples: int = 1000,
+) -> Float64[np.ndarray, " resample"] | None:
+    """Return ``sum(numerator) / sum(denominator)`` in every resample of the units, nan where nothing is counted.
+
+    None below ten units. Equal seeds and numbers of units draw equal units.
+    """
     n_units = len(numerator)
     if n_units < FEWEST_UNITS or not resamples:
-        return None, None
+        return None
     drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
-    total = denominator[drawn].sum(axis=1)
-    if not (total > 0).any():
+    summed, total = numerator[drawn].sum(axis=1), denominator[drawn].sum(axis=1)
+    return np.divide(summed, total, out=np.full(resamples, np.nan), where=total > 0)
+
+
+def quantiles(
+    drawn: Float64[np.ndarray, " resample"] | None, confidence: float = 0.95
+) -> tuple[float | None, float | None]:
+    """Return the percentile interval of resampled values, (None, None) where none is defined."""
+    defined = None if drawn is None else drawn[~np.isnan(drawn)]
+    if defined is None or not len(defined):
         return None, None
     tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(numerator[drawn].sum(axis=1)[total > 0] / total[total > 0], [tail, 1.0 - tail])
+    low, high = np.quantile(defined, [tail, 1.0 - tail])
     return float(low), float(high)
 
 
@@ -107,12 +130,8 @@ def _interval(
     values = np.zeros(resamples)
     for side, sign in zip(sides, (1.0, -1.0), strict=False):
         values += sign * resampled_statistic(side, statistic, seed=seed, resamples=resamples)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return None
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(values, [tail, 1.0 - tail])
-    return Interval(float(low), float(high), n_units, resamples, seed)
+    low, high = quantiles(values, confidence)
+    return None if low is None or high is None else Interval(low, high, n_units, resamples, seed)
 
 
 def resampled_statistic(

@@ -100,8 +100,5 @@ class Questions(Record):
         return tuple(dict.fromkeys(rules))
 
     def experiments(self) -> tuple[str, ...]:
-        """Return the other experiment files that the analyses compare with, as they are named."""
-        named = [
-            name for analysis in self.analyses if isinstance(analysis, RankingOverlap) for name in analysis.experiments
-        ]
-        return tuple(dict.fromkeys(named))
+        """Return the other experiment files whose sets the analyses read too, as they are named."""
+        return tuple(dict.fromkeys(name for analysis in self.analyses for name in analysis.elsewhere()))

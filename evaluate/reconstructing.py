@@ -140,6 +140,20 @@ def scored(
     return {**found, "psnr": psnr(truth, wide), "ssim": ssim(truth, wide)}, drawn
 
 
+def mean_patch_errors(decoder: PatchDecoder, batch: Batch) -> Float64[np.ndarray, " sample"]:
+    """Return each tile's squared error, over the patches `scored` counts, of drawing the mean of those that were seen.
+
+    The mean is that of the decoder's targets over the patches the encoder saw, value by value: what one knows of a
+    tile without any feature.
+    """
+    targets = decoder.targets(batch.pixels).astype(np.float64)
+    masked = batch.masked(targets.shape[1])
+    seen = ~masked[:, :, None]
+    mean = (targets * seen).sum(axis=1, keepdims=True) / seen.sum(axis=1, keepdims=True)
+    squared = ((targets - mean) ** 2).mean(axis=2)
+    return squared.mean(axis=1) if batch.ids is None else mean_over(squared, masked)
+
+
 def greyed(batch: Batch, grid: tuple[int, int]) -> UInt8[np.ndarray, "sample height width 3"]:
     """Return the inputs with masked patches in grey."""
     rows, columns = grid

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from evaluate.moments import Moments, Standardisation, without_top
 
-Name = Literal["none", "remove-top", "remove-random", "remove-lowest", "batchnorm", "whiten", "l2"]
+Name = Literal["none", "remove-top", "remove-random", "remove-lowest", "remove-other", "batchnorm", "whiten", "l2"]
 
 SMALLEST_SHARE = 1e-6
 """Directions whose variance is below this share of the largest are left out of whitening: they hold only rounding."""
@@ -17,16 +17,23 @@ SMALLEST_SHARE = 1e-6
 
 @dataclass(frozen=True)
 class Treatment:
-    """One way to treat features; ``m`` and ``draw`` only where they mean something."""
+    """One way to treat features; ``m``, ``draw`` and ``experiment`` only where they mean something."""
 
     name: Name
     m: int | None = None
     draw: int | None = None
+    experiment: str | None = None
+    """Whose ranking ``remove-other`` goes by."""
+
+    @property
+    def outcome(self) -> str:
+        """What results call it: its name, and after a space the experiment whose ranking it goes by."""
+        return self.name if self.experiment is None else f"{self.name} {self.experiment}"
 
     @property
     def probe_sees_it(self) -> bool:
         """Whether a probe can use it as a choice of features, without another copy of them."""
-        return self.name in ("none", "remove-top", "remove-random", "remove-lowest")
+        return self.name == "none" or self.name.startswith("remove-")
 
 
 def kept_features(
@@ -34,7 +41,8 @@ def kept_features(
 ) -> Bool[np.ndarray, " channel"]:
     """Return the mask of features that a removal keeps; all of them for other treatments.
 
-    Random choices are nested in m: the first m of one permutation a draw.
+    ``ranking`` is that of the treatment: another experiment's for ``remove-other``. Random choices are nested in m: the
+    first m of one permutation a draw.
     """
     if treatment.m is None:
         return np.ones(len(ranking), dtype=np.bool_)

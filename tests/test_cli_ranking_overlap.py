@@ -1,8 +1,11 @@
 """Rankings compared between two experiments from the command line, and what is said of models that meet nobody."""
 
+import json
+
 import pandas as pd
 import pytest
 
+from evaluate.results import Results
 from tests.pipeline.tiny import write_camvid
 
 HERE = """
@@ -75,3 +78,37 @@ def test_models_meet_by_title_and_others_are_named(site, run):
     [line] = [line for line in err.splitlines() if "no model of far/there.toml" in line]
     assert line.endswith("there are Stranger, Only there, here Shared, Only here; give the same model the same title")
     assert sorted(path.name for path in (site / "results" / "answers").iterdir()) == before
+
+
+TREATS = """
+[selection.validation]
+split = "val"
+[[analyses]]
+kind = "feature-treatments"
+classifiers = ["knn"]
+treatments = ["remove-top"]
+m = [5]
+experiments = ["far/there.toml"]
+"""
+
+
+def test_features_are_removed_by_the_ranking_of_another_experiment(site, run):
+    head = HERE.format(folder="near", other="Only here", seed=1)
+    (site / "here.toml").write_text(head + TREATS)
+    assert run("extract", "here.toml")[0] == 0
+    code, _, err = run("evaluate", "here.toml")
+    assert code == 2
+    assert "patchbank extract far/there.toml" in err
+    assert run("extract", "far/there.toml")[0] == 0
+    code, out, err = run("evaluate", "here.toml")
+    assert (code, out.splitlines()[0]) == (0, "made    2 results"), err
+    assert "note: feature-treatments compares Only here with nothing in far/there.toml" in err
+    table = pd.read_parquet(site / "results" / "here" / "results.parquet")
+    by_model = table.groupby("model")["outcome"].unique().map(set)
+    assert by_model["Shared"] == {"none", "remove-top", "remove-other far/there.toml"}
+    assert by_model["Only here"] == {"none", "remove-top"}
+    assert "highest variance in far/there.toml left out" in (site / "results" / "here" / "report.html").read_text()
+    [inputs] = table[table["model"] == "Shared"]["inputs"].unique()
+    read = json.loads(inputs)
+    assert read["far/there.toml features"] != read["features"]
+    assert read["far/there.toml features"] in Results(site / "results").cited(), "gc would remove what it was made from"

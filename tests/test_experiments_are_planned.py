@@ -186,6 +186,7 @@ def resisc45_with_lists(data):
 
 WRITERS = {
     "ade20k": ade20k,
+    "ade20k-rankings": ade20k,
     "bdd100k-tracking": bdd,
     "bdd100k-tracking-whole": bdd,
     "camvid": camvid_of(8 + 13),

@@ -1,11 +1,12 @@
 """Controls and alternatives to removing the top-m features: paper A, section 4 and appendix.
 
 If high variance is what ruins nearest neighbours, removing random or lowest-variance features must not help, and
-scaling features (BatchNorm, whitening) must help about as much. Every score comes with its difference to untreated
-features on the same images.
+scaling features (BatchNorm, whitening) must help about as much. If which features vary is a matter of the model and not
+of the data, removing those of highest variance on another data set must help about as much too. Every score comes with
+its difference to untreated features on the same images.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.elsewhere import Counterpart, counterparts
 from evaluate.intervals import bootstrap, paired_bootstrap
 from evaluate.measured import Measured
 from evaluate.neighbour_votes import vote
@@ -25,10 +27,13 @@ from evaluate.penalties import PENALTIES, choose_penalty
 from evaluate.probes import predict_side_by_side
 from evaluate.results import Answer, Asked
 from evaluate.segmentation import miou_present
-from evaluate.treatments import Name, Treatment, fitted, kept_features
+from evaluate.treatments import Treatment, fitted, kept_features
 
 REVISION = 1
 """Raised when the same inputs and parameters give other numbers."""
+
+Rankings = Mapping[str | None, Int64[np.ndarray, " channel"]]
+"""Features by decreasing variance: here under None, elsewhere under the experiment's file."""
 
 
 class FeatureTreatments(Settings):
@@ -37,8 +42,13 @@ class FeatureTreatments(Settings):
     kind: Literal["feature-treatments"]
     classifiers: tuple[Literal["knn", "probe"], ...] = ("knn", "probe")
     """Nearest neighbours, a linear probe, or both."""
-    treatments: tuple[Name, ...] = ("remove-top", "remove-random", "remove-lowest", "batchnorm", "whiten", "l2")
+    treatments: tuple[
+        Literal["none", "remove-top", "remove-random", "remove-lowest", "batchnorm", "whiten", "l2"], ...
+    ] = ("remove-top", "remove-random", "remove-lowest", "batchnorm", "whiten", "l2")
     """What is done to the features; ``none`` is always there to compare with."""
+    experiments: tuple[str, ...] = ()
+    """Experiment files with the same models on other data, relative to this file: of each, ``remove-other`` leaves out
+    the features that vary most over its training patches; models meet by their titles."""
     m: tuple[Annotated[int, Field(ge=1)], ...] = (200,)
     """Numbers of features that removals take; those that leave no feature are passed over."""
     draws: int = Field(default=3, ge=1, le=100)
@@ -54,8 +64,12 @@ class FeatureTreatments(Settings):
     resamples: int = Field(default=1000, ge=0)
     """Bootstrap resamples over images; 0 prints no intervals."""
 
-    def wanted(self, n_features: int) -> list[Treatment]:
-        """Return the treatments of features of this number, the untreated ones first."""
+    def elsewhere(self) -> tuple[str, ...]:
+        """Return the experiments whose rankings ``remove-other`` goes by."""
+        return self.experiments
+
+    def wanted(self, n_features: int, experiments: Sequence[str] = ()) -> list[Treatment]:
+        """Return the treatments of features of this number, the untreated ones first and foreign rankings last."""
         found = [Treatment("none")]
         for name in dict.fromkeys(self.treatments):
             if not name.startswith("remove"):
@@ -63,13 +77,20 @@ class FeatureTreatments(Settings):
                 continue
             draws = range(self.draws) if name == "remove-random" else (None,)
             found += [Treatment(name, m, draw) for m in self.m if m < n_features for draw in draws]
-        return found
+        return found + [
+            Treatment("remove-other", m, experiment=other) for other in experiments for m in self.m if m < n_features
+        ]
 
 
 def asked(
-    measured: Measured, array: str, classifier: Classifier, analysis: FeatureTreatments, context: Context
+    measured: Measured,
+    array: str,
+    classifier: Classifier,
+    analysis: FeatureTreatments,
+    context: Context,
+    others: Sequence[Counterpart] = (),
 ) -> Asked:
-    """Return what the answer depends on."""
+    """Return what the answer depends on, the sets and the training images of ``others`` among it."""
     measured.need_labels("feature-treatments")
     train, validation = selected(measured, context, "feature-treatments")
     parameters: dict[str, Any] = {
@@ -87,21 +108,32 @@ def asked(
         if classifier == "knn"
         else {"batchnorm": measured.probe_batchnorm, "penalties": list(analysis.penalties or PENALTIES)}
     )
-    return Asked("feature-treatments", REVISION, parameters, measured.inputs(array, labelled=True))
+    inputs = measured.inputs(array, labelled=True)
+    if others:  # without, the question is what it always was
+        parameters["others_train"] = [[other.experiment, list(other.train.sources)] for other in others]
+        for other in others:
+            inputs |= other.inputs()
+    return Asked("feature-treatments", REVISION, parameters, inputs)
 
 
 def answer(
-    measured: Measured, array: str, classifier: Classifier, analysis: FeatureTreatments, context: Context
+    measured: Measured,
+    array: str,
+    classifier: Classifier,
+    analysis: FeatureTreatments,
+    context: Context,
+    others: Sequence[Counterpart] = (),
 ) -> Answer:
     """Return the mIoU of every treatment and its difference to untreated features."""
     train, validation = selected(measured, context, "feature-treatments")
     given = task(measured, array, train, validation)
     truth = Truth(measured, array, validation)
-    treatments = analysis.wanted(given.bank.shape[1])
+    rankings: Rankings = {None: given.ranking, **{other.experiment: other.ranking() for other in others}}
+    treatments = analysis.wanted(given.bank.shape[1], [other.experiment for other in others])
     predict = _by_neighbours if classifier == "knn" else _by_probes
     rows: list[dict[str, Any]] = []
     untreated: np.ndarray | None = None
-    for treatment, predicted in predict(given, treatments, analysis, context):
+    for treatment, predicted in predict(given, rankings, treatments, analysis, context):
         matrices = truth.patch_confusion(predicted)
         untreated = matrices if untreated is None else untreated
         cell = {
@@ -111,7 +143,7 @@ def answer(
             "k": analysis.k if classifier == "knn" else None,
             "x_name": None if treatment.draw is None else "draw",
             "x_value": None if treatment.draw is None else float(treatment.draw),
-            "outcome": treatment.name,
+            "outcome": treatment.outcome,
             "unit": "image",
             "n_units": truth.n_images,
             "seed": context.seed,
@@ -140,17 +172,25 @@ def _bounds(interval: Any) -> dict[str, float | None]:
 
 
 def _by_neighbours(
-    given: Task, treatments: Sequence[Treatment], analysis: FeatureTreatments, context: Context
+    given: Task,
+    rankings: Rankings,
+    treatments: Sequence[Treatment],
+    analysis: FeatureTreatments,
+    context: Context,
 ) -> Iterator[tuple[Treatment, Int64[np.ndarray, " query"]]]:
     labels = given.bank_labels.astype(np.int64)
     for treatment in treatments:
-        treat = fitted(treatment, given.bank, given.ranking, context.seed)
+        treat = fitted(treatment, given.bank, rankings[treatment.experiment], context.seed)
         found = nearest(treat(given.bank), treat(given.queries), analysis.k, memory_bytes=context.memory_bytes)
         yield treatment, vote(found, labels, len(given.measured.classes), analysis.k)
 
 
 def _by_probes(
-    given: Task, treatments: Sequence[Treatment], analysis: FeatureTreatments, context: Context
+    given: Task,
+    rankings: Rankings,
+    treatments: Sequence[Treatment],
+    analysis: FeatureTreatments,
+    context: Context,
 ) -> Iterator[tuple[Treatment, Int64[np.ndarray, " query"]]]:
     """Fit all removals side by side; treatments that change every value need features of their own."""
     removals = [treatment for treatment in treatments if treatment.probe_sees_it]
@@ -168,7 +208,7 @@ def _by_probes(
             penalties=analysis.penalties or PENALTIES,
         ).probes
 
-    masks = [kept_features(treatment, given.ranking, context.seed) for treatment in removals]
+    masks = [kept_features(treatment, rankings[treatment.experiment], context.seed) for treatment in removals]
     found = probes(given.bank, masks, standardise=given.measured.probe_batchnorm)
     yield from zip(removals, predict_side_by_side(found, given.queries), strict=True)
     for treatment in treatments:
@@ -178,7 +218,7 @@ def _by_probes(
             standardised = probes(given.bank, [None], standardise=True)
             yield treatment, predict_side_by_side(standardised, given.queries)[0]
             continue
-        treat = fitted(treatment, given.bank, given.ranking, context.seed)
+        treat = fitted(treatment, given.bank, rankings[treatment.experiment], context.seed)
         yield (
             treatment,
             predict_side_by_side(probes(treat(given.bank), [None], standardise=False), treat(given.queries))[0],
@@ -189,11 +229,12 @@ def cells(models: Sequence[Measured], analysis: FeatureTreatments, context: Cont
     """Yield one answer a model, layer and classifier."""
     for measured in models:
         for array in measured.arrays(analysis.layers, analysis.norm):
+            others = counterparts(measured, array, analysis.norm, analysis, context)
             for classifier in analysis.classifiers:
                 yield cell_of(
                     measured,
                     array,
-                    asked(measured, array, classifier, analysis, context),
-                    partial(answer, measured, array, classifier, analysis, context),
+                    asked(measured, array, classifier, analysis, context, others),
+                    partial(answer, measured, array, classifier, analysis, context, others),
                     f"{'k-NN' if classifier == 'knn' else classifier} on treated {array}",
                 )

@@ -16,7 +16,8 @@ from pydantic import Field
 
 from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
-from evaluate.intervals import ratio_interval
+from evaluate.draws import DRAWN, Drawn, answer_of, units_of
+from evaluate.intervals import quantiles, resampled_ratio
 from evaluate.measured import Chosen, Measured, choose_both, token_variance
 from evaluate.moments import variance_ranking
 from evaluate.neighbour_votes import vote
@@ -24,7 +25,7 @@ from evaluate.neighbours import nearest
 from evaluate.results import Answer, Asked
 from stores.errors import MissingError, UserError
 
-REVISION = 2
+REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
 
 Pooled = Literal["class-token", "mean-patch"]
@@ -133,7 +134,7 @@ def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context)
             "train": train.title,
             "metric": "majority_accuracy",
             "reference": "majority",
-            **_share(truth == np.bincount(classes).argmax(), analysis.resamples, context.seed),
+            **_share(truth == np.bincount(classes).argmax(), validation.sources, analysis.resamples, context.seed),
         }
     ]
     for level, under in sizes(measured):
@@ -172,16 +173,18 @@ def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context)
                         "x_name": "relative_gsd",
                         "x_value": float(seen / native),
                         "metric": "image_accuracy",
-                        **_share(predicted == truth, analysis.resamples, context.seed),
+                        **_share(predicted == truth, validation.sources, analysis.resamples, context.seed),
                     }
                 )
-    return Answer(rows)
+    return answer_of(rows, ("image_accuracy",))
 
 
-def _share(right: Bool[np.ndarray, " image"], resamples: int, seed: int) -> dict[str, Any]:
-    low, high = ratio_interval(right.astype(np.float64), np.ones(len(right)), seed=seed, resamples=resamples)
-    value = float(right.mean())
-    return {"value": value, "low": low, "high": high, "unit": "image", "n_units": len(right), "seed": seed}
+def _share(right: Bool[np.ndarray, " image"], names: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
+    drawn = resampled_ratio(right.astype(np.float64), np.ones(len(right)), seed=seed, resamples=resamples)
+    low, high = quantiles(drawn)
+    kept = None if drawn is None else Drawn(drawn, units_of(names, seed, resamples))
+    counted = {"unit": "image", "n_units": len(right), "seed": seed, DRAWN: kept}
+    return {"value": float(right.mean()), "low": low, "high": high, **counted}
 
 
 def cells(models: Sequence[Measured], analysis: ImageKnn, context: Context) -> Iterator[Cell]:

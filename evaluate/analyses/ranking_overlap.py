@@ -18,12 +18,11 @@ from pydantic import Field
 
 from evaluate.asking import Context, Layers, Selection, Settings
 from evaluate.cells import Cell, cell_of
-from evaluate.measured import Measured, choose
+from evaluate.elsewhere import training_rows
+from evaluate.measured import Measured
 from evaluate.moments import overlap, variance_ranking
 from evaluate.resampled_variance import bounds, moments_by_image, overlaps, rankings, resampled_variances
 from evaluate.results import Answer, Asked
-from evaluate.widths import width
-from stores.errors import UserError
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
@@ -43,6 +42,10 @@ class RankingOverlap(Settings):
     """Tokens through the model's final norm, or as the block left them."""
     resamples: int = Field(default=1000, ge=0)
     """Bootstrap resamples over images; 0 prints no intervals."""
+
+    def elsewhere(self) -> tuple[str, ...]:
+        """Return the experiments whose rankings are compared with these."""
+        return self.experiments
 
 
 def chance_bounds(n_features: int, m: int) -> tuple[float, float, float]:
@@ -88,7 +91,7 @@ class _Read:
 
     def __init__(self, measured: Measured, selection: Selection | None) -> None:
         self.measured = measured
-        self.chosen = choose(measured, selection.train if selection else None)
+        self.chosen = training_rows(measured, selection)
         self.ranked: dict[str, Ranked] = {}
 
     def ranking(self, array: str, seed: int, resamples: int) -> Ranked:
@@ -127,34 +130,6 @@ def answer(
     ranked = one.ranking(array, seed, analysis.resamples), other.ranking(other_array, seed, analysis.resamples)
     rows = rows_of(*ranked, analysis.m, reference, seed)
     return Answer([{"train": one.chosen.title, **row} for row in rows])
-
-
-def uncompared(models: Sequence[Measured], analysis: RankingOverlap, context: Context) -> list[str]:
-    """Return what to tell of models that have no counterpart in an experiment named in ``experiments``.
-
-    Raises UserError for an experiment with which no model can be compared.
-    """
-    notes = []
-    for name in analysis.experiments:
-        there = {measured.title: measured for measured, _ in context.elsewhere[name]}
-        met = [one.title for one in models if one.title in there]
-        if models and not met:
-            raise UserError(
-                f"ranking-overlap finds no model of {name} with a title of this experiment: there are "
-                f"{', '.join(there)}, here {', '.join(one.title for one in models)}; give the same model the same title"
-            )
-        notes += [
-            f"ranking-overlap compares {one.title} with nothing in {name}, which has no model of this title"
-            for one in models
-            if one.title not in there
-        ]
-        notes += [
-            f"ranking-overlap compares {one.title} with nothing in {name}: it has {width(one)} features here and "
-            f"{width(there[one.title])} there"
-            for one in models
-            if one.title in there and width(one) != width(there[one.title])
-        ]
-    return notes
 
 
 def cells(models: Sequence[Measured], analysis: RankingOverlap, context: Context) -> Iterator[Cell]:

@@ -7,7 +7,8 @@ The ranking is the checkpoint's own: that of its unmasked training patches. A ti
 **MSE** under a mask is over the masked patches, as in MAE's loss; without one it is over all. `mse_normalised` is in
 the space of the decoder's targets: pixels under the encoder's mean and standard deviation, normalised patch by patch
 too where it was trained on such. `mse_pixels`, PSNR and SSIM compare clipped RGB in 0..1; the last two see the whole
-picture as the decoder draws it, visible patches too, nothing pasted in.
+picture as the decoder draws it, visible patches too, nothing pasted in. The error with nothing zeroed is also put over
+that of drawing every patch as the mean of those the encoder saw, for a ratio to a bad picture says little.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,12 +27,12 @@ from evaluate.measured import Chosen, Measured, image_numbers, token_variance
 from evaluate.moments import variance_ranking
 from evaluate.patch_decoder import PatchDecoder
 from evaluate.patch_task import selected
-from evaluate.reconstructing import Stored, batches, greyed, scored, stored_arrays
+from evaluate.reconstructing import Stored, batches, greyed, mean_patch_errors, scored, stored_arrays
 from evaluate.results import Answer, Asked
 from evaluate.treatments import Treatment, kept_features
 from stores.errors import UserError
 
-REVISION = 1
+REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
 
 Outcome = Literal["none", "top", "random", "all-but-top"]
@@ -131,11 +132,13 @@ def answer(
     n_shown = min(analysis.pictures, len(validation.rows))
     shown = np.unique(np.linspace(0, len(validation.rows) - 1, n_shown).round().astype(np.int64))
     pictures: dict[str, list[np.ndarray]] = {}
+    of_mean: list[np.ndarray] = []
     grid = measured.grid(stored.tokens)
     for batch in batches(measured, stored, validation.rows):
         here = np.isin(batch.places, shown)
         _keep(pictures, "input", batch.pixels[here])
         _keep(pictures, "masked_input", greyed(batch, grid)[here])
+        of_mean.append(mean_patch_errors(decoder, batch))
         for variant, found in zip(chosen, scores, strict=True):
             one, drawn = scored(decoder, batch, variant.zeroed, analysis.prefix, grid)
             for name, values in one.items():
@@ -147,7 +150,16 @@ def answer(
     named = measured.samples["sample"].to_numpy()[validation.rows[shown]]
     arrays["reconstruction_samples"] = np.array([str(name) for name in named])
     arrays["reconstruction_mask_ratio"] = np.array(ratio)
-    return Answer(_rows(measured, train, validation, chosen, whole, ratio, analysis, context.seed), arrays)
+    rows = _rows(measured, train, validation, chosen, whole, np.concatenate(of_mean), ratio, analysis, context.seed)
+    return Answer(rows, arrays)
+
+
+_REFERENCES = {
+    "mse_normalised_ratio": "none",
+    "mse_pixels_ratio": "none",
+    "mse_normalised_over_mean_patch": "mean patch",
+}
+"""What a metric is compared with."""
 
 
 def _keep(pictures: dict[str, list[np.ndarray]], name: str, some: np.ndarray) -> None:
@@ -160,6 +172,7 @@ def _rows(
     validation: Chosen,
     chosen: Sequence[Variant],
     scores: Sequence[dict[str, Float64[np.ndarray, " sample"]]],
+    of_mean: Float64[np.ndarray, " sample"],
     ratio: float,
     analysis: Reconstruction,
     seed: int,
@@ -177,7 +190,10 @@ def _rows(
     rows = []
     for outcome, draw, found in listed:
         compared = [(name, values, np.ones(len(values))) for name, values in found.items()]
-        if outcome != "none":
+        if outcome == "none":
+            compared.append(("mse_normalised_of_mean_patch", of_mean, np.ones(len(of_mean))))
+            compared.append(("mse_normalised_over_mean_patch", found["mse_normalised"], of_mean))
+        else:
             compared += [(f"{name}_ratio", found[name], scores[0][name]) for name in ("mse_normalised", "mse_pixels")]
         for metric, values, over in compared:
             finite = bool(np.isfinite(values).all()) and over.sum() > 0  # a perfect picture has an infinite PSNR
@@ -199,7 +215,7 @@ def _rows(
                     "high": high,
                     "unit": "image",
                     "n_units": n_images,
-                    "reference": "none" if metric.endswith("_ratio") else None,
+                    "reference": _REFERENCES.get(metric),
                     "seed": seed,
                 }
             )

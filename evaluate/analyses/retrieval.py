@@ -8,33 +8,28 @@ whether the model finds the category elsewhere.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 from pydantic import Field
 
 from evaluate.analyses.retrieval_examples import NEAREST, Examples, pixels_of, strongest
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
-from evaluate.intervals import ratio_interval
-from evaluate.measured import Chosen, Measured, choose, patch_labels, token_variance, tokens
+from evaluate.draws import DRAWN, Drawn, answer_of, units_of
+from evaluate.gallery import Gallery, LeftOut, Queries, chosen_rows, gallery, queries
+from evaluate.intervals import quantiles, resampled_ratio
+from evaluate.measured import Measured, token_variance
 from evaluate.moments import variance_ranking
 from evaluate.neighbours import nearest_without_top
 from evaluate.results import Answer, Asked
-from evaluate.viewed import correspondence
+from evaluate.retrieval_scores import n_relevant, outcomes, values_by_metric
 from stores.errors import UserError
-from stores.specs import VOID
 
-REVISION = 1
+REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
-
-OUTCOMES = ("same-patch", "same-category", "same-supercategory", "other-category", "background")
-BACKGROUND = "background"
-
-LeftOut = Literal["nothing", "tile", "source"]
 
 
 class Retrieval(Settings):
@@ -62,71 +57,6 @@ class Retrieval(Settings):
     in [features]."""
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """The clean patches that can be found."""
-
-    chosen: Chosen
-    features: np.ndarray
-    """``(gallery, channel)``, as stored."""
-    labels: Int64[np.ndarray, " gallery"]
-    places: Int64[np.ndarray, " gallery"]
-    """Row times patches plus patch, of each gallery entry, rows counted within the chosen ones."""
-    n_patches: int
-    sources: Int64[np.ndarray, " row"]
-    """Number of each chosen row's source."""
-
-
-def gallery(measured: Measured, array: str, context: Context) -> Gallery:
-    """Read the labelled clean patches of the chosen rows: the training selection, or all rows without one."""
-    chosen = choose(measured, context.selection.train if context.selection else None)
-    labels = patch_labels(measured, array, chosen)
-    known = np.flatnonzero(labels != VOID)
-    if not len(known):
-        raise UserError(f"none of the {chosen.title} for retrieval has a labelled patch: choose other images")
-    order = {name: number for number, name in enumerate(chosen.sources)}
-    of_row = measured.samples["source"].to_numpy()[chosen.rows]
-    return Gallery(
-        chosen=chosen,
-        features=tokens(measured, array, chosen)[known],
-        labels=labels[known].astype(np.int64),
-        places=known.astype(np.int64),
-        n_patches=len(labels) // len(chosen.rows),
-        sources=np.array([order[name] for name in of_row], dtype=np.int64),
-    )
-
-
-def outcomes(
-    query_labels: Int64[np.ndarray, " query"],
-    own: Int64[np.ndarray, " query"],
-    hit_labels: Int64[np.ndarray, " query"],
-    hit_places: Int64[np.ndarray, " query"],
-    supercategory: Int64[np.ndarray, " classes"],
-    background: int | None,
-) -> Int64[np.ndarray, " query"]:
-    """Return the number in `OUTCOMES` of every hit; ``own`` is the place of the corresponding patch, -1 for none."""
-    is_background = np.zeros(len(hit_labels), dtype=np.bool_) if background is None else hit_labels == background
-    return np.select(
-        [
-            (own >= 0) & (hit_places == own),
-            hit_labels == query_labels,
-            ~is_background & (supercategory[hit_labels] == supercategory[query_labels]),
-            ~is_background,
-        ],
-        [0, 1, 2, 3],
-        default=4,
-    ).astype(np.int64)
-
-
-def average_precision(relevant: Bool[np.ndarray, "query k"], n_relevant: Int64[np.ndarray, " query"]) -> np.ndarray:
-    """Return average precision at k, one a query: the mean of precision at each relevant hit over min(k, relevant)."""
-    places = np.arange(1, relevant.shape[1] + 1)
-    precision = np.cumsum(relevant, axis=1) / places
-    best = np.minimum(relevant.shape[1], n_relevant)
-    summed: np.ndarray = (precision * relevant).sum(axis=1)
-    return np.divide(summed, best, out=np.zeros(len(relevant)), where=best > 0)
-
-
 def wanted(measured: Measured, array: str, analysis: Retrieval) -> list[tuple[str, float]]:
     """Return the views whose patches are queries; raises UserError for names the experiment lacks."""
     known = {name for name, _ in measured.views}
@@ -144,7 +74,7 @@ def wanted(measured: Measured, array: str, analysis: Retrieval) -> list[tuple[st
 def asked(measured: Measured, array: str, analysis: Retrieval, context: Context) -> Asked:
     """Return what the answer depends on."""
     measured.need_labels("retrieval")
-    chosen = choose(measured, context.selection.train if context.selection else None)
+    chosen = chosen_rows(measured, context)
     inputs = measured.inputs(array, labelled=True)
     for name, level in wanted(measured, array, analysis):
         under = measured.under(name, level)
@@ -174,121 +104,78 @@ def answer(measured: Measured, array: str, analysis: Retrieval, context: Context
     ranking = variance_ranking(token_variance(measured, array, found.chosen))
     supers = {name: number for number, name in enumerate(sorted(set(measured.classes["supercategory"])))}
     supercategory = np.array([supers[name] for name in measured.classes["supercategory"]], dtype=np.int64)
-    names = list(measured.classes["name"])
-    background = names.index(BACKGROUND) if BACKGROUND in names else None
     rows: list[dict[str, Any]] = []
     pixels = pixels_of(measured)
     examples = Examples(analysis.pictures if pixels is not None else 0)
     pictured = strongest(wanted(measured, array, analysis))
     shown_without = "nothing" if "nothing" in analysis.left_out else analysis.left_out[0]
     for view, level in [("clean", 0.0), *wanted(measured, array, analysis)]:
-        queries = _queries(measured, array, (view, level), found, background)
-        if not len(queries.labels):
+        asking = queries(measured, array, (view, level), found)
+        if not len(asking.labels):
             continue
         for left_out in analysis.left_out:
             if view == "clean" and left_out == "nothing":
                 continue  # every patch finds itself
             shows = left_out == shown_without and (view, level) in pictured
-            rows += _searched(found, queries, ranking, left_out, analysis, context, supercategory, background,
+            rows += _searched(found, asking, ranking, left_out, analysis, context, supercategory,
                               {"view": view, "level": None if view == "clean" else level},
                               examples if shows else Examples(0))  # fmt: skip
     if not rows:
         raise UserError("no patch under any view shows an object: check the selection and the data set's labels")
     arrays = {} if pixels is None else dict(examples.arrays(measured, found.chosen, array, pixels))
-    return Answer(rows, arrays)
-
-
-@dataclass(frozen=True)
-class _Queries:
-    features: np.ndarray
-    labels: Int64[np.ndarray, " query"]
-    rows: Int64[np.ndarray, " query"]
-    own: Int64[np.ndarray, " query"]
-    """Place in the gallery's numbering of the corresponding clean patch, -1 for none."""
-
-
-def _queries(
-    measured: Measured, array: str, key: tuple[str, float], found: Gallery, background: int | None
-) -> _Queries:
-    chosen = found.chosen
-    if key[0] == "clean":
-        under, same = measured, np.tile(np.arange(found.n_patches), (len(chosen.rows), 1))
-    else:
-        under = measured.under(*key)
-        same = correspondence(measured, measured.views[key], array, chosen.rows)
-    labels: UInt8[np.ndarray, " patch"] = patch_labels(under, array, chosen)
-    shown = labels != VOID
-    if background is not None:
-        shown &= labels != background
-    numbers = np.flatnonzero(shown)
-    row = numbers // same.shape[1]
-    patch = same.reshape(-1)[numbers].astype(np.int64)
-    own = np.where(patch >= 0, row * found.n_patches + patch, -1)
-    return _Queries(tokens(under, array, chosen)[numbers], labels[numbers].astype(np.int64), row, own)
+    return answer_of(rows, ("share", "upper_bound"), arrays)
 
 
 def _searched(
     found: Gallery,
-    queries: _Queries,
+    asking: Queries,
     ranking: Int64[np.ndarray, " channel"],
     left_out: LeftOut,
     analysis: Retrieval,
     context: Context,
     supercategory: Int64[np.ndarray, " classes"],
-    background: int | None,
     view: dict[str, Any],
     examples: Examples,
 ) -> list[dict[str, Any]]:
-    group_of_row = {"nothing": None, "tile": np.arange(len(found.sources)), "source": found.sources}[left_out]
-    bank_groups = None if group_of_row is None else group_of_row[found.places // found.n_patches]
-    query_groups = None if group_of_row is None else group_of_row[queries.rows]
-    depth = max(analysis.recall_at)
+    groups = found.groups(left_out)
+    depths = sorted(set(analysis.recall_at))
     removed = [m for m in sorted(set(analysis.remove)) if m < len(ranking)]
     hits = nearest_without_top(
         found.features,
-        queries.features,
+        asking.features,
         ranking,
         removed,
-        depth,
+        max(depths),
         metric=analysis.metric,
-        bank_groups=bank_groups,
-        query_groups=query_groups,
+        bank_groups=None if groups is None else groups[found.places // found.n_patches],
+        query_groups=None if groups is None else groups[asking.rows],
         memory_bytes=context.memory_bytes,
     )
-    images = found.sources[queries.rows]
+    images = found.sources[asking.rows]
     n_images = len(found.chosen.sources)
-    n_relevant = np.bincount(found.labels, minlength=len(supercategory))[queries.labels]
-    if bank_groups is not None and query_groups is not None:  # what is left out cannot be found
-        here = np.zeros((int(max(bank_groups.max(), query_groups.max())) + 1, len(supercategory)), dtype=np.int64)
-        np.add.at(here, (bank_groups, found.labels), 1)
-        n_relevant = n_relevant - here[query_groups, queries.labels]
+    units = units_of(found.chosen.sources, context.seed, analysis.resamples)
+    could_find = n_relevant(found, asking, left_out, len(supercategory))
 
     def became_of(some: Int64[np.ndarray, " query"], hit: Int64[np.ndarray, " query"]) -> Int64[np.ndarray, " query"]:
         return outcomes(
-            queries.labels[some], queries.own[some], found.labels[hit], found.places[hit], supercategory, background
+            asking.labels[some], asking.own[some], found.labels[hit], found.places[hit], supercategory, found.background
         )
 
     rows: list[dict[str, Any]] = []
     for m in removed:
         indices = hits[m].indices
-        became = became_of(np.arange(len(indices)), indices[:, 0])
-        for query in examples.shown(queries.own):
+        for query in examples.shown(asking.own):
             hit = indices[query, :NEAREST]
             same = np.repeat(query, len(hit))
-            asked_for = int(queries.own[query]), int(queries.labels[query])
+            asked_for = int(asking.own[query]), int(asking.labels[query])
             examples.add(f"{view['view']} {view['level']:g}", m, asked_for, found.places[hit], became_of(same, hit))
-        relevant = found.labels[indices] == queries.labels[:, None]
-        values: list[tuple[str, str | None, int, np.ndarray]] = [
-            ("share", name, 1, became == number) for number, name in enumerate(OUTCOMES)
-        ]
-        values += [("recall", None, k, relevant[:, :k].any(axis=1)) for k in sorted(set(analysis.recall_at))]
-        values += [
-            ("average_precision", None, k, average_precision(relevant[:, :k], n_relevant))
-            for k in sorted(set(analysis.recall_at))
-        ]
+        became = became_of(np.arange(len(indices)), indices[:, 0])
+        relevant = found.labels[indices] == asking.labels[:, None]
+        values = values_by_metric(became, relevant, could_find, depths)
         if left_out == "nothing":
-            values.append(("upper_bound", None, 1, np.isin(queries.own, found.places)))
+            values.append(("upper_bound", None, 1, np.isin(asking.own, found.places)))
         for metric, outcome, k, per_query in values:
+            share, drawn = _share(per_query.astype(np.float64), images, n_images, analysis.resamples, context.seed)
             rows.append(
                 {
                     **view,
@@ -299,8 +186,9 @@ def _searched(
                     "outcome": outcome,
                     "metric": metric,
                     "reference": f"{left_out} left out",
-                    **_share(per_query.astype(np.float64), images, n_images, analysis.resamples, context.seed),
+                    **share,
                     "seed": context.seed,
+                    DRAWN: None if drawn is None else Drawn(drawn, units),
                 }
             )
     return rows
@@ -312,12 +200,12 @@ def _share(
     n_images: int,
     resamples: int,
     seed: int,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Float64[np.ndarray, " resample"] | None]:
     numerator = np.bincount(images, per_query, n_images)
     denominator = np.bincount(images, minlength=n_images).astype(np.float64)
-    low, high = ratio_interval(numerator, denominator, seed=seed, resamples=resamples)
-    value = float(per_query.mean())
-    return {"value": value, "low": low, "high": high, "unit": "image", "n_units": n_images}
+    drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
+    low, high = quantiles(drawn)
+    return {"value": float(per_query.mean()), "low": low, "high": high, "unit": "image", "n_units": n_images}, drawn
 
 
 def cells(models: Sequence[Measured], analysis: Retrieval, context: Context) -> Iterator[Cell]:

@@ -50,7 +50,7 @@ class Examples:
     query_labels: list[int] = field(default_factory=list)
     hits: list[Int64[np.ndarray, " hit"]] = field(default_factory=list)
     outcomes: list[Int64[np.ndarray, " hit"]] = field(default_factory=list)
-    """What every hit is, as numbers of `evaluate.analyses.retrieval.OUTCOMES`."""
+    """What every hit is, as numbers of `evaluate.retrieval_scores.OUTCOMES`."""
 
     def shown(self, own: Int64[np.ndarray, " query"]) -> Int64[np.ndarray, " example"]:
         """Return which queries are shown: spread evenly over those that a clean patch corresponds to."""

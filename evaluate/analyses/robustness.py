@@ -15,17 +15,18 @@ from pydantic import Field
 
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
-from evaluate.intervals import bootstrap, paired_bootstrap
+from evaluate.draws import DRAWN, Drawn, answer_of, units_of
+from evaluate.intervals import FEWEST_UNITS, quantiles, resampled_statistic
 from evaluate.measured import Measured, tokens
 from evaluate.patch_scores import Truth
 from evaluate.patch_task import Classifier, Task, fit_probe, predict_knn, selected, task
 from evaluate.penalties import PENALTIES
 from evaluate.probes import predict_side_by_side
 from evaluate.results import Answer, Asked
-from evaluate.segmentation import largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
+from evaluate.segmentation import Statistic, largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
 from stores.errors import UserError
 
-REVISION = 2
+REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
 
 
@@ -110,8 +111,8 @@ def answer(measured: Measured, array: str, classifier: Classifier, analysis: Rob
                 "k": 1 if classifier == "knn" else None,
                 "seed": context.seed,
             }
-            rows += _rows(matrices, clean, cell, analysis.resamples, context.seed, truth.n_images)
-    return Answer(rows)
+            rows += _rows(matrices, clean, cell, analysis.resamples, context.seed, validation.sources)
+    return answer_of(rows, ("patch_miou",))
 
 
 def _by_neighbours(
@@ -137,33 +138,41 @@ def _by_probe(
 
 
 def _rows(
-    matrices: np.ndarray, clean: np.ndarray, cell: dict[str, Any], resamples: int, seed: int, n_images: int
+    matrices: np.ndarray, clean: np.ndarray, cell: dict[str, Any], resamples: int, seed: int, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    unit = {"unit": "image", "n_units": n_images}
+    unit = {"unit": "image", "n_units": len(names)}
+    units = units_of(names, seed, resamples)
+
+    def drawn(some: np.ndarray, statistic: Statistic) -> np.ndarray | None:
+        if len(some) < FEWEST_UNITS or not resamples:
+            return None
+        return resampled_statistic(some, statistic, seed=seed, resamples=resamples)
+
+    def bounds(values: np.ndarray | None) -> dict[str, Any]:
+        low, high = quantiles(values)
+        return {"low": low, "high": high, DRAWN: None if values is None else Drawn(values, units)}
+
     total = matrices.sum(axis=0)
     rows = []
     for name, statistic in (("patch_miou", miou_present), ("patch_accuracy", pixel_accuracy)):
-        interval = bootstrap(matrices, statistic, seed=seed, resamples=resamples) if resamples else None
-        low, high = (interval.low, interval.high) if interval else (None, None)
-        rows.append({**cell, **unit, "metric": name, "value": float(statistic(total)), "low": low, "high": high})
+        values = drawn(matrices, statistic)
+        rows.append({**cell, **unit, "metric": name, "value": float(statistic(total)), **bounds(values)})
     if cell["view"] != "clean":
-        paired = paired_bootstrap(matrices, clean, miou_present, seed=seed, resamples=resamples) if resamples else None
-        low, high = (paired.low, paired.high) if paired else (None, None)
+        sides = drawn(matrices, miou_present), drawn(clean, miou_present)
+        paired = None if sides[0] is None or sides[1] is None else sides[0] - sides[1]
         base = float(miou_present(clean.sum(axis=0)))
         value = float(miou_present(total))
         difference = {"metric": "patch_miou_difference", "reference": "clean", "value": value - base}
-        rows.append({**cell, **unit, **difference, "low": low, "high": high})
+        rows.append({**cell, **unit, **difference, **bounds(paired)})
         share = value / base if base > 0 else None
         rows.append({**cell, "metric": "patch_miou_ratio", "reference": "clean", "value": share})
     for name, statistic in (
         ("predicted_entropy", predicted_entropy),
         ("largest_predicted_share", largest_predicted_share),
     ):
-        interval = bootstrap(matrices, statistic, seed=seed, resamples=resamples) if resamples else None
-        low, high = (interval.low, interval.high) if interval else (None, None)
         most = float(statistic(total))
         row = {**cell, **unit, "metric": name, "value": None if np.isnan(most) else most}
-        rows.append({**row, "low": low, "high": high})
+        rows.append({**row, **bounds(drawn(matrices, statistic))})
     return rows
 
 

@@ -16,14 +16,15 @@ from pydantic import Field
 
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
-from evaluate.intervals import ratio_interval
+from evaluate.draws import DRAWN, Drawn, answer_of, units_of
+from evaluate.intervals import quantiles, resampled_ratio
 from evaluate.measured import Chosen, Measured, choose, token_variance
 from evaluate.moments import variance_ranking, without_top
 from evaluate.regions import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
 from evaluate.results import Answer, Asked
 from stores.errors import UserError
 
-REVISION = 1
+REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
 
 
@@ -185,7 +186,7 @@ def answer(measured: Measured, array: str, analysis: Tracking, context: Context)
             rows += _rows(hits, cell, analysis.resamples, context.seed)
     if not rows:
         raise UserError(f"no video has two frames that are {min(analysis.gaps)} apart: lower gaps")
-    return Answer(rows)
+    return answer_of(rows, ("instance_accuracy",))
 
 
 def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[dict[str, Any]]:
@@ -202,6 +203,7 @@ def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[d
         "gap_seconds": (hits.seconds, present),
     }
     videos = list(dict.fromkeys(hits.video))
+    units = units_of([str(video) for video in videos], seed, resamples)
     unit = np.array([videos.index(video) for video in hits.video])
     rows = []
     for metric, (values, counted) in measures.items():
@@ -210,7 +212,8 @@ def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[d
         numerator = np.bincount(unit[counted], values[counted].astype(np.float64), len(videos))
         denominator = np.bincount(unit[counted], minlength=len(videos)).astype(np.float64)
         value = float(numerator.sum() / denominator.sum())
-        low, high = ratio_interval(numerator, denominator, seed=seed, resamples=resamples)
+        drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
+        low, high = quantiles(drawn)
         rows.append(
             {
                 **cell,
@@ -220,6 +223,7 @@ def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[d
                 "high": high,
                 "unit": "video",
                 "n_units": len(videos),
+                DRAWN: None if drawn is None else Drawn(drawn, units),
             }
         )
     return rows

@@ -69,7 +69,8 @@ def share(name: str, outcomes: Sequence[bool | None]) -> Estimate:
 
 
 def _paired(estimates: Sequence[Estimate]) -> bool:
-    return all(one.drawn is not None and one.units == estimates[0].units for one in estimates)
+    drawn = [one.drawn for one in estimates if one.drawn is not None and one.units == estimates[0].units]
+    return len(drawn) == len(estimates) and len({values.shape for values in drawn}) == 1
 
 
 def _from_draws(name: str, value: float, drawn: np.ndarray, units: str) -> Estimate:

@@ -18,12 +18,14 @@ import pandas as pd
 from evaluate.claims.estimates import Estimate, difference
 from evaluate.claims.roles import ROLES, Subject
 from evaluate.claims.verdicts import LackingError
+from evaluate.draws import drawn_of, units_of
 from evaluate.intervals import FEWEST_UNITS, resampled_statistic
 from evaluate.segmentation import miou_present
-from stores.canonical import digest
 
 Row = Mapping[str, Any]
 """A row of the long table by column, None where it is empty."""
+
+_PLACE = "place in the answer"
 
 CLASSIFIERS = {"knn": "1-NN", "probe": "probe"}
 
@@ -39,7 +41,9 @@ class Evidence:
         beside: "Sequence[Evidence]" = (),
     ) -> None:
         """Take a long table; ``arrays`` are the answers' by result digest, ``beside`` other evaluated experiments."""
-        plain = table[table["class"].isna() & (table["metric"] != "variance")]
+        # Draws are kept by the place of a row in its answer, whose rows follow each other in the table.
+        placed = table.assign(**{_PLACE: table.groupby(["model", "result"], dropna=False, sort=False).cumcount()})
+        plain = placed[placed["class"].isna() & (placed["metric"] != "variance")]
         plain = plain[~plain["params"].fillna("").str.contains('"metric":"cosine"', regex=False)]
         # Plain values: rules ask hundreds of small questions, for which typed columns are slow.
         filled = plain.astype(object).where(plain.notna(), None)
@@ -118,20 +122,26 @@ class Evidence:
         return difference(name, self.patches(subject, classifier, m), self.patches(subject, classifier))
 
     def _draws(self, row: Row) -> tuple[np.ndarray | None, str]:
-        """Return the resampled values of a patch score from its answer's confusion matrices, and what was resampled."""
+        """Return the resampled values of a row as its answer keeps them, and what was resampled; None without."""
+        arrays = self.arrays.get(str(row["result"]), {})
+        kept = drawn_of(arrays, row[_PLACE])
+        if kept is not None:
+            return kept.values, kept.units
         if row["metric"] != "patch_miou" or row["analysis"] != "patch-classification":
             return None, ""
+        # These answers keep confusion matrices, for their figures: the draws are made again from them.
         name = f"patch_confusion_m{row['m']}" + ("" if row["k"] is None else f"_k{row['k']}")
-        matrices = self.arrays.get(str(row["result"]), {}).get(name)
+        matrices = arrays.get(name)
         if matrices is None or row["params"] is None or matrices.ndim != 3 or len(matrices) != row["n_units"]:
             return None, ""
         asked = json.loads(row["params"])
-        units = digest({"images": asked.get("validation"), "seed": asked.get("seed"), "drawn": asked.get("resamples")})
+        seed, resamples = int(asked["seed"]), int(asked["resamples"])
         key = (str(row["result"]), name)
         if key not in self._resampled:
-            options = {"seed": int(asked["seed"]), "resamples": int(asked["resamples"])}
-            self._resampled[key] = resampled_statistic(matrices.astype(np.int64), miou_present, **options)
-        return self._resampled[key], units
+            self._resampled[key] = resampled_statistic(
+                matrices.astype(np.int64), miou_present, seed=seed, resamples=resamples
+            )
+        return self._resampled[key], units_of(asked["validation"], seed, resamples)
 
 
 def distinct(rows: Sequence[Row], column: str) -> list[Any]:

@@ -16,6 +16,8 @@ TITLES = {
     "whiten": "whitened",
     "l2": "scaled to unit length",
 }
+ELSEWHERE = "highest variance in {} left out"
+"""Where the ranking is another experiment's."""
 
 
 def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
@@ -49,8 +51,13 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | N
         panel.set_title(NAMES[classifier], fontsize=10, loc="left")
         panel.set_xlabel("mIoU less untreated")
         panel.margins(x=0.1)
-    names = [TITLES.get(name, name) + ("" if m is None else f" (m = {m})") for name, m in treatments]
+    names = [_title(name) + ("" if m is None else f" (m = {m})") for name, m in treatments]
     axes[0][0].set_yticks(range(len(treatments)), names)
     axes[0][0].set_ylim(len(treatments) - 0.5, -0.5)
     legend_above(drawn, axes[0][0])
     return drawn
+
+
+def _title(outcome: str) -> str:
+    name, _, experiment = outcome.partition(" ")
+    return ELSEWHERE.format(experiment.replace("$", r"\$")) if name == "remove-other" else TITLES.get(name, name)

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from evaluate.analyses.retrieval import OUTCOMES
 from evaluate.figures.retrieval import COLOURS
 from evaluate.results import Answer
+from evaluate.retrieval_scores import OUTCOMES
 
 CELL = 1.35
 """Width of a tile, in inches."""

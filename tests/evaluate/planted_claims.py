@@ -1,7 +1,10 @@
 """Long tables with planted numbers: a world in which all that the paper says is so, to be changed where asked."""
 
+import numpy as np
+
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import ROLES, Subject
+from evaluate.draws import DRAWN, Drawn, answer_of
 from evaluate.results import long_table
 from stores.specs import FrameSpec, Size
 
@@ -14,6 +17,13 @@ TRACKED = {"dino": 0.9, "dinov2": 0.89, "supervised": 0.6, "mae": 0.5, "random":
 TILES = FrameSpec(input=Size(height=224, width=224), tile=Size(height=256, width=256))
 WHOLE = FrameSpec(input=Size(height=896, width=1792))
 GSD = (0.25, 0.5, 1.0)
+KEPT = {
+    "retrieval": ("share", "upper_bound"),
+    "tracking": ("instance_accuracy",),
+    "image-knn": ("image_accuracy",),
+    "robustness": ("patch_miou",),
+}
+"""Metrics whose draws answers keep."""
 
 
 class World:
@@ -67,6 +77,26 @@ class World:
             table.loc[table["low"].notna(), ["low", "high"]] = [low, high]
         others = [other.evidence(low=low, high=high) for other in beside]
         return Evidence(table, self.subjects(), beside=others)
+
+    def shaken(self, spread, *, kept):
+        """Return the rows as evidence when some images are harder for everyone: all that `KEPT` lists moves as one.
+
+        Every row's interval is as wide; only the draws, which are there if ``kept``, say that they move together.
+        """
+        moved = np.random.default_rng(0).normal(0.0, spread, 400)
+        table = self.table()
+        table["result"] = table["model"] + table["analysis"]
+        arrays = {}
+        for (result, analysis), part in table.groupby(["result", "analysis"], sort=False):
+            rows = []
+            for place, row in part.iterrows():
+                drawn = None
+                if row["metric"] in KEPT.get(analysis, ()):
+                    drawn = Drawn(row["value"] + moved, "the same images")
+                    table.loc[place, ["low", "high"]] = np.quantile(drawn.values, [0.025, 0.975])
+                rows.append({"metric": row["metric"], DRAWN: drawn})
+            arrays[result] = answer_of(rows, KEPT.get(analysis, ())).arrays
+        return Evidence(table, self.subjects(), arrays if kept else {})
 
 
 def patches(world, role, classifier, value, m=0, layer=11.0, train="72 images"):
@@ -182,6 +212,8 @@ def _rest(world):
     for masking, value in ((0.0, 1.22), (0.75, 1.14)):
         where = {"outcome": "top", "m": 200, "x_name": "mask_ratio", "x_value": masking, "reference": "none"}
         world.put("mae", "reconstruction", "mse_normalised_ratio", value, **where)
+        untouched = {"outcome": "none", "m": 0, "x_name": "mask_ratio", "x_value": masking, "reference": "mean patch"}
+        world.put("mae", "reconstruction", "mse_normalised_over_mean_patch", 0.3, **untouched)
     for outcome, reference, value in (
         ("without-top", "all", -0.004),
         ("without-random", "without-top", -0.02),

@@ -26,7 +26,8 @@ CELLS, PIXELS = 8, 8
 def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0.1, identities=True, seed=0):
     """Frames of two 64-pixel tiles; each object covers one patch and moves to another patch every frame.
 
-    With ``identities`` a patch of an object holds its track's own vector plus noise, otherwise noise alone. The
+    With ``identities`` a patch of an object holds its track's own vector plus noise (one spread, or one a video),
+    otherwise noise alone. The
     last object of every video vanishes after half of the frames.
     """
     rng = np.random.default_rng(seed)
@@ -35,7 +36,7 @@ def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0
         own = rng.normal(size=(n_objects, channels)) * (3.0 if identities else 0.0)
         for frame in range(n_frames):
             source = f"v{video:02d}/{frame:06d}.png"
-            values = rng.normal(size=(CELLS, 2 * CELLS, channels)) * noise
+            values = rng.normal(size=(CELLS, 2 * CELLS, channels)) * np.broadcast_to(noise, n_videos)[video]
             places = rng.choice(CELLS * 2 * CELLS, n_objects, replace=False)
             for number, place in enumerate(places):
                 if number == n_objects - 1 and frame >= n_frames // 2:

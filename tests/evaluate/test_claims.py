@@ -185,6 +185,22 @@ def test_a_part_that_fails_is_not_hidden_by_one_that_is_missing():
     assert decide(claim(19), paper_world().evidence(whole)).verdict == "not testable"
 
 
+@pytest.mark.parametrize("masking", [0.0, 0.75])
+@pytest.mark.parametrize("over", [1.0, 1.4])
+def test_a_mild_change_of_a_picture_that_shows_nothing_is_no_evidence(masking, over):
+    """Drawn weights' error hardly changes either, and a decoder that fails has nothing to lose."""
+    world = paper_world()
+    world.change("mae", "reconstruction", "mse_normalised_over_mean_patch", over, x_value=masking)
+    found = judged(17, world)
+    assert found.verdict == "not testable"
+    assert "over that of the mean patch" in found.reason
+    assert "shows nothing here" in found.reason
+    world.change("mae", "reconstruction", "mse_normalised_over_mean_patch", 0.99, x_value=masking)
+    assert judged(17, world).verdict == "holds"
+    contradict(world, 17)
+    assert judged(17, world).verdict == "fails"
+
+
 def test_cosine_rows_are_no_evidence():
     world = paper_world()
     table = world.table()

@@ -1,5 +1,8 @@
 """Treated features against scikit-learn, and on sets where the right answer is planted."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.decomposition import PCA
@@ -10,8 +13,9 @@ from evaluate.answering import evaluate
 from evaluate.moments import variance_ranking
 from evaluate.results import Results
 from evaluate.treatments import Treatment, fitted, kept_features
-from tests.evaluate.planted import planted
-from tests.evaluate.test_patch_classification import ask
+from stores.errors import UserError
+from tests.evaluate.planted import planted, write_set
+from tests.evaluate.test_patch_classification import SELECTION, ask, by_hand, miou_by_hand
 
 
 def rows(seed, n=300, channels=12):
@@ -81,3 +85,99 @@ def test_only_what_removes_or_scales_the_planted_features_helps_neighbours(table
 def test_a_removal_that_leaves_nothing_is_passed_over(table):
     assert set(table["m"].dropna()) == {4}
     assert len(table[(table["outcome"] == "remove-random") & (table["classifier"] == "knn")]) == 4
+
+
+def foreign(folder, *, first=0, seed=1, title="planted", channels=16):
+    """Another data set of the model, on which four features from ``first`` on vary most where it trains."""
+    made = planted(folder, seed=seed, channels=channels)
+    kept = made.features["tokens/block.0.norm"][:].astype(np.float64)
+    rows = made.samples["split"].eq("train").to_numpy()
+    kept[rows, :, first : first + 4] *= 40.0
+    kept[~rows, :, 10:14] *= 400.0
+    facts = {"layer": 0, "norm": True, "grid_rows": 2, "grid_columns": 2}
+    values = {"tokens/block.0.norm": (kept.astype(np.float16), ("sample", "patch", "channel"), facts)}
+    features = write_set(folder / "again", made.features.spec, values, {"samples": made.samples})
+    return replace(made, title=title, features=features)
+
+
+OTHER = FeatureTreatments(
+    kind="feature-treatments",
+    classifiers=("knn",),
+    treatments=("remove-top",),
+    m=(4, 16),
+    experiments=("b.toml",),
+    resamples=50,
+)
+
+
+def test_features_that_vary_on_the_training_rows_of_another_set_are_removed(tmp_path):
+    here, there = planted(tmp_path / "a", planted=4), foreign(tmp_path / "b")
+    found = evaluate("t", [here], ask(OTHER), Results(tmp_path / "r"), elsewhere={"b.toml": [(there, SELECTION)]}).table
+    (bank, labels), (queries, truth, scored, _) = by_hand(here)
+    train = (there.samples["split"] == "train").to_numpy()
+    variances = there.features["tokens/block.0.norm"][:][train].astype(np.float64).reshape(-1, 16).var(axis=0)
+    kept = np.sort(np.argsort(-variances, kind="stable")[4:])
+    assert kept.tolist() == list(range(4, 16)), "validation rows would say 10 to 13"
+    nearest = distances(queries[..., kept].reshape(-1, 12), bank[:, kept]).argmin(axis=1)
+    predicted = labels[nearest].reshape(truth.shape)
+    expected = miou_by_hand(truth[scored], predicted[scored])
+    row = score(found, "knn", "remove-other b.toml")
+    assert row["value"] == pytest.approx(expected)
+    assert row["m"] == 4
+    base = score(found, "knn", "none")["value"]
+    difference = score(found, "knn", "remove-other b.toml", "patch_miou_difference")
+    assert difference["value"] == pytest.approx(expected - base)
+    assert difference["reference"] == "none"
+    assert score(found, "knn", "remove-top")["value"] > expected + 0.1, "the four that matter here are kept"
+
+
+def test_the_ranking_of_a_set_that_varies_alike_helps_as_much(tmp_path):
+    here, there = planted(tmp_path / "a", planted=4), planted(tmp_path / "b", planted=4, seed=5)
+    both = OTHER.model_copy(update={"classifiers": ("knn", "probe"), "penalties": (0.01,)})
+    found = evaluate("t", [here], ask(both), Results(tmp_path / "r"), elsewhere={"b.toml": [(there, SELECTION)]}).table
+    for classifier in ("knn", "probe"):
+        own, other = (score(found, classifier, name)["value"] for name in ("remove-top", "remove-other b.toml"))
+        assert own == other
+
+
+def test_the_answer_is_named_by_the_other_sets_and_their_selection(tmp_path):
+    here, there = planted(tmp_path / "a", planted=4), foreign(tmp_path / "b")
+    results = Results(tmp_path / "r")
+
+    def answered(other, selection=SELECTION, analysis=OTHER):
+        found = evaluate("t", [here], ask(analysis), results, elsewhere={"b.toml": [(other, selection)]})
+        [digest] = found.table["result"].unique()
+        return digest, json.loads(found.table["inputs"][0]), found.table
+
+    digest, inputs, _ = answered(there)
+    assert inputs["b.toml features"] == there.features.digest
+    assert inputs["b.toml labels"] == there.labels.digest
+    assert inputs["b.toml tokens/block.0.norm"] == there.features.content["tokens/block.0.norm"]
+    fewer = SELECTION.model_copy(update={"train": SELECTION.train.model_copy(update={"per_group": 2})})
+    others = {digest, answered(there, fewer)[0], answered(foreign(tmp_path / "c", first=2))[0]}
+    assert len(others) == 3
+    # Where every image trains, the features are others than those of the training images alone.
+    assert (
+        score(answered(there, None)[2], "knn", "remove-other b.toml")["value"]
+        != score(answered(there)[2], "knn", "remove-other b.toml")["value"]
+    )
+
+
+def test_models_that_are_not_there_are_told_and_keep_their_other_treatments(tmp_path):
+    here, alone, there = (
+        planted(tmp_path / "a", planted=4),
+        replace(planted(tmp_path / "b", planted=4, seed=2), title="alone"),
+        foreign(tmp_path / "c"),
+    )
+    elsewhere = {"b.toml": [(there, SELECTION)]}
+    found = evaluate("t", [here, alone], ask(OTHER), Results(tmp_path / "r"), elsewhere=elsewhere)
+    assert found.notes == ["feature-treatments compares alone with nothing in b.toml, which has no model of this title"]
+    assert set(found.table[found.table["model"] == "alone"]["outcome"]) == {"none", "remove-top"}
+    narrow = foreign(tmp_path / "d", channels=14)
+    found = evaluate("t", [here], ask(OTHER), Results(tmp_path / "r"), elsewhere={"b.toml": [(narrow, SELECTION)]})
+    assert found.notes == [
+        "feature-treatments compares planted with nothing in b.toml: it has 16 features here and 14 there"
+    ]
+    assert set(found.table["outcome"]) == {"none", "remove-top"}
+    with pytest.raises(UserError, match="feature-treatments finds no model of b"):
+        evaluate("t", [alone], ask(OTHER), Results(tmp_path / "r"), elsewhere=elsewhere)

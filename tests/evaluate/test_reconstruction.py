@@ -122,6 +122,16 @@ def test_every_score_of_every_variant_equals_the_reference(measured, tmp_path, r
         expected["mse_pixels"] = (errors * mask).sum() / mask.sum()
         expected["psnr"] = (-10 * np.log10(errors.mean(axis=1))).mean()
         expected["ssim"] = np.mean([reference_ssim(*pair) for pair in zip(pixels / 255, drawn, strict=True)])
+        if outcome == "none":
+            target = cut((pixels / 255 - MEAN) / STD)
+            if norm_pix:
+                variance = target.var(axis=-1, ddof=1, keepdims=True)
+                target = (target - target.mean(axis=-1, keepdims=True)) / np.sqrt(variance + 1e-6)
+            seen = [np.arange(N_PATCHES) if ids is None else ids[sample] for sample in range(len(target))]
+            mean = np.stack([one[places].mean(axis=0) for one, places in zip(target, seen, strict=True)])
+            blind = maes_loss(np.broadcast_to(mean[:, None], target.shape), pixels, mask, norm_pix)
+            expected["mse_normalised_of_mean_patch"] = blind
+            expected["mse_normalised_over_mean_patch"] = expected["mse_normalised"] / blind
         if ratio:
             expected["mse_normalised_visible"] = maes_loss(predicted, pixels, 1 - mask, norm_pix)
             expected["mse_normalised_all"] = maes_loss(predicted, pixels, np.ones_like(mask), norm_pix)
@@ -215,6 +225,28 @@ def test_ratios_of_proportional_errors_have_no_width(measured, tmp_path):
     assert plain["high"] - plain["low"] > 1e-3
     ratio = value(table, "mse_normalised_ratio", outcome="top")
     np.testing.assert_allclose(ratio[["low", "value", "high"]].to_numpy(dtype=float), 2.0, rtol=1e-5)
+
+
+def test_a_decoder_that_draws_nothing_is_told_from_one_that_does(measured, tmp_path):
+    """The linear decoder reads patches that were seen and guesses masked ones; another tile's patches are no better."""
+
+    class OfAnotherTile(LinearDecoder):
+        def __call__(self, tokens, ids=None):
+            return np.roll(super().__call__(tokens, ids), 1, axis=0)
+
+    tables = {
+        decoder: found(measured, tmp_path / decoder.__name__, decoder(), analysis(resamples=200)).table
+        for decoder in (LinearDecoder, OfAnotherTile)
+    }
+
+    def over(decoder, masking):
+        row = value(tables[decoder], "mse_normalised_over_mean_patch", x_value=masking)
+        assert (row["outcome"], row["m"], row["reference"]) == ("none", 0, "mean patch")
+        return row
+
+    assert over(LinearDecoder, 0.0)["high"] < 1.0
+    assert over(LinearDecoder, 0.75)["low"] > 1.0
+    assert over(OfAnotherTile, 0.0)["low"] > 1.0
 
 
 def test_the_class_token_is_zeroed_unless_asked_otherwise(measured, tmp_path):

@@ -73,6 +73,15 @@ def test_marks_are_the_tables_values_and_bars_their_intervals(made):
     ):
         np.testing.assert_array_equal(points[:, 1], rows["value"].to_numpy(dtype=float))
         np.testing.assert_allclose(bars[:, :, 1], rows[["low", "high"]].to_numpy(dtype=float), atol=1e-12)
+    treated = drawn("feature-treatments", made[1]).axes[0]
+    ticks = [label.get_text() for label in treated.get_yticklabels()]
+    assert ticks[0] == "highest variance left out (m = 3)"
+    assert ticks[-1] == "highest variance in other.toml left out (m = 3)"
+    asked = table[(table["analysis"] == "feature-treatments") & (table["metric"] == "patch_miou_difference")]
+    asked = asked[asked["outcome"].str.startswith("remove-other") & (asked["classifier"] == "knn")]
+    assert asked["model"].tolist() == [TITLES[0]]
+    points, _ = marks(treated)[0]
+    assert points[np.rint(points[:, 1]) == len(ticks) - 1, 0].tolist() == asked["value"].tolist()
     asked = table[(table["analysis"] == "ranking-overlap") & (table["m"] == 8)]
     panel = drawn("ranking-overlap", made[1]).axes[1]
     first = asked[(asked["model"] == TITLES[0]) & (asked["array"] == "block.2.norm")]

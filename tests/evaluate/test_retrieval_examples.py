@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from evaluate.analyses.retrieval import OUTCOMES, Retrieval, asked
+from evaluate.analyses.retrieval import Retrieval, asked
 from evaluate.analyses.retrieval_examples import Examples, smaller
 from evaluate.answering import evaluate
 from evaluate.asking import Context
@@ -13,6 +13,7 @@ from evaluate.figures.retrieval import COLOURS
 from evaluate.measured import choose
 from evaluate.questions import Questions
 from evaluate.results import Answer, Results
+from evaluate.retrieval_scores import OUTCOMES
 from tests.evaluate.planted_views import CELLS, CLASSES, viewed_sets
 
 ANALYSIS = Retrieval(kind="retrieval", remove=(0, 8), recall_at=(1, 5), resamples=0, pictures=3)
