@@ -156,7 +156,7 @@ def _create(job: Job, store: Store, compute: Compute, provenance: dict[str, Any]
         {
             **provenance,
             "licence_of_weights": job.model.licence,
-            "licence_of_data": job.samples.dataset.licence,
+            "licence_of_data": job.samples.licence,
             **bad_rows(job.samples, job.samples.table),
             "layers": "block.<l> is the output of block l, counted from 0; .norm is after the final norm; stage.<k> is "
             "the k-th feature map, finest first",

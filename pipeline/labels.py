@@ -206,7 +206,7 @@ def _create(samples: Samples, store: Store, spec: LabelSpec, layout: Layout, pro
         layout,
         tables_of(samples),
         {"device": "cpu"},
-        {**provenance, "licence_of_data": samples.dataset.licence, **bad_rows(samples, samples.label_table)},
+        {**provenance, "licence_of_data": samples.licence, **bad_rows(samples, samples.label_table)},
     )
 
 

@@ -57,6 +57,8 @@ class DatasetRecipe(Record):
     the sorted names in the column class."""
     void_ids: tuple[Annotated[int, Field(ge=0, le=255)], ...] = (255,)
     """For ``manifest``: ids in mask files that mean unlabelled."""
+    licence: str | None = None
+    """Terms of use of the data, in one line, where they are not those of the official data set."""
     few_shot: FewShot | None = None
     """A `[dataset.few_shot]` table: a choice of rows that looks at labels; none takes all."""
     bad_samples: Literal["stop", "keep-invalid"] = "stop"
@@ -82,8 +84,9 @@ class DatasetRecipe(Record):
         return self
 
     def canonical(self) -> dict[str, Any]:
-        """Return the table as plain JSON values, without ``bad_samples = "stop"``: older sets keep their names."""
-        return self.model_dump(mode="json", exclude={"bad_samples"} if self.bad_samples == "stop" else None)
+        """Return what the rows depend on as plain JSON values; ``bad_samples = "stop"``, added late, stays out."""
+        without = {"licence"} | ({"bad_samples"} if self.bad_samples == "stop" else set())
+        return self.model_dump(mode="json", exclude=without)
 
     @property
     def mask_ids(self) -> tuple[tuple[int, ...], ...]:
@@ -91,7 +94,7 @@ class DatasetRecipe(Record):
         return tuple((place,) if one.ids is None else one.ids for place, one in enumerate(self.classes))
 
 
-_BESIDE_THE_FEATURES = {"title", "probe_batchnorm", "role", "decoder"}
+_BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder"}
 """What an experiment says of a model and no feature depends on."""
 
 OWN = "own"
@@ -129,6 +132,8 @@ class ModelRecipe(Record):
     """Seed of random weights; ignored otherwise."""
     title: str | None = None
     """Name in figures and tables; the model's name by default."""
+    licence: str | None = None
+    """Terms of use of the weights, in one line; by default what is known of the official ones."""
     arguments: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Passed to the architecture, for example ``class_token = false``."""
     position_embedding: Literal["timm", "hub"] | None = None

@@ -114,7 +114,7 @@ def read_samples(recipe: Recipe, site: Site, choose: Choose | None, *, remember:
         sources = [source for source in sources if source.name in chosen]
     digests = FileDigests(site.store, root)
     samples = make_samples(dataset, sources, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
-    samples = replace(samples, left_out=left_out)
+    samples = replace(samples, left_out=left_out, licence=recipe.dataset.licence or samples.licence)
     if remember:
         digests.save()
     return samples

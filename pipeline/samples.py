@@ -42,6 +42,8 @@ class Samples:
     """Tiles that the frame cuts from the sources; more than the rows where a few-shot rule chose among them."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Why images have no rows that a few-shot rule might have chosen, by source name."""
+    licence: str = "not stated"
+    """Terms of use of the data, in one line."""
     view: View = CLEAN
     """How the rows are shown; `viewed.under` makes the same rows under another view."""
 
@@ -138,6 +140,7 @@ def make_samples(
         bad_images=judged.images,
         bad_labels=judged.labels,
         n_tiles=len(cut),
+        licence=dataset.licence,
     )
 
 

@@ -1,6 +1,7 @@
 """Models: one file a family, listed in one table."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -62,7 +63,18 @@ def build_model(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
             f'{recipe.name} has weights = "own": extract it from Python with pipeline.library.extract '
             "(docs/library.md), then `patchbank evaluate` finds it"
         )
-    return FAMILIES[family_of(recipe.name)](recipe, size, folder)
+    model = FAMILIES[family_of(recipe.name)](recipe, size, folder)
+    return replace(model, licence=_licence(recipe, model.licence))
+
+
+def _licence(recipe: ModelRecipe, official: str) -> str:
+    """Return the terms of use of a recipe's weights; ``official`` are those of the weights the name stands for."""
+    if recipe.licence is not None:
+        return recipe.licence
+    if recipe.weights == "random":
+        return "none: drawn from a seed"
+    # A file under a known name is the official one, under another name anybody's.
+    return official if recipe.weights == "pretrained" or recipe.name in KNOWN else "not stated"
 
 
 def build_outline(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -150,6 +151,30 @@ def test_an_edited_label_makes_new_labels_and_no_new_features(tmp_path, data, mo
     again = extract_all(recipe(), where)
     assert again.labels.digest != first.labels.digest
     assert again.outcomes[0].set.digest == first.outcomes[0].set.digest
+
+
+def test_terms_of_use_are_those_of_these_weights_and_these_data(tmp_path, data, monkeypatch):
+    made = extract_all(recipe(), site(tmp_path, data))
+    features, labels = made.outcomes[0].set, made.labels
+    assert features.provenance["licence_of_weights"] == "none: drawn from a seed"
+    assert "CamVid" in features.provenance["licence_of_data"]
+
+    model = build_model(TINY, wanted_size := FrameSpec(input=32, tile=32).input, tmp_path)
+    safetensors.torch.save_file(model.module.state_dict(), tmp_path / "mine.safetensors")
+    mine = TINY.model_copy(update={"weights": "mine.safetensors"})
+    assert build_model(mine, wanted_size, tmp_path).licence == "not stated"
+    mine = mine.model_copy(update={"licence": "CC0"})
+    assert build_model(mine, wanted_size, tmp_path).licence == "CC0"
+
+    # What is said of the terms names no other set: the same rows are not made twice.
+    monkeypatch.setattr("pipeline.extract.Capture", Exploding)
+    said = recipe(TINY.model_copy(update={"licence": "CC0"}))
+    said = said.model_copy(update={"dataset": said.dataset.model_copy(update={"licence": "ours"})})
+    again = extract_all(said, site(tmp_path, data))
+    assert (again.outcomes[0].set.digest, again.labels.digest) == (features.digest, labels.digest)
+    monkeypatch.undo()
+    anew = extract_all(said, site(tmp_path, data, "another"))
+    assert anew.outcomes[0].set.provenance["licence_of_data"] == anew.labels.provenance["licence_of_data"] == "ours"
 
 
 def test_values_beyond_float16_name_layer_row_and_remedy(tmp_path, data):
