@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from pipeline.compute import Compute, settle
 from pipeline.extract import recompute
-from pipeline.job import Job
+from pipeline.job import FACTS, Job
 from pipeline.repair import batch_span
 from stores.errors import MissingError
 from stores.geometry import RowRange
@@ -40,7 +40,8 @@ def compute_again(job: Job, compute: Compute, samples: int, seed: int, workers: 
     is what is asked for. Raises MissingError when nothing of the job is sealed.
     """
     stored = job.existing
-    arrays = () if stored is None else tuple(array for array in job.arrays if stored.sealed(array.name))
+    of_model = [array for array in job.arrays if not array.name.startswith(f"{FACTS}/")]
+    arrays = () if stored is None else tuple(array for array in of_model if stored.sealed(array.name))
     if stored is None or not arrays:
         raise MissingError(f"nothing of {job.title} is sealed yet: run `patchbank extract` first")
     settled, notes = settle(compute, stored.compute, allow_mixed=True)

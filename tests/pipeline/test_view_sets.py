@@ -7,6 +7,7 @@ from PIL import Image
 
 from pipeline import run
 from pipeline.compute import Compute
+from pipeline.fidelity import compute_again
 from pipeline.frames import tiles
 from pipeline.job import feature_spec, prepare
 from pipeline.labels import PIXELS, label_spec
@@ -14,6 +15,7 @@ from pipeline.loading import Loader, read_tiles
 from pipeline.models import build_model
 from pipeline.patch_labels import patch_labels
 from pipeline.recipe import Recipe
+from pipeline.repair import repair_recipe
 from pipeline.viewed import under
 from stores import Store
 from stores.errors import UserError
@@ -223,3 +225,32 @@ def test_a_full_disk_counts_all_views(tmp_path, data, monkeypatch):
     with pytest.raises(UserError, match=r"test_vit needs .* in \[features\] or \[\[views\]\]"):
         extract_all(wanted, where)
     assert list(where.store.sets()) == []
+
+
+def test_damaged_facts_of_a_view_come_back(tmp_path, data):
+    where, wanted = site(tmp_path, data), with_views(MIXED[0])
+    report = run.extract_recipe(wanted, where, None, "all", CPU)
+    made, view = report.outcomes[1].set, list(wanted.shown())[1][0]
+    keys = [
+        f"{made.prefix}/{name}/{chunk}"
+        for name, chunk in (("view/noise_energy", "c.1"), ("tokens/block.5.norm", "c.1.0.0"))
+    ]
+    before = [where.store.objects.read(key) for key in keys]
+    for key in keys:
+        where.store.objects.put(key, [b"damage"])
+    recorded = [run.Recorded(TINY, view, made.digest, report.labels.digest)]
+    found = repair_recipe(wanted, where, None, recorded, lambda: CPU)
+    assert [where.store.objects.read(key) for key in keys] == before
+    assert found[1].remade == {"tokens/block.5.norm": [1], "view/noise_energy": [1]}
+
+
+def test_fidelity_compares_what_the_model_gives_of_a_view(tmp_path, data):
+    where, wanted = site(tmp_path, data), with_views(MIXED[0])
+    samples = run.read_samples(wanted, where, None)
+    extract_all(wanted, where)
+    _, (_, job) = run.view_jobs(wanted, TINY, where, samples)
+    again = compute_again(job, CPU, 3, 0)
+    assert "tokens/block.5.norm" in again.arrays
+    assert not [name for name in again.arrays if name.startswith("view/")]
+    for name, values in again.arrays.items():
+        np.testing.assert_array_equal(values, job.existing[name][again.rows])
