@@ -19,6 +19,7 @@ from pydantic import Field
 from evaluate.asking import Context, Layers, Selection, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.measured import Measured, choose
+from evaluate.memory_bound import spectrum_bytes
 from evaluate.moments import overlap, variance_ranking
 from evaluate.resampled_variance import bounds, moments_by_image, overlaps, rankings, resampled_variances
 from evaluate.results import Answer, Asked
@@ -129,6 +130,13 @@ def answer(
     return Answer([{"train": one.chosen.title, **row} for row in rows])
 
 
+def holds(one: _Read, array: str, other: _Read, other_array: str, n_rankings: int, resamples: int) -> int:
+    """Return the bytes that answering holds; patches stream, and the rankings of all arrays are kept."""
+    kept = 4 * resamples * one.width(array) * n_rankings
+    sides = (one, array), (other, other_array)
+    return kept + max(spectrum_bytes(side.measured, name, side.chosen, resamples) for side, name in sides)
+
+
 def uncompared(models: Sequence[Measured], analysis: RankingOverlap, context: Context) -> list[str]:
     """Return what to tell of models that have no counterpart in an experiment named in ``experiments``.
 
@@ -165,6 +173,8 @@ def cells(models: Sequence[Measured], analysis: RankingOverlap, context: Context
         for name in analysis.experiments
         for measured, selection in context.elsewhere[name]
     ]
+    n_layers = max((len(one.measured.arrays(analysis.layers, analysis.norm)) for one in read), default=0)
+    n_rankings = n_layers * (len(read) + len(elsewhere))
     for number, one in enumerate(read):
         arrays = one.measured.arrays(analysis.layers, analysis.norm)
         pairs = [
@@ -189,4 +199,5 @@ def cells(models: Sequence[Measured], analysis: RankingOverlap, context: Context
                 asked(one, array, other_set, other, reference, analysis, context.seed),
                 partial(answer, one, array, other_set, other, reference, analysis, context.seed),
                 f"overlap of the top features of {array} and of {reference}",
+                partial(holds, one, array, other_set, other, n_rankings, analysis.resamples),
             )

@@ -21,6 +21,14 @@ from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.intervals import ratio_interval
 from evaluate.measured import Chosen, Measured, choose, patch_labels, token_variance, tokens
+from evaluate.memory_bound import (
+    PATCH_BYTES,
+    n_patches,
+    neighbours_bytes,
+    reading_bytes,
+    rows_bytes,
+    search_memory,
+)
 from evaluate.moments import variance_ranking
 from evaluate.neighbours import nearest_without_top
 from evaluate.results import Answer, Asked
@@ -81,19 +89,32 @@ def gallery(measured: Measured, array: str, context: Context) -> Gallery:
     """Read the labelled clean patches of the chosen rows: the training selection, or all rows without one."""
     chosen = choose(measured, context.selection.train if context.selection else None)
     labels = patch_labels(measured, array, chosen)
-    known = np.flatnonzero(labels != VOID)
+    labelled = labels != VOID
+    known = np.flatnonzero(labelled)
     if not len(known):
         raise UserError(f"none of the {chosen.title} for retrieval has a labelled patch: choose other images")
     order = {name: number for number, name in enumerate(chosen.sources)}
     of_row = measured.samples["source"].to_numpy()[chosen.rows]
     return Gallery(
         chosen=chosen,
-        features=tokens(measured, array, chosen)[known],
+        features=tokens(measured, array, chosen, labelled),
         labels=labels[known].astype(np.int64),
         places=known.astype(np.int64),
         n_patches=len(labels) // len(chosen.rows),
         sources=np.array([order[name] for name in of_row], dtype=np.int64),
     )
+
+
+def background_of(measured: Measured) -> int | None:
+    """Return the class that shows no object, None where there is none."""
+    names = list(measured.classes["name"])
+    return names.index(BACKGROUND) if BACKGROUND in names else None
+
+
+def shows_object(labels: UInt8[np.ndarray, " patch"], background: int | None) -> Bool[np.ndarray, " patch"]:
+    """Return which patches can be queries."""
+    shown = labels != VOID
+    return shown if background is None else shown & (labels != background)
 
 
 def outcomes(
@@ -174,8 +195,8 @@ def answer(measured: Measured, array: str, analysis: Retrieval, context: Context
     ranking = variance_ranking(token_variance(measured, array, found.chosen))
     supers = {name: number for number, name in enumerate(sorted(set(measured.classes["supercategory"])))}
     supercategory = np.array([supers[name] for name in measured.classes["supercategory"]], dtype=np.int64)
-    names = list(measured.classes["name"])
-    background = names.index(BACKGROUND) if BACKGROUND in names else None
+    background = background_of(measured)
+    search_bytes = search_memory(context.memory_bytes, holds(measured, array, analysis, context))
     rows: list[dict[str, Any]] = []
     pixels = pixels_of(measured)
     examples = Examples(analysis.pictures if pixels is not None else 0)
@@ -189,7 +210,8 @@ def answer(measured: Measured, array: str, analysis: Retrieval, context: Context
             if view == "clean" and left_out == "nothing":
                 continue  # every patch finds itself
             shows = left_out == shown_without and (view, level) in pictured
-            rows += _searched(found, queries, ranking, left_out, analysis, context, supercategory, background,
+            rows += _searched(found, queries, ranking, left_out, analysis, context.seed, search_bytes,
+                              supercategory, background,
                               {"view": view, "level": None if view == "clean" else level},
                               examples if shows else Examples(0))  # fmt: skip
     if not rows:
@@ -217,14 +239,12 @@ def _queries(
         under = measured.under(*key)
         same = correspondence(measured, measured.views[key], array, chosen.rows)
     labels: UInt8[np.ndarray, " patch"] = patch_labels(under, array, chosen)
-    shown = labels != VOID
-    if background is not None:
-        shown &= labels != background
+    shown = shows_object(labels, background)
     numbers = np.flatnonzero(shown)
     row = numbers // same.shape[1]
     patch = same.reshape(-1)[numbers].astype(np.int64)
     own = np.where(patch >= 0, row * found.n_patches + patch, -1)
-    return _Queries(tokens(under, array, chosen)[numbers], labels[numbers].astype(np.int64), row, own)
+    return _Queries(tokens(under, array, chosen, shown), labels[numbers].astype(np.int64), row, own)
 
 
 def _searched(
@@ -233,7 +253,8 @@ def _searched(
     ranking: Int64[np.ndarray, " channel"],
     left_out: LeftOut,
     analysis: Retrieval,
-    context: Context,
+    seed: int,
+    memory_bytes: int,
     supercategory: Int64[np.ndarray, " classes"],
     background: int | None,
     view: dict[str, Any],
@@ -253,7 +274,7 @@ def _searched(
         metric=analysis.metric,
         bank_groups=bank_groups,
         query_groups=query_groups,
-        memory_bytes=context.memory_bytes,
+        memory_bytes=memory_bytes,
     )
     images = found.sources[queries.rows]
     n_images = len(found.chosen.sources)
@@ -299,8 +320,8 @@ def _searched(
                     "outcome": outcome,
                     "metric": metric,
                     "reference": f"{left_out} left out",
-                    **_share(per_query.astype(np.float64), images, n_images, analysis.resamples, context.seed),
-                    "seed": context.seed,
+                    **_share(per_query.astype(np.float64), images, n_images, analysis.resamples, seed),
+                    "seed": seed,
                 }
             )
     return rows
@@ -320,6 +341,32 @@ def _share(
     return {"value": value, "low": low, "high": high, "unit": "image", "n_units": n_images}
 
 
+def holds(measured: Measured, array: str, analysis: Retrieval, context: Context) -> int:
+    """Return the bytes that answering holds: the gallery, and the queries of one view after another.
+
+    Patches are counted by their labels, a byte each: of most data few show an object.
+    """
+    chosen = choose(measured, context.selection.train if context.selection else None)
+    background = background_of(measured)
+    n_gallery = int(np.count_nonzero(patch_labels(measured, array, chosen) != VOID))
+    views = wanted(measured, array, analysis)
+    n_queries = max(
+        int(np.count_nonzero(shows_object(patch_labels(under, array, chosen), background)))
+        for under in (measured, *(measured.under(*key) for key in views))
+    )
+    pixels = pixels_of(measured)
+    n_tiles = 0 if pixels is None else analysis.pictures * (1 + NEAREST) * len(views) * len(set(analysis.remove))
+    tiles = 3 * min(n_tiles, len(chosen.rows)) * (measured.labels[pixels].spec.row_bytes if pixels else 0)
+    patch = rows_bytes(measured, array, 1) // n_patches(measured, array, 1)
+    return (
+        reading_bytes(measured, array)
+        + patch * (n_gallery + 2 * n_queries)  # of one view while the next is read
+        + PATCH_BYTES * n_patches(measured, array, len(chosen.rows))
+        + neighbours_bytes(n_queries, max(analysis.recall_at), len(set(analysis.remove)), 1)
+        + tiles
+    )
+
+
 def cells(models: Sequence[Measured], analysis: Retrieval, context: Context) -> Iterator[Cell]:
     """Yield one answer a model and layer."""
     for measured in models:
@@ -330,4 +377,5 @@ def cells(models: Sequence[Measured], analysis: Retrieval, context: Context) -> 
                 asked(measured, array, analysis, context),
                 partial(answer, measured, array, analysis, context),
                 f"retrieval by {array}",
+                partial(holds, measured, array, analysis, context),
             )
