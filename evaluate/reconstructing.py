@@ -119,8 +119,9 @@ def batch_bytes(measured: Measured, stored: Stored) -> int:
     pixels = measured.labels[stored.pixels]
     row_bytes = pixels.spec.row_bytes + sum(array.spec.row_bytes for array in sets)
     chunks = sum(2 * array.layout.chunk_rows(array.spec) * array.spec.row_bytes for array in (pixels, *sets))
-    values = pixels.spec.row_bytes + sum(math.prod(array.spec.row_shape) for array in sets)
-    return chunks + 6 * max(BLOCK_BYTES, DECODED * row_bytes) + DECODED * values * 8 * 16
+    tokens = 4 * 4 * sum(math.prod(array.spec.row_shape) for array in sets)
+    pictures = 8 * 8 * pixels.spec.row_bytes
+    return chunks + 6 * max(BLOCK_BYTES, DECODED * row_bytes) + DECODED * (tokens + pictures)
 
 
 def scored(
