@@ -15,7 +15,7 @@ TILES, PATCHES = 2, 16
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("protocol")
-    measured = viewed_sets(folder / "store", n_images=12, own=0.5, tiles=TILES, void=0.3)
+    measured = viewed_sets(folder / "store", n_images=12, own=2.0, tiles=TILES, void=0.3)
     return measured, ask(folder, measured, ANALYSIS)
 
 
