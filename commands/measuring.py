@@ -9,7 +9,8 @@ import typer
 
 from commands.decoders import decoders
 from commands.experiment import load_experiment, recorded_sets
-from commands.options import Experiment, JsonOption, ResultsOption, StoreOption
+from commands.free_memory import free_memory
+from commands.options import Experiment, JsonOption, MemoryOption, ResultsOption, StoreOption
 from commands.printing import counted, say
 from stores.errors import PatchbankError, UserError
 
@@ -25,7 +26,7 @@ def evaluate(
     experiment: Experiment,
     store: StoreOption = "store",
     results: ResultsOption = Path("results"),
-    memory: Annotated[float, typer.Option(min=0.1, help="Memory for a search, in GB above the process.")] = 2.0,
+    memory: MemoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the analyses whose results are missing. Reads stored sets only: no images, no backbone is run."""
@@ -54,7 +55,7 @@ def evaluate(
         models,
         questions,
         kept,
-        memory_bytes=int(memory * (1 << 30)),
+        memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
         elsewhere=elsewhere,
         decoders=decoders(experiment, recipe),
         tell=tell,

@@ -15,4 +15,13 @@ ResultsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        show_default="half of what is free",
+        help="What an analysis may use above the process, in GB of 10^9 bytes; one that holds more is refused before "
+        "anything is computed. By default half of the memory that is free. It changes no number.",
+    ),
+]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; 16 on a CPU, 128 on a GPU.")]

@@ -12,6 +12,7 @@ from evaluate.asking import Context, Selection
 from evaluate.cells import Cell
 from evaluate.elsewhere import uncompared
 from evaluate.measured import Measured
+from evaluate.memory_bound import refuse
 from evaluate.patch_decoder import PatchDecoder
 from evaluate.questions import ANALYSES, Questions
 from evaluate.results import Answer, Results, long_table
@@ -51,7 +52,7 @@ def evaluate(
     ``decoders`` make the decoders of models, by title, for the analyses that ask for one.
     ``tell`` is called before each answer with whether it is already there. Raises MissingError when a set lacks an
     array, and UserError when more features are to be removed than any model has or another experiment has no model in
-    common, before anything is computed.
+    common, before anything is computed; so when an answer that is missing holds more than ``memory_bytes``.
     """
     # Two analyses may share a cell, such as the last layer of a sweep over layers: it is answered once.
     wanted: dict[tuple[str, str], Cell] = {}
@@ -63,6 +64,7 @@ def evaluate(
             evaluation.notes += [note] if note else []
             for cell in ANALYSES[type(analysis)](some, asked, context):
                 wanted.setdefault((cell.title, cell.asked.digest), cell)
+    refuse((cell for cell in wanted.values() if not results.has(cell.asked)), memory_bytes)
     rows = []
     for cell in wanted.values():
         reused = results.has(cell.asked)

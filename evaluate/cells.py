@@ -21,6 +21,8 @@ class Cell:
     """Called only when the answer is not there yet."""
     what: str
     """For people: the analysis and what it is about."""
+    holds: Callable[[], int]
+    """The most that computing holds at once above the process, in bytes (`evaluate.memory_bound`)."""
 
     def answer(self) -> Answer:
         """Compute the answer and complete its rows."""
@@ -28,10 +30,17 @@ class Cell:
         return Answer([{"analysis": self.asked.analysis, **self.names, **row} for row in found.rows], found.arrays)
 
 
-def cell_of(measured: Measured, array: str | None, asked: Asked, compute: Callable[[], Answer], what: str) -> Cell:
+def cell_of(
+    measured: Measured,
+    array: str | None,
+    asked: Asked,
+    compute: Callable[[], Answer],
+    what: str,
+    holds: Callable[[], int],
+) -> Cell:
     """Return the cell of an analysis of one model, about one array if one is named by its address."""
     spec = measured.spec
     names: dict[str, Any] = {"data_set": spec.dataset.name, "model": spec.model.name, "view": spec.view.name}
     if array is not None:
         names |= {"array": array.partition("/")[2], "token": "prefix" if array.startswith("prefix/") else "patch"}
-    return Cell(measured.title, names, asked, compute, what)
+    return Cell(measured.title, names, asked, compute, what, holds)

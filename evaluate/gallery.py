@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
 from evaluate.asking import Context
 from evaluate.measured import Chosen, Measured, choose, patch_labels, tokens
@@ -62,21 +62,33 @@ def gallery(measured: Measured, array: str, context: Context) -> Gallery:
     """Read the labelled clean patches of the chosen rows; raises UserError when there is none."""
     chosen = chosen_rows(measured, context)
     labels = patch_labels(measured, array, chosen)
-    known = np.flatnonzero(labels != VOID)
+    labelled = labels != VOID
+    known = np.flatnonzero(labelled)
     if not len(known):
         raise UserError(f"none of the {chosen.title} for retrieval has a labelled patch: choose other images")
     order = {name: number for number, name in enumerate(chosen.sources)}
     of_row = measured.samples["source"].to_numpy()[chosen.rows]
-    names = list(measured.classes["name"])
     return Gallery(
         chosen=chosen,
-        features=tokens(measured, array, chosen)[known],
+        features=tokens(measured, array, chosen, labelled),
         labels=labels[known].astype(np.int64),
         places=known.astype(np.int64),
         n_patches=len(labels) // len(chosen.rows),
         sources=np.array([order[name] for name in of_row], dtype=np.int64),
-        background=names.index(BACKGROUND) if BACKGROUND in names else None,
+        background=background_of(measured),
     )
+
+
+def background_of(measured: Measured) -> int | None:
+    """Return the class that shows no object, None where there is none."""
+    names = list(measured.classes["name"])
+    return names.index(BACKGROUND) if BACKGROUND in names else None
+
+
+def shows_object(labels: UInt8[np.ndarray, " patch"], background: int | None) -> Bool[np.ndarray, " patch"]:
+    """Return which patches can be queries."""
+    shown = labels != VOID
+    return shown if background is None else shown & (labels != background)
 
 
 def queries(measured: Measured, array: str, view: tuple[str, float], found: Gallery) -> Queries:
@@ -88,11 +100,9 @@ def queries(measured: Measured, array: str, view: tuple[str, float], found: Gall
         under = measured.under(*view)
         same = correspondence(measured, measured.views[view], array, chosen.rows)
     labels: UInt8[np.ndarray, " patch"] = patch_labels(under, array, chosen)
-    shown = labels != VOID
-    if found.background is not None:
-        shown &= labels != found.background
+    shown = shows_object(labels, found.background)
     numbers = np.flatnonzero(shown)
     row = numbers // same.shape[1]
     patch = same.reshape(-1)[numbers].astype(np.int64)
     own = np.where(patch >= 0, row * found.n_patches + patch, -1)
-    return Queries(tokens(under, array, chosen)[numbers], labels[numbers].astype(np.int64), row, own)
+    return Queries(tokens(under, array, chosen, shown), labels[numbers].astype(np.int64), row, own)

@@ -9,7 +9,8 @@ from evaluate.segmentation import Statistic
 
 FEWEST_UNITS = 10
 """Below this number of units no interval is given."""
-_RESAMPLED_ELEMENTS = 2**22  # float64 elements of resampled confusion matrices held at a time
+RESAMPLED_ELEMENTS = 2**22
+"""Float64 elements of resampled confusion matrices held at a time."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def resampled_statistic(
     n_units, n_classes, _ = confusions.shape
     drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
     values = np.zeros(resamples)
-    chunk = max(1, _RESAMPLED_ELEMENTS // n_classes**2)
+    chunk = max(1, RESAMPLED_ELEMENTS // n_classes**2)
     full = confusions.sum(axis=0)
     counted = (full.sum(axis=0) + full.sum(axis=1)) > 0
     flat = confusions.reshape(n_units, -1).astype(np.float64)  # products of counts are exact up to 2^53

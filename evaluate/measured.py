@@ -1,6 +1,6 @@
 """One model's sealed sets, and the rows an analysis reads from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from evaluate.moments import Moments
 from evaluate.segmentation import patch_histograms
 from evaluate.selections import SelectionRule, disjoint, rows_of, select_sources
 from stores import ZarrSet
+from stores.arrays import ZarrArray
 from stores.errors import MissingError, UserError
 from stores.specs import VOID, FeatureSpec, LabelSpec
 
@@ -139,6 +140,10 @@ class Measured:
         facts = self.features.arrays[array].attributes
         return int(facts["grid_rows"] or 0), int(facts["grid_columns"] or 0)
 
+    def n_channels(self, array: str) -> int:
+        """Return the number of features of an array."""
+        return int(self.features.arrays[array].row_shape[-1])
+
     def layer(self, array: str) -> int:
         """Return the layer of an array, counted from 0."""
         return int(self.features.arrays[array].attributes["layer"] or 0)
@@ -224,16 +229,38 @@ def image_numbers(measured: Measured, chosen: Chosen, n_patches: int) -> Int64[n
     return np.repeat(np.array([order[name] for name in of_row], dtype=np.int64), n_patches)
 
 
-def tokens(measured: Measured, array: str, chosen: Chosen) -> Float[np.ndarray, "patch channel"]:
-    """Return the patch tokens of the chosen rows as stored, row by row."""
-    stored = measured.features[array][chosen.rows]
-    return stored.reshape(-1, stored.shape[-1])
+def chunkwise(stored: ZarrArray, rows: Int64[np.ndarray, " row"]) -> Iterator[np.ndarray]:
+    """Yield the rows, which increase, those of one chunk at a time: no chunk is read twice, and one is held."""
+    borders = np.flatnonzero(np.diff(rows // stored.layout.chunk_rows(stored.spec))) + 1
+    for part in np.split(rows, borders):
+        yield stored[part]
+
+
+def tokens(
+    measured: Measured, array: str, chosen: Chosen, kept: Bool[np.ndarray, " read"] | None = None
+) -> Float[np.ndarray, "patch channel"]:
+    """Return the patch tokens of the chosen rows as stored, row by row: all, or those that are ``kept``."""
+    stored = measured.features[array]
+    n_channels = stored.shape[-1]
+    if kept is None:
+        return stored[chosen.rows].reshape(-1, n_channels)
+    # Filled in place: a copy of what is kept beside the whole would need both in memory.
+    found = np.empty((np.count_nonzero(kept), n_channels), stored.dtype)
+    seen = filled = 0
+    for block in chunkwise(stored, chosen.rows):
+        patches = block.reshape(-1, n_channels)
+        part = patches[kept[seen : seen + len(patches)]]
+        found[filled : filled + len(part)] = part
+        seen, filled = seen + len(patches), filled + len(part)
+    return found
 
 
 def token_variance(measured: Measured, array: str, chosen: Chosen) -> Float64[np.ndarray, " channel"]:
-    """Return each feature's variance over the patch tokens of the chosen rows: one pass, float64."""
-    blocks = measured.features[array].blocks(chosen.rows)
-    return Moments.of(rows.reshape(-1, rows.shape[-1]) for _, rows in blocks).variance
+    """Return each feature's variance over the patch tokens of the chosen rows: one pass, float64.
+
+    Rows are merged one by one, so that the bits do not depend on how a set is cut into chunks.
+    """
+    return Moments.of(row for block in chunkwise(measured.features[array], chosen.rows) for row in block).variance
 
 
 def owned_boxes(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, "sample 4"]:
@@ -270,13 +297,14 @@ def pixel_histograms(measured: Measured, array: str, chosen: Chosen) -> UInt32[n
     """Return how many pixels of each class every patch covers, counting only what its tile is scored on."""
     boxes = owned_boxes(measured, chosen)
     n_classes = len(measured.classes)
-    parts: list[np.ndarray] = []
+    rows, columns = measured.grid(array)
+    found = np.empty((len(chosen.rows), rows * columns, n_classes + 1), np.uint32)
     done = 0
-    for numbers, block in measured.labels[PIXELS].blocks(chosen.rows):
-        part = patch_histograms(block, measured.grid(array), n_classes, boxes[done : done + len(numbers)])
-        parts.append(part.reshape(-1, n_classes + 1))
-        done += len(numbers)
-    return np.concatenate(parts)
+    for block in chunkwise(measured.labels[PIXELS], chosen.rows):
+        here = slice(done, done + len(block))
+        found[here] = patch_histograms(block, (rows, columns), n_classes, boxes[here])
+        done += len(block)
+    return found.reshape(-1, n_classes + 1)
 
 
 def class_names(measured: Measured) -> Sequence[str]:

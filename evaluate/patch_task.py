@@ -64,7 +64,7 @@ def task(measured: Measured, array: str, train: Chosen, validation: Chosen) -> T
         array=array,
         train=train,
         validation=validation,
-        bank=tokens(measured, array, train)[labelled],
+        bank=tokens(measured, array, train, labelled),
         bank_labels=labels[labelled],
         bank_images=image_numbers(measured, train, n_patches)[labelled],
         queries=tokens(measured, array, validation),
@@ -104,8 +104,8 @@ def predict_knn(
         for m in removed:
             kept = np.sort(given.ranking[m:])
             found[m] = nearest(
-                np.ascontiguousarray(given.bank[:, kept]),
-                np.ascontiguousarray(given.queries[:, kept]),
+                np.take(given.bank, kept, axis=1),
+                np.take(given.queries, kept, axis=1),
                 most,
                 metric=metric,
                 method="faiss",

@@ -66,7 +66,7 @@ def choose_penalty(
     scored = np.flatnonzero(is_held_out & (labels != VOID))
     truth = labels[scored]
     right = np.zeros(len(heads))
-    for number, predicted in enumerate(predict_side_by_side(trials, features[scored])):
+    for number, predicted in enumerate(predict_side_by_side(trials, features, scored)):
         matrix = confusion(truth, predicted, np.zeros(len(truth), dtype=np.int64), 1, n_classes)[0]
         right[number] = pixel_accuracy(matrix) if score == "patch_accuracy" else miou_present(matrix)
     table = right.reshape(len(kept), len(grid))

@@ -50,6 +50,16 @@ class Probe:
         return np.ones(len(self.centre)) if self.standardisation is None else self.standardisation.scale
 
 
+def head_bytes(n_classes: int, n_channels: int) -> int:
+    """Return the size of what the descent of one head remembers."""
+    return 8 * (2 * HISTORY + 8) * n_classes * (n_channels + 1) + 8 * n_channels**2
+
+
+def side_by_side(n_classes: int, n_channels: int) -> int:
+    """Return how many heads are fitted together; whatever the memory, because another number changes the last bits."""
+    return max(1, _SIDE_BY_SIDE_BYTES // head_bytes(n_classes, n_channels))
+
+
 def fit_probes(
     features: Float[np.ndarray, "row channel"],
     labels: Integer[np.ndarray, " row"],
@@ -88,8 +98,7 @@ def fit_probes(
     centre = moments.mean.astype(np.float32)
     covariance = sum((block.T @ block).astype(np.float64) for block in used.centred(centre)) / len(used.numbers)
     objective = Objective(used, targets.astype(np.int64), centre)
-    head_bytes = 8 * (2 * HISTORY + 8) * len(present) * (features.shape[1] + 1) + 8 * covariance.size
-    together = max(1, _SIDE_BY_SIDE_BYTES // head_bytes)
+    together = side_by_side(len(present), features.shape[1])
 
     probes: list[Probe] = []
     for first in range(0, len(heads), together):
@@ -112,23 +121,28 @@ def fit_probes(
 
 
 def scores(
-    probes: Sequence[Probe], features: Float[np.ndarray, "row channel"]
+    probes: Sequence[Probe],
+    features: Float[np.ndarray, "row channel"],
+    rows: Int64[np.ndarray, " used"] | None = None,
 ) -> Iterator[Float32[np.ndarray, "head _ classes"]]:
-    """Yield the class scores (logits) of successive blocks of rows, all probes in one product."""
+    """Yield the class scores (logits) of successive blocks of the rows, or of all, all probes in one product."""
     centre = probes[0].centre
     weights = np.stack([probe.weight * probe.scale for probe in probes])
     shifts = np.stack([probe.bias + (probe.weight * probe.scale) @ (centre - probe.centre) for probe in probes])
     stacked = weights.reshape(-1, features.shape[1]).astype(np.float32).T
-    for block in Rows(features, np.arange(len(features))).centred(centre.astype(np.float32)):
+    used = np.arange(len(features)) if rows is None else rows
+    for block in Rows(features, used).centred(centre.astype(np.float32)):
         product = (block @ stacked).reshape(len(block), *shifts.shape)
         yield (product + shifts.astype(np.float32)).transpose(1, 0, 2)
 
 
 def predict_side_by_side(
-    probes: Sequence[Probe], features: Float[np.ndarray, "row channel"]
-) -> Int64[np.ndarray, "head row"]:
-    """Return the class of the highest score for every probe and row, ties to the lowest class."""
-    found = [block.argmax(axis=2) for block in scores(probes, features)]
+    probes: Sequence[Probe],
+    features: Float[np.ndarray, "row channel"],
+    rows: Int64[np.ndarray, " used"] | None = None,
+) -> Int64[np.ndarray, "head predicted"]:
+    """Return the class of the highest score for every probe and each of the rows, ties to the lowest class."""
+    found = [block.argmax(axis=2) for block in scores(probes, features, rows)]
     return np.concatenate([np.zeros((len(probes), 0), dtype=np.int64), *found], axis=1)
 
 

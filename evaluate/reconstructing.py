@@ -1,5 +1,6 @@
 """What a decoder needs of the stored sets, read in step, and how well it draws it with some features zeroed."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from evaluate.patch_decoder import PatchDecoder
 from evaluate.picture_scores import mean_over, patch_errors, psnr, ssim
 from stores.errors import MissingError, UserError
 
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 8 << 20
 """Stored bytes that are read at a time."""
 DECODED = 8
 """Tiles that are decoded at a time; part of what makes equal bytes."""
@@ -110,6 +111,17 @@ def batches(measured: Measured, stored: Stored, rows: Int64[np.ndarray, " row"])
                 ids=None if stored.ids is None else read[stored.ids][some],
                 pixels=true[some],
             )
+
+
+def batch_bytes(measured: Measured, stored: Stored) -> int:
+    """Return the bytes that reading ahead and scoring hold: float32 tokens, and float64 copies of a few pictures."""
+    sets = [measured.features[name] for name in (stored.tokens, stored.prefix, stored.ids) if name]
+    pixels = measured.labels[stored.pixels]
+    row_bytes = pixels.spec.row_bytes + sum(array.spec.row_bytes for array in sets)
+    chunks = sum(2 * array.layout.chunk_rows(array.spec) * array.spec.row_bytes for array in (pixels, *sets))
+    tokens = 4 * 4 * sum(math.prod(array.spec.row_shape) for array in sets)
+    pictures = 8 * 8 * pixels.spec.row_bytes
+    return chunks + 6 * max(BLOCK_BYTES, DECODED * row_bytes) + DECODED * (tokens + pictures)
 
 
 def scored(

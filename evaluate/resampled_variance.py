@@ -1,34 +1,29 @@
 """Variances of features when images are drawn again: what intervals of shares, ratios and rankings are made from."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from evaluate.intervals import FEWEST_UNITS
-from evaluate.measured import Chosen, Measured, image_numbers
+from evaluate.measured import Chosen, Measured, chunkwise, image_numbers
 from evaluate.moments import Moments
 
 
 def moments_by_image(measured: Measured, array: str, chosen: Chosen) -> tuple[Moments, list[Moments]]:
     """Return the moments of the chosen rows' patch tokens, and those of every source image; the tokens are read once.
 
-    The first are merged block by block, to the bits of `measured.token_variance`.
+    The first are merged row by row, to the bits of `measured.token_variance`.
     """
     numbers = image_numbers(measured, chosen, 1)
     nothing = np.zeros(int(measured.features.arrays[array].row_shape[-1]))
-    of_image = [Moments(0, nothing, nothing)] * len(chosen.sources)
-    done = 0
-
-    def blocks() -> Iterator[np.ndarray]:
-        nonlocal done
-        for _, block in measured.features[array].blocks(chosen.rows):
-            for row in block:
-                of_image[numbers[done]] = of_image[numbers[done]].merge(Moments.from_block(row))
-                done += 1
-            yield block.reshape(-1, block.shape[-1])
-
-    whole = Moments.of(blocks())
+    whole = Moments(0, nothing, nothing)
+    of_image = [whole] * len(chosen.sources)
+    rows = (row for block in chunkwise(measured.features[array], chosen.rows) for row in block)
+    for number, row in zip(numbers, rows, strict=True):
+        moments = Moments.from_block(row)
+        whole = whole.merge(moments)
+        of_image[number] = of_image[number].merge(moments)
     return whole, of_image
 
 

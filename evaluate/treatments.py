@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,9 @@ Name = Literal["none", "remove-top", "remove-random", "remove-lowest", "remove-o
 
 SMALLEST_SHARE = 1e-6
 """Directions whose variance is below this share of the largest are left out of whitening: they hold only rounding."""
+
+BLOCK_ROWS = 4096
+"""Rows that are treated at a time; part of what makes equal bits."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,25 @@ def fitted(
     row by its length.
     """
     if treatment.probe_sees_it:
-        kept = kept_features(treatment, ranking, seed)
-        return lambda rows: np.ascontiguousarray(rows[:, kept])
+        kept = np.flatnonzero(kept_features(treatment, ranking, seed))
+        return lambda rows: np.take(rows, kept, axis=1)
     if treatment.name == "l2":
-        return _directions
-    moments = Moments.of(bank[start : start + 4096] for start in range(0, len(bank), 4096))
+        return partial(_by_blocks, _directions)
+    moments = Moments.of(bank[start : start + BLOCK_ROWS] for start in range(0, len(bank), BLOCK_ROWS))
     if treatment.name == "batchnorm":
         return Standardisation(moments.mean, moments.variance).apply
-    return _whitening(bank, moments.mean)
+    return partial(_by_blocks, _whitening(bank, moments.mean))
+
+
+def _by_blocks(
+    treat: Callable[[Float[np.ndarray, "row channel"]], Float32[np.ndarray, "row feature"]],
+    rows: Float[np.ndarray, "row channel"],
+) -> Float32[np.ndarray, "row feature"]:
+    """Treat some rows at a time: float64 copies of all of them would be several times as large as the rows."""
+    found = np.empty((len(rows), treat(rows[:0]).shape[1]), dtype=np.float32)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        found[start : start + BLOCK_ROWS] = treat(rows[start : start + BLOCK_ROWS])
+    return found
 
 
 def _directions(rows: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row channel"]:
@@ -87,8 +102,8 @@ def _whitening(
     bank: Float[np.ndarray, "bank channel"], mean: Float[np.ndarray, " channel"]
 ) -> Callable[[Float[np.ndarray, "row channel"]], Float32[np.ndarray, "row direction"]]:
     covariance = np.zeros((bank.shape[1], bank.shape[1]))
-    for start in range(0, len(bank), 4096):
-        centred = bank[start : start + 4096].astype(np.float64) - mean
+    for start in range(0, len(bank), BLOCK_ROWS):
+        centred = bank[start : start + BLOCK_ROWS].astype(np.float64) - mean
         covariance += centred.T @ centred
     variances, vectors = np.linalg.eigh(covariance / len(bank))
     used = variances > SMALLEST_SHARE * variances[-1]

@@ -19,6 +19,14 @@ from evaluate.cells import Cell, cell_of
 from evaluate.elsewhere import Counterpart, counterparts
 from evaluate.intervals import bootstrap, paired_bootstrap
 from evaluate.measured import Measured
+from evaluate.memory_bound import (
+    probed_bytes,
+    reading_bytes,
+    scoring_bytes,
+    search_memory,
+    searched_bytes,
+    treated_bytes,
+)
 from evaluate.neighbour_votes import vote
 from evaluate.neighbours import nearest
 from evaluate.patch_scores import Truth
@@ -29,7 +37,7 @@ from evaluate.results import Answer, Asked
 from evaluate.segmentation import miou_present
 from evaluate.treatments import Treatment, fitted, kept_features
 
-REVISION = 1
+REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
 
 Rankings = Mapping[str | None, Int64[np.ndarray, " channel"]]
@@ -178,10 +186,11 @@ def _by_neighbours(
     analysis: FeatureTreatments,
     context: Context,
 ) -> Iterator[tuple[Treatment, Int64[np.ndarray, " query"]]]:
+    memory_bytes = search_memory(context.memory_bytes, holds(given.measured, given.array, "knn", analysis, context))
     labels = given.bank_labels.astype(np.int64)
     for treatment in treatments:
         treat = fitted(treatment, given.bank, rankings[treatment.experiment], context.seed)
-        found = nearest(treat(given.bank), treat(given.queries), analysis.k, memory_bytes=context.memory_bytes)
+        found = nearest(treat(given.bank), treat(given.queries), analysis.k, memory_bytes=memory_bytes)
         yield treatment, vote(found, labels, len(given.measured.classes), analysis.k)
 
 
@@ -225,6 +234,30 @@ def _by_probes(
         )
 
 
+def holds(
+    measured: Measured,
+    array: str,
+    classifier: Classifier,
+    analysis: FeatureTreatments,
+    context: Context,
+    others: Sequence[Counterpart] = (),
+) -> int:
+    """Return the bytes that answering holds: all patches of both selections, and a float32 copy that is treated.
+
+    The patches of ``others`` stream; their rankings are kept.
+    """
+    train, validation = selected(measured, context, "feature-treatments")
+    elsewhere = max((reading_bytes(other.measured, other.array) for other in others), default=0)
+    scoring = scoring_bytes(measured, array, validation, analysis.resamples, 0) + elsewhere
+    treated = treated_bytes(measured, array, len(train.rows) + len(validation.rows))
+    if classifier == "knn":
+        return scoring + treated + searched_bytes(measured, array, train, validation, 1, (analysis.k,), "exact")
+    treatments = analysis.wanted(measured.n_channels(array), [other.experiment for other in others])
+    kept = sum(treatment.probe_sees_it for treatment in treatments)
+    penalties = len(analysis.penalties or PENALTIES)
+    return scoring + treated + probed_bytes(measured, array, train, validation, kept, penalties)
+
+
 def cells(models: Sequence[Measured], analysis: FeatureTreatments, context: Context) -> Iterator[Cell]:
     """Yield one answer a model, layer and classifier."""
     for measured in models:
@@ -237,4 +270,5 @@ def cells(models: Sequence[Measured], analysis: FeatureTreatments, context: Cont
                     asked(measured, array, classifier, analysis, context, others),
                     partial(answer, measured, array, classifier, analysis, context, others),
                     f"{'k-NN' if classifier == 'knn' else classifier} on treated {array}",
+                    partial(holds, measured, array, classifier, analysis, context, others),
                 )

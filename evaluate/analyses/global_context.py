@@ -17,7 +17,8 @@ from pydantic import Field
 from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.intervals import FEWEST_UNITS
-from evaluate.measured import PIXELS, Chosen, Measured, class_names, image_numbers, token_variance
+from evaluate.measured import PIXELS, Chosen, Measured, chunkwise, class_names, image_numbers, token_variance
+from evaluate.memory_bound import reading_bytes
 from evaluate.moments import variance_ranking
 from evaluate.patch_task import selected
 from evaluate.resampled_variance import bounds
@@ -28,6 +29,9 @@ from stores.errors import UserError
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
+
+SHARE_BYTES = 4 << 20
+"""Pixels whose classes are compared at a time, a byte each."""
 
 DIFFERENCES = (("without-top", "all"), ("without-random", "without-top"), ("top-alone", "without-random"))
 """What is compared with what, image by image: the paper's order is all ~ top left out > random left out > top alone."""
@@ -57,9 +61,8 @@ def central_tokens(measured: Measured, array: str, chosen: Chosen) -> Float64[np
     """Return the token of each row's central patch."""
     rows, columns = measured.grid(array)
     patch = (rows // 2) * columns + columns // 2
-    return np.concatenate(
-        [block[:, patch].astype(np.float64) for _, block in measured.features[array].blocks(chosen.rows)]
-    )
+    blocks = chunkwise(measured.features[array], chosen.rows)
+    return np.concatenate([block[:, patch].astype(np.float64) for block in blocks])
 
 
 def class_shares(
@@ -74,7 +77,7 @@ def class_shares(
     shares = np.concatenate(
         [
             (block.reshape(len(block), -1, 1) == ids).mean(axis=1)
-            for _, block in measured.labels[PIXELS].blocks(chosen.rows, 4 << 20)
+            for _, block in measured.labels[PIXELS].blocks(chosen.rows, SHARE_BYTES)
         ]
     )
     if scope == "image":
@@ -199,6 +202,17 @@ def _mean(scores: Float64[np.ndarray, " class"]) -> float | None:
     return _number(float(np.nanmean(scores))) if (~np.isnan(scores)).any() else None
 
 
+def holds(measured: Measured, array: str, analysis: GlobalContext, context: Context) -> int:
+    """Return the bytes that answering holds; patches stream, and regression copies a token of every tile."""
+    train, validation = selected(measured, context, "global-context")
+    n_channels = measured.n_channels(array)
+    tokens = 8 * n_channels * (8 * len(train.rows) + 4 * len(validation.rows)) + 4 * 8 * n_channels**2
+    pixels = measured.labels[PIXELS]
+    shares = 4 * pixels.layout.chunk_rows(pixels.spec) * pixels.spec.row_bytes + 2 * len(analysis.classes) * SHARE_BYTES
+    drawn = 8 * analysis.resamples * (1 + len(analysis.classes)) * (3 + analysis.draws)
+    return reading_bytes(measured, array) + tokens + shares + drawn
+
+
 def cells(models: Sequence[Measured], analysis: GlobalContext, context: Context) -> Iterator[Cell]:
     """Yield one answer a model."""
     for measured in models:
@@ -209,4 +223,5 @@ def cells(models: Sequence[Measured], analysis: GlobalContext, context: Context)
                 asked(measured, array, analysis, context),
                 partial(answer, measured, array, analysis, context),
                 f"global context from {array}",
+                partial(holds, measured, array, analysis, context),
             )

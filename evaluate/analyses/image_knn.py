@@ -18,7 +18,8 @@ from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
 from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Chosen, Measured, choose_both, token_variance
+from evaluate.measured import Chosen, Measured, choose_both, chunkwise, token_variance
+from evaluate.memory_bound import neighbours_bytes, reading_bytes, search_memory
 from evaluate.moments import variance_ranking
 from evaluate.neighbour_votes import vote
 from evaluate.neighbours import nearest
@@ -69,16 +70,12 @@ def image_vectors(
                 f"{measured.title} has no stored class token: ask for mean-patch, or set prefix = true in [features] "
                 f"and run `{measured.extract_command}`"
             )
-    blocks = measured.features[address].blocks(chosen.rows)
-    vectors = np.concatenate(
-        [
-            block[:, 0].astype(np.float64) if pooled == "class-token" else block.astype(np.float64).mean(axis=1)
-            for _, block in blocks
-        ]
-    )
+    stored = measured.features[address]
     numbers = _numbers(measured, chosen)
-    summed = np.zeros((len(chosen.sources), vectors.shape[1]))
-    np.add.at(summed, numbers, vectors)
+    summed = np.zeros((len(chosen.sources), stored.shape[-1]))
+    rows = (row for block in chunkwise(stored, chosen.rows) for row in block)
+    for number, row in zip(numbers, rows, strict=True):
+        summed[number] += row[0] if pooled == "class-token" else row.astype(np.float64).mean(axis=0)
     return (summed / np.bincount(numbers, minlength=len(chosen.sources))[:, None]).astype(np.float32)
 
 
@@ -127,6 +124,7 @@ def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context)
     classes, truth = image_classes(measured, train), image_classes(measured, validation)
     if analysis.k > len(classes):
         raise UserError(f"k = {analysis.k} neighbours are asked of {len(classes)} training images: lower k")
+    search_bytes = search_memory(context.memory_bytes, holds(measured, array, analysis, context))
     frame = measured.spec.frame
     native = (frame.resize or frame.input).height
     rows: list[dict[str, Any]] = [
@@ -147,11 +145,11 @@ def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context)
                     continue
                 kept = np.sort(ranking[m:])
                 found = nearest(
-                    np.ascontiguousarray(bank[:, kept]),
-                    np.ascontiguousarray(queries[:, kept]),
+                    np.take(bank, kept, axis=1),
+                    np.take(queries, kept, axis=1),
                     analysis.k,
                     metric="cosine",
-                    memory_bytes=context.memory_bytes,
+                    memory_bytes=search_bytes,
                 )
                 predicted = vote(
                     found,
@@ -187,6 +185,21 @@ def _share(right: Bool[np.ndarray, " image"], names: Sequence[str], resamples: i
     return {"value": float(right.mean()), "low": low, "high": high, **counted}
 
 
+def holds(measured: Measured, array: str, analysis: ImageKnn, context: Context) -> int:
+    """Return the bytes that answering holds; patches stream, and every image is one vector.
+
+    Vectors are summed in float64, divided, kept in float32, and copied without their top features; those of one size
+    are there while the next are made.
+    """
+    chosen = choose_both(measured, context.selection, "image-knn")
+    n_train, n_queries = (len(one.sources) for one in chosen)
+    numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * analysis.resamples * n_queries
+    per_channel = 4 * (n_train + n_queries) + max(20 * n_train, 4 * n_train + 20 * n_queries, 8 * (n_train + n_queries))
+    reading = max(reading_bytes(under, array) for _, under in sizes(measured))
+    searching = neighbours_bytes(n_queries, analysis.k, 1, 1)
+    return reading + measured.n_channels(array) * per_channel + numbers + searching
+
+
 def cells(models: Sequence[Measured], analysis: ImageKnn, context: Context) -> Iterator[Cell]:
     """Yield one answer a model."""
     for measured in models:
@@ -197,4 +210,5 @@ def cells(models: Sequence[Measured], analysis: ImageKnn, context: Context) -> I
                 asked(measured, array, analysis, context),
                 partial(answer, measured, array, analysis, context),
                 f"image k-NN on {array}",
+                partial(holds, measured, array, analysis, context),
             )

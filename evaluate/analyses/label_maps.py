@@ -11,7 +11,9 @@ from pydantic import Field
 from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.measured import Chosen, Measured, class_names, image_numbers, owned_patches, scored_labels
+from evaluate.memory_bound import probed_bytes, search_memory, searched_bytes
 from evaluate.patch_task import predict_knn, predict_probe, selected, task
+from evaluate.penalties import PENALTIES
 from evaluate.results import Answer, Asked
 from stores.specs import VOID
 
@@ -67,9 +69,8 @@ def answer(measured: Measured, array: str, analysis: LabelMaps, context: Context
     remove = sorted(set(analysis.remove))
     predicted: dict[int, np.ndarray]
     if analysis.classifier == "knn":
-        predicted = {
-            m: classes for (m, _), (classes, _) in predict_knn(given, remove, memory_bytes=context.memory_bytes).items()
-        }
+        left = search_memory(context.memory_bytes, holds(measured, array, analysis, context))
+        predicted = {m: classes for (m, _), (classes, _) in predict_knn(given, remove, memory_bytes=left).items()}
     else:
         predicted = {m: classes for m, (classes, _, _) in predict_probe(given, remove, context.seed).items()}
     truth = scored_labels(measured, array, images)
@@ -121,6 +122,15 @@ def stitch(
     return maps
 
 
+def holds(measured: Measured, array: str, analysis: LabelMaps, context: Context) -> int:
+    """Return the bytes that answering holds: the training patches and those of the images that are shown."""
+    train, images = shown(measured, analysis, context)
+    n_m = len(set(analysis.remove))
+    if analysis.classifier == "probe":
+        return probed_bytes(measured, array, train, images, n_m, len(PENALTIES))
+    return searched_bytes(measured, array, train, images, n_m, (1,), "exact")
+
+
 def cells(models: Sequence[Measured], analysis: LabelMaps, context: Context) -> Iterator[Cell]:
     """Yield one answer a model."""
     for measured in models:
@@ -131,4 +141,5 @@ def cells(models: Sequence[Measured], analysis: LabelMaps, context: Context) -> 
                 asked(measured, array, analysis, context),
                 partial(answer, measured, array, analysis, context),
                 f"label maps of {array}",
+                partial(holds, measured, array, analysis, context),
             )

@@ -15,6 +15,14 @@ from pydantic import Field
 from evaluate.asking import Context, Layers, Selection, Settings, train_rules
 from evaluate.cells import Cell, cell_of
 from evaluate.measured import Measured
+from evaluate.memory_bound import (
+    SEARCH_BYTES,
+    faiss_bytes,
+    probed_bytes,
+    scoring_bytes,
+    search_memory,
+    searched_bytes,
+)
 from evaluate.patch_scores import Truth
 from evaluate.patch_task import Classifier, predict_knn, predict_probe, selected, task
 from evaluate.penalties import PENALTIES
@@ -124,7 +132,13 @@ def answer(
             metric=analysis.metric,
             search=analysis.search,
             weights=analysis.weights,
-            memory_bytes=context.memory_bytes,
+            memory_bytes=search_memory(
+                context.memory_bytes,
+                holds(measured, array, classifier, analysis, context, train_rule),
+                SEARCH_BYTES
+                if analysis.search == "exact"
+                else faiss_bytes(measured, array, validation, max(analysis.k)),
+            ),
         ).items():
             cell = {**common, "m": m, "k": k}
             rows += truth.rows(predicted, cell, analysis.resamples, context.seed)
@@ -143,6 +157,24 @@ def answer(
     return Answer(rows, arrays)
 
 
+def holds(
+    measured: Measured,
+    array: str,
+    classifier: Classifier,
+    analysis: PatchClassification,
+    context: Context,
+    train_rule: SelectionRule | None,
+) -> int:
+    """Return the bytes that answering holds: all patches of both selections, and what the classifier needs."""
+    train, validation = selected(measured, context, "patch-classification", train_rule)
+    n_m, n_k = len(set(analysis.remove)), len(set(analysis.k)) if classifier == "knn" else 1
+    scoring = scoring_bytes(measured, array, validation, analysis.resamples, n_m * n_k)
+    if classifier == "probe":
+        return scoring + probed_bytes(measured, array, train, validation, n_m, len(analysis.penalties or PENALTIES))
+    searched = searched_bytes(measured, array, train, validation, n_m, analysis.k, analysis.search)
+    return scoring + searched
+
+
 def cells(models: Sequence[Measured], analysis: PatchClassification, context: Context) -> Iterator[Cell]:
     """Yield one answer a model, layer, training size and classifier."""
     rules: list[SelectionRule | None] = [None]
@@ -158,4 +190,5 @@ def cells(models: Sequence[Measured], analysis: PatchClassification, context: Co
                         asked(measured, array, classifier, analysis, context, rule),
                         partial(answer, measured, array, classifier, analysis, context, rule),
                         f"{'k-NN' if classifier == 'knn' else classifier} on {array}",
+                        partial(holds, measured, array, classifier, analysis, context, rule),
                     )

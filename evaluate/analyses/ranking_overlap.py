@@ -20,6 +20,7 @@ from evaluate.asking import Context, Layers, Selection, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.elsewhere import training_rows
 from evaluate.measured import Measured
+from evaluate.memory_bound import spectrum_bytes
 from evaluate.moments import overlap, variance_ranking
 from evaluate.resampled_variance import bounds, moments_by_image, overlaps, rankings, resampled_variances
 from evaluate.results import Answer, Asked
@@ -132,6 +133,13 @@ def answer(
     return Answer([{"train": one.chosen.title, **row} for row in rows])
 
 
+def holds(one: _Read, array: str, other: _Read, other_array: str, n_rankings: int, resamples: int) -> int:
+    """Return the bytes that answering holds; patches stream, and the rankings of all arrays are kept."""
+    kept = 4 * resamples * one.width(array) * n_rankings
+    sides = (one, array), (other, other_array)
+    return kept + max(spectrum_bytes(side.measured, name, side.chosen, resamples) for side, name in sides)
+
+
 def cells(models: Sequence[Measured], analysis: RankingOverlap, context: Context) -> Iterator[Cell]:
     """Yield one answer a pair: of layers, of models at the same place, of data sets at the same layer."""
     read = [_Read(measured, context.selection) for measured in models]
@@ -140,6 +148,8 @@ def cells(models: Sequence[Measured], analysis: RankingOverlap, context: Context
         for name in analysis.experiments
         for measured, selection in context.elsewhere[name]
     ]
+    n_layers = max((len(one.measured.arrays(analysis.layers, analysis.norm)) for one in read), default=0)
+    n_rankings = n_layers * (len(read) + len(elsewhere))
     for number, one in enumerate(read):
         arrays = one.measured.arrays(analysis.layers, analysis.norm)
         pairs = [
@@ -164,4 +174,5 @@ def cells(models: Sequence[Measured], analysis: RankingOverlap, context: Context
                 asked(one, array, other_set, other, reference, analysis, context.seed),
                 partial(answer, one, array, other_set, other, reference, analysis, context.seed),
                 f"overlap of the top features of {array} and of {reference}",
+                partial(holds, one, array, other_set, other, n_rankings, analysis.resamples),
             )

@@ -24,10 +24,11 @@ from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.intervals import ratio_interval
 from evaluate.measured import Chosen, Measured, image_numbers, token_variance
+from evaluate.memory_bound import reading_bytes
 from evaluate.moments import variance_ranking
 from evaluate.patch_decoder import PatchDecoder
 from evaluate.patch_task import selected
-from evaluate.reconstructing import Stored, batches, greyed, mean_patch_errors, scored, stored_arrays
+from evaluate.reconstructing import Stored, batch_bytes, batches, greyed, mean_patch_errors, scored, stored_arrays
 from evaluate.results import Answer, Asked
 from evaluate.treatments import Treatment, kept_features
 from stores.errors import UserError
@@ -222,6 +223,16 @@ def _rows(
     return rows
 
 
+def holds(measured: Measured, stored: Stored, analysis: Reconstruction, context: Context) -> int:
+    """Return the bytes that answering holds beside the decoder; tiles stream, a few are decoded at a time."""
+    _, validation = selected(measured, context, "reconstruction")
+    tile = measured.labels[stored.pixels].spec.row_bytes
+    pictures = (5 + analysis.draws) * 2 * min(analysis.pictures, len(validation.rows)) * tile
+    scores = 8 * 2 * 8 * (3 + analysis.draws) * len(validation.rows)
+    drawn = 2 * 8 * analysis.resamples * len(validation.sources)
+    return reading_bytes(measured, stored.ranking) + batch_bytes(measured, stored) + pictures + scores + drawn
+
+
 def cells(models: Sequence[Measured], analysis: Reconstruction, context: Context) -> Iterator[Cell]:
     """Yield one answer a model and share of masked patches; raises UserError for a model that has no decoder."""
     titles = [measured.title for measured in models]
@@ -245,4 +256,5 @@ def cells(models: Sequence[Measured], analysis: Reconstruction, context: Context
                 asked(measured, stored, decoder, ratio, analysis, context),
                 partial(answer, measured, stored, decoder, ratio, analysis, context),
                 f"reconstruction from {stored.tokens}",
+                partial(holds, measured, stored, analysis, context),
             )

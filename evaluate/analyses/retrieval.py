@@ -19,14 +19,23 @@ from evaluate.analyses.retrieval_examples import NEAREST, Examples, pixels_of, s
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.gallery import Gallery, LeftOut, Queries, chosen_rows, gallery, queries
+from evaluate.gallery import Gallery, LeftOut, Queries, background_of, chosen_rows, gallery, queries, shows_object
 from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Measured, token_variance
+from evaluate.measured import Measured, patch_labels, token_variance
+from evaluate.memory_bound import (
+    PATCH_BYTES,
+    n_patches,
+    neighbours_bytes,
+    reading_bytes,
+    rows_bytes,
+    search_memory,
+)
 from evaluate.moments import variance_ranking
 from evaluate.neighbours import nearest_without_top
 from evaluate.results import Answer, Asked
-from evaluate.retrieval_scores import n_relevant, outcomes, values_by_metric
+from evaluate.retrieval_scores import OUTCOMES, n_relevant, outcomes, values_by_metric
 from stores.errors import UserError
+from stores.specs import VOID
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
@@ -104,6 +113,7 @@ def answer(measured: Measured, array: str, analysis: Retrieval, context: Context
     ranking = variance_ranking(token_variance(measured, array, found.chosen))
     supers = {name: number for number, name in enumerate(sorted(set(measured.classes["supercategory"])))}
     supercategory = np.array([supers[name] for name in measured.classes["supercategory"]], dtype=np.int64)
+    search_bytes = search_memory(context.memory_bytes, holds(measured, array, analysis, context))
     rows: list[dict[str, Any]] = []
     pixels = pixels_of(measured)
     examples = Examples(analysis.pictures if pixels is not None else 0)
@@ -117,7 +127,7 @@ def answer(measured: Measured, array: str, analysis: Retrieval, context: Context
             if view == "clean" and left_out == "nothing":
                 continue  # every patch finds itself
             shows = left_out == shown_without and (view, level) in pictured
-            rows += _searched(found, asking, ranking, left_out, analysis, context, supercategory,
+            rows += _searched(found, asking, ranking, left_out, analysis, context.seed, search_bytes, supercategory,
                               {"view": view, "level": None if view == "clean" else level},
                               examples if shows else Examples(0))  # fmt: skip
     if not rows:
@@ -132,7 +142,8 @@ def _searched(
     ranking: Int64[np.ndarray, " channel"],
     left_out: LeftOut,
     analysis: Retrieval,
-    context: Context,
+    seed: int,
+    memory_bytes: int,
     supercategory: Int64[np.ndarray, " classes"],
     view: dict[str, Any],
     examples: Examples,
@@ -149,11 +160,11 @@ def _searched(
         metric=analysis.metric,
         bank_groups=None if groups is None else groups[found.places // found.n_patches],
         query_groups=None if groups is None else groups[asking.rows],
-        memory_bytes=context.memory_bytes,
+        memory_bytes=memory_bytes,
     )
     images = found.sources[asking.rows]
     n_images = len(found.chosen.sources)
-    units = units_of(found.chosen.sources, context.seed, analysis.resamples)
+    units = units_of(found.chosen.sources, seed, analysis.resamples)
     could_find = n_relevant(found, asking, left_out, len(supercategory))
 
     def became_of(some: Int64[np.ndarray, " query"], hit: Int64[np.ndarray, " query"]) -> Int64[np.ndarray, " query"]:
@@ -175,7 +186,7 @@ def _searched(
         if left_out == "nothing":
             values.append(("upper_bound", None, 1, np.isin(asking.own, found.places)))
         for metric, outcome, k, per_query in values:
-            share, drawn = _share(per_query.astype(np.float64), images, n_images, analysis.resamples, context.seed)
+            share, drawn = _share(per_query.astype(np.float64), images, n_images, analysis.resamples, seed)
             rows.append(
                 {
                     **view,
@@ -187,7 +198,7 @@ def _searched(
                     "metric": metric,
                     "reference": f"{left_out} left out",
                     **share,
-                    "seed": context.seed,
+                    "seed": seed,
                     DRAWN: None if drawn is None else Drawn(drawn, units),
                 }
             )
@@ -208,6 +219,35 @@ def _share(
     return {"value": float(per_query.mean()), "low": low, "high": high, "unit": "image", "n_units": n_images}, drawn
 
 
+def holds(measured: Measured, array: str, analysis: Retrieval, context: Context) -> int:
+    """Return the bytes that answering holds: the gallery, and the queries of one view after another.
+
+    Patches are counted by their labels, a byte each: of most data few show an object.
+    """
+    chosen = chosen_rows(measured, context)
+    background = background_of(measured)
+    n_gallery = int(np.count_nonzero(patch_labels(measured, array, chosen) != VOID))
+    views = wanted(measured, array, analysis)
+    n_queries = max(
+        int(np.count_nonzero(shows_object(patch_labels(under, array, chosen), background)))
+        for under in (measured, *(measured.under(*key) for key in views))
+    )
+    pixels = pixels_of(measured)
+    n_tiles = 0 if pixels is None else analysis.pictures * (1 + NEAREST) * len(views) * len(set(analysis.remove))
+    tiles = 3 * min(n_tiles, len(chosen.rows)) * (measured.labels[pixels].spec.row_bytes if pixels else 0)
+    n_lines = (1 + len(views)) * len(analysis.left_out) * len(set(analysis.remove))
+    draws = 8 * analysis.resamples * n_lines * 2 * (len(OUTCOMES) + 2 * len(set(analysis.recall_at)) + 1)
+    patch = rows_bytes(measured, array, 1) // n_patches(measured, array, 1)
+    return (
+        reading_bytes(measured, array)
+        + patch * (n_gallery + 2 * n_queries)  # of one view while the next is read
+        + PATCH_BYTES * n_patches(measured, array, len(chosen.rows))
+        + neighbours_bytes(n_queries, max(analysis.recall_at), len(set(analysis.remove)), 1)
+        + draws
+        + tiles
+    )
+
+
 def cells(models: Sequence[Measured], analysis: Retrieval, context: Context) -> Iterator[Cell]:
     """Yield one answer a model and layer."""
     for measured in models:
@@ -218,4 +258,5 @@ def cells(models: Sequence[Measured], analysis: Retrieval, context: Context) -> 
                 asked(measured, array, analysis, context),
                 partial(answer, measured, array, analysis, context),
                 f"retrieval by {array}",
+                partial(holds, measured, array, analysis, context),
             )

@@ -5,7 +5,7 @@ patches predicts the validation patches under the view. The entropy of the predi
 models' nearest neighbours fall on one class under the slightest corruption.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -18,6 +18,14 @@ from evaluate.cells import Cell, cell_of
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
 from evaluate.intervals import FEWEST_UNITS, quantiles, resampled_statistic
 from evaluate.measured import Measured, tokens
+from evaluate.memory_bound import (
+    n_patches,
+    probed_bytes,
+    rows_bytes,
+    scoring_bytes,
+    search_memory,
+    searched_bytes,
+)
 from evaluate.patch_scores import Truth
 from evaluate.patch_task import Classifier, Task, fit_probe, predict_knn, selected, task
 from evaluate.penalties import PENALTIES
@@ -28,6 +36,10 @@ from stores.errors import UserError
 
 REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
+
+View = tuple[str, float]
+"""Name and level."""
+CLEAN: View = ("clean", 0.0)
 
 
 class Robustness(Settings):
@@ -94,13 +106,16 @@ def answer(measured: Measured, array: str, classifier: Classifier, analysis: Rob
     train, validation = selected(measured, context, "robustness")
     given = task(measured, array, train, validation)
     truth = Truth(measured, array, validation)
-    seen = {("clean", 0.0): given.queries}
-    seen |= {key: tokens(measured.under(*key), array, validation) for key in wanted(measured, analysis)}
-    predicted = (_by_neighbours if classifier == "knn" else _by_probe)(given, seen, analysis, context)
+    views = wanted(measured, analysis)
+
+    def under(view: View) -> np.ndarray:  # read when its turn comes, so that one view is held beside the clean one
+        return given.queries if view == CLEAN else tokens(measured.under(*view), array, validation)
+
+    predicted = (_by_neighbours if classifier == "knn" else _by_probe)(given, (CLEAN, *views), under, analysis, context)
     rows: list[dict[str, Any]] = []
     for m in dict.fromkeys(m for m, _ in predicted):
-        clean = truth.patch_confusion(predicted[m, ("clean", 0.0)])
-        for view, level in seen:
+        clean = truth.patch_confusion(predicted[m, CLEAN])
+        for view, level in (CLEAN, *views):
             matrices = truth.patch_confusion(predicted[m, (view, level)])
             cell = {
                 "view": view,
@@ -116,24 +131,33 @@ def answer(measured: Measured, array: str, classifier: Classifier, analysis: Rob
 
 
 def _by_neighbours(
-    given: Task, seen: dict[tuple[str, float], np.ndarray], analysis: Robustness, context: Context
-) -> dict[tuple[int, tuple[str, float]], np.ndarray]:
-    found: dict[tuple[int, tuple[str, float]], np.ndarray] = {}
-    for key, queries in seen.items():
-        by_m = predict_knn(replace(given, queries=queries), analysis.remove, memory_bytes=context.memory_bytes)
-        found |= {(m, key): classes for (m, _), (classes, _) in by_m.items()}
+    given: Task,
+    views: Sequence[View],
+    under: Callable[[View], np.ndarray],
+    analysis: Robustness,
+    context: Context,
+) -> dict[tuple[int, View], np.ndarray]:
+    found: dict[tuple[int, View], np.ndarray] = {}
+    left = search_memory(context.memory_bytes, holds(given.measured, given.array, "knn", analysis, context))
+    for view in views:
+        by_m = predict_knn(replace(given, queries=under(view)), analysis.remove, memory_bytes=left)
+        found |= {(m, view): classes for (m, _), (classes, _) in by_m.items()}
     return dict(sorted(found.items(), key=lambda item: item[0][0]))
 
 
 def _by_probe(
-    given: Task, seen: dict[tuple[str, float], np.ndarray], analysis: Robustness, context: Context
-) -> dict[tuple[int, tuple[str, float]], np.ndarray]:
+    given: Task,
+    views: Sequence[View],
+    under: Callable[[View], np.ndarray],
+    analysis: Robustness,
+    context: Context,
+) -> dict[tuple[int, View], np.ndarray]:
     removed = [m for m in sorted(set(analysis.remove)) if m < given.bank.shape[1]]
     probes = fit_probe(given, removed, context.seed, analysis.penalties).probes
-    found: dict[tuple[int, tuple[str, float]], np.ndarray] = {}
-    for key, queries in seen.items():
-        by_m = predict_side_by_side(probes, queries)
-        found |= {(m, key): by_m[place] for place, m in enumerate(removed)}
+    found: dict[tuple[int, View], np.ndarray] = {}
+    for view in views:
+        by_m = predict_side_by_side(probes, under(view))
+        found |= {(m, view): by_m[place] for place, m in enumerate(removed)}
     return dict(sorted(found.items(), key=lambda item: item[0][0]))
 
 
@@ -176,6 +200,21 @@ def _rows(
     return rows
 
 
+def holds(measured: Measured, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> int:
+    """Return the bytes that answering holds: patches of both selections, and those of one view after the other."""
+    train, validation = selected(measured, context, "robustness")
+    n_m, n_views = len(set(analysis.remove)), 1 + len(wanted(measured, analysis))
+    predicted = 8 * n_m * n_views * n_patches(measured, array, len(validation.rows))
+    held = (
+        scoring_bytes(measured, array, validation, analysis.resamples, 2)
+        + rows_bytes(measured, array, len(validation.rows))
+        + predicted
+    )
+    if classifier == "knn":
+        return held + searched_bytes(measured, array, train, validation, n_m, (1,), "exact")
+    return held + probed_bytes(measured, array, train, validation, n_m, len(analysis.penalties or PENALTIES))
+
+
 def cells(models: Sequence[Measured], analysis: Robustness, context: Context) -> Iterator[Cell]:
     """Yield one answer a model, layer and classifier."""
     for measured in models:
@@ -187,4 +226,5 @@ def cells(models: Sequence[Measured], analysis: Robustness, context: Context) ->
                     asked(measured, array, classifier, analysis, context),
                     partial(answer, measured, array, classifier, analysis, context),
                     f"robustness of {'k-NN' if classifier == 'knn' else classifier} on {array}",
+                    partial(holds, measured, array, classifier, analysis, context),
                 )

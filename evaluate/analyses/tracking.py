@@ -11,6 +11,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float64
 from pydantic import Field
 
@@ -19,6 +20,7 @@ from evaluate.cells import Cell, cell_of
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
 from evaluate.intervals import quantiles, resampled_ratio
 from evaluate.measured import Chosen, Measured, choose, token_variance
+from evaluate.memory_bound import n_patches, reading_bytes
 from evaluate.moments import variance_ranking, without_top
 from evaluate.regions import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
 from evaluate.results import Answer, Asked
@@ -26,6 +28,9 @@ from stores.errors import UserError
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
+
+OBJECT_BYTES = 1024
+"""What is known of one object beside its vector, and of what became of it as a query."""
 
 
 class Tracking(Settings):
@@ -74,6 +79,24 @@ class Hits:
     seconds: Float64[np.ndarray, " query"]
 
 
+def counted_objects(measured: Measured, min_visibility: float) -> pd.DataFrame:
+    """Return the lines of the object table that count: tracked, not to be ignored, and visible enough."""
+    objects = measured.objects
+    objects = objects[~objects["ignore"].astype(bool) & (objects["visibility"] >= min_visibility)]
+    return objects[objects["track"] != ""]
+
+
+def objects_bytes(measured: Measured, array: str, chosen: Chosen, min_visibility: float) -> int:
+    """Return the bytes that following objects holds: one frame's patches, all objects' vectors, one pair of frames."""
+    objects = counted_objects(measured, min_visibility)
+    in_frame = objects[objects["source"].isin(chosen.sources)].groupby("source", sort=False).size()
+    total, most = int(in_frame.sum()), int(in_frame.max()) if len(in_frame) else 0
+    n_tiles = int(measured.samples["source"].iloc[chosen.rows].value_counts(sort=False).max())
+    n_channels = measured.n_channels(array)
+    frame = 5 * 4 * n_channels * n_patches(measured, array, n_tiles)  # stored, as float32, stitched, and for ROIAlign
+    return reading_bytes(measured, array) + frame + 8 * n_channels * (total + 3 * most**2) + OBJECT_BYTES * total
+
+
 def frames_of(
     measured: Measured, array: str, chosen: Chosen, pooling: Pooling, min_visibility: float
 ) -> list[FrameObjects]:
@@ -81,9 +104,7 @@ def frames_of(
 
     Raises UserError when no chosen frame is part of a video or no object is left.
     """
-    objects = measured.objects
-    objects = objects[~objects["ignore"].astype(bool) & (objects["visibility"] >= min_visibility)]
-    objects = objects[objects["track"] != ""]
+    objects = counted_objects(measured, min_visibility)
     by_source = dict(tuple(objects.groupby("source", sort=False)))
     sources = measured.samples.drop_duplicates("source").set_index("source")[["video", "frame", "seconds"]]
     facts: dict[Any, dict[str, Any]] = sources.to_dict("index")  # type: ignore[assignment]
@@ -229,6 +250,11 @@ def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[d
     return rows
 
 
+def holds(measured: Measured, array: str, analysis: Tracking, context: Context) -> int:
+    """Return the bytes that answering holds; frames stream, and every object is one vector."""
+    return objects_bytes(measured, array, _chosen(measured, context), analysis.min_visibility)
+
+
 def cells(models: Sequence[Measured], analysis: Tracking, context: Context) -> Iterator[Cell]:
     """Yield one answer a model and layer."""
     for measured in models:
@@ -239,4 +265,5 @@ def cells(models: Sequence[Measured], analysis: Tracking, context: Context) -> I
                 asked(measured, array, analysis, context),
                 partial(answer, measured, array, analysis, context),
                 f"tracking by {array}",
+                partial(holds, measured, array, analysis, context),
             )

@@ -15,11 +15,12 @@ from pydantic import Field
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.measured import Measured, choose
+from evaluate.memory_bound import spectrum_bytes
 from evaluate.moments import share_of_variance, variance_ranking
 from evaluate.resampled_variance import interval_of, moments_by_image, resampled_variances
 from evaluate.results import Answer, Asked
 
-REVISION = 2
+REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
 
 
@@ -85,6 +86,12 @@ def _spread(ordered: Float64[np.ndarray, "resample channel"]) -> Float64[np.ndar
     return np.divide(ordered[:, 0], median, out=np.full(len(median), np.nan), where=median > 0)
 
 
+def holds(measured: Measured, array: str, analysis: VarianceSpectrum, context: Context) -> int:
+    """Return the bytes that answering holds; patches stream."""
+    chosen = choose(measured, context.selection.train if context.selection else None)
+    return spectrum_bytes(measured, array, chosen, analysis.resamples)
+
+
 def cells(models: Sequence[Measured], analysis: VarianceSpectrum, context: Context) -> Iterator[Cell]:
     """Yield one answer a model and layer."""
     for measured in models:
@@ -95,4 +102,5 @@ def cells(models: Sequence[Measured], analysis: VarianceSpectrum, context: Conte
                 asked(measured, array, analysis, context),
                 partial(answer, measured, array, analysis, context),
                 f"variance of {array}",
+                partial(holds, measured, array, analysis, context),
             )

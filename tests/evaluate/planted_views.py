@@ -22,32 +22,37 @@ CLASSES = pd.DataFrame(
 CELLS = 4
 
 
-def viewed_sets(folder, *, n_images=16, channels=32, own=1.0, noise=((10, 0.01), (40, 30.0)), seed=0, pictures=False):
-    """Images of one 4x4-patch tile: a class mean of length 3 and a vector of its own make every patch.
+NOISE = ((10, 0.01), (40, 30.0))
+
+
+def viewed_sets(folder, *, n_images=16, channels=32, own=1.0, noise=NOISE, seed=0, pictures=False, tiles=1, void=0.0):
+    """Images of one 4x4-patch tile, or more: a class mean of length 3 and a vector of its own make every patch.
 
     Views: ``noise`` adds Gaussian noise of the given spread to the tokens; ``shift`` 1 moves the image one patch to
     the right, so that the first column is void and patch p shows clean patch p - 1. With ``pictures`` the clean
     inputs are stored: every patch is plain, its red is the image's number, its green its class, its blue its place.
+    A share ``void`` of the clean patches has no label; where they come to lie under ``shift`` they have one.
     """
     rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 5, (n_images, CELLS, CELLS)).astype(np.uint8)
+    n_rows = n_images * tiles
+    labels = rng.integers(0, 5, (n_rows, CELLS, CELLS)).astype(np.uint8)
     means = rng.normal(size=(5, channels))
     means *= 3.0 / np.linalg.norm(means, axis=1, keepdims=True)
-    clean = means[labels] + own * rng.normal(size=(n_images, CELLS, CELLS, channels))
+    clean = means[labels] + own * rng.normal(size=(n_rows, CELLS, CELLS, channels))
     table = pd.DataFrame(
         [
             {
-                "sample": f"image{n:02d}.png[0,0]",
-                "source": f"image{n:02d}.png",
+                "sample": f"image{n // tiles:02d}.png[0,{n % tiles}]",
+                "source": f"image{n // tiles:02d}.png",
                 "group": "all",
-                "split": "train" if n < n_images // 2 else "val",
-                "source_width": 16,
+                "split": "train" if n < n_rows // 2 else "val",
+                "source_width": 16 * tiles,
                 "source_height": 16,
                 "tile_row": 0,
-                "tile_column": 0,
-                "left": 0,
+                "tile_column": n % tiles,
+                "left": n % tiles * 16,
                 "top": 0,
-                "right": 16,
+                "right": n % tiles * 16 + 16,
                 "bottom": 16,
                 "owned_left": 0,
                 "owned_top": 0,
@@ -62,12 +67,14 @@ def viewed_sets(folder, *, n_images=16, channels=32, own=1.0, noise=((10, 0.01),
                 "valid": True,
                 "reason": "",
             }
-            for n in range(n_images)
+            for n in range(n_rows)
         ]
     )
     patch = np.arange(CELLS * CELLS).reshape(CELLS, CELLS)
     moved = np.concatenate([np.full((CELLS, 1), -1), patch[:, :-1]], axis=1).astype(np.int32)
-    features, label_set = _write(folder, None, clean, labels, None, table, pictures)
+    known = labels.copy()
+    known[np.random.default_rng(seed).random(labels.shape) < void] = 255
+    features, label_set = _write(folder, None, clean, known, None, table, pictures)
     views = {}
     for level, spread in noise:
         values = clean + spread * rng.normal(size=clean.shape)

@@ -1,0 +1,242 @@
+"""One set that every analysis can ask, as large as wanted, and what each analysis takes at its peak.
+
+Run as a program it answers questions in a process of its own, each with just the memory that its analysis states.
+"""
+
+import ctypes
+import gc
+import json
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+
+from evaluate.answering import evaluate
+from evaluate.asking import Context, Selection
+from evaluate.measured import Measured, Viewed
+from evaluate.questions import ANALYSES, Questions
+from evaluate.results import Results
+from evaluate.selections import SelectionRule
+from stores import Store
+from stores.specs import FrameSpec, Size
+from tests.evaluate.planted import write_set
+from tests.stores.specs_for_tests import FEATURES, LABELS
+
+GRID, CELL = 14, 2
+"""Patches and pixels-a-patch on a side; a source is one tile."""
+SIDE = GRID * CELL
+VALIDATED = 12
+CLASSES = pd.DataFrame(
+    {
+        "id": [0, 1, 2],
+        "name": ["background", "car", "person"],
+        "supercategory": ["background", "vehicle", "human"],
+        "red": [0, 0, 220],
+        "green": [0, 0, 20],
+        "blue": [0, 142, 60],
+        "easy": [False, True, False],
+    }
+)
+QUESTIONS = {
+    "variance-spectrum": {},
+    "ranking-overlap": {"layers": "all", "m": (10,)},
+    "patch-classification": {"classifiers": ("knn",), "remove": (0, 10)},
+    "patch-classification by probes": {"classifiers": ("probe",), "penalties": (1e-2, 1e-1)},
+    "patch-classification by FAISS": {"classifiers": ("knn",), "search": "faiss"},
+    "feature-treatments": {"classifiers": ("knn",), "treatments": ("l2",)},
+    "feature-treatments by probes": {"classifiers": ("probe",), "treatments": ("whiten",), "penalties": (1e-1,)},
+    "global-context": {"classes": ("car",), "m": 10, "draws": 1},
+    "reconstruction": {"masking": (0.0,), "m": 10, "draws": 1},
+    "robustness": {"classifiers": ("knn",)},
+    "retrieval": {"left_out": ("nothing",), "pictures": 1},
+    "tracking": {"gaps": (1,)},
+    "association": {},
+    "image-knn": {"k": 5, "remove": (0, 10)},
+    "label-maps": {"images": 2},
+}
+"""Settings of a question, by the analysis and what else it says; every analysis has one at least."""
+STREAMS = {"variance-spectrum", "ranking-overlap", "global-context", "reconstruction", "tracking", "association"}
+STREAMS |= {"image-knn"}
+"""Questions whose memory does not grow with the number of patches; the others hold all they were asked for."""
+
+
+class Decoder:
+    """Draws the truth, whatever the tokens."""
+
+    encoder, layer, digest = FEATURES.model.weights, 0, "a decoder for tests"
+
+    def __call__(self, tokens, ids=None):
+        return tokens[:, 1:, : CELL * CELL * 3].astype(np.float32)
+
+    def targets(self, pixels):
+        return np.zeros((len(pixels), GRID * GRID, CELL * CELL * 3), np.float32)
+
+    def images(self, patches, pixels):
+        return (pixels / 255).astype(np.float32)
+
+
+def write(folder, n_sources, channels=384):
+    """Write sets of one tile a source, of which `VALIDATED` validate and the others train; return their digests.
+
+    A patch of fifty shows an object; every source is a frame of one of two videos, with two objects.
+    """
+    rng = np.random.default_rng(0)
+    names = [f"v{number % 2}/{number:05d}.png" for number in range(n_sources)]
+    table = pd.DataFrame(
+        {
+            "sample": [f"{name}[0,0]" for name in names],
+            "source": names,
+            "group": "all",
+            "split": ["val" if number < VALIDATED else "train" for number in range(n_sources)],
+            "source_width": SIDE,
+            "source_height": SIDE,
+            "tile_row": 0,
+            "tile_column": 0,
+            "left": 0,
+            "top": 0,
+            "right": SIDE,
+            "bottom": SIDE,
+            "owned_left": 0,
+            "owned_top": 0,
+            "owned_right": SIDE,
+            "owned_bottom": SIDE,
+            "image_class": [number % 3 for number in range(n_sources)],
+            "video": [name[:2] for name in names],
+            "frame": [number // 2 for number in range(n_sources)],
+            "seconds": [number / 10 for number in range(n_sources)],
+            "source_sha256": "",
+            "label_sha256": "",
+            "valid": True,
+            "reason": "",
+        }
+    )
+    objects = pd.DataFrame(
+        [
+            {
+                "source": name,
+                "video": name[:2],
+                "frame": number // 2,
+                "seconds": number / 10,
+                "track": f"{name[:2]}/{track}",
+                "category": 1,
+                "ignore": False,
+                "flags": "",
+                "visibility": 1.0,
+                "left": 2.0 + 8 * track,
+                "top": 2.0,
+                "right": 8.0 + 8 * track,
+                "bottom": 8.0,
+                "polygon": [0.0, 0.0, 1.0, 0.0, 1.0, 1.0],
+            }
+            for number, name in enumerate(names)
+            for track in range(2)
+        ]
+    )
+    labels = np.where(rng.random((n_sources, GRID, GRID)) < 0.02, rng.integers(1, 3, (n_sources, GRID, GRID)), 0)
+    labels[:, :2, :2] = [[0, 1], [2, 0]]  # every image shows every class
+    labels = labels.astype(np.uint8)
+    pixels = labels.repeat(CELL, axis=1).repeat(CELL, axis=2)
+    tokens = rng.standard_normal((n_sources, GRID * GRID, channels), dtype=np.float32).astype(np.float16)
+    tokens[..., :3] += 2 * np.eye(3, dtype=np.float16)[labels.reshape(n_sources, -1)]
+    grid = {"grid_rows": GRID, "grid_columns": GRID}
+    patch = ("sample", "patch", "channel")
+    frame = {"frame": FrameSpec(input=Size(height=SIDE, width=SIDE), tile=Size(height=SIDE, width=SIDE))}
+    features = write_set(
+        folder,
+        FEATURES.model_copy(update=frame),
+        {
+            "tokens/block.0.norm": (tokens, patch, {"layer": 0, "norm": True, **grid}),
+            "prefix/block.0.norm": (tokens[:, :1], ("sample", "prefix", "channel"), {"layer": 0, "norm": True}),
+        },
+        {"samples": table},
+        16 << 20,
+    )
+    axes = ("sample", "height", "width")
+    label_set = write_set(
+        folder,
+        LABELS.model_copy(update={**frame, "objects": True}),
+        {
+            "pixels/classes": (pixels, axes, {}),
+            "patches/14x14": (labels.reshape(n_sources, -1), ("sample", "patch_14x14"), grid),
+            "inputs/pixels.bicubic": (pixels[..., None].repeat(3, axis=3), (*axes, "colour"), {}),
+        },
+        {"samples": table, "classes": CLASSES, "objects": objects},
+        16 << 20,
+    )
+    return features.digest, label_set.digest
+
+
+def opened(folder, features, labels):
+    """Return the set, under a view that changes nothing too, as two models that are compared."""
+    store = Store(folder)
+    sets = store.open(features), store.open(labels)
+    views = {("noise", 10.0): Viewed("noise", 10.0, *sets)}
+    return [Measured(title, *sets, False, "patchbank extract sized.toml", views) for title in ("one", "other")]
+
+
+def question(name):
+    """Return the question of one entry of `QUESTIONS`."""
+    selection = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val"))
+    analysis = {"kind": name.partition(" by ")[0], **QUESTIONS[name]}
+    return Questions.model_validate({"selection": selection, "analyses": [analysis]})
+
+
+def asked(name, models):
+    """Return the question, the models it is asked of and the cells it makes."""
+    some = models if name == "ranking-overlap" else models[:1]
+    asked = question(name)
+    given = {one.title: Decoder for one in some}
+    (analysis,) = asked.analyses
+    context = Context(asked.selection, 0, decoders=given)
+    return asked, some, given, list(ANALYSES[type(analysis)](some, analysis, context))
+
+
+def answer(name, models, folder, memory_bytes):
+    asked_for, some, given, _ = asked(name, models)
+    return evaluate("sized", some, asked_for, Results(folder), memory_bytes=memory_bytes, decoders=given)
+
+
+def give_back():
+    """Hand freed memory back to the system, so that the next question cannot hide in it."""
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def peaks(folder, features, labels, *names):
+    """Return, for every question, what it states to hold and the peak of the resident size above the imports."""
+    process = psutil.Process()
+    found = {}
+    with tempfile.TemporaryDirectory() as work:
+        small = opened(Path(work) / "store", *write(Path(work) / "store", 40, channels=32))
+        for name in names:  # whatever is imported only when it is needed
+            answer(name, small, Path(work) / name, 1 << 40)
+        models = opened(folder, features, labels)
+        for one in models:
+            _ = one.samples, one.classes, one.objects
+        for name in names:
+            stated = max(cell.holds() for cell in asked(name, models)[3])
+            give_back()
+            before = process.memory_info().rss
+            done = threading.Event()
+            sizes = [before]
+
+            def sample(done=done, sizes=sizes):
+                while not done.wait(0.002):
+                    sizes.append(process.memory_info().rss)
+
+            sampler = threading.Thread(target=sample, daemon=True)
+            sampler.start()
+            answer(name, models, Path(work) / f"{name} large", stated)
+            done.set()
+            sampler.join()
+            found[name] = stated, max(sizes) - before
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(peaks(*sys.argv[1:])))
