@@ -101,7 +101,7 @@ def test_damage_is_named_with_exit_code_3(site, run):
         ('edge = "shift-last"', 'egde = "drop"', "frame.egde is not a key that is known here"),
         ("tile = 32", 'tile = "big"', "frame.tile"),
         ("tile = 32", "tile = 64", "choose a smaller tile"),
-        ("input = 32", "input = 33", "33x33"),
+        ("input = 32", "input = 33", "cannot take inputs of 33x33 pixels: make `input` a multiple of 16"),
         ('name = "camvid"', 'name = "camvit"', "did you mean camvid"),
         ('name = "camvid"', 'name = "camvid"\nfolder = "../.."', "leaves the data root"),
         ('split = "train"', 'split = "trian"', "there is no sample of split 'trian'; the samples table has the splits"),

@@ -170,6 +170,10 @@ def create(
                 f"{display} is no plain vision transformer (it has no {part}): choose a model whose blocks keep "
                 "one token a patch"
             )
+    patch = module.patch_embed.patch_size
+    if size is not None and (size.height % patch[0] or size.width % patch[1]):
+        multiple = patch[0] if patch[0] == patch[1] else f"{patch[1]}x{patch[0]} (width x height)"
+        raise UserError(f"{display} cannot take inputs of {size} pixels: make `input` a multiple of {multiple}")
     return module
 
 
