@@ -106,11 +106,11 @@ def complete(
 ) -> Outcome:
     """Create the set if need be, write what was begun and seal what is complete; raises what `extract` does."""
     job = work.job
-    target = job.existing or _create(job, store, work.compute, provenance or {})
-    if job.existing is None:
+    target = job.existing
+    if target is None:
+        target = _create(job, store, work.compute, provenance or {})
         job = replace(job, existing=target, layout=target.layout)
-        compute, notes = settle(work.compute, target.compute, work.allow_mixed)
-        if _mine(job, work.shard) != work.mine or compute != work.compute:
+        if _mine(job, work.shard) != work.mine or target.compute != work.compute.record(job.spec.compute_dtype):
             # Another process created it a moment ago, and cut it into other ranges or batches, or wrote some.
             return extract(
                 job,
@@ -122,7 +122,6 @@ def complete(
                 provenance=provenance,
                 tell=tell,
             )
-        work.notes.extend(notes)
     n_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
     outcome = Outcome(job.title, target, rows_reused=job.layout.n_rows - n_missing, seconds=work.seconds)
     outcome.notes = work.notes
@@ -195,13 +194,22 @@ def _write(work: Begun, target: ZarrSet, tell: Callable[[Progress], None]) -> in
     return rows_total
 
 
-def recompute(job: Job, wanted: Missing, compute: Compute, workers: int) -> Results:
-    """Yield the batches of some rows with their arrays as an extraction computes them, and write nothing.
+def recompute(
+    job: Job,
+    wanted: Missing,
+    compute: Compute,
+    workers: int,
+    take: Callable[[Batch, dict[str, np.ndarray]], None],
+) -> None:
+    """Hand over the batches of some rows with their arrays as an extraction computes them, and write nothing.
 
-    A span of rows that begins at a batch of its range gives the bytes of the whole range's extraction.
+    A span of rows that begins at a batch of its range gives the bytes of the whole range's extraction. Whatever
+    ``take`` raises ends the threads that decode.
     """
     for spans, arrays in _passes(wanted):
-        yield from _results(job, spans, arrays, compute, workers, StageSeconds())
+        with contextlib.closing(_results(job, spans, arrays, compute, workers, StageSeconds())) as results:
+            for batch, values in results:
+                take(batch, values)
 
 
 def _passes(missing: Missing) -> Iterator[tuple[list[RowRange], tuple[ArraySpec, ...]]]:

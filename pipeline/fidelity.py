@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from pipeline.compute import Compute, settle
 from pipeline.extract import recompute
 from pipeline.job import FACTS, Job
+from pipeline.loading import Batch
 from pipeline.repair import batch_span
 from stores.errors import MissingError
 from stores.geometry import RowRange
@@ -53,8 +54,11 @@ def compute_again(job: Job, compute: Compute, samples: int, seed: int, workers: 
         batch_span(job.layout, int(row), int(row) + 1, settled.batch_size): arrays for row in rows
     }
     found: dict[str, list[np.ndarray]] = {array.name: [] for array in arrays}
-    for batch, values in recompute(job, wanted, settled, workers):
+
+    def take(batch: Batch, values: dict[str, np.ndarray]) -> None:
         inside = rows[(rows >= batch.start) & (rows < batch.start + len(batch.pixels))] - batch.start
         for name, block in values.items():
             found[name].append(block[inside])
+
+    recompute(job, wanted, settled, workers, take)
     return Again(rows, {name: np.concatenate(parts) for name, parts in found.items()}, notes)

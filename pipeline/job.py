@@ -71,7 +71,7 @@ class Job:
     @property
     def grids(self) -> tuple[tuple[int, int], ...]:
         """Rows and columns of the patches of the wanted arrays, every grid once."""
-        return tuple(sorted({_grid(array) for array in self.arrays if _has_grid(array)}))
+        return tuple(sorted({array.grid for array in self.arrays if array.grid is not None}))
 
     @property
     def row_bytes(self) -> int:
@@ -127,7 +127,8 @@ def prepare(
     spec = feature_spec(model, samples, features)
     tokens = capture.wanted_arrays(model, features)
     clean = tokens if clean_model is None else capture.wanted_arrays(clean_model, features)
-    clean_grids = {_grid(own): _grid(other) for own, other in zip(tokens, clean, strict=True) if _has_grid(own)}
+    grids = [(own.grid, other.grid) for own, other in zip(tokens, clean, strict=True)]
+    clean_grids = {own: other for own, other in grids if own is not None and other is not None}
     arrays = (*tokens, *_fact_arrays(view))
     existing = store.open(spec) if store.has(spec) else None
     layout = existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage)
@@ -158,14 +159,6 @@ def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) 
 def _has_inputs(store: Store, samples: Samples, inputs: ArraySpec) -> bool:
     spec = label_spec(samples)
     return store.has(spec) and store.open(spec).sealed(inputs.name)
-
-
-def _has_grid(array: ArraySpec) -> bool:
-    return "grid_rows" in array.attributes
-
-
-def _grid(array: ArraySpec) -> tuple[int, int]:
-    return int(array.attributes["grid_rows"] or 0), int(array.attributes["grid_columns"] or 0)
 
 
 def _fact_arrays(view: View) -> tuple[ArraySpec, ...]:

@@ -134,7 +134,7 @@ def make_labels(
             seal(label_set, ())
         return label_set, 0
     label_set.add_arrays(missing)
-    made: set[int] = set()
+    made: set[RowRange] = set()
     for array in missing:  # pixels come first; the grids are derived from what is stored
         names = [array.name]
         with SetWriter(label_set, names, threads=1) as writer:
@@ -148,11 +148,11 @@ def make_labels(
                 one.write(array.name, values)
                 one.commit().result()
                 if not array.name.startswith("patches/"):
-                    made |= set(range(row_range.start, row_range.stop))
+                    made.add(row_range)
         damaged = seal(label_set, names)
         if damaged:
             raise UserError(f"labels in {store.location} changed while they were written: run the same command again")
-    return label_set, len(made)
+    return label_set, sum(row_range.stop - row_range.start for row_range in made)
 
 
 def label_values(
@@ -176,23 +176,21 @@ def _values(array: ArraySpec, samples: Samples, row_range: RowRange, label_set: 
     if array.name.startswith(f"{GROUP}/"):
         interpolation: Interpolation = array.attributes["interpolation"]  # type: ignore[assignment]
         return input_pixels(samples, interpolation, row_range.start, row_range.stop)
-    facts = {name: int(value or 0) for name, value in array.attributes.items()}
-    grid = facts["grid_rows"], facts["grid_columns"]
+    assert array.grid is not None
     if array.name.startswith("patches/"):
         stored = None if label_set is None else label_set[PIXELS][row_range.start : row_range.stop]
-        return patch_labels.patch_labels(pixel_classes(samples, row_range) if stored is None else stored, *grid)
-    clean_grid = facts["clean_rows"], facts["clean_columns"]
-    return viewed.correspondence(samples, row_range.start, row_range.stop, grid, clean_grid)
+        return patch_labels.patch_labels(pixel_classes(samples, row_range) if stored is None else stored, *array.grid)
+    return viewed.correspondence(samples, row_range.start, row_range.stop, array.grid, _clean_grid(array))
 
 
 def clean_grids(arrays: Iterable[ArraySpec]) -> dict[tuple[int, int], tuple[int, int]]:
     """Return, for each grid of a view's correspondences, the clean grid that its patches correspond to."""
-    found = {}
-    for array in arrays:
-        if array.name.startswith("correspondence/"):
-            facts = {name: int(value or 0) for name, value in array.attributes.items()}
-            found[facts["grid_rows"], facts["grid_columns"]] = facts["clean_rows"], facts["clean_columns"]
-    return found
+    moved = [array for array in arrays if array.name.startswith("correspondence/")]
+    return {array.grid: _clean_grid(array) for array in moved if array.grid is not None}
+
+
+def _clean_grid(array: ArraySpec) -> tuple[int, int]:
+    return int(array.attributes["clean_rows"] or 0), int(array.attributes["clean_columns"] or 0)
 
 
 def _layout(samples: Samples) -> Layout:

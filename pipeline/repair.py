@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pipeline.compute import Compute, settle
 from pipeline.extract import extract, recompute
 from pipeline.input_pixels import GROUP
 from pipeline.job import feature_spec, prepare
 from pipeline.label_tables import tables_of
 from pipeline.labels import clean_grids, label_spec, label_values, make_labels
+from pipeline.loading import Batch
 from pipeline.recipe import Recipe
 from pipeline.run import Choose, Recorded, Site, built_views, read_samples
 from pipeline.samples import Samples
@@ -22,7 +25,6 @@ from stores.filenames import SPEC
 from stores.geometry import Layout, RowRange
 from stores.remaking import ChunkMender, unseal
 from stores.repair import Mending, mend_set
-from stores.specs import ArraySpec
 from stores.tables import table_bytes
 
 CHANGED = "the images, labels, weights or settings are no longer those it was made from"
@@ -125,9 +127,12 @@ def _features(
         span: tuple(job.existing.arrays[name] for name in sorted(names))
         for span, names in _merged(mender.rows(), job.layout, settled.batch_size)
     }
-    for batch, values in recompute(job, wanted, settled, workers):
+
+    def take(batch: Batch, values: dict[str, np.ndarray]) -> None:
         for name, rows in values.items():
             mender.take(name, batch.start, rows)
+
+    recompute(job, wanted, settled, workers, take)
     _settle(one, mender)
     if one.mending.lost and accept_new:
         renewed = dict(one.mending.lost)
@@ -180,14 +185,10 @@ def _labels(one: Repaired, samples: Samples, site: Site, accept_new: bool) -> No
         renewed = dict(one.mending.lost)
         unseal(target, renewed)
         arrays = target.arrays.values()
-        grids = [_grid(array) for array in arrays if "grid_rows" in array.attributes]
+        grids = [array.grid for array in arrays if array.grid is not None]
         inputs = [array for array in arrays if array.name.startswith(f"{GROUP}/")]
         make_labels(samples, site.store, grids, {}, clean_grids(arrays), inputs)
         one.mending.lost, one.renewed, one.reason = {}, renewed, ""
-
-
-def _grid(array: ArraySpec) -> tuple[int, int]:
-    return int(array.attributes["grid_rows"] or 0), int(array.attributes["grid_columns"] or 0)
 
 
 def _mend_again(one: Repaired, site: Site, records: Mapping[str, bytes]) -> None:

@@ -222,6 +222,12 @@ class ArraySpec(Record):
         return size
 
     @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the patches that stand in one row; None where there are none."""
+        rows, columns = self.attributes.get("grid_rows"), self.attributes.get("grid_columns")
+        return None if rows is None or columns is None else (int(rows), int(columns))
+
+    @property
     def fill(self) -> float | int:
         """What uncommitted rows read as: never a plausible value."""
         if self.dtype.startswith("float"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stores.canonical import checksummed, read_checksummed
 from stores.errors import MissingError, UserError
-from stores.filenames import FOLDERS, INDEX, SEALS
+from stores.filenames import FOLDERS, INDEX
 from stores.objects import Objects, open_objects
 from stores.sets import ZarrSet, half_made
 from stores.specs import FeatureSpec, LabelSpec
@@ -90,10 +90,6 @@ class Store:
         """Note which sets answer a recipe unless something is noted there already."""
         if self.objects.size(f"{INDEX}/{key}.json") is None:
             self.remember(key, record)
-
-    def sealed_arrays(self, kind: str, digest: str) -> list[str]:
-        """Return the file names of a set's seals without reading them."""
-        return self.objects.children(f"{kind}/{digest}/{SEALS}")
 
 
 def notes_of(objects: Objects, digest: str) -> dict[str, dict[str, str]]:

@@ -134,7 +134,9 @@ def _coordinates(
     width = float(table["right"].iloc[0] - table["left"].iloc[0])
     height = float(table["bottom"].iloc[0] - table["top"].iloc[0])
     if vector == "patches":
-        grid_rows, grid_columns = int(spec.attributes["grid_rows"] or 0), int(spec.attributes["grid_columns"] or 0)
+        if spec.grid is None:
+            raise UserError(f"{spec.name} names no grid of patches: choose --vector mean or prefix")
+        grid_rows, grid_columns = spec.grid
         width, height = width / grid_columns, height / grid_rows
         down, right = np.divmod(np.arange(grid_rows * grid_columns), grid_columns)
         corner = (corner[:, None] + np.stack([right * width, down * height], axis=1)[None]).reshape(-1, 2)

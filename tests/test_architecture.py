@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tomllib
@@ -96,6 +97,41 @@ def test_dependencies_have_a_lower_bound_with_a_reason():
         line = next(line for line in lines if f'"{requirement}"' in line)
         assert ">=" in requirement, requirement
         assert "#" in line, f"{requirement} gives no reason"
+
+
+NOT_IMPORTED = {
+    "zarr": "other people read our sets with it, and so do the tests",
+    "distributed": "dask's scheduler over several processes, for those who compute on `as_dask()`",
+}
+"""Dependencies that none of our packages imports, and what they are for."""
+
+
+def distributions(folders):
+    """Third-party distributions that folders import, by one of the modules that do."""
+    ours = {*MAY_IMPORT, "tests", "benchmarks"}
+    owners = importlib.metadata.packages_distributions()
+    found = {}
+    for folder in folders:
+        for path in modules(folder):
+            for name in set(imported(path)) - ours - sys.stdlib_module_names:
+                for owner in owners.get(name, [name]):
+                    found[owner.lower().replace("_", "-")] = str(path.relative_to(ROOT))
+    return found
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def names(requirements):
+        return {re.match(r"[\w-]+", requirement)[0] for requirement in requirements}
+
+    declared = names(project["dependencies"])
+    extras = set().union(*(names(group) for group in project["optional-dependencies"].values()))
+    used = distributions(MAY_IMPORT)
+    assert {name: path for name, path in used.items() if name not in declared} == {}
+    assert declared - set(used) == set(NOT_IMPORTED)
+    beside = distributions(["tests", "benchmarks"])
+    assert {name: path for name, path in beside.items() if name not in declared | extras} == {}
 
 
 def test_the_repository_speaks_of_itself_alone():

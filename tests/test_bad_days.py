@@ -133,6 +133,36 @@ def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run,
     assert completes(site, run, undisturbed)
 
 
+STOPPED_WHILE_MENDING = """
+import os, signal, sys
+import cli
+from stores.remaking import ChunkMender
+def interrupted(self, name, start, rows):
+    os.kill(os.getpid(), signal.SIGINT)
+ChunkMender.take = interrupted
+sys.argv = ["patchbank", *sys.argv[1:]]
+cli.main()
+"""
+
+
+def test_ctrl_c_while_repair_takes_what_was_computed_ends_the_threads_that_decode(site, run, undisturbed):
+    assert run(*EXTRACT)[0] == 0
+    features = next(one for one in Store(site / "store").sets() if one.spec.kind == "features")
+    damaged = site / "store" / features.prefix / next(iter(features.seals)) / "c.0.0.0"
+    damaged.write_bytes(damaged.read_bytes()[::-1])
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED_WHILE_MENDING, "repair", "tiny.toml"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert run("repair", "tiny.toml")[0] == 0
+    assert completes(site, run, undisturbed)
+
+
 @pytest.mark.parametrize(
     ("number", "after", "says"),
     [

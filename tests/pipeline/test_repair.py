@@ -79,10 +79,12 @@ def test_the_recorded_batch_is_used_and_only_damaged_chunks_are_computed(site, m
     seen = []
     recompute = repair.recompute
 
-    def watched(job, wanted, compute, workers):
-        for batch, values in recompute(job, wanted, compute, workers):
+    def watched(job, wanted, compute, workers, take):
+        def noted(batch, values):
             seen.append((batch.start, len(batch.pixels), sorted(values)))
-            yield batch, values
+            take(batch, values)
+
+        recompute(job, wanted, compute, workers, noted)
 
     monkeypatch.setattr(repair, "recompute", watched)
     found = mend(Compute("cpu", batch_size=3, threads=1))
