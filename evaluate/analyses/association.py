@@ -20,9 +20,11 @@ from pydantic import Field
 from evaluate.analyses.tracking import FrameObjects, counted_objects, frames_of, objects_bytes
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import choose_scored
 from evaluate.intervals import ratio_interval
-from evaluate.measured import Chosen, Measured, choose, token_variance
+from evaluate.measured import Measured
 from evaluate.moments import variance_ranking, without_top
+from evaluate.patches import token_variance
 from evaluate.regions import Pooling
 from evaluate.results import Answer, Asked
 
@@ -141,21 +143,16 @@ def scores(truth: Sequence[np.ndarray], found: Sequence[Int64[np.ndarray, " _"]]
 
 def asked(measured: Measured, array: str, analysis: Association, context: Context) -> Asked:
     """Return what the answer depends on."""
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     measured.objects  # noqa: B018  (says so where there are none)
     parameters = analysis.model_dump(mode="json", exclude={"kind", "layers", "norm"})
     parameters |= {"remove": sorted(set(analysis.remove)), "seed": context.seed, "frames": list(chosen.sources)}
     return Asked("association", REVISION, parameters, measured.inputs(array))
 
 
-def _chosen(measured: Measured, context: Context) -> Chosen:
-    selection = context.selection
-    return choose(measured, (selection.validation or selection.train) if selection else None)
-
-
 def answer(measured: Measured, array: str, analysis: Association, context: Context) -> Answer:
     """Return the scores of all videos together for every m; videos are what is resampled."""
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     frames = frames_of(measured, array, chosen, analysis.pooling, analysis.min_visibility)
     ranking = variance_ranking(token_variance(measured, array, chosen))
     videos: dict[str, list[FrameObjects]] = {}
@@ -205,7 +202,7 @@ def holds(measured: Measured, array: str, analysis: Association, context: Contex
     One video's vectors are copied without their top features, and its tracks are compared at HOTA's 19 thresholds, as
     if four times as many were found as there are.
     """
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     objects = counted_objects(measured, analysis.min_visibility)
     videos = (
         objects[objects["source"].isin(chosen.sources)].groupby("video", sort=False)["track"].agg(["size", "nunique"])

@@ -22,12 +22,14 @@ from pydantic import Field
 
 from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import Chosen, image_numbers
 from evaluate.intervals import ratio_interval
-from evaluate.measured import Chosen, Measured, image_numbers, token_variance
+from evaluate.measured import Measured
 from evaluate.memory_bound import reading_bytes
 from evaluate.moments import variance_ranking
 from evaluate.patch_decoder import PatchDecoder
 from evaluate.patch_task import selected
+from evaluate.patches import token_variance
 from evaluate.reconstructing import Stored, batch_bytes, batches, greyed, mean_patch_errors, scored, stored_arrays
 from evaluate.results import Answer, Asked
 from evaluate.treatments import Treatment, kept_features
@@ -182,7 +184,7 @@ def _rows(
     listed = [(variant.outcome, variant.draw, found) for variant, found in zip(chosen, scores, strict=True)]
     of_random = [found for outcome, _, found in listed if outcome == "random"]
     listed.insert(2, ("random", None, {name: np.mean([one[name] for one in of_random], axis=0) for name in scores[0]}))
-    images = image_numbers(measured, validation, 1)
+    images = image_numbers(measured, validation)
     n_images = len(validation.sources)
 
     def summed(values: Float64[np.ndarray, " sample"]) -> Float64[np.ndarray, " image"]:

@@ -17,11 +17,13 @@ from pydantic import Field
 
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import Chosen, choose_scored
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
 from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Chosen, Measured, choose, token_variance
+from evaluate.measured import Measured
 from evaluate.memory_bound import n_patches, reading_bytes
 from evaluate.moments import variance_ranking, without_top
+from evaluate.patches import token_variance
 from evaluate.regions import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
 from evaluate.results import Answer, Asked
 from stores.errors import UserError
@@ -168,7 +170,7 @@ def retrieve(frames: Sequence[FrameObjects], gap: int, kept: Bool[np.ndarray, " 
 
 def asked(measured: Measured, array: str, analysis: Tracking, context: Context) -> Asked:
     """Return what the answer depends on."""
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     measured.objects  # noqa: B018  (says so where there are none)
     return Asked(
         "tracking",
@@ -186,14 +188,9 @@ def asked(measured: Measured, array: str, analysis: Tracking, context: Context) 
     )
 
 
-def _chosen(measured: Measured, context: Context) -> Chosen:
-    selection = context.selection
-    return choose(measured, (selection.validation or selection.train) if selection else None)
-
-
 def answer(measured: Measured, array: str, analysis: Tracking, context: Context) -> Answer:
     """Return, for every m and gap, the shares of right objects and of right categories, and chance."""
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     frames = frames_of(measured, array, chosen, analysis.pooling, analysis.min_visibility)
     ranking = variance_ranking(token_variance(measured, array, chosen))
     rows: list[dict[str, Any]] = []
@@ -252,7 +249,7 @@ def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[d
 
 def holds(measured: Measured, array: str, analysis: Tracking, context: Context) -> int:
     """Return the bytes that answering holds; frames stream, and every object is one vector."""
-    return objects_bytes(measured, array, _chosen(measured, context), analysis.min_visibility)
+    return objects_bytes(measured, array, choose_scored(measured, context.selection), analysis.min_visibility)
 
 
 def cells(models: Sequence[Measured], analysis: Tracking, context: Context) -> Iterator[Cell]:

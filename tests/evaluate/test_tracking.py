@@ -8,7 +8,7 @@ from torchvision.ops import roi_align
 from evaluate.analyses.tracking import Tracking
 from evaluate.answering import evaluate
 from evaluate.asking import Selection
-from evaluate.measured import choose
+from evaluate.chosen import choose
 from evaluate.questions import Questions
 from evaluate.regions import PatchMap, frame_rows, patch_map, pooled
 from evaluate.results import Results
