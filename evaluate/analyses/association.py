@@ -28,7 +28,7 @@ from evaluate.patches import token_variance
 from evaluate.regions import Pooling
 from evaluate.results import Answer, Asked
 
-REVISION = 1
+REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
 
 
@@ -67,15 +67,18 @@ def largest_distance(frames: Sequence[FrameObjects], kept: Bool[np.ndarray, " ch
     nearest = [
         distances(now.vectors[:, kept], later.vectors[:, kept]).min(axis=1)
         for now, later in itertools.pairwise(frames)
-        if now.video == later.video and len(now.tracks) and len(later.tracks)
+        if now.video == later.video and later.frame == now.frame + 1 and len(now.tracks) and len(later.tracks)
     ]
     return float(np.quantile(np.concatenate(nearest), quantile)) if nearest else float("inf")
 
 
 def associate(
-    vectors: Sequence[Float64[np.ndarray, "_ channel"]], max_age: int, limit: float = float("inf")
+    vectors: Sequence[Float64[np.ndarray, "_ channel"]],
+    times: Sequence[int],
+    max_age: int,
+    limit: float = float("inf"),
 ) -> list[Int64[np.ndarray, " _"]]:
-    """Return a track number, from 0, for every object of every frame of one video.
+    """Return a track number, from 0, for every object of every frame of one video; ``times`` are the frames' numbers.
 
     As many objects as possible join a track within ``limit``; of these assignments the one of least summed distance.
     """
@@ -84,7 +87,7 @@ def associate(
     alive: dict[int, tuple[int, np.ndarray]] = {}
     n_tracks = 0
     found = []
-    for time, here in enumerate(vectors):
+    for time, here in zip(times, vectors, strict=True):
         alive = {track: seen for track, seen in alive.items() if time - seen[0] <= max_age + 1}
         numbers = np.full(len(here), -1, dtype=np.int64)
         if alive and len(here):
@@ -168,7 +171,12 @@ def answer(measured: Measured, array: str, analysis: Association, context: Conte
         counted = [
             scores(
                 [frame.tracks for frame in listed],
-                associate([frame.vectors[:, kept] for frame in listed], analysis.max_age, limit),
+                associate(
+                    [frame.vectors[:, kept] for frame in listed],
+                    [frame.frame for frame in listed],
+                    analysis.max_age,
+                    limit,
+                ),
             )
             for listed in videos.values()
         ]

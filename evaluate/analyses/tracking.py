@@ -28,7 +28,7 @@ from evaluate.regions import Pooling, boxes_in_plane, frame_rows, patch_map, poo
 from evaluate.results import Answer, Asked
 from stores.errors import UserError
 
-REVISION = 2
+REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
 
 OBJECT_BYTES = 1024
@@ -61,6 +61,7 @@ class FrameObjects:
 
     video: str
     frame: int
+    """Number in its video, counted in the steps in which the data set's frames follow each other."""
     seconds: float
     tracks: np.ndarray
     categories: np.ndarray
@@ -99,6 +100,11 @@ def objects_bytes(measured: Measured, array: str, chosen: Chosen, min_visibility
     return reading_bytes(measured, array) + frame + 8 * n_channels * (total + 3 * most**2) + OBJECT_BYTES * total
 
 
+def _step(numbers: np.ndarray) -> int:
+    """Return how far apart the frames of one video are numbered: 1, or more where only every so many are there."""
+    return int(np.gcd.reduce(np.diff(np.sort(numbers)))) or 1
+
+
 def frames_of(
     measured: Measured, array: str, chosen: Chosen, pooling: Pooling, min_visibility: float
 ) -> list[FrameObjects]:
@@ -110,6 +116,7 @@ def frames_of(
     by_source = dict(tuple(objects.groupby("source", sort=False)))
     sources = measured.samples.drop_duplicates("source").set_index("source")[["video", "frame", "seconds"]]
     facts: dict[Any, dict[str, Any]] = sources.to_dict("index")  # type: ignore[assignment]
+    steps = {video: _step(numbers.to_numpy()) for video, numbers in sources.groupby("video")["frame"]}
     found: list[FrameObjects] = []
     for source, rows in frame_rows(measured, chosen).items():
         fact = facts[source]
@@ -121,7 +128,7 @@ def frames_of(
         found.append(
             FrameObjects(
                 video=str(fact["video"]),
-                frame=int(fact["frame"]),
+                frame=int(fact["frame"]) // steps[fact["video"]],
                 seconds=float(fact["seconds"]),
                 tracks=here["track"].to_numpy()[seen],
                 categories=here["category"].to_numpy()[seen],
@@ -137,12 +144,16 @@ def frames_of(
 
 
 def retrieve(frames: Sequence[FrameObjects], gap: int, kept: Bool[np.ndarray, " channel"]) -> Hits:
-    """Return what the nearest object ``gap`` annotated frames later is, for every object."""
+    """Return what the nearest object ``gap`` annotated frames later is, for every object.
+
+    Frames are told by their numbers: one that was not chosen, or shows no object, brings no later one nearer.
+    """
     entries: list[tuple[str, bool, bool, bool, float, float]] = []
     for video in dict.fromkeys(frame.video for frame in frames):
-        of_video = [frame for frame in frames if frame.video == video]
-        for now, later in zip(of_video, of_video[gap:], strict=False):
-            if not len(now.tracks) or not len(later.tracks):
+        of_video = {frame.frame: frame for frame in frames if frame.video == video}
+        for now in of_video.values():
+            later = of_video.get(now.frame + gap)
+            if later is None or not len(now.tracks) or not len(later.tracks):
                 continue
             differences = now.vectors[:, None, kept] - later.vectors[None][:, :, kept]
             nearest = (differences**2).sum(axis=2).argmin(axis=1)
