@@ -67,15 +67,20 @@ def central_tokens(measured: Measured, array: str, chosen: Chosen) -> Float64[np
     return np.concatenate([block[:, patch].astype(np.float64) for block in blocks])
 
 
-def class_shares(
-    measured: Measured, chosen: Chosen, names: Sequence[str], scope: str
-) -> Float64[np.ndarray, "sample class"]:
-    """Return the share of pixels of each named class, void in the denominator, of each row's tile or source."""
+def class_ids(measured: Measured, names: Sequence[str]) -> Int64[np.ndarray, " class"]:
+    """Return the ids of classes by name; raises UserError for a name that the class table lacks."""
     known = measured.class_names
     absent = [name for name in names if name not in known]
     if absent:
         raise UserError(f"global-context asks for the class {absent[0]!r}; the classes are {', '.join(known)}")
-    ids = np.array([known.index(name) for name in names])
+    return np.array([known.index(name) for name in names], dtype=np.int64)
+
+
+def class_shares(
+    measured: Measured, chosen: Chosen, names: Sequence[str], scope: str
+) -> Float64[np.ndarray, "sample class"]:
+    """Return the share of pixels of each named class, void in the denominator, of each row's tile or source."""
+    ids = class_ids(measured, names)
     shares = np.concatenate(
         [
             (block.reshape(len(block), -1, 1) == ids).mean(axis=1)
@@ -92,6 +97,7 @@ def class_shares(
 def asked(measured: Measured, array: str, analysis: GlobalContext, context: Context) -> Asked:
     """Return what the answer depends on."""
     measured.need_labels("global-context")
+    class_ids(measured, analysis.classes)  # says so before anything is computed
     train, validation = selected(measured, context, "global-context")
     return Asked(
         "global-context",
