@@ -226,13 +226,17 @@ def _rows(
 
 
 def holds(measured: Measured, stored: Stored, analysis: Reconstruction, context: Context) -> int:
-    """Return the bytes that answering holds beside the decoder; tiles stream, a few are decoded at a time."""
+    """Return the bytes that answering holds beside the decoder: tiles stream, to rank the features and then to score.
+
+    A few are decoded at a time.
+    """
     _, validation = selected(measured, context, "reconstruction")
     tile = measured.labels[stored.pixels].spec.row_bytes
     pictures = (5 + analysis.draws) * 2 * min(analysis.pictures, len(validation.rows)) * tile
     scores = 8 * 2 * 8 * (3 + analysis.draws) * len(validation.rows)
     drawn = 2 * 8 * analysis.resamples * len(validation.sources)
-    return reading_bytes(measured, stored.ranking) + batch_bytes(measured, stored) + pictures + scores + drawn
+    streamed = max(reading_bytes(measured, stored.ranking), batch_bytes(measured, stored))
+    return streamed + pictures + scores + drawn
 
 
 def cells(models: Sequence[Measured], analysis: Reconstruction, context: Context) -> Iterator[Cell]:
