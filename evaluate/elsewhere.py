@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from evaluate.asking import Context, Selection, Settings
-from evaluate.measured import Chosen, Measured, choose, token_variance
+from evaluate.asking import Context, Settings
+from evaluate.chosen import Chosen, choose_training
+from evaluate.measured import Measured
 from evaluate.moments import variance_ranking
+from evaluate.patches import token_variance
 from evaluate.widths import width
 from stores.errors import UserError
 
@@ -33,11 +35,6 @@ class Counterpart:
         return variance_ranking(token_variance(self.measured, self.array, self.train))
 
 
-def training_rows(measured: Measured, selection: Selection | None) -> Chosen:
-    """Return the rows whose patches rank the features: those that train, or all without a selection."""
-    return choose(measured, selection.train if selection else None)
-
-
 def counterparts(measured: Measured, array: str, norm: str, analysis: Settings, context: Context) -> list[Counterpart]:
     """Return the array's layer of the model of the same title in each experiment that the analysis names.
 
@@ -51,7 +48,7 @@ def counterparts(measured: Measured, array: str, norm: str, analysis: Settings, 
                 continue
             [there] = other.arrays((measured.layer(array),), norm)
             if other.features.arrays[there].row_shape[-1] == channels:
-                found.append(Counterpart(name, other, there, training_rows(other, selection)))
+                found.append(Counterpart(name, other, there, choose_training(other, selection)))
     return found
 
 

@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from evaluate.asking import Context
-from evaluate.measured import Chosen, Measured, choose, patch_labels, tokens
+from evaluate.chosen import Chosen, choose_training, image_numbers
+from evaluate.measured import Measured
+from evaluate.patches import patch_labels, tokens
 from evaluate.viewed import correspondence
 from stores.errors import UserError
 from stores.specs import VOID
@@ -53,28 +55,21 @@ class Queries:
     """Place in the gallery's numbering of the corresponding clean patch, -1 for none."""
 
 
-def chosen_rows(measured: Measured, context: Context) -> Chosen:
-    """Return the rows whose patches are the gallery: the training selection, or all rows without one."""
-    return choose(measured, context.selection.train if context.selection else None)
-
-
 def gallery(measured: Measured, array: str, context: Context) -> Gallery:
     """Read the labelled clean patches of the chosen rows; raises UserError when there is none."""
-    chosen = chosen_rows(measured, context)
+    chosen = choose_training(measured, context.selection)
     labels = patch_labels(measured, array, chosen)
     labelled = labels != VOID
     known = np.flatnonzero(labelled)
     if not len(known):
         raise UserError(f"none of the {chosen.title} for retrieval has a labelled patch: choose other images")
-    order = {name: number for number, name in enumerate(chosen.sources)}
-    of_row = measured.samples["source"].to_numpy()[chosen.rows]
     return Gallery(
         chosen=chosen,
         features=tokens(measured, array, chosen, labelled),
         labels=labels[known].astype(np.int64),
         places=known.astype(np.int64),
         n_patches=len(labels) // len(chosen.rows),
-        sources=np.array([order[name] for name in of_row], dtype=np.int64),
+        sources=image_numbers(measured, chosen),
         background=background_of(measured),
     )
 

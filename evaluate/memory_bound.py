@@ -9,8 +9,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from evaluate.cells import Cell
+from evaluate.chosen import Chosen
 from evaluate.intervals import FEWEST_UNITS, RESAMPLED_ELEMENTS
-from evaluate.measured import PIXELS, Chosen, Measured
+from evaluate.measured import PIXELS, Measured
 from evaluate.probes import head_bytes, side_by_side
 from evaluate.treatments import BLOCK_ROWS
 from stores.errors import UserError

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from evaluate.chosen import Chosen, image_numbers
 from evaluate.intervals import bootstrap
-from evaluate.measured import Chosen, Measured, class_names, image_numbers, pixel_histograms, scored_labels
+from evaluate.measured import Measured
+from evaluate.patches import pixel_histograms, scored_labels
 from evaluate.segmentation import confusion, iou, miou_all, miou_present, pixel_accuracy, pixel_confusion
 
 STATISTICS = {"miou": miou_present, "miou_all": miou_all, "accuracy": pixel_accuracy}
@@ -20,7 +22,7 @@ class Truth:
 
     def __init__(self, measured: Measured, array: str, validation: Chosen) -> None:
         n_patches = measured.grid(array)[0] * measured.grid(array)[1]
-        self.names = class_names(measured)
+        self.names = measured.class_names
         self.n_images = len(validation.sources)
         self.images = image_numbers(measured, validation, n_patches)
         self.labels = scored_labels(measured, array, validation)

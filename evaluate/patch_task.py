@@ -12,10 +12,12 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from evaluate.asking import Context
-from evaluate.measured import Chosen, Measured, choose_both, image_numbers, patch_labels, token_variance, tokens
+from evaluate.chosen import Chosen, choose_both, image_numbers
+from evaluate.measured import Measured
 from evaluate.moments import variance_ranking, without_top
 from evaluate.neighbour_votes import vote
 from evaluate.neighbours import Neighbours, nearest, nearest_without_top
+from evaluate.patches import patch_labels, token_variance, tokens
 from evaluate.penalties import PENALTIES, PenaltyChoice, choose_penalty
 from evaluate.probes import predict_side_by_side
 from evaluate.selections import SelectionRule

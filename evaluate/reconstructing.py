@@ -114,14 +114,17 @@ def batches(measured: Measured, stored: Stored, rows: Int64[np.ndarray, " row"])
 
 
 def batch_bytes(measured: Measured, stored: Stored) -> int:
-    """Return the bytes that reading ahead and scoring hold: float32 tokens, and float64 copies of a few pictures."""
+    """Return the bytes that reading ahead and scoring hold: float32 tokens, and float64 copies of a few pictures.
+
+    What was read before is there until the next is, and one chunk, packed and unpacked, is read at a time.
+    """
     sets = [measured.features[name] for name in (stored.tokens, stored.prefix, stored.ids) if name]
     pixels = measured.labels[stored.pixels]
     row_bytes = pixels.spec.row_bytes + sum(array.spec.row_bytes for array in sets)
-    chunks = sum(2 * array.layout.chunk_rows(array.spec) * array.spec.row_bytes for array in (pixels, *sets))
-    tokens = 4 * 4 * sum(math.prod(array.spec.row_shape) for array in sets)
-    pictures = 8 * 8 * pixels.spec.row_bytes
-    return chunks + 6 * max(BLOCK_BYTES, DECODED * row_bytes) + DECODED * (tokens + pictures)
+    chunk = max(2 * array.layout.chunk_rows(array.spec) * array.spec.row_bytes for array in (pixels, *sets))
+    values = sum(math.prod(array.spec.row_shape) for array in sets)
+    read = 2 * (row_bytes + 4 * values) * max(1, BLOCK_BYTES // row_bytes // DECODED) * DECODED
+    return chunk + read + DECODED * (2 * 4 * values + 6 * 8 * pixels.spec.row_bytes)
 
 
 def scored(

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float64
 
-from evaluate.measured import Chosen, Measured
+from evaluate.chosen import Chosen
+from evaluate.measured import Measured
 from stores.errors import UserError
 
 Pooling = Literal["roi-align", "centres"]

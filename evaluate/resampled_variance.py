@@ -5,17 +5,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
+from evaluate.chosen import Chosen, image_numbers
 from evaluate.intervals import FEWEST_UNITS
-from evaluate.measured import Chosen, Measured, chunkwise, image_numbers
+from evaluate.measured import Measured
 from evaluate.moments import Moments
+from evaluate.patches import chunkwise
 
 
 def moments_by_image(measured: Measured, array: str, chosen: Chosen) -> tuple[Moments, list[Moments]]:
     """Return the moments of the chosen rows' patch tokens, and those of every source image; the tokens are read once.
 
-    The first are merged row by row, to the bits of `measured.token_variance`.
+    The first are merged row by row, to the bits of `patches.token_variance`.
     """
-    numbers = image_numbers(measured, chosen, 1)
+    numbers = image_numbers(measured, chosen)
     nothing = np.zeros(int(measured.features.arrays[array].row_shape[-1]))
     whole = Moments(0, nothing, nothing)
     of_image = [whole] * len(chosen.sources)

@@ -85,7 +85,8 @@ def test_views_from_plan_to_evaluate(site, run, monkeypatch):
 
     [model] = measured()
     assert list(model.views) == [("blur", 3.0), ("frequency-noise", 0.375), ("rotation", 20.0), ("size", 64.0)]
-    from evaluate.measured import choose, patch_labels, tokens
+    from evaluate.chosen import choose
+    from evaluate.patches import patch_labels, tokens
     from evaluate.viewed import NOISE_ENERGY, correspondence, upper_bound
 
     [array] = model.under("rotation", 20.0).arrays((-1,), "final")

@@ -20,13 +20,15 @@ from pydantic import Field
 from evaluate.analyses.tracking import FrameObjects, counted_objects, frames_of, objects_bytes
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import choose_scored
 from evaluate.intervals import ratio_interval
-from evaluate.measured import Chosen, Measured, choose, token_variance
+from evaluate.measured import Measured
 from evaluate.moments import variance_ranking, without_top
+from evaluate.patches import token_variance
 from evaluate.regions import Pooling
 from evaluate.results import Answer, Asked
 
-REVISION = 1
+REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
 
 
@@ -65,15 +67,18 @@ def largest_distance(frames: Sequence[FrameObjects], kept: Bool[np.ndarray, " ch
     nearest = [
         distances(now.vectors[:, kept], later.vectors[:, kept]).min(axis=1)
         for now, later in itertools.pairwise(frames)
-        if now.video == later.video and len(now.tracks) and len(later.tracks)
+        if now.video == later.video and later.frame == now.frame + 1 and len(now.tracks) and len(later.tracks)
     ]
     return float(np.quantile(np.concatenate(nearest), quantile)) if nearest else float("inf")
 
 
 def associate(
-    vectors: Sequence[Float64[np.ndarray, "_ channel"]], max_age: int, limit: float = float("inf")
+    vectors: Sequence[Float64[np.ndarray, "_ channel"]],
+    times: Sequence[int],
+    max_age: int,
+    limit: float = float("inf"),
 ) -> list[Int64[np.ndarray, " _"]]:
-    """Return a track number, from 0, for every object of every frame of one video.
+    """Return a track number, from 0, for every object of every frame of one video; ``times`` are the frames' numbers.
 
     As many objects as possible join a track within ``limit``; of these assignments the one of least summed distance.
     """
@@ -82,7 +87,7 @@ def associate(
     alive: dict[int, tuple[int, np.ndarray]] = {}
     n_tracks = 0
     found = []
-    for time, here in enumerate(vectors):
+    for time, here in zip(times, vectors, strict=True):
         alive = {track: seen for track, seen in alive.items() if time - seen[0] <= max_age + 1}
         numbers = np.full(len(here), -1, dtype=np.int64)
         if alive and len(here):
@@ -141,21 +146,16 @@ def scores(truth: Sequence[np.ndarray], found: Sequence[Int64[np.ndarray, " _"]]
 
 def asked(measured: Measured, array: str, analysis: Association, context: Context) -> Asked:
     """Return what the answer depends on."""
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     measured.objects  # noqa: B018  (says so where there are none)
     parameters = analysis.model_dump(mode="json", exclude={"kind", "layers", "norm"})
     parameters |= {"remove": sorted(set(analysis.remove)), "seed": context.seed, "frames": list(chosen.sources)}
     return Asked("association", REVISION, parameters, measured.inputs(array))
 
 
-def _chosen(measured: Measured, context: Context) -> Chosen:
-    selection = context.selection
-    return choose(measured, (selection.validation or selection.train) if selection else None)
-
-
 def answer(measured: Measured, array: str, analysis: Association, context: Context) -> Answer:
     """Return the scores of all videos together for every m; videos are what is resampled."""
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     frames = frames_of(measured, array, chosen, analysis.pooling, analysis.min_visibility)
     ranking = variance_ranking(token_variance(measured, array, chosen))
     videos: dict[str, list[FrameObjects]] = {}
@@ -171,7 +171,12 @@ def answer(measured: Measured, array: str, analysis: Association, context: Conte
         counted = [
             scores(
                 [frame.tracks for frame in listed],
-                associate([frame.vectors[:, kept] for frame in listed], analysis.max_age, limit),
+                associate(
+                    [frame.vectors[:, kept] for frame in listed],
+                    [frame.frame for frame in listed],
+                    analysis.max_age,
+                    limit,
+                ),
             )
             for listed in videos.values()
         ]
@@ -205,7 +210,7 @@ def holds(measured: Measured, array: str, analysis: Association, context: Contex
     One video's vectors are copied without their top features, and its tracks are compared at HOTA's 19 thresholds, as
     if four times as many were found as there are.
     """
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     objects = counted_objects(measured, analysis.min_visibility)
     videos = (
         objects[objects["source"].isin(chosen.sources)].groupby("video", sort=False)["track"].agg(["size", "nunique"])

@@ -16,11 +16,13 @@ from pydantic import Field
 
 from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import Chosen, image_numbers
 from evaluate.intervals import FEWEST_UNITS
-from evaluate.measured import PIXELS, Chosen, Measured, chunkwise, class_names, image_numbers, token_variance
+from evaluate.measured import PIXELS, Measured
 from evaluate.memory_bound import reading_bytes
 from evaluate.moments import variance_ranking
 from evaluate.patch_task import selected
+from evaluate.patches import chunkwise, token_variance
 from evaluate.resampled_variance import bounds
 from evaluate.results import Answer, Asked
 from evaluate.ridge import r2, ridge
@@ -65,15 +67,20 @@ def central_tokens(measured: Measured, array: str, chosen: Chosen) -> Float64[np
     return np.concatenate([block[:, patch].astype(np.float64) for block in blocks])
 
 
+def class_ids(measured: Measured, names: Sequence[str]) -> Int64[np.ndarray, " class"]:
+    """Return the ids of classes by name; raises UserError for a name that the class table lacks."""
+    known = measured.class_names
+    absent = [name for name in names if name not in known]
+    if absent:
+        raise UserError(f"global-context asks for the class {absent[0]!r}; the classes are {', '.join(known)}")
+    return np.array([known.index(name) for name in names], dtype=np.int64)
+
+
 def class_shares(
     measured: Measured, chosen: Chosen, names: Sequence[str], scope: str
 ) -> Float64[np.ndarray, "sample class"]:
     """Return the share of pixels of each named class, void in the denominator, of each row's tile or source."""
-    known = list(class_names(measured))
-    absent = [name for name in names if name not in known]
-    if absent:
-        raise UserError(f"global-context asks for the class {absent[0]!r}; the classes are {', '.join(known)}")
-    ids = np.array([known.index(name) for name in names])
+    ids = class_ids(measured, names)
     shares = np.concatenate(
         [
             (block.reshape(len(block), -1, 1) == ids).mean(axis=1)
@@ -81,7 +88,7 @@ def class_shares(
         ]
     )
     if scope == "image":
-        numbers = image_numbers(measured, chosen, 1)
+        numbers = image_numbers(measured, chosen)
         mean = np.stack([shares[numbers == number].mean(axis=0) for number in range(len(chosen.sources))])
         shares = mean[numbers]
     return shares
@@ -90,6 +97,7 @@ def class_shares(
 def asked(measured: Measured, array: str, analysis: GlobalContext, context: Context) -> Asked:
     """Return what the answer depends on."""
     measured.need_labels("global-context")
+    class_ids(measured, analysis.classes)  # says so before anything is computed
     train, validation = selected(measured, context, "global-context")
     return Asked(
         "global-context",
@@ -118,7 +126,7 @@ def answer(measured: Measured, array: str, analysis: GlobalContext, context: Con
     targets, truth = (
         class_shares(measured, chosen, analysis.classes, analysis.scope) for chosen in (train, validation)
     )
-    train_images, images = (image_numbers(measured, chosen, 1) for chosen in (train, validation))
+    train_images, images = (image_numbers(measured, chosen) for chosen in (train, validation))
     ranking = variance_ranking(token_variance(measured, array, train))
     if analysis.m >= len(ranking):
         raise UserError(f"global-context leaves out m = {analysis.m} of {len(ranking)} features: ask for fewer")

@@ -16,13 +16,15 @@ from pydantic import Field
 
 from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import Chosen, choose_both, image_numbers
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
 from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Chosen, Measured, choose_both, chunkwise, token_variance
+from evaluate.measured import Measured
 from evaluate.memory_bound import neighbours_bytes, reading_bytes, search_memory
 from evaluate.moments import variance_ranking
 from evaluate.neighbour_votes import vote
 from evaluate.neighbours import nearest
+from evaluate.patches import chunkwise, token_variance
 from evaluate.results import Answer, Asked
 from stores.errors import MissingError, UserError
 
@@ -71,7 +73,7 @@ def image_vectors(
                 f"and run `{measured.extract_command}`"
             )
     stored = measured.features[address]
-    numbers = _numbers(measured, chosen)
+    numbers = image_numbers(measured, chosen)
     summed = np.zeros((len(chosen.sources), stored.shape[-1]))
     rows = (row for block in chunkwise(stored, chosen.rows) for row in block)
     for number, row in zip(numbers, rows, strict=True):
@@ -89,11 +91,6 @@ def image_classes(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, " ima
             f"{measured.label_spec.dataset.name} has none: choose a data set of labelled images"
         )
     return classes
-
-
-def _numbers(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, " row"]:
-    order = {name: number for number, name in enumerate(chosen.sources)}
-    return np.array([order[name] for name in measured.samples["source"].to_numpy()[chosen.rows]], dtype=np.int64)
 
 
 def asked(measured: Measured, array: str, analysis: ImageKnn, context: Context) -> Asked:

@@ -10,9 +10,11 @@ from pydantic import Field
 
 from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
-from evaluate.measured import Chosen, Measured, class_names, image_numbers, owned_patches, scored_labels
+from evaluate.chosen import Chosen, image_numbers
+from evaluate.measured import Measured
 from evaluate.memory_bound import probed_bytes, search_memory, searched_bytes
 from evaluate.patch_task import predict_knn, predict_probe, selected, task
+from evaluate.patches import owned_patches, scored_labels
 from evaluate.penalties import PENALTIES
 from evaluate.results import Answer, Asked
 from stores.specs import VOID
@@ -95,7 +97,7 @@ def answer(measured: Measured, array: str, analysis: LabelMaps, context: Context
                 }
             )
     colours = measured.classes[["red", "green", "blue"]].to_numpy(dtype=np.uint8)
-    extras = {"colours": colours, "class_names": np.array(class_names(measured)), "sources": np.array(images.sources)}
+    extras = {"colours": colours, "class_names": np.array(measured.class_names), "sources": np.array(images.sources)}
     return Answer(rows, {**maps, **extras})
 
 

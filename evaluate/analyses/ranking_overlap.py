@@ -18,7 +18,7 @@ from pydantic import Field
 
 from evaluate.asking import Context, Layers, Selection, Settings
 from evaluate.cells import Cell, cell_of
-from evaluate.elsewhere import training_rows
+from evaluate.chosen import choose_training
 from evaluate.measured import Measured
 from evaluate.memory_bound import spectrum_bytes
 from evaluate.moments import overlap, variance_ranking
@@ -92,7 +92,7 @@ class _Read:
 
     def __init__(self, measured: Measured, selection: Selection | None) -> None:
         self.measured = measured
-        self.chosen = training_rows(measured, selection)
+        self.chosen = choose_training(measured, selection)
         self.ranked: dict[str, Ranked] = {}
 
     def ranking(self, array: str, seed: int, resamples: int) -> Ranked:

@@ -22,12 +22,14 @@ from pydantic import Field
 
 from evaluate.asking import Context, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import Chosen, image_numbers
 from evaluate.intervals import ratio_interval
-from evaluate.measured import Chosen, Measured, image_numbers, token_variance
+from evaluate.measured import Measured
 from evaluate.memory_bound import reading_bytes
 from evaluate.moments import variance_ranking
 from evaluate.patch_decoder import PatchDecoder
 from evaluate.patch_task import selected
+from evaluate.patches import token_variance
 from evaluate.reconstructing import Stored, batch_bytes, batches, greyed, mean_patch_errors, scored, stored_arrays
 from evaluate.results import Answer, Asked
 from evaluate.treatments import Treatment, kept_features
@@ -182,7 +184,7 @@ def _rows(
     listed = [(variant.outcome, variant.draw, found) for variant, found in zip(chosen, scores, strict=True)]
     of_random = [found for outcome, _, found in listed if outcome == "random"]
     listed.insert(2, ("random", None, {name: np.mean([one[name] for one in of_random], axis=0) for name in scores[0]}))
-    images = image_numbers(measured, validation, 1)
+    images = image_numbers(measured, validation)
     n_images = len(validation.sources)
 
     def summed(values: Float64[np.ndarray, " sample"]) -> Float64[np.ndarray, " image"]:
@@ -224,13 +226,17 @@ def _rows(
 
 
 def holds(measured: Measured, stored: Stored, analysis: Reconstruction, context: Context) -> int:
-    """Return the bytes that answering holds beside the decoder; tiles stream, a few are decoded at a time."""
+    """Return the bytes that answering holds beside the decoder: tiles stream, to rank the features and then to score.
+
+    A few are decoded at a time.
+    """
     _, validation = selected(measured, context, "reconstruction")
     tile = measured.labels[stored.pixels].spec.row_bytes
     pictures = (5 + analysis.draws) * 2 * min(analysis.pictures, len(validation.rows)) * tile
     scores = 8 * 2 * 8 * (3 + analysis.draws) * len(validation.rows)
     drawn = 2 * 8 * analysis.resamples * len(validation.sources)
-    return reading_bytes(measured, stored.ranking) + batch_bytes(measured, stored) + pictures + scores + drawn
+    streamed = max(reading_bytes(measured, stored.ranking), batch_bytes(measured, stored))
+    return streamed + pictures + scores + drawn
 
 
 def cells(models: Sequence[Measured], analysis: Reconstruction, context: Context) -> Iterator[Cell]:

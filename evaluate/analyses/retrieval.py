@@ -18,10 +18,11 @@ from pydantic import Field
 from evaluate.analyses.retrieval_examples import NEAREST, Examples, pixels_of, strongest
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import choose_training
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.gallery import Gallery, LeftOut, Queries, background_of, chosen_rows, gallery, queries, shows_object
+from evaluate.gallery import Gallery, LeftOut, Queries, background_of, gallery, queries, shows_object
 from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Measured, patch_labels, token_variance
+from evaluate.measured import Measured
 from evaluate.memory_bound import (
     PATCH_BYTES,
     n_patches,
@@ -32,6 +33,7 @@ from evaluate.memory_bound import (
 )
 from evaluate.moments import variance_ranking
 from evaluate.neighbours import nearest_without_top
+from evaluate.patches import patch_labels, token_variance
 from evaluate.results import Answer, Asked
 from evaluate.retrieval_scores import OUTCOMES, n_relevant, outcomes, values_by_metric
 from stores.errors import UserError
@@ -83,7 +85,7 @@ def wanted(measured: Measured, array: str, analysis: Retrieval) -> list[tuple[st
 def asked(measured: Measured, array: str, analysis: Retrieval, context: Context) -> Asked:
     """Return what the answer depends on."""
     measured.need_labels("retrieval")
-    chosen = chosen_rows(measured, context)
+    chosen = choose_training(measured, context.selection)
     inputs = measured.inputs(array, labelled=True)
     for name, level in wanted(measured, array, analysis):
         under = measured.under(name, level)
@@ -224,7 +226,7 @@ def holds(measured: Measured, array: str, analysis: Retrieval, context: Context)
 
     Patches are counted by their labels, a byte each: of most data few show an object.
     """
-    chosen = chosen_rows(measured, context)
+    chosen = choose_training(measured, context.selection)
     background = background_of(measured)
     n_gallery = int(np.count_nonzero(patch_labels(measured, array, chosen) != VOID))
     views = wanted(measured, array, analysis)

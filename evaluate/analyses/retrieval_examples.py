@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from evaluate.measured import Chosen, Measured
+from evaluate.chosen import Chosen
+from evaluate.measured import Measured
 
 NEAREST = 3
 """Retrieved patches shown of every query."""

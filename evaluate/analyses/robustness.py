@@ -17,7 +17,7 @@ from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
 from evaluate.intervals import FEWEST_UNITS, quantiles, resampled_statistic
-from evaluate.measured import Measured, tokens
+from evaluate.measured import Measured
 from evaluate.memory_bound import (
     n_patches,
     probed_bytes,
@@ -28,6 +28,7 @@ from evaluate.memory_bound import (
 )
 from evaluate.patch_scores import Truth
 from evaluate.patch_task import Classifier, Task, fit_probe, predict_knn, selected, task
+from evaluate.patches import tokens
 from evaluate.penalties import PENALTIES
 from evaluate.probes import predict_side_by_side
 from evaluate.results import Answer, Asked

@@ -17,16 +17,18 @@ from pydantic import Field
 
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
+from evaluate.chosen import Chosen, choose_scored
 from evaluate.draws import DRAWN, Drawn, answer_of, units_of
 from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Chosen, Measured, choose, token_variance
+from evaluate.measured import Measured
 from evaluate.memory_bound import n_patches, reading_bytes
 from evaluate.moments import variance_ranking, without_top
+from evaluate.patches import token_variance
 from evaluate.regions import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
 from evaluate.results import Answer, Asked
 from stores.errors import UserError
 
-REVISION = 2
+REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
 
 OBJECT_BYTES = 1024
@@ -59,6 +61,7 @@ class FrameObjects:
 
     video: str
     frame: int
+    """Number in its video, counted in the steps in which the data set's frames follow each other."""
     seconds: float
     tracks: np.ndarray
     categories: np.ndarray
@@ -97,6 +100,11 @@ def objects_bytes(measured: Measured, array: str, chosen: Chosen, min_visibility
     return reading_bytes(measured, array) + frame + 8 * n_channels * (total + 3 * most**2) + OBJECT_BYTES * total
 
 
+def _step(numbers: np.ndarray) -> int:
+    """Return how far apart the frames of one video are numbered: 1, or more where only every so many are there."""
+    return int(np.gcd.reduce(np.diff(np.sort(numbers)))) or 1
+
+
 def frames_of(
     measured: Measured, array: str, chosen: Chosen, pooling: Pooling, min_visibility: float
 ) -> list[FrameObjects]:
@@ -108,6 +116,7 @@ def frames_of(
     by_source = dict(tuple(objects.groupby("source", sort=False)))
     sources = measured.samples.drop_duplicates("source").set_index("source")[["video", "frame", "seconds"]]
     facts: dict[Any, dict[str, Any]] = sources.to_dict("index")  # type: ignore[assignment]
+    steps = {video: _step(numbers.to_numpy()) for video, numbers in sources.groupby("video")["frame"]}
     found: list[FrameObjects] = []
     for source, rows in frame_rows(measured, chosen).items():
         fact = facts[source]
@@ -119,7 +128,7 @@ def frames_of(
         found.append(
             FrameObjects(
                 video=str(fact["video"]),
-                frame=int(fact["frame"]),
+                frame=int(fact["frame"]) // steps[fact["video"]],
                 seconds=float(fact["seconds"]),
                 tracks=here["track"].to_numpy()[seen],
                 categories=here["category"].to_numpy()[seen],
@@ -135,12 +144,16 @@ def frames_of(
 
 
 def retrieve(frames: Sequence[FrameObjects], gap: int, kept: Bool[np.ndarray, " channel"]) -> Hits:
-    """Return what the nearest object ``gap`` annotated frames later is, for every object."""
+    """Return what the nearest object ``gap`` annotated frames later is, for every object.
+
+    Frames are told by their numbers: one that was not chosen, or shows no object, brings no later one nearer.
+    """
     entries: list[tuple[str, bool, bool, bool, float, float]] = []
     for video in dict.fromkeys(frame.video for frame in frames):
-        of_video = [frame for frame in frames if frame.video == video]
-        for now, later in zip(of_video, of_video[gap:], strict=False):
-            if not len(now.tracks) or not len(later.tracks):
+        of_video = {frame.frame: frame for frame in frames if frame.video == video}
+        for now in of_video.values():
+            later = of_video.get(now.frame + gap)
+            if later is None or not len(now.tracks) or not len(later.tracks):
                 continue
             differences = now.vectors[:, None, kept] - later.vectors[None][:, :, kept]
             nearest = (differences**2).sum(axis=2).argmin(axis=1)
@@ -168,7 +181,7 @@ def retrieve(frames: Sequence[FrameObjects], gap: int, kept: Bool[np.ndarray, " 
 
 def asked(measured: Measured, array: str, analysis: Tracking, context: Context) -> Asked:
     """Return what the answer depends on."""
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     measured.objects  # noqa: B018  (says so where there are none)
     return Asked(
         "tracking",
@@ -186,14 +199,9 @@ def asked(measured: Measured, array: str, analysis: Tracking, context: Context) 
     )
 
 
-def _chosen(measured: Measured, context: Context) -> Chosen:
-    selection = context.selection
-    return choose(measured, (selection.validation or selection.train) if selection else None)
-
-
 def answer(measured: Measured, array: str, analysis: Tracking, context: Context) -> Answer:
     """Return, for every m and gap, the shares of right objects and of right categories, and chance."""
-    chosen = _chosen(measured, context)
+    chosen = choose_scored(measured, context.selection)
     frames = frames_of(measured, array, chosen, analysis.pooling, analysis.min_visibility)
     ranking = variance_ranking(token_variance(measured, array, chosen))
     rows: list[dict[str, Any]] = []
@@ -252,7 +260,7 @@ def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[d
 
 def holds(measured: Measured, array: str, analysis: Tracking, context: Context) -> int:
     """Return the bytes that answering holds; frames stream, and every object is one vector."""
-    return objects_bytes(measured, array, _chosen(measured, context), analysis.min_visibility)
+    return objects_bytes(measured, array, choose_scored(measured, context.selection), analysis.min_visibility)
 
 
 def cells(models: Sequence[Measured], analysis: Tracking, context: Context) -> Iterator[Cell]:

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from evaluate.asking import Context, Layers, Settings
 from evaluate.cells import Cell, cell_of
-from evaluate.measured import Measured, choose
+from evaluate.chosen import choose_training
+from evaluate.measured import Measured
 from evaluate.memory_bound import spectrum_bytes
 from evaluate.moments import share_of_variance, variance_ranking
 from evaluate.resampled_variance import interval_of, moments_by_image, resampled_variances
@@ -40,8 +41,7 @@ class VarianceSpectrum(Settings):
 
 def asked(measured: Measured, array: str, analysis: VarianceSpectrum, context: Context) -> Asked:
     """Return what the answer depends on."""
-    rule = context.selection.train if context.selection else None
-    chosen = choose(measured, rule)
+    chosen = choose_training(measured, context.selection)
     parameters = {
         "top": list(analysis.top),
         "resamples": analysis.resamples,
@@ -53,7 +53,7 @@ def asked(measured: Measured, array: str, analysis: VarianceSpectrum, context: C
 
 def answer(measured: Measured, array: str, analysis: VarianceSpectrum, context: Context) -> Answer:
     """Return the variances in decreasing order, the shares of the leading features and the spread of it all."""
-    chosen = choose(measured, context.selection.train if context.selection else None)
+    chosen = choose_training(measured, context.selection)
     moments, of_image = moments_by_image(measured, array, chosen)
     variance = moments.variance
     ranking = variance_ranking(variance)
@@ -88,7 +88,7 @@ def _spread(ordered: Float64[np.ndarray, "resample channel"]) -> Float64[np.ndar
 
 def holds(measured: Measured, array: str, analysis: VarianceSpectrum, context: Context) -> int:
     """Return the bytes that answering holds; patches stream."""
-    chosen = choose(measured, context.selection.train if context.selection else None)
+    chosen = choose_training(measured, context.selection)
     return spectrum_bytes(measured, array, chosen, analysis.resamples)
 
 

@@ -9,6 +9,7 @@ import json
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,8 @@ from stores.specs import FrameSpec, Size
 from tests.evaluate.planted import write_set
 from tests.stores.specs_for_tests import FEATURES, LABELS
 
-GRID, CELL = 14, 2
-"""Patches and pixels-a-patch on a side; a source is one tile."""
-SIDE = GRID * CELL
+GRID = 14
+"""Patches on a side; a source is one tile."""
 VALIDATED = 12
 CLASSES = pd.DataFrame(
     {
@@ -69,22 +69,26 @@ class Decoder:
 
     encoder, layer, digest = FEATURES.model.weights, 0, "a decoder for tests"
 
+    def __init__(self, cell):
+        self.n_values = cell * cell * 3
+
     def __call__(self, tokens, ids=None):
-        return tokens[:, 1:, : CELL * CELL * 3].astype(np.float32)
+        return np.full((len(tokens), GRID * GRID, self.n_values), tokens[0, 0, 0], np.float32)
 
     def targets(self, pixels):
-        return np.zeros((len(pixels), GRID * GRID, CELL * CELL * 3), np.float32)
+        return np.full((len(pixels), GRID * GRID, self.n_values), 0.5, np.float32)
 
     def images(self, patches, pixels):
         return (pixels / 255).astype(np.float32)
 
 
-def write(folder, n_sources, channels=384):
+def write(folder, n_sources, channels=384, cell=2):
     """Write sets of one tile a source, of which `VALIDATED` validate and the others train; return their digests.
 
+    A patch is ``cell`` pixels on a side.
     A patch of fifty shows an object; every source is a frame of one of two videos, with two objects.
     """
-    rng = np.random.default_rng(0)
+    rng, side = np.random.default_rng(0), GRID * cell
     names = [f"v{number % 2}/{number:05d}.png" for number in range(n_sources)]
     table = pd.DataFrame(
         {
@@ -92,18 +96,18 @@ def write(folder, n_sources, channels=384):
             "source": names,
             "group": "all",
             "split": ["val" if number < VALIDATED else "train" for number in range(n_sources)],
-            "source_width": SIDE,
-            "source_height": SIDE,
+            "source_width": side,
+            "source_height": side,
             "tile_row": 0,
             "tile_column": 0,
             "left": 0,
             "top": 0,
-            "right": SIDE,
-            "bottom": SIDE,
+            "right": side,
+            "bottom": side,
             "owned_left": 0,
             "owned_top": 0,
-            "owned_right": SIDE,
-            "owned_bottom": SIDE,
+            "owned_right": side,
+            "owned_bottom": side,
             "image_class": [number % 3 for number in range(n_sources)],
             "video": [name[:2] for name in names],
             "frame": [number // 2 for number in range(n_sources)],
@@ -139,12 +143,12 @@ def write(folder, n_sources, channels=384):
     labels = np.where(rng.random((n_sources, GRID, GRID)) < 0.02, rng.integers(1, 3, (n_sources, GRID, GRID)), 0)
     labels[:, :2, :2] = [[0, 1], [2, 0]]  # every image shows every class
     labels = labels.astype(np.uint8)
-    pixels = labels.repeat(CELL, axis=1).repeat(CELL, axis=2)
+    pixels = labels.repeat(cell, axis=1).repeat(cell, axis=2)
     tokens = rng.standard_normal((n_sources, GRID * GRID, channels), dtype=np.float32).astype(np.float16)
     tokens[..., :3] += 2 * np.eye(3, dtype=np.float16)[labels.reshape(n_sources, -1)]
     grid = {"grid_rows": GRID, "grid_columns": GRID}
     patch = ("sample", "patch", "channel")
-    frame = {"frame": FrameSpec(input=Size(height=SIDE, width=SIDE), tile=Size(height=SIDE, width=SIDE))}
+    frame = {"frame": FrameSpec(input=Size(height=side, width=side), tile=Size(height=side, width=side))}
     features = write_set(
         folder,
         FEATURES.model_copy(update=frame),
@@ -189,7 +193,7 @@ def asked(name, models):
     """Return the question, the models it is asked of and the cells it makes."""
     some = models if name == "ranking-overlap" else models[:1]
     asked = question(name)
-    given = {one.title: Decoder for one in some}
+    given = {one.title: partial(Decoder, one.spec.frame.input.height // GRID) for one in some}
     (analysis,) = asked.analyses
     context = Context(asked.selection, 0, decoders=given)
     return asked, some, given, list(ANALYSES[type(analysis)](some, analysis, context))
@@ -207,18 +211,20 @@ def give_back():
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def peaks(folder, features, labels, *names):
-    """Return, for every question, what it states to hold and the peak of the resident size above the imports."""
+def peaks(*sets):
+    """Return, for every question, what it states to hold and the peak of the resident size above the imports.
+
+    Every set is a folder, the digests of features and labels, and the questions that are asked of it.
+    """
     process = psutil.Process()
     found = {}
     with tempfile.TemporaryDirectory() as work:
         small = opened(Path(work) / "store", *write(Path(work) / "store", 40, channels=32))
-        for name in names:  # whatever is imported only when it is needed
+        for name in {name for *_, names in sets for name in names}:  # whatever is imported only when it is needed
             answer(name, small, Path(work) / name, 1 << 40)
-        models = opened(folder, features, labels)
-        for one in models:
-            _ = one.samples, one.classes, one.objects
-        for name in names:
+        for models, name in [(opened(*one), name) for *one, names in sets for name in names]:
+            for one in models:
+                _ = one.samples, one.classes, one.objects
             stated = max(cell.holds() for cell in asked(name, models)[3])
             give_back()
             before = process.memory_info().rss
@@ -226,7 +232,7 @@ def peaks(folder, features, labels, *names):
             sizes = [before]
 
             def sample(done=done, sizes=sizes):
-                while not done.wait(0.002):
+                while not done.wait(0.004):
                     sizes.append(process.memory_info().rss)
 
             sampler = threading.Thread(target=sample, daemon=True)
@@ -239,4 +245,4 @@ def peaks(folder, features, labels, *names):
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(peaks(*sys.argv[1:])))
+    sys.stdout.write(json.dumps(peaks(*json.loads(sys.argv[1]))))

@@ -6,7 +6,7 @@ from sklearn.metrics import r2_score
 
 from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
 from evaluate.answering import evaluate
-from evaluate.measured import choose
+from evaluate.chosen import choose
 from evaluate.results import Results
 from evaluate.ridge import r2, ridge
 from stores.errors import UserError

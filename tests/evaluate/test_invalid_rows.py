@@ -23,7 +23,7 @@ from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.answering import evaluate
 from evaluate.asking import Selection
-from evaluate.measured import choose
+from evaluate.chosen import choose
 from evaluate.questions import ANALYSES, Questions
 from evaluate.results import Results
 from evaluate.selections import SelectionRule

@@ -5,8 +5,9 @@ import pytest
 
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.answering import evaluate
-from evaluate.measured import choose, token_variance
+from evaluate.chosen import choose
 from evaluate.moments import Moments
+from evaluate.patches import token_variance
 from evaluate.questions import Questions
 from evaluate.resampled_variance import bounds, moments_by_image, overlaps, rankings, resampled_variances
 from evaluate.results import Results

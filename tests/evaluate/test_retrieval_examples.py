@@ -8,9 +8,9 @@ from evaluate.analyses.retrieval import Retrieval, asked
 from evaluate.analyses.retrieval_examples import Examples, smaller
 from evaluate.answering import evaluate
 from evaluate.asking import Context
+from evaluate.chosen import choose
 from evaluate.figures import retrieval_examples
 from evaluate.figures.retrieval import COLOURS
-from evaluate.measured import choose
 from evaluate.questions import Questions
 from evaluate.results import Answer, Results
 from evaluate.retrieval_scores import OUTCOMES

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from evaluate.analyses.tracking import Tracking
+from evaluate.analyses.tracking import Tracking, _step, frames_of, retrieve
 from evaluate.answering import evaluate
 from evaluate.asking import Selection
-from evaluate.measured import choose
+from evaluate.chosen import choose
 from evaluate.questions import Questions
 from evaluate.regions import PatchMap, frame_rows, patch_map, pooled
 from evaluate.results import Results
@@ -76,6 +76,22 @@ def test_accuracy_equals_brute_force(tmp_path):
     found = table(tmp_path, measured, remove=(0, 5), pooling="centres")
     assert value(found, "instance_accuracy", 3, m=5)["value"] == pytest.approx(right / total)
     assert 0 < right < total
+
+
+def test_a_frame_that_is_not_there_makes_no_other_come_sooner(tmp_path):
+    # Of frames 0 to 5 number 2 is left out: one apart are 0-1, 3-4 and 4-5, three apart 0-3 and 1-4.
+    measured = videos(tmp_path / "store", n_videos=1)
+    frames = frames_of(measured, ARRAY, choose(measured, None), "roi-align", 0.0)
+    left = [frame for frame in frames if frame.frame != 2]
+    for gap, firsts in ((1, (0, 3, 4)), (3, (0, 1))):
+        hits = retrieve(left, gap, np.ones(24, dtype=np.bool_))
+        assert len(hits.video) == sum(len(frames[first].tracks) for first in firsts)
+        np.testing.assert_allclose(hits.seconds, gap / 5)
+
+
+@pytest.mark.parametrize(("numbers", "step"), [([7], 1), ([1, 2, 4], 1), ([40, 0, 10, 60], 10), ([3, 3], 1)])
+def test_frames_are_counted_in_the_steps_of_their_video(numbers, step):
+    assert _step(np.array(numbers)) == step
 
 
 def test_maps_are_stitched_and_pooled_as_torchvision_does(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 
 from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
 from evaluate.answering import evaluate
-from evaluate.measured import choose, image_numbers
+from evaluate.chosen import choose, image_numbers
 from evaluate.patch_task import task
 from evaluate.results import Results
 from evaluate.ridge import r2, ridge
@@ -42,6 +42,6 @@ def test_global_context_leaves_out_what_varies_most_in_training(measured, tmp_pa
         top = np.sort(ranking(measured, ranked_by)[:5])
         inputs, queries = (central_tokens(measured, ARRAY, chosen)[:, top] for chosen in (train, validation))
         targets, truth = (class_shares(measured, chosen, ("road",), "tile") for chosen in (train, validation))
-        expected.append(r2(truth, ridge(inputs, targets, image_numbers(measured, train, 1), queries))[0])
+        expected.append(r2(truth, ridge(inputs, targets, image_numbers(measured, train), queries))[0])
     assert expected[0] != pytest.approx(expected[1])
     assert found["value"].item() == pytest.approx(expected[0])

@@ -1,0 +1,57 @@
+"""What holds more memory than it may is refused from the command line, and the value it names is enough."""
+
+import re
+
+import pytest
+
+from tests.pipeline.tiny import write_camvid
+
+ASKED = """
+[dataset]
+name = "camvid"
+folder = "camvid"
+[frame]
+tile = 32
+input = 32
+edge = "shift-last"
+[features]
+layers = [-1]
+[[models]]
+name = "test_vit"
+weights = "random"
+[selection.train]
+split = "train"
+[selection.validation]
+split = "val"
+[[analyses]]
+kind = "variance-spectrum"
+[[analyses]]
+kind = "global-context"
+classes = ["car"]
+m = 5
+draws = 1
+resamples = 5000000
+"""
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
+    (tmp_path / "asked.toml").write_text(ASKED)
+    monkeypatch.chdir(tmp_path)
+    for name in ("PATCHBANK_STORE", "PATCHBANK_DATA", "PATCHBANK_RESULTS"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_a_run_with_the_memory_that_a_refusal_names_is_answered(site, run):
+    assert run("extract", "asked.toml")[0] == 0
+    code, out, err = run("evaluate", "asked.toml", "--memory", "0.1")
+    assert (code, out) == (2, "")
+    said = r"global-context holds (\S+) GB of memory and may use 0\.10 GB \(camvid, .*\): run with --memory (\S+), or"
+    [(held, stated)] = re.findall(said, err)
+    assert 0.3 < float(held) < 0.4
+    assert float(stated) == pytest.approx(float(held), abs=0.02)
+    assert not (site / "results").exists()  # nor is the spectrum, which is asked first and holds little
+    code, out, err = run("evaluate", "asked.toml", "--memory", stated)
+    assert (code, out.splitlines()[:1]) == (0, ["made    2 results"]), err
