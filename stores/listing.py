@@ -66,5 +66,5 @@ def _from_disk(objects: Objects, prefix: str) -> dict[str, Any]:
         nothing = dict.fromkeys(
             ("rows", "invalid_rows", "ranges", "rows_done", "ranges_done", "arrays", "sealed", "bytes"), 0
         )
-        names = dict.fromkeys(("data_set", "model", "view"), "-")
-        return {"digest": digest, "kind": kind, **names, "level": None, **nothing, "state": "damaged", "problem": str(error)}
+        names = {"data_set": "-", "model": "-", "view": "-", "level": None}
+        return {"digest": digest, "kind": kind, **names, **nothing, "state": "damaged", "problem": str(error)}
