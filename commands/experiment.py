@@ -87,7 +87,8 @@ def recorded_sets(
 
 
 def _first_problem(error: Any) -> str:
-    problem = error.errors()[0]
+    # A key that is not known comes first: what is missing, or stands elsewhere by mistake, often follows from it.
+    problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in problem["loc"]) or "the file"
     more = len(error.errors()) - 1
     hint = f" (and {more} more)" if more else ""
@@ -103,6 +104,8 @@ def _first_problem(error: Any) -> str:
         return f"{where}: there is no {key} {tag!r}: {ask}there are {', '.join(known)}{hint}"
     if problem["type"] == "missing":
         return f"{where} is required and not there: docs/experiment.md says what it means{hint}"
+    if problem["type"] == "value_error":  # our own sentence, which names what is wrong
+        return f"{where}: {problem['ctx']['error']}{hint}"
     expected = _EXPECTED.get(problem["type"]) or f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
     return f"{where}: {expected}, not {problem['input']!r}{hint}"[:600]
 

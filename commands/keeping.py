@@ -30,7 +30,7 @@ def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None
     elif not found:
         typer.echo(f"{objects.url} holds no sets: `patchbank extract` makes some")
     else:
-        head = ["set", "kind", "data set", "model", "state", "rows", "arrays sealed", "size"]
+        head = ["set", "kind", "data set", "model", "view", "state", "rows", "arrays sealed", "size"]
         print_table([head, *(_line(one) for one in found)])
         for one in damaged:
             say(f"{one['digest'][:12]}: {one['problem']}")
@@ -49,6 +49,7 @@ def _line(one: dict[str, Any]) -> list[str]:
         one["kind"],
         one["data_set"],
         one["model"],
+        one["view"] if one["level"] is None else f"{one['view']} {one['level']:g}",
         state,
         rows,
         f"{one['sealed']}/{one['arrays']}",

@@ -70,10 +70,8 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
             return
         last[progress.title] = progress.seconds
         rate = progress.rows_done / max(progress.seconds, 1e-9)
-        left = (progress.rows_total - progress.rows_done) / rate
-        say(
-            f"{progress.title}: {progress.rows_done:,}/{progress.rows_total:,} rows, {rate:.1f} rows/s, "
-            f"{duration(left)} left, waits for: {progress.bottleneck}"
-        )
+        left = progress.rows_total - progress.rows_done
+        ahead = f", {duration(left / rate)} left, waits for: {progress.bottleneck}" if left else ""
+        say(f"{progress.title}: {progress.rows_done:,}/{progress.rows_total:,} rows, {rate:.1f} rows/s{ahead}")
 
     yield line

@@ -113,7 +113,8 @@ class Measured:
 
         Layers are blocks, or the stages of a backbone that has them: these have no norm to choose, and ``norm`` is
         not asked.
-        Raises MissingError, with the command that makes it, when one is not there or not sealed.
+        Raises MissingError when one is not there or not sealed, with the command that makes it and, where the set was
+        not asked to keep it, the key that asks.
         """
         stored = {
             int(array.attributes["layer"] or 0): name
@@ -130,8 +131,10 @@ class Measured:
         missing = [name for name in names if not self.features.sealed(name)]
         if missing or not names:
             what = missing[0] if missing else f'tokens with norm = "{norm}"'
+            asks = "" if missing and missing[0] in self.features.arrays else "ask for it in [features] and "
             raise MissingError(
-                f"{what} of {self.title} is not complete in {self.features.objects.url}: run `{self.extract_command}`"
+                f"{what} of {self.title} is not complete in {self.features.objects.url}: "
+                f"{asks}run `{self.extract_command}`"
             )
         return names
 

@@ -74,6 +74,12 @@ def task(measured: Measured, array: str, train: Chosen, validation: Chosen) -> T
     )
 
 
+def refuse_more_neighbours(k: int, n_patches: int) -> None:
+    """Raise UserError when more neighbours are asked for than there are patches that train."""
+    if k > n_patches:
+        raise UserError(f"k = {k} neighbours are asked of {n_patches} training patches: lower k")
+
+
 def predict_knn(
     given: Task,
     remove: Sequence[int],
@@ -86,8 +92,7 @@ def predict_knn(
 ) -> dict[tuple[int, int], tuple[Int64[np.ndarray, " query"], float]]:
     """Return, for every (m, k), the predicted classes and the share of queries redone in float64."""
     most = max(k)
-    if most > len(given.bank):
-        raise UserError(f"k = {most} neighbours are asked of {len(given.bank)} training patches: lower k")
+    refuse_more_neighbours(most, len(given.bank))
     n_features = given.bank.shape[1]
     removed = [m for m in remove if m < n_features]
     found: dict[int, Neighbours]

@@ -44,6 +44,8 @@ class Begun:
     mine: Missing
     passes: list[tuple[tuple[ArraySpec, ...], Results]]
     """Arrays that are made together, and their batches."""
+    first_seconds: float
+    """What the first batch took, from the start of its threads on."""
     seconds: StageSeconds
     notes: list[str]
 
@@ -67,12 +69,14 @@ def begun(
     if mine and job.existing is not None:
         compute, notes = settle(compute, job.existing.compute, allow_mixed)
     seconds = StageSeconds()
+    started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         passes: list[tuple[tuple[ArraySpec, ...], Results]] = []
         for ranges, arrays in _passes(mine):
             results = stack.enter_context(contextlib.closing(_results(job, ranges, arrays, compute, workers, seconds)))
             passes.append((arrays, results if passes else itertools.chain([next(results)], results)))
-        yield Begun(job, compute, shard, workers, allow_mixed, mine, passes, seconds, notes)
+        first_seconds = time.perf_counter() - started
+        yield Begun(job, compute, shard, workers, allow_mixed, mine, passes, first_seconds, seconds, notes)
 
 
 def extract(
@@ -170,7 +174,7 @@ def _write(work: Begun, target: ZarrSet, tell: Callable[[Progress], None]) -> in
     """Write and commit all batches; return the number of their rows."""
     seconds = work.seconds
     rows_total = sum(row_range.stop - row_range.start for row_range in work.mine)
-    started = time.perf_counter()
+    started = time.perf_counter() - work.first_seconds  # labels are made in between, and are no part of the rate
     rows_done = 0
     for arrays, results in work.passes:
         with SetWriter(target, [array.name for array in arrays], max_bytes=QUEUE_BYTES) as writer:

@@ -33,6 +33,7 @@ class Progress:
     rows_done: int
     rows_total: int
     seconds: float
+    """Since the first batch was asked for, the making of labels left out."""
     bottleneck: str
 
 

@@ -150,7 +150,7 @@ def _overlaid(samples: Samples, view: View, name: str, tile: Tile, pixels: Pictu
         canvas.rectangle([box[0], box[1], box[2] - 1, box[3] - 1], outline=_SCORED, width=2)
     if "objects" in samples.dataset.labels:
         for one in samples.dataset.objects(source):
-            _draw_object(canvas, samples, view, name, tile, one, scale * width)
+            _draw_object(canvas, samples, view, name, tile, one, (scale * width, scale * height))
     return picture
 
 
@@ -161,22 +161,26 @@ def _draw_object(
     name: str,
     tile: Tile,
     entry: ObjectEntry,
-    picture_width: float,
+    shown: tuple[float, float],
 ) -> None:
-    """Draw an outline given in source pixels where the view shows it, with category and track of what is tracked."""
+    """Draw an outline given in source pixels where the view shows it, with category and track of what is tracked.
+
+    ``shown`` is width and height of the picture.
+    """
     plane, size = frames.resized_size(samples.frame, samples.sizes[name]), samples.sizes[name]
     left, top, right, _ = tile.box
     place = viewed.placement(view, name, tile)
-    scale = picture_width / (right - left)
+    scale = shown[0] / (right - left)
     corners = []
     for x, y in entry.polygon:
         moved = place.moved(x * plane.width / size.width - left, y * plane.height / size.height - top)
         corners.append((moved[0] * scale, moved[1] * scale))
-    if max(x for x, _ in corners) < 0 or min(x for x, _ in corners) > picture_width:
+    xs, ys = zip(*corners, strict=True)
+    x, y = max(0.0, min(xs)), max(0.0, min(ys))
+    if max(xs) < 0 or max(ys) < 0 or x > shown[0] or y > shown[1]:
         return
     canvas.polygon(corners, outline=(128, 128, 128, 255) if entry.ignore else (255, 220, 0, 255))
-    x, y = min(corners)
-    if entry.track and max(corner[0] for corner in corners) - x >= _NAMED_WIDTH:
+    if entry.track and min(max(xs), shown[0]) - x >= _NAMED_WIDTH:
         names = {one.id: one.name for one in samples.dataset.classes()}
         words = f"{names.get(entry.category, entry.category)} {entry.track.rpartition('/')[2]}".strip()
         canvas.text((x + 2, y + 1), words, fill=(255, 255, 255, 255), font=font(11), stroke_width=1, stroke_fill=0)

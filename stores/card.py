@@ -21,6 +21,7 @@ def line_of(stored_set: ZarrSet) -> dict[str, Any]:
         "data_set": spec.dataset.name,
         "model": spec.model.name if spec.kind == "features" else "-",
         "view": spec.view.name,
+        "level": spec.view.parameters.get("level"),
         "rows": layout.n_rows,
         "invalid_rows": invalid_rows(_provenance(stored_set)),
         "ranges": layout.n_ranges,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from stores.errors import PatchbankError
-from stores.filenames import FOLDERS, PROVENANCE
+from stores.filenames import FOLDERS, PROVENANCE, SPEC
 from stores.objects import Objects
 from stores.summary import all_sealed, invalid_rows, read_summary
 
@@ -27,7 +27,8 @@ def _from_summary(summary: dict[str, Any]) -> dict[str, Any]:
     return {
         "digest": summary["set"],
         **{key: summary[key] for key in ("kind", "data_set", "model", "view", "rows", "ranges")},
-        "invalid_rows": invalid_rows(_provenance(summary)),
+        "level": _level(summary),
+        "invalid_rows": invalid_rows(_record(summary, PROVENANCE)),
         "state": "sealed",
         "rows_done": summary["rows"],
         "ranges_done": summary["ranges"],
@@ -38,11 +39,19 @@ def _from_summary(summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _provenance(summary: dict[str, Any]) -> Any:
+def _record(summary: dict[str, Any], name: str) -> Any:
     try:
-        return json.loads(summary["records"][PROVENANCE])
+        return json.loads(summary["records"][name])
     except (KeyError, ValueError, RecursionError):
         return {}
+
+
+def _level(summary: dict[str, Any]) -> float | None:
+    try:
+        level = _record(summary, SPEC)["view"]["parameters"]["level"]
+    except (KeyError, TypeError):
+        return None
+    return level if isinstance(level, int | float) else None
 
 
 def _from_disk(objects: Objects, prefix: str) -> dict[str, Any]:
@@ -57,5 +66,5 @@ def _from_disk(objects: Objects, prefix: str) -> dict[str, Any]:
         nothing = dict.fromkeys(
             ("rows", "invalid_rows", "ranges", "rows_done", "ranges_done", "arrays", "sealed", "bytes"), 0
         )
-        names = dict.fromkeys(("data_set", "model", "view"), "-")
+        names = {"data_set": "-", "model": "-", "view": "-", "level": None}
         return {"digest": digest, "kind": kind, **names, **nothing, "state": "damaged", "problem": str(error)}

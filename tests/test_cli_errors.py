@@ -23,6 +23,7 @@ from tests.tiny_experiment import EXPERIMENT, wrong
         ("top = [3]", "topp = [3]", "did you mean top?"),
         ("per_group = 3", "pergroup = 3", "selection.train.pergroup is not a key that is known here: did you mean per"),
         ('edge = "shift-last"', 'egde = "drop"', "did you mean edge?"),
+        ("input = 32", "inptu = 32", "frame.inptu is not a key that is known here: did you mean input?"),
         ("tile = 32", 'tile = "big"', "or one number, not 'big'"),
         ("tile = 32", "tile = { height = 3 }", "frame.tile.width is required and not there"),
         ("per_group = 3", 'per_group = "3"', "write an integer without quotes, not '3'"),
@@ -181,3 +182,31 @@ def test_analyses_that_need_labels_say_so_before_anything_is_computed(site, run)
     assert code == 2
     assert "patch-classification needs a class for every pixel and the data set folder has none" in err
     assert not (site / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("k = [1, 3]", "k = [1000000]", "k = 1000000 neighbours are asked of "),
+        ("top = [3]", "top = [3]\nlayers = [7]", "is not complete in "),
+    ],
+)
+def test_what_cannot_be_asked_of_the_store_is_said_before_anything_is_computed(site, run, old, new, says):
+    """The first would take terabytes; the second was never kept, and extracting the same again would not keep it."""
+    assert run("extract", "tiny.toml")[0] == 0
+    (site / "tiny.toml").write_text(wrong(EXPERIMENT, old, new))
+    code, _, err = run("evaluate", "tiny.toml")
+    assert code == 2
+    assert says in err
+    assert "memory" not in err
+    assert ("ask for it in [features] and run `patchbank extract tiny.toml`" in err) == ("layers" in new)
+    assert err.count("\n") == 1, err
+
+
+def test_two_models_of_one_name_are_named_without_their_tables(site, run):
+    model = EXPERIMENT[EXPERIMENT.index("[[models]]") :].split("\n\n")[0].split("\n[")[0]
+    (site / "tiny.toml").write_text(f"{EXPERIMENT}\n{model}\n")
+    code, _, err = run("plan", "tiny.toml")
+    assert code == 2
+    assert err.startswith("error: tiny.toml: models: two models are called ")
+    assert err.endswith(": give one of them a title\n")

@@ -20,6 +20,7 @@ from evaluate.elsewhere import Counterpart, counterparts
 from evaluate.intervals import bootstrap, paired_bootstrap
 from evaluate.measured import Measured
 from evaluate.memory_bound import (
+    n_patches,
     probed_bytes,
     reading_bytes,
     scoring_bytes,
@@ -30,7 +31,7 @@ from evaluate.memory_bound import (
 from evaluate.neighbour_votes import vote
 from evaluate.neighbours import nearest
 from evaluate.patch_scores import Truth
-from evaluate.patch_task import Classifier, Task, selected, task
+from evaluate.patch_task import Classifier, Task, refuse_more_neighbours, selected, task
 from evaluate.penalties import PENALTIES, choose_penalty
 from evaluate.probes import predict_side_by_side
 from evaluate.results import Answer, Asked
@@ -101,6 +102,8 @@ def asked(
     """Return what the answer depends on, the sets and the training images of ``others`` among it."""
     measured.need_labels("feature-treatments")
     train, validation = selected(measured, context, "feature-treatments")
+    if classifier == "knn":
+        refuse_more_neighbours(analysis.k, n_patches(measured, array, len(train.rows)))
     parameters: dict[str, Any] = {
         "classifier": classifier,
         "treatments": list(analysis.treatments),

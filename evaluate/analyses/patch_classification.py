@@ -18,13 +18,14 @@ from evaluate.measured import Measured
 from evaluate.memory_bound import (
     SEARCH_BYTES,
     faiss_bytes,
+    n_patches,
     probed_bytes,
     scoring_bytes,
     search_memory,
     searched_bytes,
 )
 from evaluate.patch_scores import Truth
-from evaluate.patch_task import Classifier, predict_knn, predict_probe, selected, task
+from evaluate.patch_task import Classifier, predict_knn, predict_probe, refuse_more_neighbours, selected, task
 from evaluate.penalties import PENALTIES
 from evaluate.results import Answer, Asked
 from evaluate.selections import SelectionRule
@@ -88,6 +89,7 @@ def asked(
         "validation": list(validation.sources),
     }
     if classifier == "knn":
+        refuse_more_neighbours(max(analysis.k), n_patches(measured, array, len(train.rows)))
         parameters |= {
             "k": sorted(set(analysis.k)),
             "metric": analysis.metric,

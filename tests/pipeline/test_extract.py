@@ -362,6 +362,14 @@ def test_where_the_time_went_is_noted_once_an_extraction(tmp_path, data):
     assert set(line["seconds"]) == {"decode", "model", "write", "seal"}
 
 
+def test_the_first_batch_counts_in_what_is_told_of_the_speed(tmp_path, data):
+    """It is computed before anything is written; a clock that starts later promises hours as minutes."""
+    told = []
+    made = extract_all(recipe(), site(tmp_path, data), tell=told.append).outcomes[0]
+    assert told[-1].rows_done == told[-1].rows_total == made.rows_made
+    assert told[-1].seconds >= made.seconds.decode + made.seconds.model
+
+
 def test_a_store_holds_what_its_page_names_and_nothing_that_counts_is_a_log(tmp_path, data):
     where = site(tmp_path, data)
     made = extract_all(recipe(), where).outcomes[0].set
