@@ -1,6 +1,7 @@
 """How far reconstructed pictures are from the true ones: squared errors of patches, PSNR and SSIM of whole pictures."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
@@ -44,11 +45,8 @@ def psnr(
     """Return the peak signal-to-noise ratio of each picture in dB, for values in 0..1; infinite for equal ones."""
     from skimage.metrics import peak_signal_noise_ratio
 
-    def one(true: np.ndarray, shown: np.ndarray) -> float:
-        return float(peak_signal_noise_ratio(true, shown, data_range=1.0))  # type: ignore[no-untyped-call]
-
     with np.errstate(divide="ignore"):
-        return _each(one, truth, pictures)
+        return _each(partial(peak_signal_noise_ratio, data_range=1.0), truth, pictures)
 
 
 def ssim(
@@ -69,11 +67,8 @@ def ssim(
             "a larger `input` in [frame]"
         )
 
-    def one(true: np.ndarray, shown: np.ndarray) -> float:
-        settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-        return float(structural_similarity(true, shown, channel_axis=2, **settings))  # type: ignore[no-untyped-call]
-
-    return _each(one, truth, pictures)
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    return _each(partial(structural_similarity, channel_axis=2, **settings), truth, pictures)
 
 
 def _each(score: Score, truth: np.ndarray, pictures: np.ndarray) -> Float64[np.ndarray, " sample"]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -131,6 +132,23 @@ class LaidOutArray:
         return self.layout.n_rows
 
 
+class _Checksum:
+    """CRC32C of the first bytes of what is read, piece by piece; their number ends a piece."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.left = n_bytes
+        self.value = 0
+
+    def __call__(self, piece: memoryview) -> None:
+        if self.left > 0:
+            self.value = crc32c(piece, self.value)
+        self.left -= len(piece)
+
+
+def _is_run(numbers: np.ndarray) -> bool:
+    return bool((np.diff(numbers) == 1).all())
+
+
 class ZarrArray(LaidOutArray):
     """An array on disk, read chunk by chunk with its checksum tested; nothing is kept in memory."""
 
@@ -165,7 +183,7 @@ class ZarrArray(LaidOutArray):
         try:
             data = self.objects.read(name)
         except MissingError as error:
-            raise DamageError(f"{self.objects.url}/{name} was committed and is gone: run `patchbank verify`") from error
+            raise self._gone(name) from error
         return decode_chunk(data, self.spec, self.layout, f"{self.objects.url}/{name}")
 
     def _gone(self, name: str) -> DamageError:
@@ -178,50 +196,20 @@ class ZarrArray(LaidOutArray):
             return
         name = f"{self.folder}/{chunk_name(index, self.spec)}"
         rows, tail = out.reshape(-1).view(np.uint8).data, bytearray(4)
-        checksum = seen = 0
-
-        def observe(piece: memoryview) -> None:
-            nonlocal checksum, seen
-            if seen < len(rows):
-                checksum = crc32c(piece, checksum)
-            seen += len(piece)
-
+        checksum = _Checksum(len(rows))
         try:
-            size = self.objects.read_into(name, [rows, memoryview(tail)], observe)
+            size = self.objects.read_into(name, [rows, memoryview(tail)], checksum)
         except MissingError as error:
             raise self._gone(name) from error
-        if size != len(rows) + 4 or checksum != int.from_bytes(tail, "little"):
+        if size != len(rows) + 4 or checksum.value != int.from_bytes(tail, "little"):
             raise DamageError(f"{self.objects.url}/{name} is not what was committed: run `patchbank verify`")
 
     def __getitem__(self, rows: Rows) -> np.ndarray:
         """Return the chosen rows in the order asked for; one number gives one row without the row axis."""
         numbers = row_numbers(rows, self.layout.n_rows)
         out = np.empty((len(numbers), *self.spec.row_shape), self.dtype)
-        chunk_rows = self.layout.chunk_rows(self.spec)
-        chunk_of = numbers // chunk_rows
-
-        def fill(index: int) -> None:
-            here = np.flatnonzero(chunk_of == index)
-            if index * chunk_rows // self.layout.range_rows not in self.committed:
-                out[here] = self.spec.fill
-                return
-            inside = numbers[here] - index * chunk_rows
-            first = int(here[0])
-            if (
-                len(here) == chunk_rows
-                and np.array_equal(inside, np.arange(chunk_rows))
-                and here[-1] - first < len(here)
-            ):
-                self._read_whole(index, out[first : first + chunk_rows])
-                return
-            chunk = self.chunk(index)
-            if np.array_equal(here, np.arange(here[0], here[0] + len(here))) and np.array_equal(
-                inside, np.arange(inside[0], inside[0] + len(inside))
-            ):  # a run of rows is one memcpy
-                out[here[0] : here[0] + len(here)] = chunk[inside[0] : inside[0] + len(inside)]
-            else:
-                out[here] = chunk[inside]
-
+        chunk_of = numbers // self.layout.chunk_rows(self.spec)
+        fill = partial(self._fill, out, numbers, chunk_of)
         needed = [int(index) for index in np.unique(chunk_of)]
         if self.executor is not None and len(needed) > 1:
             list(self.executor.map(fill, needed))
@@ -229,6 +217,23 @@ class ZarrArray(LaidOutArray):
             for index in needed:
                 fill(index)
         return out[0] if isinstance(rows, int | np.integer) else out
+
+    def _fill(self, out: np.ndarray, numbers: np.ndarray, chunk_of: np.ndarray, index: int) -> None:
+        """Write the rows of one chunk where ``numbers`` asks for them."""
+        chunk_rows = self.layout.chunk_rows(self.spec)
+        here = np.flatnonzero(chunk_of == index)
+        if index * chunk_rows // self.layout.range_rows not in self.committed:
+            out[here] = self.spec.fill
+            return
+        inside = numbers[here] - index * chunk_rows
+        if not (_is_run(here) and _is_run(inside)):
+            out[here] = self.chunk(index)[inside]
+            return
+        run = out[here[0] : here[0] + len(here)]
+        if len(here) == chunk_rows:
+            self._read_whole(index, run)
+        else:  # one memcpy
+            run[:] = self.chunk(index)[inside[0] : inside[0] + len(inside)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = self[:]

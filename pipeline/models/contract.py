@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,23 +86,24 @@ class FrozenModel:
         (arXiv 2111.06377, section 3): position embeddings are added before, the other patches are left out.
         """
         kept: dict[int, torch.Tensor] = {}
-
-        def keep(layer: int) -> Any:
-            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                kept[layer] = output[0] if isinstance(output, tuple) else output
-
-            return hook
-
-        def leave_out(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-            assert visible is not None
-            every = inputs[0]
-            chosen = visible[:, :, None].expand(-1, -1, every.shape[2]) + self.n_prefix
-            return (torch.cat([every[:, : self.n_prefix], every.gather(1, chosen)], dim=1), *inputs[1:])
-
         with ExitStack() as hooks:
             for layer in layers:
-                hooks.callback(self.blocks[layer].register_forward_hook(keep(layer)).remove)
+                hooks.callback(self.blocks[layer].register_forward_hook(partial(keep_output, kept, layer)).remove)
             if visible is not None:
+                leave_out = partial(_leave_out, visible, self.n_prefix)
                 hooks.callback(self.blocks[0].register_forward_pre_hook(leave_out).remove)
             self.forward(inputs)
         return kept
+
+
+def keep_output(kept: dict[int, Any], number: int, module: nn.Module, inputs: Any, output: Any) -> None:
+    """Keep what a submodule gives, or the first of what it gives: a forward hook once the first two are bound."""
+    kept[number] = output[0] if isinstance(output, tuple) else output
+
+
+def _leave_out(
+    visible: Int64[torch.Tensor, "sample visible"], n_prefix: int, module: nn.Module, inputs: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, ...]:
+    every = inputs[0]
+    chosen = visible[:, :, None].expand(-1, -1, every.shape[2]) + n_prefix
+    return (torch.cat([every[:, :n_prefix], every.gather(1, chosen)], dim=1), *inputs[1:])

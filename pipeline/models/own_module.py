@@ -13,13 +13,14 @@ import math
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import nn
 
-from pipeline.models.contract import FrozenModel, Layer, Pixels
+from pipeline.models.contract import FrozenModel, Layer, Pixels, keep_output
 from pipeline.models.weights import weights_digest
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
@@ -122,16 +123,9 @@ def own_model(
 
 def _outputs(module: nn.Module, submodules: Sequence[nn.Module], inputs: torch.Tensor) -> list[Any]:
     kept: dict[int, Any] = {}
-
-    def keep(number: int) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            kept[number] = output[0] if isinstance(output, tuple) else output
-
-        return hook
-
     with ExitStack() as hooks:
         for number, submodule in enumerate(submodules):
-            hooks.callback(submodule.register_forward_hook(keep(number)).remove)
+            hooks.callback(submodule.register_forward_hook(partial(keep_output, kept, number)).remove)
         module(inputs)
     return [kept.get(number) for number in range(len(submodules))]
 
