@@ -225,6 +225,17 @@ def _passes(missing: Missing) -> Iterator[tuple[list[RowRange], tuple[ArraySpec,
     yield from groups.values()
 
 
+@contextlib.contextmanager
+def _threads(n_threads: int) -> Generator[None]:
+    """Compute with so many threads, and give the process back those it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _results(
     job: Job,
     ranges: list[RowRange],
@@ -234,7 +245,6 @@ def _results(
     seconds: StageSeconds,
 ) -> Generator[tuple[Batch, dict[str, np.ndarray]], None, None]:
     """Yield the batches of some ranges with the arrays that the model gives, and with the facts of the view."""
-    torch.set_num_threads(compute.threads)
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
     facts = {array.name.partition("/")[2]: array.name for array in arrays if array.name.startswith(f"{FACTS}/")}
     tokens = [array for array in arrays if array.name not in facts.values()]
@@ -242,7 +252,7 @@ def _results(
     loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)
     waited = 0.0
     # Closed by name: a traceback would keep it alive, and with it threads for which Ctrl-C waits.
-    with contextlib.closing(loader.batches(ranges)) as batches:
+    with _threads(compute.threads), contextlib.closing(loader.batches(ranges)) as batches:
         for batch, values in forward(batches, run, job.samples, compute.device, seconds):
             seconds.decode += loader.waited - waited
             waited = loader.waited

@@ -100,6 +100,17 @@ def test_a_second_extraction_runs_no_model(tmp_path, data, monkeypatch):
     assert again.outcomes[0].set.stored_digest() == first.outcomes[0].set.stored_digest()
 
 
+def test_the_process_gets_its_threads_back(tmp_path, data):
+    """Otherwise a second extraction of the process begins its sets with the threads of the first."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(CPU.threads + 1)
+        extract_all(recipe(), site(tmp_path, data))
+        assert torch.get_num_threads() == CPU.threads + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_layers_added_later_leave_the_others_alone_and_equal_those_of_one_pass(tmp_path, data):
     where = site(tmp_path, data)
     first = extract_all(recipe(features=FeatureRecipe(layers=(5,), norm="final")), where).outcomes[0].set
