@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.measure import Measurement, measure, pairs, row
 from stores.geometry import plan_layout
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 from stores.sealing import seal
 from stores.sets import ZarrSet
 from stores.specs import (

@@ -21,7 +21,7 @@ from benchmarks.measure import measure, row
 from benchmarks.store import CHANNELS, PATCHES, ROWS, forget, specs, write_ours
 from stores.geometry import Layout
 from stores.listing import lines
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 from stores.sealing import seal
 from stores.sets import ZarrSet
 from stores.specs import DatasetRecord

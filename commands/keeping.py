@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None:
     """List the sets of a store: what they are, how much of them is there, how large they are."""
     from stores.listing import lines
-    from stores.objects import open_objects
+    from stores.locations import open_objects
 
     if "://" not in store and Path(store).is_file():
         raise UserError(f"--store {store} is a file: give the folder that holds the sets")

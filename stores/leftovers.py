@@ -13,7 +13,8 @@ from stores.card import line_of
 from stores.errors import PatchbankError, UserError
 from stores.filenames import COMMITS, CREATED, FOLDERS, INDEX, LOGS, SOURCES, SPEC, SUMMARY
 from stores.inventory import CHUNK, take_inventory
-from stores.objects import PARTIAL, LocalObjects, Objects
+from stores.local_objects import LocalObjects
+from stores.objects import PARTIAL, Objects
 from stores.sets import ZarrSet
 from stores.store import Store, read_note
 from stores.summary import read_summary, update_summary

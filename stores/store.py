@@ -9,7 +9,8 @@ from pathlib import Path
 from stores.canonical import checksummed, read_checksummed
 from stores.errors import MissingError, UserError
 from stores.filenames import FOLDERS, INDEX
-from stores.objects import Objects, open_objects
+from stores.locations import open_objects
+from stores.objects import Objects
 from stores.sets import ZarrSet, half_made
 from stores.specs import FeatureSpec, LabelSpec
 from stores.summary import read_summary, update_summary

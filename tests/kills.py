@@ -25,7 +25,8 @@ import numpy as np
 from pipeline import run
 from pipeline.compute import Compute
 from stores import Store
-from stores.objects import PARTIAL, LocalObjects
+from stores.local_objects import LocalObjects
+from stores.objects import PARTIAL
 from stores.sets import KINDS, ZarrSet, half_made
 from tests.pipeline.tiny import recipe, write_camvid
 from tests.stores.system_calls import watched

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stores import Store
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 from tests.stores.system_calls import watched
 
 EXTRACT = ("extract", "tiny.toml", "--batch-size", "4")
@@ -64,7 +64,7 @@ def test_ctrl_c_says_so_leaves_with_130_and_goes_on(site, run, undisturbed, monk
 DEAD_DISK = """
 import sys, time
 import cli
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 stage = LocalObjects.stage
 def dead(self, key, parts):
     if "/tokens/" in key and "/c." in key:

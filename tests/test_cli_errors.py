@@ -56,7 +56,7 @@ def test_a_label_id_out_of_range_and_a_label_that_is_gone(site, run):
 
 
 def test_a_full_disk_is_refused_with_sizes_that_tell_something(site, run, monkeypatch):
-    from stores.objects import LocalObjects
+    from stores.local_objects import LocalObjects
 
     monkeypatch.setattr(LocalObjects, "free_bytes", lambda self: 12_300)
     code, _, err = run("extract", "tiny.toml")

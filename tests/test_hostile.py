@@ -21,7 +21,7 @@ from stores.canonical import checksummed
 from stores.chunks import crc32c, decode_chunk
 from stores.errors import DamageError, UserError
 from stores.geometry import Layout
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 from stores.specs import ArraySpec
 from stores.tables import read_table
 from tests.stores.sealed_sets import stored, tokens

@@ -5,7 +5,7 @@ import pandas as pd
 
 from evaluate.measured import Measured
 from stores.geometry import plan_layout
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 from stores.sealing import seal
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FrameSpec, Size

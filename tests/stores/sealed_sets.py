@@ -4,7 +4,7 @@ import zlib
 
 import pandas as pd
 
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 from stores.sealing import seal
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec

@@ -10,8 +10,9 @@ import pytest
 
 from stores.errors import MissingError, UserError
 from stores.faults import ADVICE
+from stores.local_objects import LocalObjects
 from stores.memory import MemorySet
-from stores.objects import LocalObjects, RemoteObjects
+from stores.remote_objects import RemoteObjects
 from stores.sets import ZarrSet, half_made
 from stores.writing import SetWriter
 from tests.stores.specs_for_tests import FEATURES, layout, samples, values

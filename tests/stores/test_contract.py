@@ -16,8 +16,9 @@ from stores.arrays import StoredArray, StoredSet
 from stores.errors import MissingError, UserError
 from stores.hdf5 import HDF5Set
 from stores.hdf5_export import export_set
+from stores.local_objects import LocalObjects
 from stores.memory import MemorySet
-from stores.objects import LocalObjects, RemoteObjects
+from stores.remote_objects import RemoteObjects
 from stores.sealing import seal
 from stores.sets import ZarrSet
 from stores.writing import SetWriter

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stores.errors import DamageError, MissingError
-from stores.objects import LocalObjects, RemoteObjects
+from stores.local_objects import LocalObjects
+from stores.remote_objects import RemoteObjects
 from stores.sealing import seal
 from stores.sets import ZarrSet, half_made
 from stores.writing import SetWriter

@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from stores import Store
 from stores.commits import write_commit
 from stores.errors import DamageError
+from stores.local_objects import LocalObjects
 from stores.memory import MemorySet
-from stores.objects import LocalObjects, RemoteObjects
+from stores.remote_objects import RemoteObjects
 from stores.rivals import is_stored
 from stores.sealing import seal
 from stores.sets import ZarrSet

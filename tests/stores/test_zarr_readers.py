@@ -5,7 +5,7 @@ import pytest
 import xarray
 import zarr
 
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 from stores.sealing import seal
 from stores.sets import ZarrSet
 from stores.writing import SetWriter

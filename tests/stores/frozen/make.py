@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stores.geometry import Layout
-from stores.objects import LocalObjects
+from stores.local_objects import LocalObjects
 from stores.sealing import seal
 from stores.sets import ZarrSet
 from stores.specs import (
