@@ -33,16 +33,19 @@ from evaluate.neighbours import nearest
 from evaluate.patch_scores import Truth
 from evaluate.patch_task import Classifier, Task, refuse_more_neighbours, selected, task
 from evaluate.penalties import PENALTIES, choose_penalty
-from evaluate.probes import predict_side_by_side
+from evaluate.probes import Probe, predict_side_by_side
 from evaluate.results import Answer, Asked
 from evaluate.segmentation import miou_present
 from evaluate.treatments import Treatment, fitted, kept_features
 
-REVISION = 2
+REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
 
 Rankings = Mapping[str | None, Int64[np.ndarray, " channel"]]
 """Features by decreasing variance: here under None, elsewhere under the experiment's file."""
+
+Predicted = tuple[Treatment, Int64[np.ndarray, " query"], Probe | None]
+"""A treatment, the classes that are predicted after it, and the probe that predicts them."""
 
 
 class FeatureTreatments(Settings):
@@ -144,7 +147,7 @@ def answer(
     predict = _by_neighbours if classifier == "knn" else _by_probes
     rows: list[dict[str, Any]] = []
     untreated: np.ndarray | None = None
-    for treatment, predicted in predict(given, rankings, treatments, analysis, context):
+    for treatment, predicted, probe in predict(given, rankings, treatments, analysis, context):
         matrices = truth.patch_confusion(predicted)
         untreated = matrices if untreated is None else untreated
         cell = {
@@ -175,6 +178,9 @@ def answer(
                     **_bounds(paired),
                 }
             )
+        if probe is not None:
+            rows.append({**cell, "metric": "penalty", "value": probe.head.penalty})
+            rows.append({**cell, "metric": "converged", "value": float(probe.converged)})
     return Answer(rows)
 
 
@@ -188,13 +194,13 @@ def _by_neighbours(
     treatments: Sequence[Treatment],
     analysis: FeatureTreatments,
     context: Context,
-) -> Iterator[tuple[Treatment, Int64[np.ndarray, " query"]]]:
+) -> Iterator[Predicted]:
     memory_bytes = search_memory(context.memory_bytes, holds(given.measured, given.array, "knn", analysis, context))
     labels = given.bank_labels.astype(np.int64)
     for treatment in treatments:
         treat = fitted(treatment, given.bank, rankings[treatment.experiment], context.seed)
         found = nearest(treat(given.bank), treat(given.queries), analysis.k, memory_bytes=memory_bytes)
-        yield treatment, vote(found, labels, len(given.measured.classes), analysis.k)
+        yield treatment, vote(found, labels, len(given.measured.classes), analysis.k), None
 
 
 def _by_probes(
@@ -203,7 +209,7 @@ def _by_probes(
     treatments: Sequence[Treatment],
     analysis: FeatureTreatments,
     context: Context,
-) -> Iterator[tuple[Treatment, Int64[np.ndarray, " query"]]]:
+) -> Iterator[Predicted]:
     """Fit all removals side by side; treatments that change every value need features of their own."""
     removals = [treatment for treatment in treatments if treatment.probe_sees_it]
     n_classes = len(given.measured.classes)
@@ -222,19 +228,16 @@ def _by_probes(
 
     masks = [kept_features(treatment, rankings[treatment.experiment], context.seed) for treatment in removals]
     found = probes(given.bank, masks, standardise=given.measured.probe_batchnorm)
-    yield from zip(removals, predict_side_by_side(found, given.queries), strict=True)
+    yield from zip(removals, predict_side_by_side(found, given.queries), found, strict=True)
     for treatment in treatments:
         if treatment in removals:
             continue
         if treatment.name == "batchnorm":
-            standardised = probes(given.bank, [None], standardise=True)
-            yield treatment, predict_side_by_side(standardised, given.queries)[0]
-            continue
-        treat = fitted(treatment, given.bank, rankings[treatment.experiment], context.seed)
-        yield (
-            treatment,
-            predict_side_by_side(probes(treat(given.bank), [None], standardise=False), treat(given.queries))[0],
-        )
+            found, queries = probes(given.bank, [None], standardise=True), given.queries
+        else:
+            treat = fitted(treatment, given.bank, rankings[treatment.experiment], context.seed)
+            found, queries = probes(treat(given.bank), [None], standardise=False), treat(given.queries)
+        yield treatment, predict_side_by_side(found, queries)[0], found[0]
 
 
 def holds(

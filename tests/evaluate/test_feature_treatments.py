@@ -82,6 +82,16 @@ def test_only_what_removes_or_scales_the_planted_features_helps_neighbours(table
     assert abs(score(table, "probe", "remove-top", "patch_miou_difference")["value"]) < 0.1
 
 
+def test_every_probe_says_how_strongly_it_was_held_back(table):
+    probes = table[table["classifier"] == "probe"].fillna({"m": 0, "x_value": -1.0})
+    treated = ["outcome", "m", "x_value"]
+    for metric, value in (("penalty", 0.01), ("converged", 1.0)):
+        said = probes[probes["metric"] == metric]
+        assert (said["value"] == value).all()
+        assert said[treated].values.tolist() == probes.loc[probes["metric"] == "patch_miou", treated].values.tolist()
+    assert not table.loc[table["classifier"] == "knn", "metric"].isin(["penalty", "converged"]).any()
+
+
 def test_a_removal_that_leaves_nothing_is_passed_over(table):
     assert set(table["m"].dropna()) == {4}
     assert len(table[(table["outcome"] == "remove-random") & (table["classifier"] == "knn")]) == 4
