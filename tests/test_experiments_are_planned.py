@@ -190,6 +190,7 @@ WRITERS = {
     "bdd100k-tracking": bdd,
     "bdd100k-tracking-whole": bdd,
     "camvid": camvid_of(8 + 13),
+    "camvid-rankings": camvid_of(4 + 12),
     "camvid-robustness": camvid_of(4 + 12),
     "camvid-whole": camvid_of(8 + 13),
     "cityscapes": cityscapes_of(8),
