@@ -115,7 +115,7 @@ def _about(about: list[dict[str, str]], stored: Mapping[str, str] | None) -> str
         return "<p>Nothing is known about the sets.</p>"
     columns = {name: [_value(entry[name]) for entry in about] for name in about[0]}
     columns["stored sets"] = [_state((stored or {}).get(entry.get("model", ""), UNSEEN)) for entry in about]
-    shared = {name: cells[0] for name, cells in columns.items() if name != "model" and len(set(cells)) == 1}
+    shared = {name: cells[0] for name, cells in columns.items() if len(set(cells)) == 1}
     listed = "".join(f"<div><dt>{escape(name)}</dt><dd>{cell}</dd></div>" for name, cell in shared.items())
     apart = [name for name in columns if name not in shared]
     rows: list[list[str | Number | None]] = [[columns[name][place] for name in apart] for place in range(len(about))]
@@ -124,7 +124,8 @@ def _about(about: list[dict[str, str]], stored: Mapping[str, str] | None) -> str
         "size is right (bytes are hashed by <code>patchbank verify</code> alone); <em>not checked</em> that no store "
         "was there to look into.</p>"
     )
-    return f"{table(apart, rows, raw=True, fit=True)}<dl>{listed}</dl>{explained}"
+    told_apart = table(apart, rows, raw=True, fit=True) if apart else ""
+    return f"{told_apart}<dl>{listed}</dl>{explained}"
 
 
 def _value(value: str) -> str:

@@ -49,7 +49,7 @@ def mark(model: object, stored: Mapping[str, str]) -> str:
 
 def _score(of_model: pd.DataFrame, classifier: str, *, most_removed: bool) -> str | None:
     """Return the mIoU in the last layer, of the largest training set and the smallest k, with its interval."""
-    rows = cells(of_model, "patch_miou", classifier)
+    rows = cells(of_model[of_model["analysis"] == "patch-classification"], "patch_miou", classifier)
     if rows.empty:
         return None
     rows = rows[rows["x_value"] == rows["x_value"].max()]

@@ -31,6 +31,17 @@ def test_each_number_is_that_of_all_features_and_of_the_most_removed():
     ]
 
 
+def test_other_analyses_scores_of_patches_are_not_taken_for_them():
+    """Treatments remove random features too, and robustness is scored under noise."""
+    other = [
+        *scores("A", "knn", {50: 0.7}, analysis="feature-treatments", outcome="remove-random", x_value=2.0),
+        *scores("A", "knn", {0: 0.6, 50: 0.6}, analysis="robustness", view="noise", level=40.0),
+    ]
+    assert headline(long_table(other), {}) is None
+    rows = other + scores("A", "knn", {0: 0.2, 10: 0.3})
+    assert [cells[:1] for cells in cells_of(headline(long_table(rows), {}))] == [["A"], ["0.200"], ["0.300"]]
+
+
 def test_columns_without_a_number_are_left_out_and_so_is_an_empty_table():
     page = headline(long_table(scores("A", "probe", {0: 0.2}) + scores("B", "knn", {0: 0.4})), {"B": "gone"})
     assert re.findall(r'<th scope="col">(.*?)</th>', page) == [
@@ -54,6 +65,8 @@ def test_what_all_models_share_is_said_once(tmp_path):
     assert page.count("<dt>data set</dt><dd>planted</dd>") == 1
     heads = re.findall(r"<thead><tr>(.*?)</tr></thead>", page)[0]
     assert re.findall(r'<th scope="col">(.*?)</th>', heads) == ["model", "features"]
+    alone = write_report(Results(tmp_path), "planted", Evaluation(table), about[:1]).read_text()
+    assert f"<dt>model</dt><dd>{TITLES[0]}</dd>" in alone
     # The long table shows no column that is empty throughout.
     assert '<th scope="col">outcome</th>' not in page
     assert '<th scope="col">classifier</th>' in page
