@@ -21,8 +21,8 @@ from evaluate.stored_sets import WHOLE
 from stores.errors import MissingError
 
 _SHOWN = (
-    *("model", "classifier", "metric", "value", "low", "high", "m", "k", "view", "level", "outcome", "reference"),
-    *("x_name", "x_value", "train", "array", "analysis"),
+    *("model", "classifier", "metric", "class", "value", "low", "high", "m", "k", "view", "level", "outcome"),
+    *("reference", "x_name", "x_value", "train", "array", "analysis"),
 )
 """Columns of the long table that the page shows; results.parquet holds all."""
 
@@ -144,21 +144,21 @@ def _numbers(found: pd.DataFrame, stored: Mapping[str, str]) -> str:
     found = found.assign(model=found["model"].map(lambda model: f"{model}{mark(model, stored)}", na_action="ignore"))
     plain = found[found["class"].isna() & ~found["metric"].isin(["variance"])]
     classes = found[found["class"].notna()]
-    filled = [name for name in _SHOWN if plain[name].notna().any()]
     parts = [
         '<p class="printed">All of them are in results.parquet and results.csv, beside this page.</p>',
         '<div class="screen">',
-        filter_field("numbers", "Filter by words"),
-        table(filled, _lines(plain, filled), "numbers"),
+        _sortable(plain, "numbers"),
     ]
     if not classes.empty:
-        columns = ("model", "classifier", "metric", "class", "value", "m", "k", "train", "array")
-        inner = table(columns, _lines(classes, columns), "class-numbers")
-        parts.append(
-            f"<details><summary>IoU of every class</summary>{filter_field('class-numbers', 'Filter by words')}{inner}"
-            "</details>"
-        )
+        inner = _sortable(classes, "class-numbers")
+        parts.append(f"<details><summary>Numbers of single classes</summary>{inner}</details>")
     return "\n".join([*parts, "</div>"])
+
+
+def _sortable(rows: pd.DataFrame, name: str) -> str:
+    """Return rows of the long table to sort and filter, without the columns that are empty throughout."""
+    filled = [column for column in _SHOWN if rows[column].notna().any()]
+    return filter_field(name, "Filter by words") + table(filled, _lines(rows, filled), name)
 
 
 def _lines(rows: pd.DataFrame, columns: Sequence[str]) -> list[list[str | Number | None]]:
