@@ -65,5 +65,5 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | N
 def _words(model: str, array: str, reference: str) -> str:
     layer, other = LAYER.fullmatch(array), LAYER.fullmatch(reference)
     if layer is not None and other is not None:
-        return f"{model}: layers {layer[1]} and {other[1]}"
+        return f"{model}: " + f"layers {layer[1]} and {other[1]}".replace(" ", "\N{NO-BREAK SPACE}")
     return f"{model} and {reference}"
