@@ -1,7 +1,6 @@
 """Videos with tracked boxes: MOT17, any MOT folders, BDD100K."""
 
 import math
-import time
 
 import pytest
 
@@ -177,12 +176,11 @@ def test_class_lists_that_make_no_sense_are_refused(tmp_path, names, message):
         dataset.objects(dataset.sources()[0])
 
 
-def test_a_million_boxes_are_read_in_bounded_time(tmp_path):
+def test_a_million_boxes_are_read(tmp_path):
+    """Work that grows with their square would meet the time limit that every test has."""
     mot(tmp_path / "A", *(f"{box % 1000 + 1},{box},1,1,5,5,1,1,1" for box in range(1_000_000)))
     dataset = Mot(tmp_path)
-    start = time.perf_counter()
     assert len(dataset.objects(dataset.sources()[0])) == 1000
-    assert time.perf_counter() - start < 60
 
 
 @pytest.mark.parametrize("reader", [Mot17, Mot, Bdd100kMot])
