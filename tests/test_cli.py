@@ -55,6 +55,7 @@ def test_the_daily_line(site, run, monkeypatch):
     assert run("verify")[0] == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_changing_one_parameter_recomputes_that_analysis_alone(site, run, monkeypatch):
     run("extract", "tiny.toml")
     run("evaluate", "tiny.toml")
@@ -220,6 +221,7 @@ def test_models_lists_the_known_ones_first(site, run, monkeypatch):
     assert "leave the pattern out" in err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_official_file_and_its_settings_in_an_experiment(site, run):
     """The keys of [[models]] as a user writes them, from the file to the stored record."""
     import torch
@@ -258,6 +260,7 @@ arguments = { embed_dim = 48, depth = 3, num_heads = 4, patch_size = 8 }
     assert "std" in err
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_claims_are_decided_where_a_model_plays_a_part(site, run):
     asked = EXPERIMENT.partition('[[analyses]]\nkind = "patch')[0].replace("top = [3]", "top = [17]\nresamples = 0")
     (site / "tiny.toml").write_text(asked.replace('weights = "random"', 'weights = "random"\nrole = "mae"'))
