@@ -139,6 +139,19 @@ def _take_back(stored_set: ZarrSet, name: str, damaged: set[int]) -> None:
         stored_set.objects.sync(f"{stored_set.prefix}/{COMMITS}")
 
 
+class _Hashes:
+    """Both hashes see a piece of a chunk while it is in the processor's cache; its rows end after ``left`` bytes."""
+
+    def __init__(self, content: Any, left: int) -> None:
+        self.content, self.left = content, left
+        self.stored = hashlib.sha256()
+
+    def __call__(self, piece: memoryview) -> None:
+        self.stored.update(piece)
+        self.content.update(piece[: self.left])
+        self.left -= min(self.left, len(piece))
+
+
 def _hash_chunk(
     objects: Objects,
     key: str,
@@ -161,21 +174,14 @@ def _hash_chunk(
         content.update(decoded.data)
         dead.take(start, decoded)
         return StoredObject(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    stored, left = hashlib.sha256(), rows * array.row_bytes
-
-    def observe(piece: memoryview) -> None:  # both hashes see a piece while it is in the processor's cache
-        nonlocal left
-        stored.update(piece)
-        content.update(piece[:left])
-        left -= min(left, len(piece))
-
+    hashes = _Hashes(content, rows * array.row_bytes)
     # The chunk's CRC32C is not tested: its sha256 is the one of the bytes that it was computed for.
-    size = objects.read_into(key, [memoryview(buffer)], observe)
+    size = objects.read_into(key, [memoryview(buffer)], hashes)
     if dead.left.size:
         dtype = np.dtype(array.dtype).newbyteorder("<")
         values = np.frombuffer(buffer, dtype, rows * array.row_bytes // dtype.itemsize)
         dead.take(start, values.reshape(rows, *array.row_shape))
-    return StoredObject(size=size, sha256=stored.hexdigest())
+    return StoredObject(size=size, sha256=hashes.stored.hexdigest())
 
 
 def _forget_commits(stored_set: ZarrSet) -> None:
