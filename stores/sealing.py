@@ -38,18 +38,10 @@ def seal(stored_set: ZarrSet, arrays: Iterable[str], *, refuse_dead: bool = Fals
     has_features = any(has_channels(stored_set.arrays[name]) for name in names)
     valid = valid_rows(stored_set.objects, stored_set.prefix, n_rows) if has_features else np.ones(n_rows, dtype=bool)
     refused: dict[str, tuple[int, ...]] = {}
-
-    def one(name: str) -> list[int]:
-        absent = sorted(set(range(stored_set.layout.n_ranges)) - stored_set.committed(name))
-        if absent:
-            return absent
-        return _seal_array(
-            stored_set, name, DeadFeatures(stored_set.arrays[name], valid), refused if refuse_dead else None
-        )
-
     # Hashing is what takes the time, and it runs without the interpreter lock.
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        missing = {name: absent for name, absent in zip(names, pool.map(one, names), strict=True) if absent}
+        sealed = pool.map(lambda name: _seal_array(stored_set, name, valid, refused if refuse_dead else None), names)
+        missing = {name: absent for name, absent in zip(names, sealed, strict=True) if absent}
     stored_set.refresh()
     _forget_commits(stored_set)
     stored_set.summarise()
@@ -73,10 +65,15 @@ def _raise_dead(
 
 
 def _seal_array(
-    stored_set: ZarrSet, name: str, dead: DeadFeatures, refused: dict[str, tuple[int, ...]] | None
+    stored_set: ZarrSet, name: str, valid: Bool[np.ndarray, " sample"], refused: dict[str, tuple[int, ...]] | None
 ) -> list[int]:
+    """Seal an array; return the ranges that are missing, or were found to be damaged and are again."""
+    absent = sorted(set(range(stored_set.layout.n_ranges)) - stored_set.committed(name))
+    if absent:
+        return absent
     objects, prefix, layout = stored_set.objects, stored_set.prefix, stored_set.layout
     array = stored_set.arrays[name]
+    dead = DeadFeatures(array, valid)
     recorded: dict[str, list[StoredObject]] = {}
     for commit in stored_set.commits.values():
         for chunk, entry in commit.objects.get(name, {}).items():
