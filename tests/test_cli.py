@@ -9,7 +9,7 @@ from PIL import Image
 from tests.tiny_experiment import EXPERIMENT, wrong
 
 
-def test_the_daily_line(site, run, monkeypatch):
+def test_the_daily_line(site, run, monkeypatch, request):
     code, out, _ = run("plan", "tiny.toml", "--no-time")
     assert code == 0
     assert "6 images, 24 rows; tiles cover 100.0% of the pixels" in out
@@ -33,6 +33,8 @@ def test_the_daily_line(site, run, monkeypatch):
     page = site / "results" / "tiny" / "report.html"
     first = page.read_bytes()
     table = (site / "results" / "tiny" / "results.parquet").read_bytes()
+    assert {path.suffix for path in (page.parent / "figures").iterdir()} == {".svg", ".pdf"}
+    request.getfixturevalue("svg_alone")  # both kinds were written once
     assert run("report", "tiny")[0] == 0
     assert page.read_bytes() == first
 
