@@ -92,8 +92,12 @@ class Typed:
         return bool(select.select([self.server.stdout], [], [], seconds)[0])
 
     def code(self):
-        assert self.is_over(60), "it hangs"
-        return int(self.server.stdout.readline())
+        hangs = not self.is_over(60)
+        if hangs:
+            os.kill(self.pid, signal.SIGKILL)
+        code = int(self.server.stdout.readline())
+        assert not hangs, self.said("stderr")
+        return code
 
     def said(self, name):
         return (self.folder / name).read_text() if (self.folder / name).exists() else ""
