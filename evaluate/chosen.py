@@ -28,8 +28,14 @@ def choose(measured: Measured, rule: SelectionRule | None) -> Chosen:
     """Return the rows a rule takes, or all rows without one; invalid rows are left out, and images that have no other.
 
     A rule chooses before rows are left out, so that no other image takes a bad one's place. Raises UserError when no
-    row is left.
+    row is left. What a model was asked once is remembered with it: every cell asks several times.
     """
+    if rule not in measured.choices:
+        measured.choices[rule] = _choose(measured, rule)
+    return measured.choices[rule]
+
+
+def _choose(measured: Measured, rule: SelectionRule | None) -> Chosen:
     samples = measured.samples
     sources = tuple(sorted(samples["source"].unique())) if rule is None else select_sources(samples, rule)
     rows = rows_of(samples, sources)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -82,6 +83,11 @@ class Measured:
     def samples(self) -> pd.DataFrame:
         """The sample table."""
         return self.labels.samples
+
+    @cached_property
+    def choices(self) -> dict[Any, Any]:
+        """The rows that rules chose so far (`evaluate.chosen`)."""
+        return {}
 
     @cached_property
     def invalid(self) -> dict[str, int]:

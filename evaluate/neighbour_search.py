@@ -158,12 +158,12 @@ class _Task:
         edges = segment_edges(self.bank.width, self.removed)
         rows = -(-(end - begin) // self.plan.group) * self.plan.group
         operand = empty_operand(rows, edges, self.dtype)
-
-        def fill(start: int) -> None:
-            stop = min(start + 1024, end)
-            fill_operand(operand, start - begin, self.bank, start, stop, self.frame, edges, self.error)
-
-        for _ in pool.map(fill, range(begin, end, 1024)):
+        for _ in pool.map(
+            lambda start: fill_operand(
+                operand, start - begin, self.bank, start, min(start + 1024, end), self.frame, edges, self.error
+            ),
+            range(begin, end, 1024),
+        ):
             pass
         order, codes = [], []
         if self.groups is not None:

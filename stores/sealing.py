@@ -38,18 +38,10 @@ def seal(stored_set: ZarrSet, arrays: Iterable[str], *, refuse_dead: bool = Fals
     has_features = any(has_channels(stored_set.arrays[name]) for name in names)
     valid = valid_rows(stored_set.objects, stored_set.prefix, n_rows) if has_features else np.ones(n_rows, dtype=bool)
     refused: dict[str, tuple[int, ...]] = {}
-
-    def one(name: str) -> list[int]:
-        absent = sorted(set(range(stored_set.layout.n_ranges)) - stored_set.committed(name))
-        if absent:
-            return absent
-        return _seal_array(
-            stored_set, name, DeadFeatures(stored_set.arrays[name], valid), refused if refuse_dead else None
-        )
-
     # Hashing is what takes the time, and it runs without the interpreter lock.
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        missing = {name: absent for name, absent in zip(names, pool.map(one, names), strict=True) if absent}
+        sealed = pool.map(lambda name: _seal_array(stored_set, name, valid, refused if refuse_dead else None), names)
+        missing = {name: absent for name, absent in zip(names, sealed, strict=True) if absent}
     stored_set.refresh()
     _forget_commits(stored_set)
     stored_set.summarise()
@@ -73,10 +65,15 @@ def _raise_dead(
 
 
 def _seal_array(
-    stored_set: ZarrSet, name: str, dead: DeadFeatures, refused: dict[str, tuple[int, ...]] | None
+    stored_set: ZarrSet, name: str, valid: Bool[np.ndarray, " sample"], refused: dict[str, tuple[int, ...]] | None
 ) -> list[int]:
+    """Seal an array; return the ranges that are missing, or were found to be damaged and are again."""
+    absent = sorted(set(range(stored_set.layout.n_ranges)) - stored_set.committed(name))
+    if absent:
+        return absent
     objects, prefix, layout = stored_set.objects, stored_set.prefix, stored_set.layout
     array = stored_set.arrays[name]
+    dead = DeadFeatures(array, valid)
     recorded: dict[str, list[StoredObject]] = {}
     for commit in stored_set.commits.values():
         for chunk, entry in commit.objects.get(name, {}).items():
@@ -139,6 +136,19 @@ def _take_back(stored_set: ZarrSet, name: str, damaged: set[int]) -> None:
         stored_set.objects.sync(f"{stored_set.prefix}/{COMMITS}")
 
 
+class _Hashes:
+    """Both hashes see a piece of a chunk while it is in the processor's cache; its rows end after ``left`` bytes."""
+
+    def __init__(self, content: Any, left: int) -> None:
+        self.content, self.left = content, left
+        self.stored = hashlib.sha256()
+
+    def __call__(self, piece: memoryview) -> None:
+        self.stored.update(piece)
+        self.content.update(piece[: self.left])
+        self.left -= min(self.left, len(piece))
+
+
 def _hash_chunk(
     objects: Objects,
     key: str,
@@ -161,21 +171,14 @@ def _hash_chunk(
         content.update(decoded.data)
         dead.take(start, decoded)
         return StoredObject(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-    stored, left = hashlib.sha256(), rows * array.row_bytes
-
-    def observe(piece: memoryview) -> None:  # both hashes see a piece while it is in the processor's cache
-        nonlocal left
-        stored.update(piece)
-        content.update(piece[:left])
-        left -= min(left, len(piece))
-
+    hashes = _Hashes(content, rows * array.row_bytes)
     # The chunk's CRC32C is not tested: its sha256 is the one of the bytes that it was computed for.
-    size = objects.read_into(key, [memoryview(buffer)], observe)
+    size = objects.read_into(key, [memoryview(buffer)], hashes)
     if dead.left.size:
         dtype = np.dtype(array.dtype).newbyteorder("<")
         values = np.frombuffer(buffer, dtype, rows * array.row_bytes // dtype.itemsize)
         dead.take(start, values.reshape(rows, *array.row_shape))
-    return StoredObject(size=size, sha256=stored.hexdigest())
+    return StoredObject(size=size, sha256=hashes.stored.hexdigest())
 
 
 def _forget_commits(stored_set: ZarrSet) -> None:

@@ -43,6 +43,20 @@ def site(here):
 
 
 @pytest.fixture
+def svg_alone(monkeypatch):
+    """No figure is drawn as PDF, which takes the most of a page: test_report.py and the daily line draw them all."""
+    from evaluate.figures.style import save
+
+    monkeypatch.setattr("evaluate.report.save", lambda one, kind: save(one, kind) if kind == "svg" else b"%PDF")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figure is drawn: for tests that ask what is computed."""
+    monkeypatch.setattr("evaluate.report.FIGURES", ())
+
+
+@pytest.fixture
 def run(monkeypatch, capsys):
     """Type a command: returns exit code, stdout and stderr."""
     import cli

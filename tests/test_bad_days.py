@@ -1,12 +1,13 @@
 """Ctrl-C, full and read-only disks, through the command a user types: one sentence, an exit code, and it goes on."""
 
 import errno
+import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -61,104 +62,131 @@ def test_ctrl_c_says_so_leaves_with_130_and_goes_on(site, run, undisturbed, monk
     assert completes(site, run, undisturbed)
 
 
+SERVER = """
+import json, os, sys
+import cli, pipeline.repair, pipeline.run
+for line in sys.stdin:
+    folder, before, arguments = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+            os.dup2(os.open(os.devnull if number == 0 else name, os.O_RDWR | os.O_CREAT), number)
+        exec(before)
+        sys.argv = ["patchbank", *arguments]
+        cli.main()
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Typed:
+    """A command in a process of its own, whose standard output and errors are files in its folder."""
+
+    def __init__(self, server, folder, before, arguments):
+        self.server, self.folder = server, folder
+        server.stdin.write(json.dumps([str(folder), before, arguments]).encode() + b"\n")
+        self.pid = int(server.stdout.readline())
+
+    def is_over(self, seconds):
+        return bool(select.select([self.server.stdout], [], [], seconds)[0])
+
+    def code(self):
+        hangs = not self.is_over(200)
+        if hangs:
+            os.kill(self.pid, signal.SIGKILL)
+        code = int(self.server.stdout.readline())
+        assert not hangs, self.said("stderr")
+        return code
+
+    def said(self, name):
+        return (self.folder / name).read_text() if (self.folder / name).exists() else ""
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A process that has imported everything, runs nothing and forks one process a command."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,  # so that what is not read yet is seen by `select`
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        start_new_session=True,
+    )
+    yield process
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
 DEAD_DISK = """
-import sys, time
-import cli
+import time
 from stores.local_objects import LocalObjects
 stage = LocalObjects.stage
 def dead(self, key, parts):
     if "/tokens/" in key and "/c." in key:
         print("waiting", flush=True)
-        time.sleep(100)
+        time.sleep(250)
     return stage(self, key, parts)
 LocalObjects.stage = dead
-sys.argv = ["patchbank", *sys.argv[1:]]
-cli.main()
 """
 
 
-def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site):
-    process = subprocess.Popen(
-        [sys.executable, "-c", DEAD_DISK, *EXTRACT],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-    )
-    assert process.stdout.readline() == "waiting\n"
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.5)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=60)  # the disk would hang for longer
-    _, err = process.communicate()
-    assert process.returncode == 130
-    assert err.splitlines()[-2:] == [
+def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site, server):
+    process = Typed(server, site, DEAD_DISK, EXTRACT)
+    while "waiting\n" not in process.said("stdout"):
+        assert not process.is_over(0.02), process.said("stderr")
+    os.kill(process.pid, signal.SIGINT)
+    assert not process.is_over(0.5)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.code() == 130  # the disk would hang for longer
+    assert process.said("stderr").splitlines()[-2:] == [
         "stopping: what is being written is finished first, Ctrl-C again leaves at once",
         "stopped at once: what is committed is kept, run the same command to go on",
     ]
 
 
 STOPPED_IN_THE_MODEL = """
-import os, signal, sys
-import cli
+import signal
 from pipeline.capture import Capture
-call, at = Capture.__call__, int(sys.argv.pop(1))
+call, left = Capture.__call__, [{batch}]
 def interrupted(self, *given):
-    global at
-    at -= 1
-    if at == 0:
+    left[0] -= 1
+    if left[0] == 0:
         os.kill(os.getpid(), signal.SIGINT)
     return call(self, *given)
 Capture.__call__ = interrupted
-sys.argv = ["patchbank", *sys.argv[1:]]
-cli.main()
 """
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run, undisturbed, batch):
+def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run, undisturbed, server, batch):
     """They wait for the next batch, for ever if nobody ends them; the first batch comes before any set is begun."""
-    done = subprocess.run(
-        [sys.executable, "-c", STOPPED_IN_THE_MODEL, str(batch), *EXTRACT],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        timeout=60,
-        check=False,
+    process = Typed(server, site, STOPPED_IN_THE_MODEL.format(batch=batch), EXTRACT)
+    assert process.code() == 130, process.said("stderr")
+    assert process.said("stderr").splitlines()[-1] == (
+        "stopped: what is committed is kept, run the same command to go on"
     )
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.splitlines()[-1] == "stopped: what is committed is kept, run the same command to go on"
     assert (list(Store(site / "store").sets()) == []) == (batch == 1)
     assert completes(site, run, undisturbed)
 
 
 STOPPED_WHILE_MENDING = """
-import os, signal, sys
-import cli
+import signal
 from stores.remaking import ChunkMender
 def interrupted(self, name, start, rows):
     os.kill(os.getpid(), signal.SIGINT)
 ChunkMender.take = interrupted
-sys.argv = ["patchbank", *sys.argv[1:]]
-cli.main()
 """
 
 
-def test_ctrl_c_while_repair_takes_what_was_computed_ends_the_threads_that_decode(site, run, undisturbed):
+def test_ctrl_c_while_repair_takes_what_was_computed_ends_the_threads_that_decode(site, run, undisturbed, server):
     assert run(*EXTRACT)[0] == 0
     features = next(one for one in Store(site / "store").sets() if one.spec.kind == "features")
     damaged = site / "store" / features.prefix / next(iter(features.seals)) / "c.0.0.0"
     damaged.write_bytes(damaged.read_bytes()[::-1])
-    done = subprocess.run(
-        [sys.executable, "-c", STOPPED_WHILE_MENDING, "repair", "tiny.toml"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 130, done.stderr
+    process = Typed(server, site, STOPPED_WHILE_MENDING, ["repair", "tiny.toml"])
+    assert process.code() == 130, process.said("stderr")
     assert run("repair", "tiny.toml")[0] == 0
     assert completes(site, run, undisturbed)
 

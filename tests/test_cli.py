@@ -9,7 +9,7 @@ from PIL import Image
 from tests.tiny_experiment import EXPERIMENT, wrong
 
 
-def test_the_daily_line(site, run, monkeypatch):
+def test_the_daily_line(site, run, monkeypatch, request):
     code, out, _ = run("plan", "tiny.toml", "--no-time")
     assert code == 0
     assert "6 images, 24 rows; tiles cover 100.0% of the pixels" in out
@@ -33,6 +33,8 @@ def test_the_daily_line(site, run, monkeypatch):
     page = site / "results" / "tiny" / "report.html"
     first = page.read_bytes()
     table = (site / "results" / "tiny" / "results.parquet").read_bytes()
+    assert {path.suffix for path in (page.parent / "figures").iterdir()} == {".svg", ".pdf"}
+    request.getfixturevalue("svg_alone")  # both kinds were written once
     assert run("report", "tiny")[0] == 0
     assert page.read_bytes() == first
 
@@ -55,6 +57,7 @@ def test_the_daily_line(site, run, monkeypatch):
     assert run("verify")[0] == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_changing_one_parameter_recomputes_that_analysis_alone(site, run, monkeypatch):
     run("extract", "tiny.toml")
     run("evaluate", "tiny.toml")
@@ -220,6 +223,7 @@ def test_models_lists_the_known_ones_first(site, run, monkeypatch):
     assert "leave the pattern out" in err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_official_file_and_its_settings_in_an_experiment(site, run):
     """The keys of [[models]] as a user writes them, from the file to the stored record."""
     import torch
@@ -258,6 +262,7 @@ arguments = { embed_dim = 48, depth = 3, num_heads = 4, patch_size = 8 }
     assert "std" in err
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_claims_are_decided_where_a_model_plays_a_part(site, run):
     asked = EXPERIMENT.partition('[[analyses]]\nkind = "patch')[0].replace("top = [3]", "top = [17]\nresamples = 0")
     (site / "tiny.toml").write_text(asked.replace('weights = "random"', 'weights = "random"\nrole = "mae"'))

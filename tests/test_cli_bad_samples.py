@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 import safetensors.torch
 import timm
 import torch
@@ -18,6 +19,7 @@ def truncate(site, name=BAD):
     path.write_bytes(path.read_bytes()[:-200])
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_a_kept_bad_image_is_told_of_by_every_command(site, run):
     truncate(site)
     code, _, err = run("extract", "tiny.toml")

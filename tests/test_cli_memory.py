@@ -44,6 +44,7 @@ def site(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_with_the_memory_that_a_refusal_names_is_answered(site, run):
     assert run("extract", "asked.toml")[0] == 0
     code, out, err = run("evaluate", "asked.toml", "--memory", "0.1")

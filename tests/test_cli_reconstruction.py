@@ -51,6 +51,7 @@ def site(here):
     return here
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_from_painted_scenes_to_the_page(site, run, monkeypatch):
     assert run("extract", "tiny.toml", "--batch-size", 4)[1].startswith("made    18 rows of features, 18 of labels\n")
     code, out, err = run("evaluate", "tiny.toml")

@@ -60,6 +60,7 @@ def measured(path="tiny.toml"):
     return _measured(Path(path), *load_experiment(Path(path)), Store("store"))
 
 
+@pytest.mark.usefixtures("svg_alone")
 def test_views_from_plan_to_evaluate(site, run, monkeypatch):
     code, out, _ = run("plan", "tiny.toml", "--json", "--batch-size", 4)
     assert code == 0

@@ -164,6 +164,7 @@ k = [1, 3]
 """
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_imported_sets_are_evaluated_without_images_and_give_the_same_numbers(run, tmp_path):
     write_camvid(tmp_path / "data" / "camvid")
     (tmp_path / "tiny.toml").write_text(EXPERIMENT)

@@ -142,6 +142,7 @@ def test_fidelity_of_the_same_libraries_is_zero(site, run):
     assert "patchbank extract" in err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_gc_lists_by_default_and_keeps_what_results_cite(site, run):
     partial = folder_of(site, "features") / "seals" / "x.json.1-ab.partial"
     partial.write_bytes(b"half")

@@ -78,25 +78,27 @@ class World:
         others = [other.evidence(low=low, high=high) for other in beside]
         return Evidence(table, self.subjects(), beside=others)
 
-    def shaken(self, spread, *, kept):
-        """Return the rows as evidence when some images are harder for everyone: all that `KEPT` lists moves as one.
+    def shaken(self, spread):
+        """Return the rows as evidence when some images are harder for everyone, without and with its draws.
 
-        Every row's interval is as wide; only the draws, which are there if ``kept``, say that they move together.
+        All that `KEPT` lists moves as one, and every row's interval is as wide; only the draws say that they move
+        together.
         """
         moved = np.random.default_rng(0).normal(0.0, spread, 400)
         table = self.table()
         table["result"] = table["model"] + table["analysis"]
-        arrays = {}
+        arrays, bounds = {}, {}
         for (result, analysis), part in table.groupby(["result", "analysis"], sort=False):
             rows = []
-            for place, row in part.iterrows():
+            for place, metric, value in zip(part.index, part["metric"], part["value"], strict=True):
                 drawn = None
-                if row["metric"] in KEPT.get(analysis, ()):
-                    drawn = Drawn(row["value"] + moved, "the same images")
-                    table.loc[place, ["low", "high"]] = np.quantile(drawn.values, [0.025, 0.975])
-                rows.append({"metric": row["metric"], DRAWN: drawn})
+                if metric in KEPT.get(analysis, ()):
+                    drawn = Drawn(value + moved, "the same images")
+                    bounds[place] = np.quantile(drawn.values, [0.025, 0.975])
+                rows.append({"metric": metric, DRAWN: drawn})
             arrays[result] = answer_of(rows, KEPT.get(analysis, ())).arrays
-        return Evidence(table, self.subjects(), arrays if kept else {})
+        table.loc[list(bounds), ["low", "high"]] = np.array(list(bounds.values()))
+        return [Evidence(table, self.subjects(), kept) for kept in ({}, arrays)]
 
 
 def patches(world, role, classifier, value, m=0, layer=11.0, train="72 images"):

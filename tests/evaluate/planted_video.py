@@ -21,6 +21,8 @@ CLASSES = pd.DataFrame(
 )
 CELLS, PIXELS = 8, 8
 """Patches and pixels-a-patch on a side; a source is two tiles wide."""
+RANGE_BYTES = 1 << 14
+"""Five samples of 24 channels a range, so that a video lies in several."""
 
 
 def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0.1, identities=True, seed=0):
@@ -99,7 +101,7 @@ def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0
     arrays = {"tokens/block.0.norm": (np.stack(tokens).astype(np.float16), ("sample", "patch", "channel"), facts)}
     size = Size(height=CELLS * PIXELS, width=CELLS * PIXELS)
     changes = {"frame": FrameSpec(input=size, tile=size)}
-    features = write_set(folder, FEATURES.model_copy(update=changes), arrays, {"samples": table})
+    features = write_set(folder, FEATURES.model_copy(update=changes), arrays, {"samples": table}, RANGE_BYTES)
     labels = write_set(
         folder,
         LABELS.model_copy(update={**changes, "pixel_labels": False, "objects": True}),

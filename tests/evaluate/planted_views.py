@@ -20,6 +20,8 @@ CLASSES = pd.DataFrame(
     }
 )
 CELLS = 4
+RANGE_BYTES = 4096
+"""Four samples of 32 channels a range."""
 
 
 NOISE = ((10, 0.01), (40, 30.0))
@@ -99,7 +101,7 @@ def _write(folder, view, values, labels, moved, table, pictures=False):
         "tokens/block.0.norm": (tokens, ("sample", "patch", "channel"), facts),
         "prefix/block.0.norm": (tokens[:, :1] * 2, ("sample", "prefix", "channel"), {"layer": 0, "norm": True}),
     }
-    features = write_set(folder, FEATURES.model_copy(update=changes), arrays, {"samples": table})
+    features = write_set(folder, FEATURES.model_copy(update=changes), arrays, {"samples": table}, RANGE_BYTES)
     if labels is None:
         return features, None
     pixels = np.repeat(np.repeat(labels, 4, axis=1), 4, axis=2)
@@ -117,4 +119,4 @@ def _write(folder, view, values, labels, moved, table, pictures=False):
         pairs = np.broadcast_to(moved.reshape(1, -1), (n_rows, CELLS * CELLS)).copy()
         known["correspondence/4x4"] = (pairs, ("sample", "patch_4x4"), grid)
     tables = {"samples": table, "classes": CLASSES}
-    return features, write_set(folder, LABELS.model_copy(update=changes), known, tables)
+    return features, write_set(folder, LABELS.model_copy(update=changes), known, tables, RANGE_BYTES)

@@ -126,8 +126,8 @@ def test_every_printed_number_names_its_place_and_known_models():
 
 
 @pytest.fixture
-def made(tmp_path):
-    """A results folder with its page, its model, and the store it came from."""
+def made(tmp_path, undrawn):
+    """A results folder with its page but no figure, its model, and the store it came from."""
     one = planted(tmp_path / "made", n_images=24)
     digests = {}
     for kind, stored in (("features", one.features), ("labels", one.labels)):

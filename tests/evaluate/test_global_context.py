@@ -2,13 +2,17 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
 from evaluate.answering import evaluate
 from evaluate.chosen import choose
 from evaluate.results import Results
-from evaluate.ridge import r2, ridge
+from evaluate.ridge import PENALTIES, r2, ridge
 from stores.errors import UserError
 from tests.evaluate.planted import planted
 from tests.evaluate.test_patch_classification import SELECTION, ask
@@ -38,6 +42,21 @@ def test_a_linear_target_is_found_and_noise_is_not():
     scores = r2(np.hstack([queries @ weights, noise[200:]]), predicted)
     assert scores[0] > 0.999
     assert scores[1] < 0.1
+
+
+@pytest.mark.parametrize("channels", [4, 90])
+def test_predictions_are_those_of_scikit_learns_search(channels):
+    rng = np.random.default_rng(2)
+    inputs, queries = rng.normal(size=(60, channels)), rng.normal(size=(10, channels))
+    images = np.repeat(np.arange(12), 5)
+    targets = inputs @ rng.normal(size=(channels, 3)) + rng.normal(size=(60, 3)) * [0.01, 3.0, 30.0]
+    targets[:, 2] = images == 0  # no held-out fold but one has any
+    folds = list(GroupKFold(5).split(inputs, groups=images))
+    search = [make_pipeline(StandardScaler(), RidgeCV(PENALTIES, cv=folds)).fit(inputs, target) for target in targets.T]
+    assert len({found[-1].alpha_ for found in search}) > 1
+    np.testing.assert_array_equal(
+        ridge(inputs, targets, images, queries), np.stack([found.predict(queries) for found in search], axis=1)
+    )
 
 
 def test_inputs_and_targets_are_the_central_patch_and_the_shares_of_pixels(tmp_path):

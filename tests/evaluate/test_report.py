@@ -150,9 +150,8 @@ def test_the_page_is_one_file_that_says_everything(made):
         assert (made[3].parent / "figures" / f"{entry.name}.pdf").exists()
 
 
-def test_the_page_is_made_again_from_the_results_alone(made, monkeypatch):
-    # The page holds the SVG alone; drawing every PDF again would double the time.
-    monkeypatch.setattr("evaluate.report.save", lambda one, kind: save(one, kind) if kind == "svg" else b"%PDF")
+@pytest.mark.usefixtures("svg_alone")  # the page holds no more
+def test_the_page_is_made_again_from_the_results_alone(made):
     results, _, _, path = made
     before = path.read_bytes()
     path.unlink()
