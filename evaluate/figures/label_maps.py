@@ -9,7 +9,6 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from evaluate.figures.style import LaidOut
 from evaluate.results import Answer
 from stores.specs import VOID
 
@@ -41,9 +40,7 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | N
             columns.append((f"{model}\n{'all features' if m == '0' else f'without top {m}'}", answer.arrays[name]))
     n_images, height, width = first["truth"].shape
     cell = 1.9
-    drawn = LaidOut(
-        figsize=(cell * len(columns), (cell * height / width + 0.08) * n_images + 1.4), layout="constrained"
-    )
+    drawn = Figure(figsize=(cell * len(columns), (cell * height / width + 0.08) * n_images + 1.4), layout="constrained")
     axes = drawn.subplots(n_images, len(columns), squeeze=False)
     for place, (title, shown) in enumerate(columns):
         for image in range(n_images):

@@ -10,7 +10,6 @@ import pandas as pd
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 # Okabe and Ito, "Color universal design" (2008), black first because it prints best; yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -45,22 +44,10 @@ def looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     }
 
 
-class LaidOut(Figure):
-    """A figure that saving draws once: its first pass, which asks where everything goes, only lays out."""
-
-    def draw(self, renderer: Any) -> None:
-        """Lay out while a layout engine is set (saving takes it away before it draws), draw otherwise."""
-        engine = self.get_layout_engine()
-        if isinstance(engine, ConstrainedLayoutEngine):
-            engine.execute(self)
-        else:
-            super().draw(renderer)
-
-
 def new_figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """Return a figure of this size, in inches, with axes side by side."""
     with mpl.rc_context(SETTINGS):
-        figure = LaidOut(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False, **options)
     return figure, list(axes[0])
 
@@ -108,7 +95,7 @@ def numbers(rows: pd.DataFrame, name: str) -> Float64[np.ndarray, " row"]:
 def grid_figure(width: float, height: float, rows: int, columns: int, **options: Any) -> tuple[Figure, Any]:
     """Return a figure of this size, in inches, with rows of axes."""
     with mpl.rc_context(SETTINGS):
-        figure = LaidOut(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False, **options)
     return figure, axes
 
