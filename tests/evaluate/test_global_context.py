@@ -59,6 +59,19 @@ def test_predictions_are_those_of_scikit_learns_search(channels):
     )
 
 
+def test_a_fold_of_one_row_has_no_say_and_no_other_is_refused():
+    rng = np.random.default_rng(3)
+    inputs = rng.normal(size=(9, 3))
+    targets = rng.normal(size=(9, 1))
+    folds = [fold for fold in GroupKFold(5).split(inputs, groups=np.arange(9)) if len(fold[1]) > 1]
+    assert len(folds) == 4
+    search = make_pipeline(StandardScaler(), RidgeCV(PENALTIES, cv=folds)).fit(inputs, targets[:, 0])
+    assert search[-1].alpha_ > PENALTIES[0], "which it is where a fold without R² has a say"
+    np.testing.assert_array_equal(ridge(inputs, targets, np.arange(9), inputs)[:, 0], search.predict(inputs))
+    with pytest.raises(UserError, match="no fold of 5 training tiles holds two: train on more images"):
+        ridge(inputs[:5], targets[:5], np.arange(5), inputs)
+
+
 def test_inputs_and_targets_are_the_central_patch_and_the_shares_of_pixels(tmp_path):
     measured = planted(tmp_path)
     chosen = choose(measured, SELECTION.validation)
