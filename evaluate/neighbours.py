@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Float64, Int64, Integer
 
 from evaluate.faiss_library import load_faiss
 from evaluate.neighbour_rows import Frame, Groups, Rows, frame_of, largest_magnitude, squared_distances
-from evaluate.neighbour_search import search
+from evaluate.neighbour_search import goes_alike, search
 from evaluate.neighbour_shortlist import Level, merge
 from stores.errors import UserError
 
@@ -106,7 +106,8 @@ def nearest_without_top(
         pair = Rows(bank, order, False), Rows(queries, order, False)
         frame = _frame(*pair)
         copy_bytes = bank.nbytes + queries.nbytes
-        if 2 * copy_bytes <= memory_bytes:
+        sizes = bank.shape[0], queries.shape[0], bank.shape[1], k
+        if goes_alike(*sizes, len(levels), groups is not None, memory_bytes, memory_bytes - copy_bytes):
             # Whole runs of a permuted copy are read faster than scattered columns.
             pair = (
                 Rows(np.take(bank, order, axis=1), None, False),

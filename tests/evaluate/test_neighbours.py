@@ -241,6 +241,17 @@ def test_memory_stays_within_the_bound(dtype, memory_bytes):
         assert peak < memory_bytes + 600 * 10 * 16  # and the result
 
 
+def test_a_copy_in_another_order_never_takes_the_memory_the_search_needs():
+    bank, queries = clusters(13, 30_000, 500, 96, 1.0, np.float16)
+    ranking = np.arange(96)[::-1].copy()
+    tight, wide = (
+        nearest_without_top(bank, queries, ranking, [0, 10, 50], 3, memory_bytes=memory_bytes)
+        for memory_bytes in (12_000_000, 1 << 28)
+    )
+    for m, found in wide.items():
+        np.testing.assert_array_equal(tight[m].indices, found.indices)
+
+
 def test_refuses_with_both_numbers_when_memory_does_not_suffice():
     bank, queries = clusters(10, 100, 10, 8, 1.0)
     with pytest.raises(UserError, match=r"at least [\d,]+ bytes .* may use 1,000"):
