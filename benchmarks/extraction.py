@@ -3,6 +3,7 @@
 The bare model is timm's ``forward_features`` on pixels that are in memory, in the same batches; "model and norms" adds
 what any extraction computes, the final norm of every layer and the cast to float16. The floor is the slowest of three
 stages run alone on all cores: decoding, the bare model, writing the same arrays. All layers are stored and sealed.
+Without a GPU the stages share the processor, and the seconds of all of them, sealing too, are what can be reached.
 Every repeat runs the stages and the extraction one after another, and the ratio is taken inside it, because shared
 machines drift.
 """
@@ -85,7 +86,7 @@ def write_alone(job: Job, store: Store, device: str) -> None:
 def rows() -> list[dict[str, Any]]:
     """Return the extraction's rate over the bare model's and over the floor's."""
     compute = choose_compute(None, None)
-    to_model, to_capture, to_floor, seconds, peaks, stages = [], [], [], [], [], {}
+    to_model, to_capture, to_floor, to_sum, seconds, peaks, stages = [], [], [], [], [], [], {}
     with tempfile.TemporaryDirectory(dir=os.environ.get("PATCHBANK_BENCH_DIR")) as name:
         folder = Path(name)
         write_street_world(folder / "world", images_per_city={"train": {"alpha": 40}, "val": {"beta": 35}})
@@ -108,13 +109,15 @@ def rows() -> list[dict[str, Any]]:
             to_model.append(bare / ours.seconds)
             to_capture.append(layers.seconds / ours.seconds)
             to_floor.append(max(bare, decode.seconds, write.seconds) / ours.seconds)
+            sealing = ours.result.seconds.seal
+            to_sum.append((bare + decode.seconds + write.seconds + sealing) / ours.seconds)
             seconds.append(ours.seconds)
             peaks.append(ours.peak_bytes)
             stages = {
                 "model_seconds": round(bare, 3),
                 "decode_seconds": round(decode.seconds, 3),
                 "write_seconds": round(write.seconds, 3),
-                "seal_seconds": round(ours.result.seconds.seal, 3),
+                "seal_seconds": round(sealing, 3),
             }
     median, peak, n_rows = statistics.median(seconds), max(peaks), job.layout.n_rows
     more = {"rows": n_rows, "device": compute.device, **stages}
@@ -141,5 +144,15 @@ def rows() -> list[dict[str, Any]]:
         ),
         row(
             "extract, all layers", statistics.median(to_floor), "at least", 0.95, median, peak, "slowest stage", **more
+        ),
+        row(
+            "extract, all layers",
+            statistics.median(to_sum),
+            "at least",
+            None,
+            median,
+            peak,
+            "all stages in turn",
+            **more,
         ),
     ]

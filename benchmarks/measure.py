@@ -64,7 +64,7 @@ def pairs(
 
 
 def row(
-    stage: str, ratio: float, goal_is: str, goal: float, seconds: float, peak_bytes: int, peer: str, **more: Any
+    stage: str, ratio: float, goal_is: str, goal: float | None, seconds: float, peak_bytes: int, peer: str, **more: Any
 ) -> dict[str, Any]:
     """Return one line of the benchmark table; ``goal_is`` is "at least" or "at most"."""
     return {
@@ -72,7 +72,7 @@ def row(
         "ratio": round(ratio, 3),
         "goal_is": goal_is,
         "goal": goal,
-        "met": ratio >= goal if goal_is == "at least" else ratio <= goal,
+        "met": None if goal is None else ratio >= goal if goal_is == "at least" else ratio <= goal,
         "seconds": round(seconds, 4),
         "peak_bytes": peak_bytes,
         "peer": peer,
