@@ -1,5 +1,6 @@
 """Every shape that a signature states is checked while the tests run; and the command line as a user meets it."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,10 @@ def _modules_with_shapes() -> list[str]:
         if path.name != "__init__.py" and "from jaxtyping import" in path.read_text()
     )
 
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Shells start what runs in the background deaf to Ctrl-C, and the commands that are tried here would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 install_import_hook(_modules_with_shapes(), "beartype.beartype")
 
