@@ -94,7 +94,7 @@ def test_experiments_are_documents_that_load(path):
 
     head = path.read_text().split("\n\n")[0]
     assert head.startswith("# "), "the head comment says what it reproduces"
-    assert re.search(r"^# How long: .*\b(s|minutes?|hours?)\b", head, re.MULTILINE), "and how long it takes"
+    assert re.search(r"^# How long: .*\b(s|seconds?|minutes?|hours?)\b", head, re.MULTILINE), "and how long it takes"
     recipe, questions = load_experiment(path)
     assert recipe.models
     assert questions.analyses
