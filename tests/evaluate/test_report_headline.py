@@ -70,3 +70,16 @@ def test_what_all_models_share_is_said_once(tmp_path):
     # The long table shows no column that is empty throughout.
     assert '<th scope="col">outcome</th>' not in page
     assert '<th scope="col">classifier</th>' in page
+
+
+def test_numbers_of_single_classes_say_under_which_view(tmp_path):
+    noisy = {"analysis": "robustness", "metric": "predicted_share", "class": "road", "view": "noise", "level": 40.0}
+    table = long_table([*scores("A", "knn", {0: 0.2}), *scores("A", "knn", {0: 0.5}, **noisy)])
+    page = write_report(
+        Results(tmp_path), "planted", Evaluation(table), [{"model": "A", "data set": "planted"}]
+    ).read_text()
+    single = page[page.index("Numbers of single classes") :]
+    head = re.findall(r'<th scope="col">(.*?)</th>', single)
+    [row] = re.findall(r"<tr>((?:<td.*?</td>)+)</tr>", single)
+    values = dict(zip(head, cells_of(row), strict=True))
+    assert [values[name] for name in ("class", "view", "level")] == [["road"], ["noise"], ["40"]]
