@@ -12,8 +12,26 @@ from typing import Annotated
 
 import typer
 
-from commands import comparing, demo, doctor, exchange, keeping, looking, making, measuring, mending, preview
-from commands.printing import say
+from commands import (
+    datasets,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    extract,
+    fidelity,
+    gc,
+    import_,
+    ls,
+    models,
+    plan,
+    preview,
+    repair,
+    report,
+    show,
+    verify,
+)
+from commands.terminal.output import say
 from stores.errors import PatchbankError
 
 app = typer.Typer(
@@ -24,20 +42,20 @@ app = typer.Typer(
 )
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "plan": making.plan,
-    "extract": making.extract,
-    "evaluate": measuring.evaluate,
-    "report": measuring.report,
-    "ls": keeping.list_sets,
-    "show": keeping.show,
-    "verify": keeping.verify,
-    "repair": mending.repair,
-    "fidelity": comparing.fidelity,
-    "gc": mending.gc,
-    "export": exchange.export,
-    "import": exchange.import_set,
-    "models": looking.models,
-    "datasets": looking.datasets,
+    "plan": plan.plan,
+    "extract": extract.extract,
+    "evaluate": evaluate.evaluate,
+    "report": report.report,
+    "ls": ls.list_sets,
+    "show": show.show,
+    "verify": verify.verify,
+    "repair": repair.repair,
+    "fidelity": fidelity.fidelity,
+    "gc": gc.gc,
+    "export": export.export,
+    "import": import_.import_set,
+    "models": models.models,
+    "datasets": datasets.datasets,
     "preview": preview.preview,
     "doctor": doctor.doctor,
     "demo": demo.demo,

@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import row
-from pipeline.compute import Compute
+from demo.street import write_street_world
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.run import Recorded, Site, extract_recipe
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
-from pipeline.repair import repair_recipe
-from pipeline.run import Recorded, Site, extract_recipe
-from pipeline.street_world import write_street_world
 from pipeline.views import CLEAN
 from stores import Store
-from stores.filenames import LOGS, SOURCES
-from stores.repair import mend_notes
+from stores.format.paths import LOGS, SOURCES
+from stores.maintenance.repair import mend_notes
+from stores.maintenance.verify import verify
 from stores.specs import FrameSpec, Size
-from stores.verify import verify
 
 KINDS = ("flipped bit", "truncated", "deleted", "swapped", "stray")
 SEED = 0

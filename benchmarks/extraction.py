@@ -18,18 +18,18 @@ import numpy as np
 import torch
 
 from benchmarks.measure import measure, row
-from pipeline import run
-from pipeline.capture import Capture
-from pipeline.compute import choose_compute
-from pipeline.extract import extract
-from pipeline.job import Job, prepare
-from pipeline.loading import Loader
+from demo.street import write_street_world
+from pipeline.extraction import run
+from pipeline.extraction.capture import Capture
+from pipeline.extraction.compute import choose_compute
+from pipeline.extraction.extract import extract
+from pipeline.extraction.job import Job, prepare
+from pipeline.extraction.loading import Loader
 from pipeline.models import build_model
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
-from pipeline.street_world import write_street_world
 from stores import Store
 from stores.specs import FrameSpec, Size
-from stores.writing import SetWriter
+from stores.writing.writer import SetWriter
 
 MODEL = ModelRecipe(name="vit_small_patch16_224", weights="random")
 REPEATS = 3

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from benchmarks.measure import measure
-from evaluate.neighbours import nearest, nearest_without_top
+from evaluate.neighbours.knn import nearest, nearest_without_top
 
 QUERIES, BANK, CHANNELS, PATCHES = 5_000, 25_000, 768, 196
 REMOVED = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100, 150, 200, 250, 300, 350, 400, 500, 600)

@@ -18,9 +18,9 @@ from jaxtyping import Float32, Int64
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from evaluate.moments import Moments, variance_ranking, without_top
-from evaluate.probe_descent import Head
-from evaluate.probes import fit_probes
+from evaluate.kernels.lbfgs import Head
+from evaluate.kernels.moments import Moments, variance_ranking, without_top
+from evaluate.kernels.probes import fit_probes
 
 ROWS, CHANNELS, CLASSES = 6_000, 384, 12
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Measurement, measure, pairs, row
-from stores.geometry import plan_layout
-from stores.local_objects import LocalObjects
-from stores.sealing import seal
+from stores.format.layout import plan_layout
 from stores.sets import ZarrSet
 from stores.specs import (
     ArraySpec,
@@ -28,7 +26,9 @@ from stores.specs import (
     Size,
     ViewSpec,
 )
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
 
 ROWS, PATCHES, CHANNELS = 4096, 196, 384
 BATCH = 16

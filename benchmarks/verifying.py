@@ -19,13 +19,13 @@ import numpy as np
 
 from benchmarks.measure import measure, row
 from benchmarks.store import CHANNELS, PATCHES, ROWS, forget, specs, write_ours
-from stores.geometry import Layout
-from stores.listing import lines
-from stores.local_objects import LocalObjects
-from stores.sealing import seal
+from stores.format.layout import Layout
+from stores.maintenance.listing import lines
+from stores.maintenance.verify import verify_set
 from stores.sets import ZarrSet
 from stores.specs import DatasetRecord
-from stores.verify import verify_set
+from stores.storage.local import LocalObjects
+from stores.writing.sealing import seal
 
 REPEATS = 5
 SETS = 2000
@@ -129,9 +129,9 @@ def _list(root: Path) -> list[dict[str, Any]]:
 def _small_set(objects: LocalObjects, spec: Any, arrays: list[Any], like: ZarrSet | None) -> ZarrSet:
     """Make a sealed set; all after the first take over its seals' digests, because only their listing is measured."""
     from stores.canonical import checksummed
-    from stores.filenames import SUMMARY
-    from stores.summary import array_entries, read_summary
-    from stores.writing import SetWriter
+    from stores.format.paths import SUMMARY
+    from stores.format.summary import array_entries, read_summary
+    from stores.writing.writer import SetWriter
 
     made = ZarrSet.create(objects, spec, Layout(n_rows=1, range_rows=1), {}, {"device": "cpu"}, {})
     if like is not None:

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measure import pairs, row
-from pipeline.painting.noise import generator_of, weathering
-from pipeline.satellite_world.world import paint_place
-from pipeline.street_world.scene import paint_scene
-from pipeline.street_world.video import StreetVideo
+from demo.painting.noise import generator_of, weathering
+from demo.satellite.world import paint_place
+from demo.street.scene import paint_scene
+from demo.street.video import StreetVideo
 
 FRAMES = 8
 REPEATS = 2

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import typer
 
-from commands.making import extract
-from commands.measuring import evaluate
-from commands.options import DataOption, JsonOption, ResultsOption, StoreOption
+from commands.evaluate import evaluate
+from commands.extract import extract
+from commands.terminal.options import DataOption, JsonOption, ResultsOption, StoreOption
 
 
 def demo(

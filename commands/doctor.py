@@ -10,9 +10,9 @@ from typing import Any
 
 import typer
 
-from commands.options import DataOption, JsonOption, StoreOption
-from commands.printing import counted
-from stores.faults import gigabytes
+from commands.terminal.options import DataOption, JsonOption, StoreOption
+from commands.terminal.output import counted
+from stores.storage.os_errors import gigabytes
 
 LIBRARIES = (
     *("torch", "torchvision", "timm", "zarr", "h5py", "numpy", "scikit-learn", "dask", "typer", "pandas", "pyarrow"),

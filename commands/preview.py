@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from commands.experiment import image_pool, load_experiment
-from commands.options import DataOption, Experiment, JsonOption
+from commands.experiment.reading import image_pool, load_experiment
+from commands.terminal.options import DataOption, Experiment, JsonOption
 from stores.errors import UserError
 
 
@@ -26,8 +26,8 @@ def preview(
     """Draw some tiles under every view, with labels, objects and patches over them, on one PNG. Runs no model."""
     import tempfile
 
+    from pipeline.extraction.run import Site, read_samples
     from pipeline.preview import choose_rows, contact_sheet
-    from pipeline.run import Site, read_samples
     from stores import Store
 
     target = out or Path(f"{experiment.stem}-preview.png")

@@ -12,9 +12,9 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluate.asking import Selection  # noqa: E402
-from evaluate.questions import ANALYSES, ClaimSettings, Questions  # noqa: E402
-from evaluate.selections import SelectionRule  # noqa: E402
+from evaluate.registry import ANALYSES, ClaimSettings, Questions  # noqa: E402
+from evaluate.selection import SelectionRule  # noqa: E402
+from evaluate.settings import Selection  # noqa: E402
 from pipeline.recipe import (  # noqa: E402
     DatasetRecipe,
     DecoderRecipe,

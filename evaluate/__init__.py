@@ -8,12 +8,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evaluate.own_question import run
-    from evaluate.reported import read
+    from evaluate.custom import run
+    from evaluate.report.reading import read
 
 __all__ = ["read", "run"]
 
-_WHERE = {"read": "evaluate.reported", "run": "evaluate.own_question"}
+_WHERE = {"read": "evaluate.report.reading", "run": "evaluate.custom"}
 
 
 def __getattr__(name: str) -> Any:

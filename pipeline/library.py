@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.compute import choose_compute
+from pipeline.extraction.compute import choose_compute
+from pipeline.extraction.run import Site, extract_recipe
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import OWN, Recipe
-from pipeline.run import Site, extract_recipe
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipeline import frames, viewed
 from pipeline.datasets.contract import ObjectEntry
-from pipeline.datasets.images import read_image
-from pipeline.frames import Interpolation, Tile
-from pipeline.samples import Samples
+from pipeline.datasets.reading.images import read_image
+from pipeline.rows import frames, under_view
+from pipeline.rows.frames import Interpolation, Tile
+from pipeline.rows.samples import Samples
 from pipeline.sheet import BACK, CELL, FAINT, GAP, INK, LINE, Picture, below, beside, cell, fit, font, text
 from pipeline.views import View
 from pipeline.views.frequency_noise import band
@@ -112,8 +112,8 @@ def _strip(
 ) -> Image.Image:
     cells = []
     for view in views:
-        frame = viewed.under_frame(samples.frame, view)
-        pixels = viewed.pixels(view, frame, name, [tile], image, interpolation)[0][0]
+        frame = under_view.under_frame(samples.frame, view)
+        pixels = under_view.pixels(view, frame, name, [tile], image, interpolation)[0][0]
         drawn = _overlaid(samples, view, name, tile, pixels, patch)
         pictures = [fit(pixels), drawn]
         if view.name == "frequency-noise":
@@ -126,8 +126,8 @@ def _overlaid(samples: Samples, view: View, name: str, tile: Tile, pixels: Pictu
     source, height, width = samples.sources[name], *pixels.shape[:2]
     blended = pixels
     if "pixels" in samples.dataset.labels and name in samples.label_digests:
-        frame = viewed.under_frame(samples.frame, view)
-        labels = viewed.labels(view, frame, name, [tile], samples.dataset.pixel_classes(source))[0]
+        frame = under_view.under_frame(samples.frame, view)
+        labels = under_view.labels(view, frame, name, [tile], samples.dataset.pixel_classes(source))[0]
         colours = np.full((256, 3), 255, np.uint8)
         for entry in samples.dataset.classes():
             if entry.id < VOID:
@@ -144,7 +144,7 @@ def _overlaid(samples: Samples, view: View, name: str, tile: Tile, pixels: Pictu
             canvas.line([(offset * scale, 0), (offset * scale, picture.height)], fill=(255, 255, 255, 90))
         if offset < height:
             canvas.line([(0, offset * scale), (picture.width, offset * scale)], fill=(255, 255, 255, 90))
-    scored = viewed.owned(view, viewed.under_frame(samples.frame, view), name, tile)
+    scored = under_view.owned(view, under_view.under_frame(samples.frame, view), name, tile)
     if scored != (0, 0, width, height) and scored[2] > scored[0]:
         box = [edge * scale for edge in scored]
         canvas.rectangle([box[0], box[1], box[2] - 1, box[3] - 1], outline=_SCORED, width=2)
@@ -169,7 +169,7 @@ def _draw_object(
     """
     plane, size = frames.resized_size(samples.frame, samples.sizes[name]), samples.sizes[name]
     left, top, right, _ = tile.box
-    place = viewed.placement(view, name, tile)
+    place = under_view.placement(view, name, tile)
     scale = shown[0] / (right - left)
     corners = []
     for x, y in entry.polygon:

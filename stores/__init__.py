@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stores.hdf5 import HDF5Set
+    from stores.hdf5.reader import HDF5Set
     from stores.sets import ZarrSet
     from stores.store import Store
 
@@ -41,7 +41,7 @@ def __getattr__(name: str) -> Any:
 
         return ZarrSet
     if name == "HDF5Set":
-        from stores.hdf5 import HDF5Set
+        from stores.hdf5.reader import HDF5Set
 
         return HDF5Set
     raise AttributeError(f"module 'stores' has no attribute {name!r}")

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from stores.chunks import crc32c, decode_chunk
 from stores.errors import DamageError, MissingError
-from stores.geometry import Layout, chunk_name
-from stores.objects import Objects
+from stores.format.chunks import crc32c, decode_chunk
+from stores.format.layout import Layout, chunk_name
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
+from stores.storage.base import Objects
 
 Rows = int | slice | Sequence[int] | Int64[np.ndarray, " row"]
 """What selects rows: one number, a slice with step 1, or row numbers in any order."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from stores.arrays import StoredArray
-from stores.geometry import Layout
+from stores.format.layout import Layout
 
 
 def dask_of_ranges(array: StoredArray, layout: Layout, identity: str) -> Any:

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 
 from stores.arrays import BLOCK_BYTES, Rows, blocks_of, row_numbers
 from stores.errors import MissingError, UserError
-from stores.geometry import Layout, RowRange
+from stores.format.layout import Layout, RowRange
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 
 

@@ -14,15 +14,15 @@ from pydantic import ValidationError
 
 from stores.arrays import ZarrArray
 from stores.canonical import canonical_json, checksummed, digest, read_checksummed
-from stores.chunks import array_metadata, group_metadata
-from stores.commits import Commit, Seal, parse, read_commits, read_seals
 from stores.errors import DamageError, MissingError, UserError
-from stores.filenames import COMMITS, COMPUTE, COPIED, CREATED, GROUP, LAYOUT, PROVENANCE, SEALS, SPEC, SUMMARY
-from stores.geometry import MOST_RANGES, Layout
-from stores.objects import Objects
+from stores.format.chunks import array_metadata, group_metadata
+from stores.format.commits import Commit, Seal, parse, read_commits, read_seals
+from stores.format.layout import MOST_RANGES, Layout
+from stores.format.paths import COMMITS, COMPUTE, COPIED, CREATED, GROUP, LAYOUT, PROVENANCE, SEALS, SPEC, SUMMARY
+from stores.format.summary import array_entries, summary_bytes, update_summary
+from stores.format.tables import read_table, table_bytes
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
-from stores.summary import array_entries, summary_bytes, update_summary
-from stores.tables import read_table, table_bytes
+from stores.storage.base import Objects
 
 KINDS: dict[str, type[FeatureSpec] | type[LabelSpec]] = {"features": FeatureSpec, "labels": LabelSpec}
 """Folder of a kind of set, and the record that names such a set."""

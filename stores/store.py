@@ -8,12 +8,12 @@ from pathlib import Path
 
 from stores.canonical import checksummed, read_checksummed
 from stores.errors import MissingError, UserError
-from stores.filenames import FOLDERS, INDEX
-from stores.locations import open_objects
-from stores.objects import Objects
+from stores.format.paths import FOLDERS, INDEX
+from stores.format.summary import read_summary, update_summary
 from stores.sets import ZarrSet, half_made
 from stores.specs import FeatureSpec, LabelSpec
-from stores.summary import read_summary, update_summary
+from stores.storage.base import Objects
+from stores.storage.opening import open_objects
 
 DEFAULT_LOCATION = "store"
 """Where a store is when neither ``--store`` nor ``PATCHBANK_STORE`` says otherwise."""

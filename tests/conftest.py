@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 def _modules_with_shapes() -> list[str]:
     """Return the modules that annotate arrays; in the others the static checker has seen all there is to see."""
-    paths = (path for package in ("stores", "pipeline", "evaluate") for path in (ROOT / package).rglob("*.py"))
+    paths = (path for package in ("stores", "pipeline", "evaluate", "demo") for path in (ROOT / package).rglob("*.py"))
     return sorted(
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in paths
@@ -52,13 +52,13 @@ def svg_alone(monkeypatch):
     """No figure is drawn as PDF, which takes the most of a page: test_report.py and the daily line draw them all."""
     from evaluate.figures.style import save
 
-    monkeypatch.setattr("evaluate.report.save", lambda one, kind: save(one, kind) if kind == "svg" else b"%PDF")
+    monkeypatch.setattr("evaluate.report.writing.save", lambda one, kind: save(one, kind) if kind == "svg" else b"%PDF")
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """No figure is drawn: for tests that ask what is computed."""
-    monkeypatch.setattr("evaluate.report.FIGURES", ())
+    monkeypatch.setattr("evaluate.report.writing.FIGURES", ())
 
 
 @pytest.fixture

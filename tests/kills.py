@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import run
-from pipeline.compute import Compute
+from pipeline.extraction import run
+from pipeline.extraction.compute import Compute
 from stores import Store
-from stores.local_objects import LocalObjects
-from stores.objects import PARTIAL
 from stores.sets import KINDS, ZarrSet, half_made
+from stores.storage.base import PARTIAL
+from stores.storage.local import LocalObjects
 from tests.pipeline.tiny import recipe, write_camvid
 from tests.stores.system_calls import watched
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stores import Store
-from stores.local_objects import LocalObjects
+from stores.storage.local import LocalObjects
 from tests.stores.system_calls import watched
 
 EXTRACT = ("extract", "tiny.toml", "--batch-size", "4")
@@ -64,7 +64,7 @@ def test_ctrl_c_says_so_leaves_with_130_and_goes_on(site, run, undisturbed, monk
 
 SERVER = """
 import json, os, sys
-import cli, pipeline.repair, pipeline.run
+import cli, pipeline.extraction.repair, pipeline.extraction.run
 for line in sys.stdin:
     folder, before, arguments = json.loads(line)
     child = os.fork()
@@ -121,7 +121,7 @@ def server():
 
 DEAD_DISK = """
 import time
-from stores.local_objects import LocalObjects
+from stores.storage.local import LocalObjects
 stage = LocalObjects.stage
 def dead(self, key, parts):
     if "/tokens/" in key and "/c." in key:
@@ -148,7 +148,7 @@ def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site, server):
 
 STOPPED_IN_THE_MODEL = """
 import signal
-from pipeline.capture import Capture
+from pipeline.extraction.capture import Capture
 call, left = Capture.__call__, [{batch}]
 def interrupted(self, *given):
     left[0] -= 1
@@ -173,7 +173,7 @@ def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run,
 
 STOPPED_WHILE_MENDING = """
 import signal
-from stores.remaking import ChunkMender
+from stores.maintenance.rebuild import ChunkMender
 def interrupted(self, name, start, rows):
     os.kill(os.getpid(), signal.SIGINT)
 ChunkMender.take = interrupted

@@ -65,7 +65,11 @@ def test_changing_one_parameter_recomputes_that_analysis_alone(site, run, monkey
     def explode(*arguments, **options):
         raise AssertionError("called")
 
-    for model in ("run.build_model", "models.mae_decoder.decoder_of", "models.contract.FrozenModel.__init__"):
+    for model in (
+        "extraction.run.build_model",
+        "models.mae_decoder.decoder_of",
+        "models.contract.FrozenModel.__init__",
+    ):
         monkeypatch.setattr(f"pipeline.{model}", explode)
     changes = {
         "label_maps": ("images = 2", "images = 1"),

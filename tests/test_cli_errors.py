@@ -56,7 +56,7 @@ def test_a_label_id_out_of_range_and_a_label_that_is_gone(site, run):
 
 
 def test_a_full_disk_is_refused_with_sizes_that_tell_something(site, run, monkeypatch):
-    from stores.local_objects import LocalObjects
+    from stores.storage.local import LocalObjects
 
     monkeypatch.setattr(LocalObjects, "free_bytes", lambda self: 12_300)
     code, _, err = run("extract", "tiny.toml")
@@ -71,7 +71,7 @@ def test_a_store_that_is_a_file_holds_no_sets(site, run):
 
 
 def test_without_faiss_the_exact_search_answers_and_the_other_says_so(site, run, monkeypatch):
-    from evaluate import faiss_library
+    from evaluate.neighbours import faiss_library
 
     def broken(*_, **__):
         return subprocess.CompletedProcess([], -6, "", "")

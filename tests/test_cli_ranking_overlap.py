@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from evaluate.results import Results
+from evaluate.results.table import Results
 from tests.pipeline.tiny import write_camvid
 
 HERE = """

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 import torch
 
+from demo.street import write_street_world
 from pipeline.models.mae_decoder import DecoderModule
-from pipeline.street_world import write_street_world
 from tests.pipeline.reference_models import mae
 from tests.tiny_experiment import wrong
 
@@ -66,7 +66,7 @@ def test_from_painted_scenes_to_the_page(site, run, monkeypatch):
     assert "What the decoder draws" in page
     assert (site / "results" / "tiny" / "figures" / "reconstruction-pictures.svg").exists()
 
-    monkeypatch.setattr("evaluate.report.FIGURES", ())  # once drawn is enough
+    monkeypatch.setattr("evaluate.report.writing.FIGURES", ())  # once drawn is enough
     (site / "data").rename(site / "elsewhere")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DecoderModule, "forward", lambda *arguments: pytest.fail("it was decoded again"))

@@ -53,8 +53,8 @@ def site(here):
 
 
 def measured(path="tiny.toml"):
-    from commands.experiment import load_experiment
-    from commands.measuring import _measured
+    from commands.evaluate import _measured
+    from commands.experiment.reading import load_experiment
     from stores import Store
 
     return _measured(Path(path), *load_experiment(Path(path)), Store("store"))
@@ -86,9 +86,9 @@ def test_views_from_plan_to_evaluate(site, run, monkeypatch):
 
     [model] = measured()
     assert list(model.views) == [("blur", 3.0), ("frequency-noise", 0.375), ("rotation", 20.0), ("size", 64.0)]
-    from evaluate.chosen import choose
-    from evaluate.patches import patch_labels, tokens
-    from evaluate.viewed import NOISE_ENERGY, correspondence, upper_bound
+    from evaluate.inputs.patches import patch_labels, tokens
+    from evaluate.inputs.rows import choose
+    from evaluate.inputs.views import NOISE_ENERGY, correspondence, upper_bound
 
     [array] = model.under("rotation", 20.0).arrays((-1,), "final")
     chosen = choose(model, None)
@@ -110,8 +110,8 @@ def test_views_from_plan_to_evaluate(site, run, monkeypatch):
 
 
 def test_views_that_are_not_there_or_of_other_rows_are_named(site, run):
-    from evaluate.measured import Viewed
-    from evaluate.viewed import check_rows
+    from evaluate.inputs.model_sets import Viewed
+    from evaluate.inputs.views import check_rows
     from stores.errors import MissingError, UserError
 
     short = EXPERIMENT.replace('[[views]]\nname = "frequency-noise"\nlevels = [0.375]\n', "")

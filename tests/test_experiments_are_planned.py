@@ -250,7 +250,7 @@ def arrays_of(asked, view):
 def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("pipeline.run.build_model", without_values)
+    monkeypatch.setattr("pipeline.extraction.run.build_model", without_values)
     (here / "experiments").mkdir()
     shutil.copy(path, here / "experiments")  # so that no weights lie beside it
     data, expected = written(path.stem)

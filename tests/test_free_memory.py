@@ -2,7 +2,7 @@
 
 import psutil
 
-from commands.free_memory import free_memory
+from commands.experiment.free_memory import free_memory
 
 
 def group(folder, limit, used, inactive=0):

@@ -11,19 +11,19 @@ from numcodecs import Zstd
 from PIL import Image
 
 import cli
-from evaluate.result_files import read_arrays
-from evaluate.results import COLUMNS, Answer, Asked, Results, long_table, write_file
+from evaluate.results.files import read_arrays
+from evaluate.results.table import COLUMNS, Answer, Asked, Results, long_table, write_file
 from pipeline.datasets.dota import Dota
-from pipeline.datasets.images import read_image
-from pipeline.datasets.text_files import first_twice
+from pipeline.datasets.reading.images import read_image
+from pipeline.datasets.reading.text_files import first_twice
 from stores import Store
 from stores.canonical import checksummed
-from stores.chunks import crc32c, decode_chunk
 from stores.errors import DamageError, UserError
-from stores.geometry import Layout
-from stores.local_objects import LocalObjects
+from stores.format.chunks import crc32c, decode_chunk
+from stores.format.layout import Layout
+from stores.format.tables import read_table
 from stores.specs import ArraySpec
-from stores.tables import read_table
+from stores.storage.local import LocalObjects
 from tests.stores.sealed_sets import stored, tokens
 
 
@@ -264,7 +264,7 @@ def evaluated(root, model=SCRIPT, about=None, digest=None, **more):
 
 @pytest.mark.parametrize("model", [SCRIPT, "$\\frac{$", "a\x1b[2Jb", '"><img src=x onerror=alert(1)>'])
 def test_reports_escape_what_they_show(tmp_path, monkeypatch, capsys, model):
-    from evaluate.report import rewrite_report
+    from evaluate.report.writing import rewrite_report
 
     evaluated(tmp_path, model)
     page = rewrite_report(Results(tmp_path), "tiny").read_text()
@@ -315,7 +315,7 @@ def test_arrays_are_read_as_they_were_written(tmp_path):
 
 
 def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("evaluate.result_files.MOST_BYTES", 1 << 24)  # packing the true bound takes seconds
+    monkeypatch.setattr("evaluate.results.files.MOST_BYTES", 1 << 24)  # packing the true bound takes seconds
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as packed, packed.open("a.npy", "w") as stream:
         stream.write(bytes((1 << 24) + 1))
     with pytest.raises(UserError, match="unpacks to more than"):

@@ -1,1 +1,1 @@
-"""One file an analysis; `evaluate.questions.ANALYSES` lists them."""
+"""One file an analysis; `evaluate.registry.ANALYSES` lists them."""

@@ -1,6 +1,6 @@
 """Association of ground-truth boxes over whole videos: from experiment A-16 of paper A to tracking's own scores.
 
-Frame by frame, the objects' vectors (`evaluate.regions`) are assigned to the tracks that are still alive by the
+Frame by frame, the objects' vectors (`evaluate.inputs.objects`) are assigned to the tracks that are still alive by the
 Hungarian method, which minimises the summed Euclidean distance to each track's last vector. Boxes are the true ones, so
 that only association can fail: DetA is 1. Scores are those of trackeval: HOTA, AssA and DetA (Luiten et al., IJCV
 2021), IDF1 (Ristani et al., 2016) and the identity switches of CLEAR MOT (Bernardin and Stiefelhagen, 2008).
@@ -18,15 +18,15 @@ from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
 from evaluate.analyses.tracking import FrameObjects, counted_objects, frames_of, objects_bytes
-from evaluate.asking import Context, Layers, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import choose_scored
-from evaluate.intervals import ratio_interval
-from evaluate.measured import Measured
-from evaluate.moments import variance_ranking, without_top
-from evaluate.patches import token_variance
-from evaluate.regions import Pooling
-from evaluate.results import Answer, Asked
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.objects import Pooling
+from evaluate.inputs.patches import token_variance
+from evaluate.inputs.rows import choose_scored
+from evaluate.kernels.bootstrap import ratio_interval
+from evaluate.kernels.moments import variance_ranking, without_top
+from evaluate.results.table import Answer, Asked
+from evaluate.settings import Context, Layers, Settings
+from evaluate.task import Cell, cell_of
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""

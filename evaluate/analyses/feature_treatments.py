@@ -14,12 +14,11 @@ import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 
-from evaluate.asking import Context, Layers, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.elsewhere import Counterpart, counterparts
-from evaluate.intervals import bootstrap, paired_bootstrap
-from evaluate.measured import Measured
-from evaluate.memory_bound import (
+from evaluate.inputs.counterparts import Counterpart, counterparts
+from evaluate.inputs.model_sets import Measured
+from evaluate.kernels.bootstrap import bootstrap, paired_bootstrap
+from evaluate.kernels.confusion import miou_present
+from evaluate.kernels.memory import (
     n_patches,
     probed_bytes,
     reading_bytes,
@@ -28,15 +27,16 @@ from evaluate.memory_bound import (
     searched_bytes,
     treated_bytes,
 )
-from evaluate.neighbour_votes import vote
-from evaluate.neighbours import nearest
-from evaluate.patch_scores import Truth
-from evaluate.patch_task import Classifier, Task, refuse_more_neighbours, selected, task
-from evaluate.penalties import PENALTIES, choose_penalty
-from evaluate.probes import Probe, predict_side_by_side
-from evaluate.results import Answer, Asked
-from evaluate.segmentation import miou_present
-from evaluate.treatments import Treatment, fitted, kept_features
+from evaluate.kernels.penalties import PENALTIES, choose_penalty
+from evaluate.kernels.probes import Probe, predict_side_by_side
+from evaluate.kernels.treatments import Treatment, fitted, kept_features
+from evaluate.neighbours.knn import nearest
+from evaluate.neighbours.voting import vote
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.patch_classifiers import Classifier, Task, refuse_more_neighbours, selected, task
+from evaluate.scoring.patches import Truth
+from evaluate.settings import Context, Layers, Settings
+from evaluate.task import Cell, cell_of
 
 REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""

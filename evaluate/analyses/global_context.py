@@ -14,19 +14,19 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
-from evaluate.asking import Context, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import Chosen, image_numbers
-from evaluate.intervals import FEWEST_UNITS
-from evaluate.measured import PIXELS, Measured
-from evaluate.memory_bound import reading_bytes
-from evaluate.moments import variance_ranking
-from evaluate.patch_task import selected
-from evaluate.patches import chunkwise, token_variance
-from evaluate.resampled_variance import bounds
-from evaluate.results import Answer, Asked
-from evaluate.ridge import r2, ridge
-from evaluate.treatments import Treatment, kept_features
+from evaluate.inputs.model_sets import PIXELS, Measured
+from evaluate.inputs.patches import chunkwise, token_variance
+from evaluate.inputs.rows import Chosen, image_numbers
+from evaluate.kernels.bootstrap import FEWEST_UNITS
+from evaluate.kernels.memory import reading_bytes
+from evaluate.kernels.moments import variance_ranking
+from evaluate.kernels.ridge import r2, ridge
+from evaluate.kernels.treatments import Treatment, kept_features
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.patch_classifiers import selected
+from evaluate.scoring.variance_bootstrap import bounds
+from evaluate.settings import Context, Settings
+from evaluate.task import Cell, cell_of
 from stores.errors import UserError
 
 REVISION = 3

@@ -14,18 +14,18 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from pydantic import Field
 
-from evaluate.asking import Context, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import Chosen, choose_both, image_numbers
-from evaluate.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Measured
-from evaluate.memory_bound import neighbours_bytes, reading_bytes, search_memory
-from evaluate.moments import variance_ranking
-from evaluate.neighbour_votes import vote
-from evaluate.neighbours import nearest
-from evaluate.patches import chunkwise, token_variance
-from evaluate.results import Answer, Asked
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.patches import chunkwise, token_variance
+from evaluate.inputs.rows import Chosen, choose_both, image_numbers
+from evaluate.kernels.bootstrap import quantiles, resampled_ratio
+from evaluate.kernels.memory import neighbours_bytes, reading_bytes, search_memory
+from evaluate.kernels.moments import variance_ranking
+from evaluate.neighbours.knn import nearest
+from evaluate.neighbours.voting import vote
+from evaluate.results.draws import DRAWN, Drawn, answer_of, units_of
+from evaluate.results.table import Answer, Asked
+from evaluate.settings import Context, Settings
+from evaluate.task import Cell, cell_of
 from stores.errors import MissingError, UserError
 
 REVISION = 3

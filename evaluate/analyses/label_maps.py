@@ -8,15 +8,15 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 from pydantic import Field
 
-from evaluate.asking import Context, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import Chosen, image_numbers
-from evaluate.measured import Measured
-from evaluate.memory_bound import probed_bytes, search_memory, searched_bytes
-from evaluate.patch_task import predict_knn, predict_probe, selected, task
-from evaluate.patches import owned_patches, scored_labels
-from evaluate.penalties import PENALTIES
-from evaluate.results import Answer, Asked
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.patches import owned_patches, scored_labels
+from evaluate.inputs.rows import Chosen, image_numbers
+from evaluate.kernels.memory import probed_bytes, search_memory, searched_bytes
+from evaluate.kernels.penalties import PENALTIES
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.patch_classifiers import predict_knn, predict_probe, selected, task
+from evaluate.settings import Context, Settings
+from evaluate.task import Cell, cell_of
 from stores.specs import VOID
 
 REVISION = 1

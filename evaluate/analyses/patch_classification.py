@@ -12,10 +12,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from evaluate.asking import Context, Layers, Selection, Settings, train_rules
-from evaluate.cells import Cell, cell_of
-from evaluate.measured import Measured
-from evaluate.memory_bound import (
+from evaluate.inputs.model_sets import Measured
+from evaluate.kernels.memory import (
     SEARCH_BYTES,
     faiss_bytes,
     n_patches,
@@ -24,11 +22,20 @@ from evaluate.memory_bound import (
     search_memory,
     searched_bytes,
 )
-from evaluate.patch_scores import Truth
-from evaluate.patch_task import Classifier, predict_knn, predict_probe, refuse_more_neighbours, selected, task
-from evaluate.penalties import PENALTIES
-from evaluate.results import Answer, Asked
-from evaluate.selections import SelectionRule
+from evaluate.kernels.penalties import PENALTIES
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.patch_classifiers import (
+    Classifier,
+    predict_knn,
+    predict_probe,
+    refuse_more_neighbours,
+    selected,
+    task,
+)
+from evaluate.scoring.patches import Truth
+from evaluate.selection import SelectionRule
+from evaluate.settings import Context, Layers, Selection, Settings, train_rules
+from evaluate.task import Cell, cell_of
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""

@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Int32, Int64
 from pydantic import Field
 
-from evaluate.asking import Context, Layers, Selection, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import choose_training
-from evaluate.measured import Measured
-from evaluate.memory_bound import spectrum_bytes
-from evaluate.moments import overlap, variance_ranking
-from evaluate.resampled_variance import bounds, moments_by_image, overlaps, rankings, resampled_variances
-from evaluate.results import Answer, Asked
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.rows import choose_training
+from evaluate.kernels.memory import spectrum_bytes
+from evaluate.kernels.moments import overlap, variance_ranking
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.variance_bootstrap import bounds, moments_by_image, overlaps, rankings, resampled_variances
+from evaluate.settings import Context, Layers, Selection, Settings
+from evaluate.task import Cell, cell_of
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""

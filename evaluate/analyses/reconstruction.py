@@ -20,19 +20,27 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
-from evaluate.asking import Context, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import Chosen, image_numbers
-from evaluate.intervals import ratio_interval
-from evaluate.measured import Measured
-from evaluate.memory_bound import reading_bytes
-from evaluate.moments import variance_ranking
-from evaluate.patch_decoder import PatchDecoder
-from evaluate.patch_task import selected
-from evaluate.patches import token_variance
-from evaluate.reconstructing import Stored, batch_bytes, batches, greyed, mean_patch_errors, scored, stored_arrays
-from evaluate.results import Answer, Asked
-from evaluate.treatments import Treatment, kept_features
+from evaluate.inputs.decoder import PatchDecoder
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.patches import token_variance
+from evaluate.inputs.rows import Chosen, image_numbers
+from evaluate.kernels.bootstrap import ratio_interval
+from evaluate.kernels.memory import reading_bytes
+from evaluate.kernels.moments import variance_ranking
+from evaluate.kernels.treatments import Treatment, kept_features
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.patch_classifiers import selected
+from evaluate.scoring.reconstruction import (
+    Stored,
+    batch_bytes,
+    batches,
+    greyed,
+    mean_patch_errors,
+    scored,
+    stored_arrays,
+)
+from evaluate.settings import Context, Settings
+from evaluate.task import Cell, cell_of
 from stores.errors import UserError
 
 REVISION = 2
@@ -251,7 +259,7 @@ def cells(models: Sequence[Measured], analysis: Reconstruction, context: Context
         if measured.title not in context.decoders:
             raise UserError(
                 f"reconstruction needs the decoder of {measured.title} and was given none: run `patchbank evaluate`, "
-                "or hand one to evaluate.answering.evaluate"
+                "or hand one to evaluate.runner.evaluate"
             )
         decoder = context.decoders[measured.title]()
         for ratio in sorted(set(analysis.masking)):

@@ -15,15 +15,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from pydantic import Field
 
-from evaluate.analyses.retrieval_examples import NEAREST, Examples, pixels_of, strongest
-from evaluate.asking import Context, Layers, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import choose_training
-from evaluate.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.gallery import Gallery, LeftOut, Queries, background_of, gallery, queries, shows_object
-from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Measured
-from evaluate.memory_bound import (
+from evaluate.inputs.gallery import Gallery, LeftOut, Queries, background_of, gallery, queries, shows_object
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.patches import patch_labels, token_variance
+from evaluate.inputs.rows import choose_training
+from evaluate.kernels.bootstrap import quantiles, resampled_ratio
+from evaluate.kernels.memory import (
     PATCH_BYTES,
     n_patches,
     neighbours_bytes,
@@ -31,11 +28,14 @@ from evaluate.memory_bound import (
     rows_bytes,
     search_memory,
 )
-from evaluate.moments import variance_ranking
-from evaluate.neighbours import nearest_without_top
-from evaluate.patches import patch_labels, token_variance
-from evaluate.results import Answer, Asked
-from evaluate.retrieval_scores import OUTCOMES, n_relevant, outcomes, values_by_metric
+from evaluate.kernels.moments import variance_ranking
+from evaluate.neighbours.knn import nearest_without_top
+from evaluate.results.draws import DRAWN, Drawn, answer_of, units_of
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.retrieval import OUTCOMES, n_relevant, outcomes, values_by_metric
+from evaluate.scoring.retrieval_examples import NEAREST, Examples, pixels_of, strongest
+from evaluate.settings import Context, Layers, Settings
+from evaluate.task import Cell, cell_of
 from stores.errors import UserError
 from stores.specs import VOID
 

@@ -13,12 +13,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from evaluate.asking import Context, Layers, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.intervals import FEWEST_UNITS, quantiles, resampled_statistic
-from evaluate.measured import Measured
-from evaluate.memory_bound import (
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.patches import tokens
+from evaluate.kernels.bootstrap import FEWEST_UNITS, quantiles, resampled_statistic
+from evaluate.kernels.confusion import (
+    Statistic,
+    largest_predicted_share,
+    miou_present,
+    pixel_accuracy,
+    predicted_entropy,
+)
+from evaluate.kernels.memory import (
     n_patches,
     probed_bytes,
     rows_bytes,
@@ -26,13 +31,14 @@ from evaluate.memory_bound import (
     search_memory,
     searched_bytes,
 )
-from evaluate.patch_scores import Truth
-from evaluate.patch_task import Classifier, Task, fit_probe, predict_knn, selected, task
-from evaluate.patches import tokens
-from evaluate.penalties import PENALTIES
-from evaluate.probes import predict_side_by_side
-from evaluate.results import Answer, Asked
-from evaluate.segmentation import Statistic, largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
+from evaluate.kernels.penalties import PENALTIES
+from evaluate.kernels.probes import predict_side_by_side
+from evaluate.results.draws import DRAWN, Drawn, answer_of, units_of
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.patch_classifiers import Classifier, Task, fit_probe, predict_knn, selected, task
+from evaluate.scoring.patches import Truth
+from evaluate.settings import Context, Layers, Settings
+from evaluate.task import Cell, cell_of
 from stores.errors import UserError
 
 REVISION = 3

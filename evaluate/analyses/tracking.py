@@ -1,8 +1,8 @@
 """Tracking by retrieval: is an object found again some frames later? Paper A, section 3.4 (experiments A-16, A-17).
 
-Every annotated object of a frame is one vector (`evaluate.regions`). For a gap g, each object of frame t whose track
-also exists in frame t + g is a query; the candidates are all objects of frame t + g; the nearest by Euclidean distance
-(float64, ties to the first) is retrieved. Gaps count annotated frames; seconds are those of the annotation.
+Every annotated object of a frame is one vector (`evaluate.inputs.objects`). For a gap g, each object of frame t whose
+track also exists in frame t + g is a query; the candidates are all objects of frame t + g; the nearest by Euclidean
+distance (float64, ties to the first) is retrieved. Gaps count annotated frames; seconds are those of the annotation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,17 +15,17 @@ import pandas as pd
 from jaxtyping import Bool, Float64
 from pydantic import Field
 
-from evaluate.asking import Context, Layers, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import Chosen, choose_scored
-from evaluate.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.intervals import quantiles, resampled_ratio
-from evaluate.measured import Measured
-from evaluate.memory_bound import n_patches, reading_bytes
-from evaluate.moments import variance_ranking, without_top
-from evaluate.patches import token_variance
-from evaluate.regions import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
-from evaluate.results import Answer, Asked
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.objects import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
+from evaluate.inputs.patches import token_variance
+from evaluate.inputs.rows import Chosen, choose_scored
+from evaluate.kernels.bootstrap import quantiles, resampled_ratio
+from evaluate.kernels.memory import n_patches, reading_bytes
+from evaluate.kernels.moments import variance_ranking, without_top
+from evaluate.results.draws import DRAWN, Drawn, answer_of, units_of
+from evaluate.results.table import Answer, Asked
+from evaluate.settings import Context, Layers, Settings
+from evaluate.task import Cell, cell_of
 from stores.errors import UserError
 
 REVISION = 3

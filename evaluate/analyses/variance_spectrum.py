@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
-from evaluate.asking import Context, Layers, Settings
-from evaluate.cells import Cell, cell_of
-from evaluate.chosen import choose_training
-from evaluate.measured import Measured
-from evaluate.memory_bound import spectrum_bytes
-from evaluate.moments import share_of_variance, variance_ranking
-from evaluate.resampled_variance import interval_of, moments_by_image, resampled_variances
-from evaluate.results import Answer, Asked
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.rows import choose_training
+from evaluate.kernels.memory import spectrum_bytes
+from evaluate.kernels.moments import share_of_variance, variance_ranking
+from evaluate.results.table import Answer, Asked
+from evaluate.scoring.variance_bootstrap import interval_of, moments_by_image, resampled_variances
+from evaluate.settings import Context, Layers, Settings
+from evaluate.task import Cell, cell_of
 
 REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""

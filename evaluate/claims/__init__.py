@@ -7,7 +7,10 @@ where its models pass the gate (`evaluate.claims.gate`).
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from evaluate.claims import (
+from evaluate.claims.evidence import Evidence
+from evaluate.claims.gate import Measure, by_images, by_probe, by_tracking, pass_gate
+from evaluate.claims.roles import Subject
+from evaluate.claims.rules import (
     global_context,
     neighbours,
     reconstruction,
@@ -18,9 +21,6 @@ from evaluate.claims import (
     variance,
     whole_inputs,
 )
-from evaluate.claims.evidence import Evidence
-from evaluate.claims.gate import Measure, by_images, by_probe, by_tracking, pass_gate
-from evaluate.claims.roles import Subject
 from evaluate.claims.verdicts import Condition, Decision, LackingError, verdict_of
 
 

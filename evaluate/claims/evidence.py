@@ -18,9 +18,9 @@ import pandas as pd
 from evaluate.claims.estimates import Estimate, difference
 from evaluate.claims.roles import ROLES, Subject
 from evaluate.claims.verdicts import LackingError
-from evaluate.draws import drawn_of, units_of
-from evaluate.intervals import FEWEST_UNITS, resampled_statistic
-from evaluate.segmentation import miou_present
+from evaluate.kernels.bootstrap import FEWEST_UNITS, resampled_statistic
+from evaluate.kernels.confusion import miou_present
+from evaluate.results.draws import drawn_of, units_of
 
 Row = Mapping[str, Any]
 """A row of the long table by column, None where it is empty."""

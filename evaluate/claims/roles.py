@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from evaluate.measured import Measured
+from evaluate.inputs.model_sets import Measured
 from stores.specs import FrameSpec, Record
 
 ROLES: dict[str, str] = {

@@ -25,7 +25,7 @@ from evaluate.figures import (
     train_size,
     variance_spectrum,
 )
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 
 class FigureEntry(NamedTuple):

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evaluate.figures.style import legend_above, looks, n_train, new_figure, numbers, smallest_k
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 
 def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from evaluate.figures.removal_curve import NAMES
 from evaluate.figures.style import cells, error_bars, grid_figure, last_array, legend_above, looks, numbers
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 TITLES = {
     "remove-top": "highest variance left out",

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, error_bars, last_array, legend_above, looks, new_figure, numbers
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 VARIANTS = {
     "all": "all features",

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evaluate.figures.style import cells, last_array, looks, new_figure, numbers
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 TOKENS = {"class-token": "class token", "mean-patch": "mean patch"}
 

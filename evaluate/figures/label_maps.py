@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 from stores.specs import VOID
 
 GREY = (225, 225, 225)

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluate.figures.removal_curve import NAMES
 from evaluate.figures.style import cells, curve, legend_above, looks, n_train, new_figure, smallest_k
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 
 def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:

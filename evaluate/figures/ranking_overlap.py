@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, error_bars, grid_figure, last_array, legend_above, looks, numbers
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 LAYER = re.compile(r"(?:block|stage)\.(\d+)(?:\.norm)?")
 """A reference of this form is another layer of the same model; others are models or experiment files."""

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, error_bars, grid_figure, legend_above, looks, numbers
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 VARIANTS = {
     "none": "none\nzeroed",

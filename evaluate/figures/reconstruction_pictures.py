@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 COLUMNS = {
     "input": "input",

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, curve, legend_above, looks, n_train, new_figure, smallest_k
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 NAMES = {"knn": "nearest neighbours", "probe": "linear probe"}
 

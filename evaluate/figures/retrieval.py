@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from evaluate.figures.style import cells, grid_figure, last_array, numbers
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 COLOURS = {
     "same-patch": "#0072B2",

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from evaluate.figures.retrieval import COLOURS
-from evaluate.results import Answer
-from evaluate.retrieval_scores import OUTCOMES
+from evaluate.results.table import Answer
+from evaluate.scoring.retrieval import OUTCOMES
 
 CELL = 1.35
 """Width of a tile, in inches."""

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from evaluate.figures.removal_curve import NAMES
 from evaluate.figures.style import cells, grid_figure, last_array, legend_above, looks, numbers
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 KEPT = (1.0, 0.8, 0.6, 0.4, 0.2)
 """Shares of the clean score that the grey diagonals stand for."""

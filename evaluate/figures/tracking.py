@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evaluate.figures.style import cells, last_array, looks, new_figure, numbers
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 
 def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:

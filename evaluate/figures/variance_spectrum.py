@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, legend_above, looks, new_figure
-from evaluate.results import Answer
+from evaluate.results.table import Answer
 
 
 def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:

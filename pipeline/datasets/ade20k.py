@@ -13,11 +13,11 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
-from pipeline.datasets.labels import class_lookup, read_pixel_classes
-from pipeline.datasets.text_files import read_lines
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
+from pipeline.datasets.reading.text_files import read_lines
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 20_210, "val": 2_000}

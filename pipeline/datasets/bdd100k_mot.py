@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
-from pipeline.datasets.outlines import checked_box, outline_notes
-from pipeline.datasets.text_files import first_twice, number, read_json
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
+from pipeline.datasets.reading.outlines import checked_box, outline_notes
+from pipeline.datasets.reading.text_files import first_twice, number, read_json
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 1400, "val": 200, "test": 400}

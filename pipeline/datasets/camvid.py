@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
-from pipeline.datasets.labels import class_lookup, read_pixel_classes
+from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 367, "val": 101, "test": 233}

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
-from pipeline.datasets.folders import (
+from pipeline.datasets.reading.folders import (
     by_name,
     count_notes,
     image_files,
@@ -23,7 +23,7 @@ from pipeline.datasets.folders import (
     require_folder,
     subfolders,
 )
-from pipeline.datasets.labels import class_lookup, read_pixel_classes
+from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
 from stores.errors import MissingError
 
 IMAGE_SUFFIX = "_leftImg8bit.png"

@@ -14,12 +14,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
-from pipeline.datasets.outlines import BACKGROUND, checked_outline, outline_notes
-from pipeline.datasets.painting import painted_objects
-from pipeline.datasets.text_files import number, read_lines
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
+from pipeline.datasets.reading.rasterise import painted_objects
+from pipeline.datasets.reading.text_files import number, read_lines
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 1411, "val": 458, "test": 937}

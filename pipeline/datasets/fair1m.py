@@ -17,12 +17,12 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, image_files, inside, relative_name, require_folder
-from pipeline.datasets.outlines import BACKGROUND, checked_outline, outline_notes
-from pipeline.datasets.painting import painted_objects
-from pipeline.datasets.text_files import number
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
+from pipeline.datasets.reading.rasterise import painted_objects
+from pipeline.datasets.reading.text_files import number
 from stores.errors import MissingError, UserError
 
 _NAMES = {

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, image_files, relative_name, require_folder, subfolders
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder, subfolders
 from stores.errors import MissingError, UserError
 
 SPLITS = frozenset({"train", "val", "test"})

@@ -14,11 +14,11 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, count_notes, require_folder, subfolders
-from pipeline.datasets.images import EXTENSIONS
-from pipeline.datasets.scene_folders import scene_sources
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, count_notes, require_folder, subfolders
+from pipeline.datasets.reading.images import EXTENSIONS
+from pipeline.datasets.reading.scene_folders import scene_sources
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 1_281_167, "val": 50_000}

@@ -14,11 +14,11 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, inside, relative_name, require_folder
-from pipeline.datasets.labels import class_lookup, read_pixel_classes
-from pipeline.datasets.manifest_table import COLUMNS, Row, Table, read_table
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, inside, relative_name, require_folder
+from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
+from pipeline.datasets.reading.manifest_table import COLUMNS, Row, Table, read_table
 from pipeline.recipe import ManifestClass
 from stores.errors import MissingError, UserError
 

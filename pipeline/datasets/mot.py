@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, inside, require_folder, subfolders
-from pipeline.datasets.mot_files import (
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, inside, require_folder, subfolders
+from pipeline.datasets.reading.mot_files import (
     COLUMNS,
     Video,
     frame_objects,
@@ -26,8 +26,8 @@ from pipeline.datasets.mot_files import (
     video_notes,
     video_sources,
 )
-from pipeline.datasets.outlines import outline_notes
-from pipeline.datasets.text_files import read_lines
+from pipeline.datasets.reading.outlines import outline_notes
+from pipeline.datasets.reading.text_files import read_lines
 from stores.errors import MissingError, UserError
 
 _COLUMNS = (COLUMNS.index("class"), len(COLUMNS))

@@ -14,11 +14,11 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, require_folder, subfolders
-from pipeline.datasets.mot_files import Video, frame_objects, read_video, video_notes, video_sources
-from pipeline.datasets.outlines import outline_notes
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, require_folder, subfolders
+from pipeline.datasets.reading.mot_files import Video, frame_objects, read_video, video_notes, video_sources
+from pipeline.datasets.reading.outlines import outline_notes
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 7, "test": 7}

@@ -14,12 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
-from pipeline.datasets.outlines import BACKGROUND, checked_outline, outline_notes
-from pipeline.datasets.painting import painted_objects
-from pipeline.datasets.text_files import first_twice, number, read_json
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
+from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
+from pipeline.datasets.reading.rasterise import painted_objects
+from pipeline.datasets.reading.text_files import first_twice, number, read_json
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"positive": 650, "negative": 150}

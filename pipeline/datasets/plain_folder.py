@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, image_files, relative_name, require_folder
+from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder
 from stores.errors import MissingError, UserError
 
 

@@ -13,10 +13,10 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.colours import spread_colour
 from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
-from pipeline.datasets.folders import by_name, require_folder
-from pipeline.datasets.scene_folders import listed_splits, scene_notes, scene_sources
+from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.folders import by_name, require_folder
+from pipeline.datasets.reading.scene_folders import listed_splits, scene_notes, scene_sources
 from stores.errors import UserError
 from stores.specs import Size
 

@@ -22,7 +22,7 @@ from pipeline.models import (
 )
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
-from pipeline.models.outline import WithoutValues
+from pipeline.models.loading.outline import WithoutValues
 from pipeline.recipe import OWN, ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size

@@ -7,8 +7,8 @@ neither is part of the encoder. A fine-tuned model has no norm over tokens: ``fc
 from pathlib import Path
 
 from pipeline.models.contract import FrozenModel
-from pipeline.models.official import build_known
-from pipeline.models.weights import Weights, without_prefix
+from pipeline.models.loading.official import build_known
+from pipeline.models.loading.weights import Weights, without_prefix
 from pipeline.recipe import ModelRecipe
 from stores.specs import Size
 

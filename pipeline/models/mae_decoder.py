@@ -10,7 +10,7 @@ The plain ``mae_pretrain_vit_*.pth`` holds no decoder, and its encoder is anothe
 **Ids** say which patch of the grid each visible token is. MAE's own code passes ``ids_restore`` instead: it appends
 ``n_patches - n_visible`` equal mask tokens to the visible ones and takes, for patch ``j``, entry ``ids_restore[j]`` of
 that sequence. Since mask tokens are equal, putting visible token ``i`` at ``ids[i]`` and a mask token everywhere else
-is the same (`pipeline.masking.ids_restore` turns one into the other).
+is the same (`pipeline.extraction.masking.ids_restore` turns one into the other).
 """
 
 import math
@@ -27,9 +27,9 @@ from torch import nn
 
 from pipeline.models import build_model
 from pipeline.models.contract import FrozenModel
-from pipeline.models.patch_pixels import PatchPixels
-from pipeline.models.sin_cos import sin_cos_table
-from pipeline.models.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
+from pipeline.models.loading.patch_pixels import PatchPixels
+from pipeline.models.loading.sin_cos import sin_cos_table
+from pipeline.models.loading.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
 from pipeline.recipe import OWN, DecoderRecipe, ModelRecipe
 from stores.canonical import digest
 from stores.errors import UserError
@@ -73,7 +73,7 @@ class DecoderModule(nn.Module):
 
 @dataclass(frozen=True)
 class MaeDecoder:
-    """A decoder with what is needed to read its predictions as pixels; an ``evaluate.patch_decoder.PatchDecoder``."""
+    """A decoder with what is needed to read its predictions as pixels; an ``evaluate.inputs.decoder.PatchDecoder``."""
 
     module: DecoderModule
     encoder: str

@@ -7,8 +7,8 @@ sin-cos position embedding is stored with it. Its ViT-S has 12 heads, twice timm
 from pathlib import Path
 
 from pipeline.models.contract import FrozenModel
-from pipeline.models.official import build_known
-from pipeline.models.weights import Weights, without_prefix
+from pipeline.models.loading.official import build_known
+from pipeline.models.loading.weights import Weights, without_prefix
 from pipeline.recipe import ModelRecipe
 from stores.specs import Size
 

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from pipeline.models.contract import FrozenModel, Layer, Pixels, keep_output
-from pipeline.models.weights import weights_digest
+from pipeline.models.loading.weights import weights_digest
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
 

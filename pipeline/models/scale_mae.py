@@ -23,8 +23,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from pipeline.models.contract import FrozenModel, Pixels
-from pipeline.models.sin_cos import sin_cos_table
-from pipeline.models.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
+from pipeline.models.loading.sin_cos import sin_cos_table
+from pipeline.models.loading.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size

@@ -19,9 +19,9 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from pipeline.models.contract import FrozenModel, Layer, Pixels
-from pipeline.models.presence import is_out_of_reach
+from pipeline.models.loading.presence import is_out_of_reach
+from pipeline.models.loading.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
 from pipeline.models.timm_vit import not_to_be_had
-from pipeline.models.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size

@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 
 from pipeline.models.contract import FrozenModel
-from pipeline.models.official import build_known
-from pipeline.models.weights import Weights, without_prefix
+from pipeline.models.loading.official import build_known
+from pipeline.models.loading.weights import Weights, without_prefix
 from pipeline.recipe import ModelRecipe
 from stores.specs import Size
 

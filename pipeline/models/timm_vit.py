@@ -15,7 +15,7 @@ from torch import nn
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.known_model import KnownModel
-from pipeline.models.position import (
+from pipeline.models.loading.position import (
     absolute_embedding,
     fit_embedding,
     fit_positions,
@@ -23,8 +23,8 @@ from pipeline.models.position import (
     n_embedded,
     without_index_tables,
 )
-from pipeline.models.presence import is_out_of_reach
-from pipeline.models.weights import (
+from pipeline.models.loading.presence import is_out_of_reach
+from pipeline.models.loading.weights import (
     Weights,
     draw_weights,
     load_strictly,

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from evaluate.measured import Measured
-from stores.geometry import plan_layout
-from stores.local_objects import LocalObjects
-from stores.sealing import seal
+from evaluate.inputs.model_sets import Measured
+from stores.format.layout import plan_layout
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FrameSpec, Size
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
 from tests.stores.specs_for_tests import FEATURES, LABELS
 
 CLASSES = pd.DataFrame(

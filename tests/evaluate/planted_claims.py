@@ -4,8 +4,8 @@ import numpy as np
 
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import ROLES, Subject
-from evaluate.draws import DRAWN, Drawn, answer_of
-from evaluate.results import long_table
+from evaluate.results.draws import DRAWN, Drawn, answer_of
+from evaluate.results.table import long_table
 from stores.specs import FrameSpec, Size
 
 KNN = {"mae": 0.058, "simmim": 0.075, "supervised": 0.310, "dino": 0.345, "dinov2": 0.496, "ibot": 0.35, "random": 0.05}

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from evaluate.measured import Measured
-from pipeline.models.patch_pixels import PatchPixels
+from evaluate.inputs.model_sets import Measured
+from pipeline.models.loading.patch_pixels import PatchPixels
 from stores.specs import FrameSpec, Size
 from tests.evaluate.planted import CLASSES, write_set
 from tests.stores.specs_for_tests import FEATURES, LABELS, MODEL

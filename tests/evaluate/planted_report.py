@@ -14,11 +14,11 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.answering import Evaluation, evaluate
-from evaluate.asking import Selection
-from evaluate.questions import Questions
-from evaluate.results import Results, long_table
-from evaluate.selections import SelectionRule
+from evaluate.registry import Questions
+from evaluate.results.table import Results, long_table
+from evaluate.runner import Evaluation, evaluate
+from evaluate.selection import SelectionRule
+from evaluate.settings import Selection
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_reconstruction import LinearDecoder, planted_reconstruction
 from tests.evaluate.planted_video import videos

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from evaluate.measured import Measured, Viewed
+from evaluate.inputs.model_sets import Measured, Viewed
 from stores.specs import FrameSpec, Size, ViewSpec
 from tests.evaluate.planted import write_set
 from tests.stores.specs_for_tests import FEATURES, LABELS

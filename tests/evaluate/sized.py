@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from evaluate.answering import evaluate
-from evaluate.asking import Context, Selection
-from evaluate.measured import Measured, Viewed
-from evaluate.questions import ANALYSES, Questions
-from evaluate.results import Results
-from evaluate.selections import SelectionRule
+from evaluate.inputs.model_sets import Measured, Viewed
+from evaluate.registry import ANALYSES, Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.selection import SelectionRule
+from evaluate.settings import Context, Selection
 from stores import Store
 from stores.specs import FrameSpec, Size
 from tests.evaluate.planted import write_set

@@ -7,11 +7,11 @@ import pytest
 
 from evaluate.analyses.association import Association, associate, largest_distance, scores
 from evaluate.analyses.tracking import FrameObjects
-from evaluate.answering import evaluate
-from evaluate.asking import Selection
-from evaluate.questions import Questions
-from evaluate.results import Results
-from evaluate.selections import SelectionRule
+from evaluate.registry import Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.selection import SelectionRule
+from evaluate.settings import Selection
 from tests.evaluate.planted_video import videos
 
 SELECTION = Selection(train=SelectionRule(split="val"), validation=SelectionRule(split="val"))

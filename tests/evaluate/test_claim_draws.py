@@ -10,15 +10,15 @@ from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.tracking import Tracking
-from evaluate.answering import evaluate
 from evaluate.claims import CLAIMS, decide
 from evaluate.claims.estimates import difference
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import subject_of
-from evaluate.draws import DRAWN, Drawn, answer_of, drawn_of, units_of
-from evaluate.intervals import ratio_interval, resampled_ratio
-from evaluate.questions import Questions
-from evaluate.results import Results
+from evaluate.kernels.bootstrap import ratio_interval, resampled_ratio
+from evaluate.registry import Questions
+from evaluate.results.draws import DRAWN, Drawn, answer_of, drawn_of, units_of
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
 from tests.evaluate.planted_claims import SAME, paper_world
 from tests.evaluate.planted_report import FRAMES
 from tests.evaluate.planted_video import videos

@@ -10,14 +10,14 @@ from evaluate.analyses.patch_classification import PatchClassification
 from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.answering import evaluate
 from evaluate.claims import CLAIMS, decide_all
 from evaluate.claims.estimates import ratio
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import subject_of
 from evaluate.claims.verdicts import verdict_of
-from evaluate.questions import Questions
-from evaluate.results import Results
+from evaluate.registry import Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_views import viewed_sets
 from tests.evaluate.test_patch_classification import SELECTION

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.answering import evaluate
 from evaluate.claims import decide_all
 from evaluate.claims.paper_numbers import ADE20K, CITYSCAPES, PAPER_NUMBERS, compare
 from evaluate.claims.roles import BY_NAME, ROLES, Subject, role_of, subject_of
-from evaluate.questions import Questions
-from evaluate.report import rewrite_report, write_report
-from evaluate.report_claims import claims_section
-from evaluate.reported import read_reported
-from evaluate.results import Results
-from evaluate.stored_sets import states
+from evaluate.registry import Questions
+from evaluate.report.claims import claims_section
+from evaluate.report.reading import read_reported
+from evaluate.report.store_state import states
+from evaluate.report.writing import rewrite_report, write_report
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
 from pipeline.models.known import KNOWN
 from pipeline.recipe import ModelRecipe, Role
 from stores import Store

@@ -9,10 +9,10 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import normalize
 
 from evaluate.analyses.feature_treatments import FeatureTreatments
-from evaluate.answering import evaluate
-from evaluate.moments import variance_ranking
-from evaluate.results import Results
-from evaluate.treatments import Treatment, fitted, kept_features
+from evaluate.kernels.moments import variance_ranking
+from evaluate.kernels.treatments import Treatment, fitted, kept_features
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
 from stores.errors import UserError
 from tests.evaluate.planted import planted, write_set
 from tests.evaluate.test_patch_classification import SELECTION, ask, by_hand, miou_by_hand

@@ -9,10 +9,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
-from evaluate.answering import evaluate
-from evaluate.chosen import choose
-from evaluate.results import Results
-from evaluate.ridge import PENALTIES, r2, ridge
+from evaluate.inputs.rows import choose
+from evaluate.kernels.ridge import PENALTIES, r2, ridge
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
 from stores.errors import UserError
 from tests.evaluate.planted import planted
 from tests.evaluate.test_patch_classification import SELECTION, ask

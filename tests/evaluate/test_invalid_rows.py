@@ -21,12 +21,12 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.answering import evaluate
-from evaluate.asking import Selection
-from evaluate.chosen import choose
-from evaluate.questions import ANALYSES, Questions
-from evaluate.results import Results
-from evaluate.selections import SelectionRule
+from evaluate.inputs.rows import choose
+from evaluate.registry import ANALYSES, Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.selection import SelectionRule
+from evaluate.settings import Selection
 from stores.errors import UserError
 from tests.evaluate.planted import planted, write_set
 from tests.evaluate.planted_reconstruction import BOLD, LinearDecoder, planted_reconstruction

@@ -9,9 +9,9 @@ from typing import get_args
 
 import pytest
 
-from evaluate.questions import ANALYSES
+from evaluate.registry import ANALYSES
 from stores.errors import UserError
-from stores.faults import gigabytes
+from stores.storage.os_errors import gigabytes
 from tests.evaluate.sized import QUESTIONS, STREAMS, answer, asked, opened, write
 
 ROOT = Path(__file__).parents[2]

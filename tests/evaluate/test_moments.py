@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluate.moments import (
+from evaluate.kernels.moments import (
     Moments,
     Standardisation,
     overlap,

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from evaluate.neighbour_votes import vote
-from evaluate.neighbours import Neighbours, nearest
+from evaluate.neighbours.knn import Neighbours, nearest
+from evaluate.neighbours.voting import vote
 from stores.errors import UserError
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import evaluate.neighbour_search as module
-from evaluate.matrix_product import product
-from evaluate.neighbours import nearest, nearest_without_top
+import evaluate.neighbours.blocks as module
+from evaluate.neighbours.blas import product
+from evaluate.neighbours.knn import nearest, nearest_without_top
 from stores.errors import UserError
 
 

@@ -11,11 +11,11 @@ from sklearn.metrics import confusion_matrix
 from evaluate.analyses.label_maps import LabelMaps
 from evaluate.analyses.patch_classification import PatchClassification
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.answering import evaluate
-from evaluate.asking import Selection
-from evaluate.questions import Questions
-from evaluate.results import Results
-from evaluate.selections import SelectionRule
+from evaluate.registry import Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.selection import SelectionRule
+from evaluate.settings import Selection
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted import planted
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.patch_classification import PatchClassification
-from evaluate.answering import evaluate
-from evaluate.asking import Selection
-from evaluate.questions import Questions
-from evaluate.results import Results
-from evaluate.selections import SelectionRule
+from evaluate.registry import Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.selection import SelectionRule
+from evaluate.settings import Selection
 from stores.specs import VOID
 from tests.evaluate.planted import planted
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from evaluate.moments import Moments, Standardisation, variance_ranking, without_top
-from evaluate.penalties import choose_penalty
-from evaluate.probe_descent import Head
-from evaluate.probes import fit_probes, predict, predict_side_by_side, scores
+from evaluate.kernels.lbfgs import Head
+from evaluate.kernels.moments import Moments, Standardisation, variance_ranking, without_top
+from evaluate.kernels.penalties import choose_penalty
+from evaluate.kernels.probes import fit_probes, predict, predict_side_by_side, scores
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -97,7 +97,7 @@ def test_many_heads_fitted_in_small_groups_give_the_same_probes(monkeypatch):
     features, labels = rows(3, n_rows=500)
     heads = [Head(penalty) for penalty in (1e-4, 1e-3, 1e-2)]
     together = fit_probes(features, labels, N_CLASSES, heads, standardise=False)
-    monkeypatch.setattr("evaluate.probes._SIDE_BY_SIDE_BYTES", 1)
+    monkeypatch.setattr("evaluate.kernels.probes._SIDE_BY_SIDE_BYTES", 1)
     for a, b in zip(together, fit_probes(features, labels, N_CLASSES, heads, standardise=False), strict=True):
         np.testing.assert_allclose(a.objective, b.objective, rtol=2e-5)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.ranking_overlap import RankingOverlap, chance_bounds
-from evaluate.answering import evaluate
-from evaluate.asking import Selection
-from evaluate.questions import Questions
-from evaluate.results import Results
-from evaluate.selections import SelectionRule
+from evaluate.registry import Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.selection import SelectionRule
+from evaluate.settings import Selection
 from tests.evaluate.planted import planted
 
 SELECTION = Selection(train=SelectionRule(split="train"))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from evaluate import reconstructing
 from evaluate.analyses.reconstruction import Reconstruction, variants
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.answering import evaluate
-from evaluate.picture_scores import mean_over, patch_errors, psnr, ssim
-from evaluate.results import Results
+from evaluate.kernels.image_metrics import mean_over, patch_errors, psnr, ssim
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.scoring import reconstruction
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted_reconstruction import (
     BOLD,
@@ -273,10 +273,10 @@ def test_rows_are_streamed_and_blocks_change_no_number(measured, tmp_path, monke
         return read(array, rows)
 
     monkeypatch.setattr(type(pixels), "__getitem__", watched)
-    monkeypatch.setattr(reconstructing, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(reconstruction, "BLOCK_BYTES", 1)
     second = found(measured, tmp_path / "b", pieces).table
     assert reads == [8, 8, 8] * 2
-    assert {shape[0] for shape in whole.seen} == {reconstructing.DECODED}
+    assert {shape[0] for shape in whole.seen} == {reconstruction.DECODED}
     assert whole.seen == pieces.seen
     assert first.equals(second)
 

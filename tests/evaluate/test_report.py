@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluate.answering import Evaluation
 from evaluate.figures import FIGURES
 from evaluate.figures.style import save
-from evaluate.report import rewrite_report, write_report
-from evaluate.results import COLUMNS, Results, long_table
+from evaluate.report.writing import rewrite_report, write_report
+from evaluate.results.table import COLUMNS, Results, long_table
+from evaluate.runner import Evaluation
 from stores.errors import MissingError
 from tests.evaluate.planted_report import TITLES, all_figures
 

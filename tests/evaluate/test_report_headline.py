@@ -2,10 +2,10 @@
 
 import re
 
-from evaluate.answering import Evaluation
-from evaluate.report import write_report
-from evaluate.report_headline import headline
-from evaluate.results import Results, long_table
+from evaluate.report.headline import headline
+from evaluate.report.writing import write_report
+from evaluate.results.table import Results, long_table
+from evaluate.runner import Evaluation
 from tests.evaluate.planted_report import TITLES
 
 PATCHES = {"experiment": "e", "analysis": "patch-classification", "data_set": "planted", "view": "clean"}

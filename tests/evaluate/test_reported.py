@@ -6,10 +6,10 @@ from matplotlib.axes import Axes
 
 import evaluate
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.answering import evaluate as answer_all
-from evaluate.questions import Questions
-from evaluate.report import write_report
-from evaluate.results import Results
+from evaluate.registry import Questions
+from evaluate.report.writing import write_report
+from evaluate.results.table import Results
+from evaluate.runner import evaluate as answer_all
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted import planted
 

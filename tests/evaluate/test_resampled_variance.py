@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.answering import evaluate
-from evaluate.chosen import choose
-from evaluate.moments import Moments
-from evaluate.patches import token_variance
-from evaluate.questions import Questions
-from evaluate.resampled_variance import bounds, moments_by_image, overlaps, rankings, resampled_variances
-from evaluate.results import Results
+from evaluate.inputs.patches import token_variance
+from evaluate.inputs.rows import choose
+from evaluate.kernels.moments import Moments
+from evaluate.registry import Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.scoring.variance_bootstrap import bounds, moments_by_image, overlaps, rankings, resampled_variances
 from tests.evaluate.planted import planted
 from tests.evaluate.test_patch_classification import SELECTION
 

@@ -5,15 +5,15 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from evaluate.analyses.retrieval import Retrieval, asked
-from evaluate.analyses.retrieval_examples import Examples, smaller
-from evaluate.answering import evaluate
-from evaluate.asking import Context
-from evaluate.chosen import choose
 from evaluate.figures import retrieval_examples
 from evaluate.figures.retrieval import COLOURS
-from evaluate.questions import Questions
-from evaluate.results import Answer, Results
-from evaluate.retrieval_scores import OUTCOMES
+from evaluate.inputs.rows import choose
+from evaluate.registry import Questions
+from evaluate.results.table import Answer, Results
+from evaluate.runner import evaluate
+from evaluate.scoring.retrieval import OUTCOMES
+from evaluate.scoring.retrieval_examples import Examples, smaller
+from evaluate.settings import Context
 from tests.evaluate.planted_views import CELLS, CLASSES, viewed_sets
 
 ANALYSIS = Retrieval(kind="retrieval", remove=(0, 8), recall_at=(1, 5), resamples=0, pictures=3)

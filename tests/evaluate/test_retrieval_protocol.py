@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.retrieval import Retrieval
-from evaluate.intervals import ratio_interval
+from evaluate.kernels.bootstrap import ratio_interval
 from tests.evaluate.planted_views import viewed_sets
 from tests.evaluate.test_view_analyses import ask, only
 

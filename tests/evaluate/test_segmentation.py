@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
-from evaluate.intervals import bootstrap, paired_bootstrap
-from evaluate.segmentation import (
+from evaluate.kernels.bootstrap import bootstrap, paired_bootstrap
+from evaluate.kernels.confusion import (
     confusion,
     iou,
     majority_labels,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluate.selections import SelectionRule, disjoint, hold_out_images, rows_of, select_sources
+from evaluate.selection import SelectionRule, disjoint, hold_out_images, rows_of, select_sources
 from stores.errors import UserError
 
 

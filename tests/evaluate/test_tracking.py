@@ -6,13 +6,13 @@ import torch
 from torchvision.ops import roi_align
 
 from evaluate.analyses.tracking import Tracking, _step, frames_of, retrieve
-from evaluate.answering import evaluate
-from evaluate.asking import Selection
-from evaluate.chosen import choose
-from evaluate.questions import Questions
-from evaluate.regions import PatchMap, frame_rows, patch_map, pooled
-from evaluate.results import Results
-from evaluate.selections import SelectionRule
+from evaluate.inputs.objects import PatchMap, frame_rows, patch_map, pooled
+from evaluate.inputs.rows import choose
+from evaluate.registry import Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.selection import SelectionRule
+from evaluate.settings import Selection
 from stores.errors import UserError
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_video import CELLS, PIXELS, videos

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
-from evaluate.answering import evaluate
-from evaluate.chosen import choose, image_numbers
-from evaluate.patch_task import task
-from evaluate.results import Results
-from evaluate.ridge import r2, ridge
+from evaluate.inputs.rows import choose, image_numbers
+from evaluate.kernels.ridge import r2, ridge
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.scoring.patch_classifiers import task
 from tests.evaluate.planted import planted
 from tests.evaluate.test_patch_classification import SELECTION, ask
 

@@ -8,10 +8,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
-from evaluate.answering import evaluate
-from evaluate.questions import Questions
-from evaluate.results import Results
-from evaluate.retrieval_scores import average_precision, outcomes
+from evaluate.registry import Questions
+from evaluate.results.table import Results
+from evaluate.runner import evaluate
+from evaluate.scoring.retrieval import average_precision, outcomes
 from stores.errors import UserError
 from tests.evaluate.planted_views import viewed_sets
 from tests.evaluate.test_patch_classification import SELECTION

@@ -1,6 +1,6 @@
 """Experiment files."""
 
-from commands.experiment import load_experiment
+from commands.experiment.reading import load_experiment
 from tests.fuzz.targets import Target, one_sentence, scratch
 
 

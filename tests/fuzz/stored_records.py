@@ -14,12 +14,12 @@ import numpy as np
 
 from stores import HDF5Set, Store
 from stores.canonical import checksummed, read_checksummed
-from stores.card import card
-from stores.hdf5_export import export_set
-from stores.listing import lines
+from stores.hdf5.exporting import export_set
+from stores.maintenance.describe import card
+from stores.maintenance.listing import lines
+from stores.maintenance.verify import verify, verify_set
 from stores.sets import ZarrSet
 from stores.specs import FeatureSpec
-from stores.verify import verify, verify_set
 from tests.fuzz.targets import Target, one_sentence, scratch
 from tests.stores.sealed_sets import stored, tokens
 

@@ -9,26 +9,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import bad_samples, run
-from pipeline.compute import Compute
-from pipeline.datasets import images
-from pipeline.extract import extract
-from pipeline.fidelity import compute_again
-from pipeline.job import prepare
-from pipeline.labels import PIXELS, make_labels
+from pipeline.datasets.reading import images
+from pipeline.extraction import run
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import extract
+from pipeline.extraction.fidelity import compute_again
+from pipeline.extraction.job import prepare
+from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
+from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.run import Recorded
+from pipeline.labels.label_set import PIXELS, make_labels
 from pipeline.models import build_model
-from pipeline.plan import labelled_coverage, plan_models, warnings
 from pipeline.preview import choose_rows
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, Recipe
-from pipeline.repair import repair_recipe
-from pipeline.run import Recorded
+from pipeline.rows import bad_samples
 from pipeline.views import CLEAN
 from stores import Store
-from stores.card import card
 from stores.errors import MissingError, UserError
-from stores.listing import lines
+from stores.maintenance.describe import card
+from stores.maintenance.listing import lines
+from stores.maintenance.verify import verify
 from stores.specs import FrameSpec
-from stores.verify import verify
 from tests.pipeline import layouts, tiny
 from tests.pipeline.tiny import TINY, write_camvid
 
@@ -165,7 +166,7 @@ def test_a_bad_label_makes_label_rows_invalid_and_never_runs_a_model_again(tmp_p
     spoil(label_of(data))
     with pytest.raises(UserError, match="train001"):
         extract_all(recipe(), where)
-    monkeypatch.setattr("pipeline.extract.Capture", None)
+    monkeypatch.setattr("pipeline.extraction.extract.Capture", None)
     report = extract_all(recipe(dataset=KEEP), where)
     assert_whole(where.store)
     assert report.outcomes[0].set.digest == clean.outcomes[0].set.digest

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import torch
 
-from pipeline.models.checkpoints import HARMLESS, read_file
-from pipeline.models.weights import read_checkpoint
+from pipeline.models.loading.checkpoints import HARMLESS, read_file
+from pipeline.models.loading.weights import read_checkpoint
 from stores.errors import UserError
 from tests.pipeline.official_files import config_node, write
 
@@ -57,7 +57,7 @@ def test_harmless_objects_are_left_out(tmp_path, legacy, monkeypatch):
 
 def test_stand_ins_import_nothing():
     """No name of the list leads to the real type, so nothing of a package runs."""
-    assert all(kind.__module__ == "pipeline.models.checkpoints" for kind in HARMLESS.values())
+    assert all(kind.__module__ == "pipeline.models.loading.checkpoints" for kind in HARMLESS.values())
 
 
 @pytest.mark.parametrize(

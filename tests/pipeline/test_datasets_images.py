@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageFile
 
-from pipeline.datasets.images import image_size, read_image, read_label_map
+from pipeline.datasets.reading.images import image_size, read_image, read_label_map
 from stores.errors import MissingError, UserError
 from stores.specs import Size
 

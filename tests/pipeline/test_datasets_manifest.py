@@ -7,9 +7,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.datasets import open_dataset
-from pipeline.labels import label_spec
+from pipeline.extraction.run import Site, read_samples
+from pipeline.labels.label_set import label_spec
 from pipeline.recipe import DatasetRecipe, ManifestClass, Recipe
-from pipeline.run import Site, read_samples
 from stores import Store
 from stores.errors import MissingError, UserError
 from stores.specs import FrameSpec

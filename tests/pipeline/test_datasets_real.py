@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets import open_dataset
-from pipeline.datasets.images import image_size, read_image
+from pipeline.datasets.reading.images import image_size, read_image
 from stores.specs import Size
 
 pytestmark = pytest.mark.real_data

@@ -17,19 +17,19 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from pipeline import run
-from pipeline.compute import Compute
-from pipeline.extract import begun, complete, extract
-from pipeline.job import prepare
-from pipeline.labels import PIXELS
-from pipeline.loading import Loader
+from pipeline.extraction import run
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import begun, complete, extract
+from pipeline.extraction.job import prepare
+from pipeline.extraction.loading import Loader
+from pipeline.labels.label_set import PIXELS
+from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model
-from pipeline.patch_labels import patch_labels
 from pipeline.recipe import FeatureRecipe
 from stores import Store
 from stores.errors import UserError
+from stores.maintenance.verify import verify
 from stores.specs import FrameSpec
-from stores.verify import verify
 from tests.pipeline.tiny import TINY, recipe, write_camvid
 
 CPU = Compute("cpu", batch_size=4, threads=1)
@@ -92,8 +92,8 @@ class Exploding(torch.nn.Module):
 def test_a_second_extraction_runs_no_model(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     first = extract_all(recipe(), where)
-    monkeypatch.setattr("pipeline.extract.Capture", Exploding)
-    monkeypatch.setattr("pipeline.loading.read_tiles", Exploding().forward)
+    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.loading.read_tiles", Exploding().forward)
     again = extract_all(recipe(), where)
     assert again.outcomes[0].rows_made == 0
     assert again.outcomes[0].rows_reused == 28
@@ -158,7 +158,7 @@ def test_an_edited_label_makes_new_labels_and_no_new_features(tmp_path, data, mo
     labels = np.asarray(Image.open(path)).copy()
     labels[:10] = 3
     Image.fromarray(labels).save(path)
-    monkeypatch.setattr("pipeline.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
     again = extract_all(recipe(), where)
     assert again.labels.digest != first.labels.digest
     assert again.outcomes[0].set.digest == first.outcomes[0].set.digest
@@ -178,7 +178,7 @@ def test_terms_of_use_are_those_of_these_weights_and_these_data(tmp_path, data, 
     assert build_model(mine, wanted_size, tmp_path).licence == "CC0"
 
     # What is said of the terms names no other set: the same rows are not made twice.
-    monkeypatch.setattr("pipeline.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
     said = recipe(TINY.model_copy(update={"licence": "CC0"}))
     said = said.model_copy(update={"dataset": said.dataset.model_copy(update={"licence": "ours"})})
     again = extract_all(said, site(tmp_path, data))
@@ -258,7 +258,7 @@ def test_resuming_uses_the_recorded_batch_and_says_so(tmp_path, data):
 
 
 def test_another_kind_of_device_needs_to_be_allowed(tmp_path, data):
-    from pipeline.compute import settle
+    from pipeline.extraction.compute import settle
 
     with pytest.raises(UserError, match="--allow-mixed"):
         settle(CPU, {"device": "cuda", "batch_size": 4}, allow_mixed=False)
@@ -301,8 +301,8 @@ def test_mixed_sizes_without_a_tile_are_brought_to_one_grid(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from pipeline import run
-from pipeline.compute import Compute
+from pipeline.extraction import run
+from pipeline.extraction.compute import Compute
 from stores import Store
 from tests.pipeline.tiny import recipe
 where = run.Site(Store(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]))
@@ -399,7 +399,7 @@ def test_a_store_holds_what_its_page_names_and_nothing_that_counts_is_a_log(tmp_
 def test_commit_records_left_by_a_kill_after_the_seals_are_cleared_away(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     with monkeypatch.context() as killed:
-        killed.setattr("stores.sealing._forget_commits", lambda stored_set: None)
+        killed.setattr("stores.writing.sealing._forget_commits", lambda stored_set: None)
         left = extract_all(recipe(), where)
     assert left.outcomes[0].set.commits
     assert left.labels.commits

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from pipeline.datasets import open_dataset
 from pipeline.datasets.fair1m import Fair1m
-from pipeline.few_shot import choose, choose_rows, class_order, tile_classes
-from pipeline.frames import tiles
-from pipeline.labels import make_labels
-from pipeline.plan import labelled_coverage, warnings
+from pipeline.extraction.plan import labelled_coverage, warnings
+from pipeline.extraction.run import Site, read_samples
+from pipeline.labels.label_set import make_labels
 from pipeline.recipe import DatasetRecipe, FewShot, Recipe
-from pipeline.run import Site, read_samples
+from pipeline.rows.few_shot import choose, choose_rows, class_order, tile_classes
+from pipeline.rows.frames import tiles
 from stores import Store
 from stores.errors import MissingError, UserError
 from stores.specs import FrameSpec, Size

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import frames
-from pipeline.frames import coverage, cut, cut_labels, owned_in_input, tiles
+from pipeline.rows import frames
+from pipeline.rows.frames import coverage, cut, cut_labels, owned_in_input, tiles
 from stores.errors import UserError
 from stores.specs import VOID, FrameSpec, Size
 

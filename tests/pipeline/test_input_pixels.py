@@ -5,13 +5,14 @@ import pytest
 import xarray
 from PIL import Image
 
-from pipeline import input_pixels, run
-from pipeline.capture import Capture
-from pipeline.compute import Compute
-from pipeline.labels import PIXELS, label_spec
-from pipeline.plan import plan_models
+from pipeline.extraction import run
+from pipeline.extraction.capture import Capture
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.plan import plan_models
+from pipeline.extraction.repair import repair_recipe
+from pipeline.labels import input_pixels
+from pipeline.labels.label_set import PIXELS, label_spec
 from pipeline.recipe import DecoderRecipe, FeatureRecipe, ModelRecipe
-from pipeline.repair import repair_recipe
 from pipeline.views import CLEAN
 from pipeline.views.noise import Noise
 from stores import Store

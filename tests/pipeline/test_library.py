@@ -109,7 +109,7 @@ def test_maps_become_patch_tokens(data):
 
 
 def test_an_experiment_file_is_read_and_the_command_evaluates_it(data, tmp_path, monkeypatch):
-    from commands.measuring import evaluate
+    from commands.evaluate import evaluate
     from tests.tiny_experiment import EXPERIMENT
 
     path = tmp_path / "own.toml"

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from evaluate.patch_decoder import PatchDecoder
-from pipeline.capture import Capture, wanted_arrays
-from pipeline.masking import ids_restore, visible_ids
+from evaluate.inputs.decoder import PatchDecoder
+from pipeline.extraction.capture import Capture, wanted_arrays
+from pipeline.extraction.masking import ids_restore, visible_ids
 from pipeline.models import build_model
+from pipeline.models.loading.patch_pixels import patchify, unpatchify
 from pipeline.models.mae_decoder import build_decoder, decoder_of
-from pipeline.models.patch_pixels import patchify, unpatchify
 from pipeline.recipe import DecoderRecipe, FeatureRecipe, MaskRecipe, ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size

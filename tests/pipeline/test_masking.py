@@ -5,10 +5,10 @@ import pytest
 import torch
 import xarray
 
-from pipeline import run
-from pipeline.capture import Capture, wanted_arrays
-from pipeline.compute import Compute
-from pipeline.masking import visible_ids
+from pipeline.extraction import run
+from pipeline.extraction.capture import Capture, wanted_arrays
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.masking import visible_ids
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
 from stores import Store

@@ -5,10 +5,10 @@ import pytest
 import timm
 import torch
 
-from pipeline.capture import Capture, wanted_arrays
+from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.models import build_model
-from pipeline.models.position import fit_bias_table, fit_embedding
-from pipeline.models.weights import draw_weights
+from pipeline.models.loading.position import fit_bias_table, fit_embedding
+from pipeline.models.loading.weights import draw_weights
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size

@@ -6,10 +6,10 @@ import safetensors.torch
 import timm
 import torch
 
-from pipeline.capture import Capture, wanted_arrays
+from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.models import build_model
+from pipeline.models.loading.weights import draw_weights, read_checkpoint, weights_digest
 from pipeline.models.timm_vit import final_norm
-from pipeline.models.weights import draw_weights, read_checkpoint, weights_digest
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores.errors import MissingError, UserError
 from stores.specs import Size

@@ -7,7 +7,7 @@ import torch
 from pipeline.models import FAMILIES, build_model
 from pipeline.models.known import KNOWN
 from pipeline.models.known_model import HALF, IMAGENET_MEAN, IMAGENET_STD
-from pipeline.models.weights import draw_weights
+from pipeline.models.loading.weights import draw_weights
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from pipeline import run
-from pipeline.capture import wanted_arrays
-from pipeline.compute import Compute
+from pipeline.extraction import run
+from pipeline.extraction.capture import wanted_arrays
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.plan import plan_models
 from pipeline.models import build_model, build_outline
 from pipeline.models.known import KNOWN
-from pipeline.models.presence import is_out_of_reach
-from pipeline.plan import plan_models
+from pipeline.models.loading.presence import is_out_of_reach
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores import Store
 from stores.errors import UserError
@@ -71,7 +71,7 @@ def test_a_plan_without_weights_tells_what_one_with_them_does(tmp_path, monkeypa
     (here,) = plan_models(drawn, where, samples, compute, timed=False)
     (timed,) = plan_models(absent, where, samples, compute)
     assert timed.seconds_per_row > 0, "a model that is timed has values"
-    monkeypatch.setattr("pipeline.models.weights.np.random.PCG64", None)  # nothing can be drawn any more
+    monkeypatch.setattr("pipeline.models.loading.weights.np.random.PCG64", None)  # nothing can be drawn any more
     (gone,) = plan_models(absent, where, samples, compute, timed=False)
     assert (gone.state, gone.set) == ("weights not here", None)
     assert gone == dataclasses.replace(here, state=gone.state, set=None)

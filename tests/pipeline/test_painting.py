@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets.outlines import checked_box
-from pipeline.datasets.painting import paint
-from pipeline.datasets.polygons import area, clip
+from pipeline.datasets.reading.outlines import checked_box
+from pipeline.datasets.reading.polygons import area, clip
+from pipeline.datasets.reading.rasterise import paint
 from stores.specs import Size
 
 SIZE = Size(height=13, width=17)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline import patch_labels as module
-from pipeline.patch_labels import patch_labels
+from pipeline.labels import patch_labels as module
+from pipeline.labels.patch_labels import patch_labels
 from stores.errors import UserError
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from benchmarks.damage import COMPUTE, KINDS, bytes_of, campaign, check_and_mend, small_store
-from pipeline import repair
-from pipeline.capture import Capture
-from pipeline.compute import Compute
-from pipeline.repair import batch_span, repair_recipe
-from pipeline.run import Recorded, Site
+from pipeline.extraction import repair
+from pipeline.extraction.capture import Capture
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.repair import batch_span, repair_recipe
+from pipeline.extraction.run import Recorded, Site
 from pipeline.views import CLEAN
 from stores import Store
-from stores.geometry import Layout
-from stores.verify import verify
+from stores.format.layout import Layout
+from stores.maintenance.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_other_bytes_replace_nothing_until_they_are_accepted(site, monkeypatch):
     content = dict(target.content)
     damaged = Path(where.store.location) / target.prefix / "tokens" / "block.3" / "c.1.0.0"
     damaged.write_bytes(b"not a chunk")
-    monkeypatch.setattr("pipeline.extract.Capture", Shifted)
+    monkeypatch.setattr("pipeline.extraction.extract.Capture", Shifted)
     one = next(one for one in mend() if one.title == "test_vit")
     assert one.mending.lost == {"tokens/block.3": [1]}
     assert "--accept-new" in one.reason

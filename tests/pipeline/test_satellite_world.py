@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.painting.noise import generator_of, turned, wave
-from pipeline.satellite_world import write_satellite_world
-from pipeline.satellite_world.categories import LABEL_IDS, SUPERCATEGORIES
-from pipeline.satellite_world.plot import patch_of, plot_at
-from pipeline.satellite_world.site import PAINTERS
-from pipeline.satellite_world.sites import SITES
-from pipeline.satellite_world.sprite import sprite_of
-from pipeline.satellite_world.world import LEAST_PIXELS, paint_place
+from demo.painting.noise import generator_of, turned, wave
+from demo.satellite import write_satellite_world
+from demo.satellite.categories import LABEL_IDS, SUPERCATEGORIES
+from demo.satellite.plot import patch_of, plot_at
+from demo.satellite.site import PAINTERS
+from demo.satellite.sites import SITES
+from demo.satellite.sprite import sprite_of
+from demo.satellite.world import LEAST_PIXELS, paint_place
 
 SIZE = (192, 224)
 
@@ -94,7 +94,7 @@ def test_a_patch_holds_exactly_the_centres_inside_its_rectangle(x, y, share, len
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_painter_fills_its_rectangle_to_the_edges(name, seed):
     """No shape leaves its rectangle, and each reaches near all four sides."""
-    from pipeline.painting.canvas import Canvas
+    from demo.painting.canvas import Canvas
 
     plot = plot_at((100, 100), (1.0, 0.0), 120, 100)
     canvas = Canvas(200, 200, generator_of(0))

@@ -7,13 +7,13 @@ import timm
 import torch
 import xarray
 
-from evaluate.measured import Measured
-from pipeline import run
-from pipeline.capture import Capture, wanted_arrays
-from pipeline.compute import Compute
+from evaluate.inputs.model_sets import Measured
+from pipeline.extraction import run
+from pipeline.extraction.capture import Capture, wanted_arrays
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.plan import plan_models
+from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model, family_of
-from pipeline.patch_labels import patch_labels
-from pipeline.plan import plan_models
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
 from stores import Store
 from stores.errors import UserError

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from demo.street import write_street_video
+from demo.street.video import CLASS_IDS, LEAST_PIXELS, STATIC_PERSON, StreetVideo
 from pipeline.datasets.cityscapes import LABEL_IDS
-from pipeline.street_world import write_street_video
-from pipeline.street_world.video import CLASS_IDS, LEAST_PIXELS, STATIC_PERSON, StreetVideo
 
 SIZE = (72, 128)
 

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo.street import write_street_world
+from demo.street.canvas import Camera, Canvas
+from demo.street.furniture import paint_pole, paint_sign, paint_traffic_light, paint_tree
+from demo.street.people import paint_cyclist, paint_person
+from demo.street.scene import EGO_VEHICLE
+from demo.street.spot import Spot
+from demo.street.vehicles import paint_car, paint_cycle, paint_heavy
 from pipeline.datasets.cityscapes import CLASSES, LABEL_IDS, Cityscapes
-from pipeline.datasets.images import image_size, read_image
-from pipeline.street_world import write_street_world
-from pipeline.street_world.canvas import Camera, Canvas
-from pipeline.street_world.furniture import paint_pole, paint_sign, paint_traffic_light, paint_tree
-from pipeline.street_world.people import paint_cyclist, paint_person
-from pipeline.street_world.scene import EGO_VEHICLE
-from pipeline.street_world.spot import Spot
-from pipeline.street_world.vehicles import paint_car, paint_cycle, paint_heavy
+from pipeline.datasets.reading.images import image_size, read_image
 from stores.specs import Size
 
 SMALL = {"size": (64, 128), "images_per_city": {"train": {"alpha": 2}, "val": {"beta": 1}}}

@@ -5,21 +5,21 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import run
-from pipeline.compute import Compute
-from pipeline.fidelity import compute_again
-from pipeline.frames import tiles
-from pipeline.job import feature_spec, prepare
-from pipeline.labels import PIXELS, label_spec
-from pipeline.loading import Loader, read_tiles
+from pipeline.extraction import run
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.fidelity import compute_again
+from pipeline.extraction.job import feature_spec, prepare
+from pipeline.extraction.loading import Loader, read_tiles
+from pipeline.extraction.repair import repair_recipe
+from pipeline.labels.label_set import PIXELS, label_spec
+from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model
-from pipeline.patch_labels import patch_labels
 from pipeline.recipe import Recipe
-from pipeline.repair import repair_recipe
-from pipeline.viewed import under
+from pipeline.rows.frames import tiles
+from pipeline.rows.under_view import under
 from stores import Store
 from stores.errors import UserError
-from stores.geometry import RowRange
+from stores.format.layout import RowRange
 from stores.specs import FrameSpec, Size, ViewSpec
 from tests.pipeline.tiny import TINY, recipe, write_camvid
 
@@ -134,7 +134,7 @@ def test_only_the_facts_of_a_view_can_be_made_again(tmp_path, data):
     whole = prepare(wanted, TINY, model, samples, where.store, view, features)
     from dataclasses import replace
 
-    from pipeline.extract import extract
+    from pipeline.extraction.extract import extract
 
     extract(replace(whole, arrays=tuple(a for a in whole.arrays if not a.name.startswith("view/"))), where.store, CPU)
     left = prepare(wanted, TINY, model, samples, where.store, view, features)

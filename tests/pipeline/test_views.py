@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from pipeline import viewed
-from pipeline.frames import cut, cut_labels, tiles
+from pipeline.rows import under_view
+from pipeline.rows.frames import cut, cut_labels, tiles
 from pipeline.views import CLEAN, VIEWS, AnyView, View
 from pipeline.views.blur import box_blur
 from pipeline.views.frequency_noise import band
@@ -33,7 +33,7 @@ def smooth(height, width, seed=0):
 
 def shown(one, image, frame=FRAME, name="a.png", interpolation="bicubic"):
     size = Size(height=image.shape[0], width=image.shape[1])
-    return viewed.pixels(one, frame, name, tiles(frame, size), image, interpolation)
+    return under_view.pixels(one, frame, name, tiles(frame, size), image, interpolation)
 
 
 # -- pixels -------------------------------------------------------------------------------------------------------
@@ -124,9 +124,9 @@ def test_sizes_average_whole_blocks_as_torch_does():
     frame = FrameSpec(input=64)
     one = view("size", 16, frame)
     assert one.input == Size(height=16, width=16)
-    made = viewed.pixels(one, FrameSpec(input=16), "a.png", tiles(frame, Size(height=64, width=64)), image, "bicubic")[
-        0
-    ]
+    made = under_view.pixels(
+        one, FrameSpec(input=16), "a.png", tiles(frame, Size(height=64, width=64)), image, "bicubic"
+    )[0]
     planes = torch.from_numpy(image).permute(2, 0, 1)[None].double()
     mean = torch.nn.functional.interpolate(planes, size=16, mode="area")[0].permute(1, 2, 0)
     np.testing.assert_allclose(made[0], mean, atol=1.01)  # Pillow rounds after either axis
@@ -141,11 +141,11 @@ def test_the_clean_view_is_the_frame_alone():
     image, classes = smooth(50, 60), smooth(50, 60)[..., 0] % 19
     cells = tiles(frame, Size(height=50, width=60))
     np.testing.assert_array_equal(shown(CLEAN, image, frame)[0], cut(image, frame, cells, "bicubic"))
-    labels = viewed.labels(CLEAN, frame, "a.png", cells, classes)
+    labels = under_view.labels(CLEAN, frame, "a.png", cells, classes)
     np.testing.assert_array_equal(labels, cut_labels(classes, frame, cells))
     unmoved = View(CLEAN.spec, place=lambda size, random: Placement())
     np.testing.assert_array_equal(shown(unmoved, image, frame)[0], cut(image, frame, cells, "bicubic"))
-    np.testing.assert_array_equal(viewed.labels(unmoved, frame, "a.png", cells, classes), labels)
+    np.testing.assert_array_equal(under_view.labels(unmoved, frame, "a.png", cells, classes), labels)
 
 
 # -- geometry -----------------------------------------------------------------------------------------------------
@@ -174,8 +174,8 @@ def test_a_painted_marker_stays_on_its_label(move, side, top, left):
     frame = FrameSpec(input=side, tile=48)
     one = view(name, level, frame, **options)
     cells = tiles(frame, Size(height=96, width=96))
-    pixels = viewed.pixels(one, frame, "a.png", cells, image, "bilinear")[0][..., 0]
-    labels = viewed.labels(one, frame, "a.png", cells, classes)
+    pixels = under_view.pixels(one, frame, "a.png", cells, image, "bilinear")[0][..., 0]
+    labels = under_view.labels(one, frame, "a.png", cells, classes)
     assert set(np.unique(labels)) <= {0, 1, VOID}
     others = name == "rotation" and options["fill"] == "parent"  # what other tiles are scored on is void there
     assert np.isin(labels[pixels > 230], (1, VOID) if others else (1,)).all()
@@ -192,7 +192,7 @@ def test_shifts_show_the_source_around_the_tile_and_black_beyond_it():
     image, classes = smooth(64, 64), (np.arange(64 * 64).reshape(64, 64) % 19).astype(np.uint8)
     cells = tiles(FRAME, Size(height=64, width=64))
     pixels, _ = shown(view("shift", 3), image)
-    labels = viewed.labels(view("shift", 3), FRAME, "a.png", cells, classes)
+    labels = under_view.labels(view("shift", 3), FRAME, "a.png", cells, classes)
     np.testing.assert_array_equal(pixels[0], image[3:35, 3:35])
     np.testing.assert_array_equal(labels[0], classes[3:35, 3:35])
     np.testing.assert_array_equal(pixels[3][:29, :29], image[35:, 35:])
@@ -212,21 +212,21 @@ def test_flips_are_flips_of_clean_pixels_and_labels():
     for level, axis in ((1, 2), (2, 1)):
         one = view("flip", level)
         np.testing.assert_array_equal(shown(one, image, frame)[0], np.flip(clean, axis))
-        np.testing.assert_array_equal(viewed.labels(one, frame, "a.png", cells, classes), np.flip(labels, axis))
+        np.testing.assert_array_equal(under_view.labels(one, frame, "a.png", cells, classes), np.flip(labels, axis))
 
 
 def test_a_quarter_turn_is_exact_and_counterclockwise():
     image, classes = smooth(32, 32), (np.arange(1024).reshape(32, 32) % 251).astype(np.uint8)
     one = view("rotation", 90.0)
     np.testing.assert_array_equal(shown(one, image)[0][0], np.rot90(image))
-    labels = viewed.labels(one, FRAME, "a.png", tiles(FRAME, Size(height=32, width=32)), classes)
+    labels = under_view.labels(one, FRAME, "a.png", tiles(FRAME, Size(height=32, width=32)), classes)
     np.testing.assert_array_equal(labels[0], np.rot90(classes))
 
 
 def test_doubling_shows_the_middle():
     image, classes = smooth(32, 32), (np.arange(1024).reshape(32, 32) % 251).astype(np.uint8)
     one = view("scale", 2.0)
-    labels = viewed.labels(one, FRAME, "a.png", tiles(FRAME, Size(height=32, width=32)), classes)[0]
+    labels = under_view.labels(one, FRAME, "a.png", tiles(FRAME, Size(height=32, width=32)), classes)[0]
     np.testing.assert_array_equal(labels, np.repeat(np.repeat(classes[8:24, 8:24], 2, 0), 2, 1))
     pixels = shown(one, image, interpolation="nearest")[0][0]
     np.testing.assert_array_equal(pixels, np.repeat(np.repeat(image[8:24, 8:24], 2, 0), 2, 1))
@@ -279,10 +279,10 @@ def test_no_source_pixel_is_scored_by_two_tiles(move, side, height, width):
     one = view(name, level, frame, **options)
     cells = tiles(frame, Size(height=height, width=width))
     rows, columns = (plane.astype(np.uint8) for plane in np.indices((height, width)))
-    maps = [viewed.labels(one, frame, "a.png", cells, plane) for plane in (rows, columns)]
+    maps = [under_view.labels(one, frame, "a.png", cells, plane) for plane in (rows, columns)]
     seen = np.full((height, width), -1)
     for number, tile in enumerate(cells):
-        left, top, right, bottom = viewed.owned(one, frame, "a.png", tile)
+        left, top, right, bottom = under_view.owned(one, frame, "a.png", tile)
         y, x = (plane[number][top:bottom, left:right] for plane in maps)
         y, x = y[x != VOID], x[x != VOID]
         assert np.isin(seen[y, x], (-1, number)).all()
@@ -337,5 +337,5 @@ def test_golden_bytes(name):
     image = smooth(70, 110, seed=5)
     cells = tiles(frame, Size(height=70, width=110))
     made = hashlib.sha256(shown(one, image, frame)[0].tobytes())
-    made.update(viewed.labels(one, frame, "a.png", cells, image[..., 0] % 19).tobytes())
+    made.update(under_view.labels(one, frame, "a.png", cells, image[..., 0] % 19).tobytes())
     assert (one.spec.revision, made.hexdigest()[:12]) == (1, digest)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from demo.satellite import write_satellite_world
+from demo.satellite.world import paint_place
+from demo.street import write_street_video
+from demo.street.video import StreetVideo
 from pipeline.datasets import open_dataset
-from pipeline.satellite_world import write_satellite_world
-from pipeline.satellite_world.world import paint_place
-from pipeline.street_world import write_street_video
-from pipeline.street_world.video import StreetVideo
 
 SIZE = (192, 320)
 

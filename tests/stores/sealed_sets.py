@@ -4,11 +4,11 @@ import zlib
 
 import pandas as pd
 
-from stores.local_objects import LocalObjects
-from stores.sealing import seal
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
 from tests.stores.specs_for_tests import FEATURES, layout, token_array, values
 
 COMPUTE = {"device": "cpu", "batch_size": 4, "torch": "2.0"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from stores.geometry import Layout
+from stores.format.layout import Layout
 from stores.specs import ArraySpec, DatasetRecord, FeatureSpec, FrameSpec, LabelSpec, ModelRecord, Size, ViewSpec
 
 DATASET = DatasetRecord(name="camvid", revision=1, n_sources=3, sources="1" * 64)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from stores.errors import MissingError, UserError
-from stores.faults import ADVICE
-from stores.local_objects import LocalObjects
 from stores.memory import MemorySet
-from stores.remote_objects import RemoteObjects
 from stores.sets import ZarrSet, half_made
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.storage.os_errors import ADVICE
+from stores.storage.remote import RemoteObjects
+from stores.writing.writer import SetWriter
 from tests.stores.specs_for_tests import FEATURES, layout, samples, values
 from tests.stores.system_calls import watched
 from tests.stores.test_power_cut import FIRST, LATER, N_ROWS, PREFIX, RANGE_ROWS, nothing_waits_for_the_disk, run

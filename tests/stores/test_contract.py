@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from stores.arrays import StoredArray, StoredSet
 from stores.errors import MissingError, UserError
-from stores.hdf5 import HDF5Set
-from stores.hdf5_export import export_set
-from stores.local_objects import LocalObjects
+from stores.hdf5.exporting import export_set
+from stores.hdf5.reader import HDF5Set
 from stores.memory import MemorySet
-from stores.remote_objects import RemoteObjects
-from stores.sealing import seal
 from stores.sets import ZarrSet
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.storage.remote import RemoteObjects
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
 from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array, values
 
 COUNTER = itertools.count()

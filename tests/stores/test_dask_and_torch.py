@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 import stores.arrays
 from stores import HDF5Set
 from stores.errors import MissingError, UserError
-from stores.hdf5_export import export_set
+from stores.hdf5.exporting import export_set
 from stores.specs import ArraySpec
 from stores.torch_data import RangeDataset
 from tests.stores.sealed_sets import rows_of, stored, tile_table, tokens

@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from stores.card import card
-from stores.commits import seal_name
-from stores.dead_features import DeadFeatures, has_channels, in_words
 from stores.errors import UserError
-from stores.remaking import unseal
-from stores.repair import mend_set
-from stores.sealing import seal
+from stores.format.commits import seal_name
+from stores.maintenance.describe import card
+from stores.maintenance.rebuild import unseal
+from stores.maintenance.repair import mend_set
+from stores.maintenance.verify import verify
 from stores.store import Store
-from stores.verify import verify
+from stores.writing.dead_channels import DeadFeatures, has_channels, in_words
+from stores.writing.sealing import seal
 from tests.stores.sealed_sets import prefix, stored, tile_table, tokens
 
 

@@ -10,9 +10,9 @@ import zarr
 from stores import Store
 from stores.canonical import checksummed
 from stores.errors import UserError
+from stores.maintenance.verify import verify
 from stores.sets import ZarrSet
 from stores.specs import FORMAT_VERSION
-from stores.verify import verify
 from tests.stores.frozen.make import HERE, PARTIAL, RANGE_ROWS, SEALED, array, values, write
 
 CASES = [
@@ -49,7 +49,7 @@ def test_a_frozen_store_reads_as_on_the_day_it_was_made(tmp_path, folder, compre
 
 @pytest.mark.parametrize(("folder", "compression"), CASES, ids=lambda case: getattr(case, "name", case))
 def test_a_frozen_store_can_be_completed(tmp_path, folder, compression):
-    from stores.sealing import seal
+    from stores.writing.sealing import seal
 
     expected = json.loads((folder / "expected.json").read_text())[compression]
     shutil.copytree(folder / compression, tmp_path / "copy")

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stores.geometry import CHUNK_BYTES, RANGE_BYTES, plan_layout
+from stores.format.layout import CHUNK_BYTES, RANGE_BYTES, plan_layout
 from tests.stores.specs_for_tests import token_array
 
 

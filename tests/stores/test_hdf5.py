@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from stores import HDF5Set, Store
 from stores.errors import DamageError, MissingError, UserError
-from stores.hdf5_export import choose_arrays, export_set
-from stores.hdf5_import import import_set
+from stores.hdf5.exporting import choose_arrays, export_set
+from stores.hdf5.importing import import_set
+from stores.maintenance.verify import verify
 from stores.specs import ArraySpec
-from stores.verify import verify
 from tests.stores.sealed_sets import PROVENANCE, prefix, rows_of, stored, tile_table, tokens
 from tests.stores.specs_for_tests import FEATURES, LABELS
 
@@ -158,7 +158,7 @@ def test_an_import_that_was_killed_goes_on_where_it_stopped(tmp_path, file, made
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("stores.hdf5_import.seal", killed)
+        patch.setattr("stores.hdf5.importing.seal", killed)
         with pytest.raises(KeyboardInterrupt):
             brought(file, tmp_path / "there")
     assert Store(tmp_path / "there").open(FEATURES).content == {}
@@ -172,7 +172,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, made):
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
         "import stores\n"
-        "from stores.hdf5_export import export_set\n"
+        "from stores.hdf5.exporting import export_set\n"
         "made = stores.open(sys.argv[1])\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
@@ -318,7 +318,7 @@ def test_nothing_is_replaced_and_nothing_half_written_stays(tmp_path, made, file
         export_set(made, tmp_path / "c.h5")
     chunk.write_bytes(whole)
     monkeypatch.setattr(
-        "stores.hdf5_export._write_records", lambda *given: (_ for _ in ()).throw(OSError(28, "No space"))
+        "stores.hdf5.exporting._write_records", lambda *given: (_ for _ in ()).throw(OSError(28, "No space"))
     )
     with pytest.raises(UserError, match="No space"):
         export_set(made, tmp_path / "c.h5")

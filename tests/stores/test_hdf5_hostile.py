@@ -7,8 +7,8 @@ import pytest
 from stores import HDF5Set, Store
 from stores.canonical import checksummed, read_checksummed
 from stores.errors import DamageError, MissingError, PatchbankError, UserError
-from stores.hdf5_export import export_set
-from stores.hdf5_import import import_set
+from stores.hdf5.exporting import export_set
+from stores.hdf5.importing import import_set
 from tests.stores.sealed_sets import stored, tokens
 
 ARRAY = "tokens/block.0"

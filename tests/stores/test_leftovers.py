@@ -4,9 +4,9 @@ import pytest
 
 from stores import Store
 from stores.errors import UserError
-from stores.leftovers import leftovers, refuse_young, remove
-from stores.sealing import seal
-from stores.verify import verify
+from stores.maintenance.garbage import leftovers, refuse_young, remove
+from stores.maintenance.verify import verify
+from stores.writing.sealing import seal
 from tests.stores.test_repair import findings
 from tests.stores.test_zarr_readers import half_made
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stores.errors import DamageError, MissingError
-from stores.local_objects import LocalObjects
-from stores.remote_objects import RemoteObjects
-from stores.sealing import seal
 from stores.sets import ZarrSet, half_made
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.storage.remote import RemoteObjects
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
 from tests.stores.power_cut import Disk, states
 from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array, values
 from tests.stores.system_calls import watched

@@ -7,12 +7,12 @@ import pytest
 
 from stores import Store
 from stores.canonical import canonical_json
-from stores.card import card
-from stores.listing import lines
-from stores.remaking import ChunkMender, unseal
-from stores.repair import mend_notes, mend_set
-from stores.sealing import seal
-from stores.verify import verify
+from stores.maintenance.describe import card
+from stores.maintenance.listing import lines
+from stores.maintenance.rebuild import ChunkMender, unseal
+from stores.maintenance.repair import mend_notes, mend_set
+from stores.maintenance.verify import verify
+from stores.writing.sealing import seal
 from tests.stores.specs_for_tests import values
 from tests.stores.test_zarr_readers import half_made
 

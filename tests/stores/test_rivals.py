@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from stores import Store
-from stores.commits import write_commit
 from stores.errors import DamageError
-from stores.local_objects import LocalObjects
+from stores.format.commits import write_commit
+from stores.maintenance.verify import verify
 from stores.memory import MemorySet
-from stores.remote_objects import RemoteObjects
-from stores.rivals import is_stored
-from stores.sealing import seal
 from stores.sets import ZarrSet
-from stores.verify import verify
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.storage.remote import RemoteObjects
+from stores.writing.conflicts import is_stored
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
 from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array, values
 from tests.stores.turns import InTurn, Turns
 
@@ -179,7 +179,7 @@ def test_a_writer_that_comes_second_takes_back_what_its_bytes_made_false(tmp_pat
             objects.put_new(key, [theirs.objects.read(key)])
         return write_commit(objects, prefix, ours_of_it)
 
-    monkeypatch.setattr("stores.writing.write_commit", after_the_rival)
+    monkeypatch.setattr("stores.writing.writer.write_commit", after_the_rival)
     if sealed:
         with pytest.raises(DamageError, match="sealed while a second writer with other bytes was at it"):
             write(ours, 0, seed=0)

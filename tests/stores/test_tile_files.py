@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stores.errors import MissingError, UserError
-from stores.tile_files import choose_tokens, export_tile_files, file_names
+from stores.hdf5.clam import choose_tokens, export_tile_files, file_names
 from tests.stores.sealed_sets import prefix, rows_of, stored, tile_table, tokens
 from tests.stores.specs_for_tests import FEATURES, LABELS
 

@@ -6,9 +6,9 @@ import pytest
 
 from stores import Store
 from stores.errors import DamageError, MissingError, UserError
-from stores.sealing import seal
+from stores.maintenance.verify import verify
 from stores.sets import ZarrSet
-from stores.verify import verify
+from stores.writing.sealing import seal
 from tests.stores.specs_for_tests import FEATURES, LABELS
 from tests.stores.test_zarr_readers import half_made
 

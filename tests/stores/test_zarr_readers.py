@@ -5,10 +5,10 @@ import pytest
 import xarray
 import zarr
 
-from stores.local_objects import LocalObjects
-from stores.sealing import seal
 from stores.sets import ZarrSet
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
 from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array, values
 
 

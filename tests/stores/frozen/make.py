@@ -10,9 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stores.geometry import Layout
-from stores.local_objects import LocalObjects
-from stores.sealing import seal
+from stores.format.layout import Layout
 from stores.sets import ZarrSet
 from stores.specs import (
     FORMAT_VERSION,
@@ -24,7 +22,9 @@ from stores.specs import (
     Size,
     ViewSpec,
 )
-from stores.writing import SetWriter
+from stores.storage.local import LocalObjects
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
 
 HERE = Path(__file__).parent
 N_ROWS, RANGE_ROWS = 10, 4

@@ -1,0 +1,54 @@
+"""``patchbank datasets``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from commands.terminal.options import DataOption, JsonOption
+from stores.errors import UserError
+
+
+def datasets(data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
+    """List the data set layouts that can be read, and what is found of each below the data root."""
+    from pipeline.datasets import DATASETS, open_dataset
+
+    found = []
+    for name, layout in DATASETS.items():
+        here = next((data / folder for folder in layout.folders if (data / folder).is_dir()), None)
+        if name == "manifest":  # which file it is stands in an experiment file alone
+            here = None
+        dataset = open_dataset(name, here or data)
+        entry: dict[str, Any] = {
+            "name": name,
+            "folder": None if here is None else str(here),
+            "tried": [str(data / folder) for folder in layout.folders],
+            "layout": layout.files,
+            "licence": dataset.licence,
+            "official": dict(layout.official),
+            "counted": layout.counted,
+            "images": None,
+            "notes": [],
+        }
+        if here is not None:
+            try:
+                entry["images"] = len(dataset.sources())
+                entry["notes"] = list(dataset.notes())
+            except UserError as error:
+                entry["notes"] = [str(error)]
+        found.append(entry)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for entry in found:
+        count = entry["images"]
+        state = "not here" if entry["folder"] is None else "unreadable" if count is None else f"{count:,} images"
+        typer.echo(f"{entry['name']:<13} {state:<15} {entry['folder'] or ' or '.join(entry['tried'])}")
+        typer.echo(f"  layout: {entry['layout']}")
+        if entry["official"]:
+            official = ", ".join(f"{split} {number:,}" for split, number in entry["official"].items())
+            typer.echo(f"  officially: {official} {entry['counted']}")
+        typer.echo(f"  licence: {entry['licence']}")
+        for note in entry["notes"]:
+            typer.echo(f"  note: {note}")

@@ -1,0 +1,31 @@
+"""Decoders that analyses may ask for: the pipeline makes them, and only when one is asked for."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evaluate.inputs.decoder import PatchDecoder
+    from pipeline.recipe import ModelRecipe, Recipe
+
+
+def decoders(experiment: Path, recipe: "Recipe") -> dict[str, Callable[[], "PatchDecoder"]]:
+    """Return what makes the decoder of each model, by title; each is made once.
+
+    Calling one raises UserError or MissingError for a model whose weights hold no decoder or are not there.
+    """
+
+    def maker(model: "ModelRecipe") -> Callable[[], "PatchDecoder"]:
+        @functools.cache
+        def make() -> "PatchDecoder":
+            import torch
+
+            from pipeline.models.mae_decoder import decoder_of
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+            return decoder_of(model, recipe.frame.input, experiment.parent, device)
+
+        return make
+
+    return {model.display: maker(model) for model in recipe.models}

@@ -1,0 +1,98 @@
+"""``patchbank export``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from commands.terminal.options import JsonOption, StoreOption
+from commands.terminal.output import counted
+from stores.errors import UserError
+from stores.storage.os_errors import gigabytes
+
+if TYPE_CHECKING:
+    from stores import ZarrSet
+
+
+def export(
+    digest: Annotated[str, typer.Argument(help="Digest of a set, or its beginning.")],
+    file: Annotated[Path, typer.Argument(help="The new HDF5 file; with --style clam, the new folder.")],
+    layers: Annotated[
+        str | None, typer.Option(help="Only these layers: 3,11 from 0 on, or -1 for the last; every array of each.")
+    ] = None,
+    arrays: Annotated[str | None, typer.Option(help="Only these arrays: block.11.norm,prefix/block.11.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float16 or float32: convert; such a file is for reading, import refuses it.")
+    ] = None,
+    style: Annotated[
+        str, typer.Option(help="patchbank: one file for everything; clam: features and coords, one file an image.")
+    ] = "patchbank",
+    vector: Annotated[
+        str, typer.Option(help="What stands for a tile in --style clam: mean, prefix (the first one) or patches.")
+    ] = "mean",
+    store: StoreOption = "store",
+    as_json: JsonOption = False,
+) -> None:
+    """Write a set, or some of its arrays, to one HDF5 file with a card beside it, or to one file an image for CLAM."""
+    from stores import Store
+
+    stored_set = Store(store).open(digest)
+    numbers = None if layers is None else [_integer(part) for part in layers.split(",")]
+    names = None if arrays is None else [part.strip() for part in arrays.split(",")]
+    if style == "clam":
+        _export_tiles(stored_set, file, numbers, names, dtype, vector, as_json)
+        return
+    if style != "patchbank":
+        raise UserError(f"--style {style!r} is neither patchbank nor clam")
+    if vector != "mean":
+        raise UserError("--vector belongs to --style clam: --style patchbank writes whole arrays")
+    from stores.hdf5.exporting import choose_arrays, export_set
+
+    made = export_set(stored_set, file, choose_arrays(stored_set, numbers, names), dtype)
+    if as_json:
+        found = {
+            "set": stored_set.digest,
+            "file": str(made.path),
+            "card": str(made.card),
+            "bytes": made.n_bytes,
+            "reading_only": made.reading_only,
+            "arrays": {name: entry.canonical() for name, entry in sorted(made.arrays.items())},
+        }
+        typer.echo(json.dumps(found, indent=2))
+        return
+    typer.echo(f"wrote   {counted(len(made.arrays), 'array')} of {stored_set.digest[:12]}, {gigabytes(made.n_bytes)}")
+    if made.reading_only:
+        typer.echo("note    its dtype was changed: for reading only, `patchbank import` refuses it")
+    typer.echo(f"where   {made.path} (what it is: {made.card})")
+
+
+def _export_tiles(
+    stored_set: "ZarrSet",
+    folder: Path,
+    layers: list[int] | None,
+    arrays: list[str] | None,
+    dtype: str | None,
+    vector: str,
+    as_json: bool,
+) -> None:
+    from stores.hdf5.clam import choose_tokens, export_tile_files
+
+    kinds: dict[str, Literal["mean", "prefix", "patches"]] = {"mean": "mean", "prefix": "prefix", "patches": "patches"}
+    if vector not in kinds:
+        raise UserError(f"--vector {vector!r} is none of mean, prefix and patches")
+    array = choose_tokens(stored_set, kinds[vector], layers, arrays)
+    files = export_tile_files(stored_set, folder, array, kinds[vector], dtype)
+    if as_json:
+        found = {"set": stored_set.digest, "folder": str(folder), "array": array, "vector": vector, "files": len(files)}
+        typer.echo(json.dumps(found, indent=2))
+        return
+    typer.echo(f"wrote   {counted(len(files), 'file')} with features ({array}, {vector}) and coords")
+    typer.echo(f"where   {folder} (slides.csv lists them)")
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"--layers takes numbers with commas between them, like 3,11, not {text!r}") from None

@@ -1,0 +1,123 @@
+"""``patchbank extract``."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.experiment.reading import image_pool, load_experiment
+from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
+from commands.terminal.output import duration, progress, say
+from stores.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.recipe import Recipe
+
+
+def extract(
+    experiment: Experiment,
+    store: StoreOption = "store",
+    data: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
+    shard: Annotated[str, typer.Option(help="i/N: make every N-th range from the i-th on, counted from 0.")] = "0/1",
+    model: Annotated[str | None, typer.Option(help="Only the model of this name or title.")] = None,
+    allow_mixed: Annotated[bool, typer.Option(help="Complete a set on another kind of device.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make what is missing: one pass per model and view. Safe to repeat, to kill and to run side by side."""
+    from pipeline.extraction.compute import choose_compute
+    from pipeline.extraction.run import Site, extract_recipe
+    from stores import Store
+
+    recipe, questions = load_experiment(experiment)
+    choose, pool = image_pool(questions)
+    _demo_world(recipe, data)
+    site = Site(Store(store), data, experiment.parent)
+    with progress() as tell:
+        report = extract_recipe(
+            recipe,
+            site,
+            choose,
+            pool,
+            choose_compute(device, batch_size),
+            only=model,
+            workers=workers,
+            shard=_shard(shard),
+            allow_mixed=allow_mixed,
+            provenance=provenance(),
+            tell=tell,
+        )
+    for outcome in report.outcomes:
+        for note in outcome.notes:
+            say(f"{outcome.title}: {note}")
+        if outcome.missing:
+            ranges = sorted({number for numbers in outcome.missing.values() for number in numbers})
+            say(f"{outcome.title}: {len(ranges)} of {outcome.set.layout.n_ranges} ranges are still missing")
+    if report.labels is not None and (invalid := report.labels.provenance.get("invalid_rows")):
+        say(f"{invalid} rows are invalid and left out by every analysis: `patchbank show {report.labels.digest[:12]}`")
+    if report.left_out:
+        first = next(iter(report.left_out.values()))
+        say(f"{len(report.left_out)} images are left out of the few-shot choice, the first: {first}")
+    made = sum(outcome.rows_made for outcome in report.outcomes)
+    reused = sum(outcome.rows_reused for outcome in report.outcomes)
+    if as_json:
+        found = {
+            "made": made,
+            "reused": reused,
+            "store": site.store.location,
+            "labels": report.labels.digest if report.labels else None,
+            "left_out_of_choice": report.left_out,
+            "sets": {outcome.title: outcome.set.digest for outcome in report.outcomes},
+            "seconds": {outcome.title: outcome.seconds.__dict__ for outcome in report.outcomes},
+        }
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for outcome in report.outcomes:
+        if outcome.rows_made:
+            seconds = outcome.seconds
+            say(
+                f"{outcome.title}: model {duration(seconds.model)}, decode {duration(seconds.decode)}, "
+                f"write {duration(seconds.write)}, seal {duration(seconds.seal)}; bottleneck: {seconds.bottleneck}"
+            )
+    typer.echo(f"made    {made:,} rows of features, {report.label_rows_made:,} of labels")
+    typer.echo(f"reused  {reused:,} rows of features")
+    typer.echo(f"where   {site.store.location}")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, total = text.partition("/")
+    if not slash or not index.isdigit() or not total.isdigit() or not int(index) < int(total):
+        raise UserError(f"--shard {text!r} is not i/N with i from 0 to N-1: write for example --shard 0/4")
+    return int(index), int(total)
+
+
+def provenance() -> dict[str, Any]:
+    """Return what is noted beside a set for people: command, date, versions."""
+    import datetime
+    import importlib.metadata
+
+    return {
+        "command": " ".join(["patchbank", *sys.argv[1:]]),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "patchbank": importlib.metadata.version("patchbank"),
+        "python": sys.version.split()[0],
+    }
+
+
+def _demo_world(recipe: "Recipe", data: Path) -> None:
+    """Paint the demo's street scenes where an experiment asks for them and they are not there yet."""
+    if recipe.dataset.folder == "street-world" and not (data / "street-world").exists():
+        from demo.street import write_street_world
+
+        say("painting the demo's street scenes")
+        partial = data / "street-world.partial"
+        if partial.exists():
+            import shutil
+
+            shutil.rmtree(partial)
+        write_street_world(partial)
+        partial.rename(data / "street-world")

@@ -1,0 +1,86 @@
+"""``patchbank fidelity``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.terminal.options import DataOption, DeviceOption, Experiment, JsonOption, StoreOption
+from commands.terminal.output import print_table, say
+
+if TYPE_CHECKING:
+    from evaluate.kernels.fidelity import Fidelity
+    from pipeline.extraction.fidelity import Again
+    from pipeline.extraction.job import Job
+    from stores import ZarrSet
+
+
+def fidelity(
+    experiment: Experiment,
+    store: StoreOption = "store",
+    data: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+    samples: Annotated[int, typer.Option(min=2, help="Rows to compute again; each costs its whole batch.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Seed that draws the rows.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Only the model of this name or title.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute some rows again with today's libraries and device, and say how far they are from the stored ones."""
+    from commands.experiment.reading import image_pool, load_experiment
+    from pipeline.extraction.compute import choose_compute
+    from pipeline.extraction.fidelity import compute_again
+    from pipeline.extraction.run import Site, jobs, read_samples
+    from pipeline.labels.label_set import label_spec
+    from stores import Store
+
+    recipe, questions = load_experiment(experiment)
+    choose, _ = image_pool(questions)
+    site = Site(Store(store), data, experiment.parent)
+    sources = read_samples(recipe, site, choose, remember=False)
+    found: dict[str, list[Fidelity]] = {}
+    for job in (job for _, shown in jobs(recipe, site, sources, model) for _, job in shown):
+        spec = label_spec(job.samples)
+        labels = site.store.open(spec) if site.store.has(spec) else None
+        again = compute_again(job, choose_compute(device, None), samples, seed)
+        for note in again.notes:
+            say(f"{job.title}: {note}")
+        found[job.title] = _compared(job, again, labels)
+    if as_json:
+        typer.echo(json.dumps({title: [one.__dict__ for one in lines] for title, lines in found.items()}, indent=2))
+        return
+    for title, lines in found.items():
+        same = sum(one.equal for one in lines)
+        typer.echo(f"{title}: {lines[0].n_rows} rows computed again, {same} of {len(lines)} arrays equal in every bit")
+        table = [["array", "largest difference", "relative", "nearest rows moved", "1-NN labels moved"]]
+        for one in lines:
+            moved = "-" if one.labels_moved is None else f"{one.labels_moved} of {one.n_patches}"
+            table.append(
+                [
+                    one.array,
+                    f"{one.largest_absolute:.3g}",
+                    f"{one.largest_relative:.3g}",
+                    f"{one.neighbours_moved} of {one.n_rows}",
+                    moved,
+                ]
+            )
+        print_table(table)
+
+
+def _compared(job: "Job", again: "Again", labels: "ZarrSet | None") -> list["Fidelity"]:
+    import numpy as np
+
+    from evaluate.kernels.fidelity import compare
+
+    assert job.existing is not None
+    sources = job.samples.table["source"].to_numpy()[again.rows]
+    order = {name: number for number, name in enumerate(sorted(set(sources)))}
+    rows, columns = job.model.grid
+    grid = f"patches/{rows}x{columns}"
+    labelled = labels is not None and labels.sealed(grid)
+    patches = labels[grid][again.rows] if labels is not None and labelled else None
+    images = np.array([order[name] for name in sources], dtype=np.int64)
+    return [
+        compare(name, job.existing[name][again.rows], values, images, patches if name.startswith("tokens/") else None)
+        for name, values in sorted(again.arrays.items())
+    ]

@@ -1,0 +1,33 @@
+"""``patchbank import``."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.terminal.options import JsonOption, StoreOption
+from commands.terminal.output import counted
+
+
+def import_set(
+    file: Annotated[Path, typer.Argument(help="A file that `patchbank export` wrote.")],
+    store: StoreOption = "store",
+    allow_mixed: Annotated[bool, typer.Option(help="Complete a set that was computed on another device.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Add what an exported file holds and the store lacks; every digest is compared before anything is written."""
+    from stores import Store
+    from stores.hdf5.importing import import_set as read_into
+    from stores.hdf5.reader import HDF5Set
+
+    opened = Store(store)
+    with HDF5Set(file) as source:
+        done = read_into(source, opened, allow_mixed=allow_mixed)
+    if as_json:
+        found = {"set": done.set.digest, "store": opened.location, "added": done.added, "there": done.there}
+        typer.echo(json.dumps(found, indent=2))
+        return
+    typer.echo(f"added   {counted(len(done.added), 'array')} of {done.set.digest[:12]}")
+    typer.echo(f"there   {counted(len(done.there), 'array')}, with equal content")
+    typer.echo(f"where   {opened.location}")

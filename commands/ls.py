@@ -1,0 +1,54 @@
+"""``patchbank ls``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from commands.terminal.options import JsonOption, StoreOption
+from commands.terminal.output import counted, print_table, say
+from stores.errors import DamageError, UserError
+from stores.storage.os_errors import gigabytes
+
+
+def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None:
+    """List the sets of a store: what they are, how much of them is there, how large they are."""
+    from stores.maintenance.listing import lines
+    from stores.storage.opening import open_objects
+
+    if "://" not in store and Path(store).is_file():
+        raise UserError(f"--store {store} is a file: give the folder that holds the sets")
+    objects = open_objects(store)
+    found = list(lines(objects))
+    damaged = [one for one in found if one["state"] == "damaged"]
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    elif not found:
+        typer.echo(f"{objects.url} holds no sets: `patchbank extract` makes some")
+    else:
+        head = ["set", "kind", "data set", "model", "view", "state", "rows", "arrays sealed", "size"]
+        print_table([head, *(_line(one) for one in found)])
+        for one in damaged:
+            say(f"{one['digest'][:12]}: {one['problem']}")
+    if damaged:
+        raise DamageError(f"{counted(len(damaged), 'set')} cannot be read: `patchbank repair` mends what can be mended")
+
+
+def _line(one: dict[str, Any]) -> list[str]:
+    state, rows = one["state"], f"{one['rows']:,}"
+    if state == "partial":
+        rows = f"{one['rows_done']:,} of {rows}"
+        state = f"{one['ranges_done']}/{one['ranges']} ranges"
+    rows += f" ({one['invalid_rows']:,} invalid)" if one["invalid_rows"] else ""
+    return [
+        one["digest"][:12],
+        one["kind"],
+        one["data_set"],
+        one["model"],
+        one["view"] if one["level"] is None else f"{one['view']} {one['level']:g}",
+        state,
+        rows,
+        f"{one['sealed']}/{one['arrays']}",
+        gigabytes(one["bytes"]),
+    ]

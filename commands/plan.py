@@ -1,0 +1,75 @@
+"""``patchbank plan``."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.experiment.reading import image_pool, load_experiment
+from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
+from commands.terminal.output import duration, print_table
+from stores.storage.os_errors import gigabytes
+
+
+def plan(
+    experiment: Experiment,
+    store: StoreOption = "store",
+    data: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+    batch_size: BatchOption = None,
+    time: Annotated[bool, typer.Option(help="Run one batch of each model to estimate the time.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what extracting would make: rows, objects, bytes, memory, time, coverage. Downloads and writes nothing."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from pipeline.extraction.compute import choose_compute
+    from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
+    from pipeline.extraction.run import Site, read_samples
+    from stores import Store
+
+    recipe, questions = load_experiment(experiment)
+    choose, _ = image_pool(questions)
+    site = Site(Store(store), data, experiment.parent)
+    samples = read_samples(recipe, site, choose, remember=False)
+    labelled = labelled_coverage(samples)
+    plans = list(plan_models(recipe, site, samples, choose_compute(device, batch_size), timed=time))
+    notes = warnings(plans, samples, labelled, site.store.objects.free_bytes())
+    if as_json:
+        found = {
+            "sources": len(samples.sources),
+            "rows": len(samples.tiles),
+            "tiles": samples.n_tiles,
+            "coverage": samples.coverage,
+            "labelled_coverage": labelled,
+            "models": [one.canonical() for one in plans],
+            "notes": notes,
+        }
+        typer.echo(json.dumps(found, indent=2))
+        return
+    covered = f"{samples.coverage:.1%} of the pixels"
+    covered += "" if labelled is None else f", {labelled:.1%} of the labelled ones"
+    rows = f"{len(samples.tiles)} rows"
+    if len(samples.tiles) < samples.n_tiles:
+        rows += f" chosen of {samples.n_tiles:,} tiles ({len(samples.tiles) / samples.n_tiles:.1%})"
+    typer.echo(f"{len(samples.sources)} images, {rows}; {'all ' if 'chosen' in rows else ''}tiles cover {covered}")
+    lines = [["model", "state", "arrays", "rows to do", "objects", "to write", "memory", "write rate", "time"]]
+    for one in plans:
+        rate = one.bytes / one.rows / one.seconds_per_row if one.seconds_per_row else None
+        lines.append(
+            [
+                one.title,
+                one.state,
+                str(one.arrays),
+                f"{one.rows_missing:,}",
+                f"{one.objects:,}",
+                gigabytes(one.bytes_missing),
+                gigabytes(one.memory_bytes),
+                "-" if rate is None else f"{rate / 1e6:.0f} MB/s",
+                "-" if one.seconds is None else f"about {duration(one.seconds)}",
+            ]
+        )
+    print_table(lines)
+    for note in notes:
+        typer.echo(f"note: {note}")

@@ -1,0 +1,143 @@
+"""``patchbank repair``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.terminal.options import DataOption, DeviceOption, JsonOption, StoreOption
+from commands.terminal.output import counted, say
+from stores.errors import DamageError, UserError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from pipeline.extraction.repair import Repaired
+    from stores import Store
+
+
+def repair(
+    target: Annotated[
+        str | None,
+        typer.Argument(help="An experiment file, or the digest of a set; without it all sets, images left alone."),
+    ] = None,
+    store: StoreOption = "store",
+    data: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read and hash.")] = 2,
+    remove_strays: Annotated[bool, typer.Option(help="Remove objects that belong to nothing.")] = False,
+    accept_new: Annotated[
+        bool, typer.Option(help="Where the old bytes cannot be had, take the new ones under new digests.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Mend what verify names: records from their copies, damaged chunks by computing just these rows again."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from stores import Store
+    from stores.maintenance.repair import mend_notes
+
+    opened = Store(store)
+    of_experiment = target is not None and (target.endswith(".toml") or Path(target).is_file())
+    if accept_new and not of_experiment:
+        raise UserError("--accept-new computes new values and needs an experiment file: `patchbank repair EXP`")
+    with ThreadPoolExecutor(threads) as executor:
+        if target is not None and of_experiment:
+            notes = mend_notes(opened, remove_strays=remove_strays)
+            found = _repair_experiment(Path(target), opened, data, device, workers, executor, remove_strays, accept_new)
+        else:
+            found = _repair_sets(target, opened, executor, remove_strays)
+            notes = mend_notes(opened, remove_strays=remove_strays)
+    lines = [*_lines(opened, found), *(f"mended  {key}: {how}" for key, how in notes.mended.items())]
+    strays = [key for one in found for key in one.mending.strays] + notes.strays
+    unmended = {key: why for one in found for key, why in one.mending.unmended.items()}
+    n_mended = sum(len(one.mending.mended) + sum(map(len, one.remade.values())) for one in found) + len(notes.mended)
+    n_renewed = sum(len(indexes) for one in found for indexes in one.renewed.values())
+    n_lost = sum(len(indexes) for one in found for indexes in one.mending.lost.values()) + len(unmended)
+    if as_json:
+        sets = [{**one.__dict__, "mending": one.mending.__dict__} for one in found]
+        typer.echo(json.dumps({"sets": sets, "notes": notes.__dict__}, indent=2))
+    else:
+        for line in lines:
+            typer.echo(line)
+        for key in strays:
+            typer.echo(f"stray   {key}: belongs to nothing, --remove-strays removes it")
+        typer.echo(f"mended  {counted(n_mended, 'object')}, {n_renewed} taken anew, {n_lost} lost, {len(strays)} stray")
+    if n_lost:
+        raise DamageError(f"{counted(n_lost, 'object')} could not be mended: the lines above say what is lost and why")
+    if strays:
+        raise DamageError(
+            f"{counted(len(strays), 'stray object')}: look at what belongs to nothing, then add --remove-strays"
+        )
+
+
+def _repair_experiment(
+    experiment: Path,
+    store: "Store",
+    data: Path,
+    device: str,
+    workers: int,
+    executor: "Executor",
+    remove_strays: bool,
+    accept_new: bool,
+) -> list["Repaired"]:
+    from commands.experiment.reading import image_pool, load_experiment, recorded_sets
+    from pipeline.extraction.compute import choose_compute
+    from pipeline.extraction.repair import repair_recipe
+    from pipeline.extraction.run import Site
+
+    recipe, questions = load_experiment(experiment)
+    choose, _ = image_pool(questions)
+    found = repair_recipe(
+        recipe,
+        Site(store, data, experiment.parent),
+        choose,
+        recorded_sets(experiment, recipe, questions, store),
+        lambda: choose_compute(device, None),
+        workers=workers,
+        executor=executor,
+        remove_strays=remove_strays,
+        accept_new=accept_new,
+    )
+    for one in found:
+        for note in one.notes:
+            say(f"{one.title}: {note}")
+    return found
+
+
+def _repair_sets(digest: str | None, store: "Store", executor: "Executor", remove_strays: bool) -> list["Repaired"]:
+    """Mend sets from what the store itself holds."""
+    from pipeline.extraction.repair import Repaired
+    from stores.maintenance.repair import mend_set
+
+    folders = [f"{kind}/{name}" for kind, name in store.set_folders() if digest is None or name.startswith(digest)]
+    if digest is not None and len(folders) != 1:
+        store.open(digest)  # says that there is none, or that there are several
+    found = []
+    for prefix in folders:
+        mending = mend_set(store, prefix, executor, remove_strays=remove_strays)
+        reason = "its rows have to be computed again: run `patchbank repair EXP` with the experiment that made the set"
+        found.append(Repaired(prefix, mending, reason=reason if mending.lost else ""))
+    return found
+
+
+def _lines(store: "Store", found: list["Repaired"]) -> list[str]:
+    from stores import ZarrSet
+    from stores.maintenance.rebuild import in_words
+
+    lines: list[str] = []
+    for one in found:
+        lines += [f"mended  {key}: {how}" for key, how in one.mending.mended.items()]
+        lines += [f"lost    {key}: {why}" for key, why in one.mending.unmended.items()]
+        parts: list[tuple[str, dict[str, list[int]], str]] = [
+            ("mended ", one.remade, "computed again, equal to its seal"),
+            ("renewed", one.renewed, "computed again and sealed under a new digest"),
+            ("lost   ", one.mending.lost, one.reason),
+        ]
+        for word, chunks, how in parts:
+            if chunks:
+                opened = ZarrSet(store.objects, one.mending.prefix)
+                lines += [f"{word} {one.title}, {line}: {how}" for line in in_words(opened, chunks)]
+    return lines

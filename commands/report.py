@@ -1,0 +1,36 @@
+"""``patchbank report``."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.terminal.options import JsonOption, ResultsOption, StoreOption
+from commands.terminal.output import say
+from stores.errors import PatchbankError
+
+
+def report(
+    experiment: Annotated[str, typer.Argument(help="Name of the experiment: the file's name without .toml.")],
+    results: ResultsOption = Path("results"),
+    store: StoreOption = "store",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the HTML page, the claims and the figures again from results alone, and say which sets are still whole."""
+    from evaluate.report.reading import Reported
+    from evaluate.report.store_state import states
+    from evaluate.report.writing import rewrite_report
+    from evaluate.results.table import Results
+    from stores import Store
+
+    def look(reported: Reported) -> Mapping[str, str] | None:
+        try:
+            return states(Store(store), reported.subjects, reported.table)
+        except PatchbankError as error:  # the page needs no store
+            say(f"the stored sets were not checked: {error}")
+            return None
+
+    page = rewrite_report(Results(results), Path(experiment).stem, look)
+    typer.echo(json.dumps({"report": str(page)}, indent=2) if as_json else f"where   {page}")

@@ -1,0 +1,70 @@
+"""``patchbank show``."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from commands.terminal.options import JsonOption, StoreOption
+from commands.terminal.output import print_table
+from stores.storage.os_errors import gigabytes
+
+
+def show(
+    digest: Annotated[str, typer.Argument(help="Digest of a set, or its beginning.")],
+    store: StoreOption = "store",
+    as_json: JsonOption = False,
+) -> None:
+    """Show one set: what it was made from and how, its arrays and digests."""
+    from stores import Store
+    from stores.maintenance.describe import card
+    from stores.writing.dead_channels import in_words
+
+    found = card(Store(store).open(digest))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    typer.echo(f"{found['kind']} {found['digest']}")
+    done = "" if found["state"] == "sealed" else f", {found['rows_done']:,} of them in every array"
+    typer.echo(
+        f"{found['state']}: {found['rows']:,} rows{done}, {found['sealed']} of {len(found['arrays'])} arrays sealed"
+    )
+    if found["invalid_because"]:
+        typer.echo(f"{sum(found['invalid_because'].values()):,} rows are invalid; every analysis leaves them out")
+        for reason, count in found["invalid_because"].items():
+            typer.echo(f"  {count:,}: {reason}")
+    for title in ("spec", "layout", "compute", "provenance"):
+        typer.echo(f"\n{title}")
+        for name, value in _flat(found[title]):
+            typer.echo(f"  {name:<28} {value}")
+    typer.echo("")
+    lines = [["array", "shape", "axes", "dtype", "state", "size", "content"]]
+    lines += [
+        [
+            name,
+            "x".join(map(str, a["shape"])),
+            ", ".join(a["axes"]),
+            a["dtype"],
+            a["state"],
+            gigabytes(a["bytes"]),
+            a["content"][:12],
+        ]
+        for name, a in found["arrays"].items()
+    ]
+    print_table(lines)
+    for name, a in found["arrays"].items():
+        if a["dead"]:
+            typer.echo(f"{name}: {in_words(tuple(a['dead']), a['shape'][-1])}")
+    typer.echo(f"\nstored digest {found['stored']}")
+
+
+def _flat(record: dict[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Return a record as lines: keys joined with dots, lists joined with commas."""
+    found: list[tuple[str, str]] = []
+    for name, value in record.items():
+        if isinstance(value, dict):
+            found += _flat(value, f"{before}{name}.")
+        elif value is not None:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            found.append((f"{before}{name}", text))
+    return found

@@ -1,0 +1,77 @@
+"""What people see on a terminal: lines, tables, sizes, durations, progress."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.extraction.progress import Progress as ExtractProgress
+
+
+def say(line: str) -> None:
+    """Tell people something without mixing it into what the command prints for programs."""
+    typer.echo(line, err=True)
+
+
+def counted(number: int, thing: str) -> str:
+    """Return how many there are of a thing, as people write it: ``1 set``, ``1,204 sets``."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people read them."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def print_table(lines: list[list[str]]) -> None:
+    """Print lines of cells in columns; the first line names them."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
+    """Show rate, time left and the bottleneck's name: a bar on a terminal, a line every ten seconds elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.1f} rows/s, waits for: {task.fields[stage]}"),
+            TimeRemainingColumn(),
+        )
+        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+            tasks: dict[str, Any] = {}
+
+            def tell(progress: "ExtractProgress") -> None:
+                rate, stage = progress.rows_done / max(progress.seconds, 1e-9), progress.bottleneck
+                if progress.title not in tasks:
+                    tasks[progress.title] = bar.add_task(
+                        progress.title, total=progress.rows_total, rate=rate, stage=stage
+                    )
+                bar.update(tasks[progress.title], completed=progress.rows_done, rate=rate, stage=stage)
+
+            yield tell
+        return
+    last: dict[str, float] = {}
+
+    def line(progress: "ExtractProgress") -> None:
+        if progress.seconds - last.get(progress.title, 0.0) < 10 and progress.rows_done < progress.rows_total:
+            return
+        last[progress.title] = progress.seconds
+        rate = progress.rows_done / max(progress.seconds, 1e-9)
+        left = progress.rows_total - progress.rows_done
+        ahead = f", {duration(left / rate)} left, waits for: {progress.bottleneck}" if left else ""
+        say(f"{progress.title}: {progress.rows_done:,}/{progress.rows_total:,} rows, {rate:.1f} rows/s{ahead}")
+
+    yield line

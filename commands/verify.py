@@ -1,0 +1,81 @@
+"""``patchbank verify``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.terminal.options import DataOption, JsonOption, StoreOption
+from commands.terminal.output import counted
+from stores.errors import DamageError, MissingError
+from stores.storage.os_errors import gigabytes
+
+if TYPE_CHECKING:
+    from stores import Store
+
+
+def verify(
+    digest: Annotated[
+        str | None, typer.Argument(help="Digest of a set, or its beginning; all sets without it.")
+    ] = None,
+    store: StoreOption = "store",
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read and hash.")] = 2,
+    sources: Annotated[
+        Path | None, typer.Option(help="An experiment file: compare its source images and labels under --data too.")
+    ] = None,
+    data: DataOption = Path("data"),
+    as_json: JsonOption = False,
+) -> None:
+    """Compare every stored byte with what was committed; exit code 3 names each object that differs."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from stores import Store
+    from stores.format.paths import INDEX
+    from stores.maintenance.verify import verify as verdicts
+
+    opened = Store(store)
+    with ThreadPoolExecutor(threads) as executor:
+        found = list(verdicts(opened, executor, digest))
+    if digest is not None and not found:
+        opened.open(digest)  # says that there is none
+    findings = [finding for verdict in found for finding in verdict.findings]
+    changed = [] if sources is None else _changed_sources(sources, opened, data)
+    n_sets = sum(verdict.set != INDEX for verdict in found)
+    if not n_sets and not findings:
+        raise MissingError(f"{opened.objects.url} holds no sets, so nothing was compared: name the store with --store")
+    if as_json:
+        sets = [{**verdict.__dict__, "findings": [f.__dict__ for f in verdict.findings]} for verdict in found]
+        typer.echo(json.dumps(sets if sources is None else {"sets": sets, "sources": changed}, indent=2))
+    else:
+        for finding in findings:
+            typer.echo(f"damaged {finding.key} {finding.problem}")
+        for one in changed:
+            typer.echo(f"source {one['path']} {one['problem']}")
+        objects, size = sum(v.n_objects for v in found), sum(v.n_bytes for v in found)
+        looked_at = f"{counted(n_sets, 'set')}, {counted(objects, 'object')}, {gigabytes(size)}"
+        typer.echo(f"{looked_at}: {counted(len(findings), 'finding')}")
+    if findings:
+        raise DamageError(
+            f"{counted(len(findings), 'object')} not as committed: `patchbank repair EXP` makes again what can be"
+        )
+    if changed:
+        raise DamageError(
+            f"{len(changed)} source files are not those the sets were made from: restore them, or extract anew"
+        )
+
+
+def _changed_sources(experiment: Path, store: "Store", data: Path) -> list[dict[str, str]]:
+    """Return the source files of an experiment that changed since its sets were made, or are gone."""
+    from commands.experiment.reading import load_experiment, recorded_sets
+    from pipeline.datasets import open_dataset
+    from pipeline.extraction.run import find_folder
+    from pipeline.rows.sources import changed_files
+
+    recipe, questions = load_experiment(experiment)
+    root = find_folder(recipe.dataset, data)
+    found: dict[str, str] = {}
+    dataset = open_dataset(recipe.dataset.name, root, recipe.dataset)
+    for digest in {one.labels for one in recorded_sets(experiment, recipe, questions, store)}:
+        found |= changed_files(dataset, store.open(digest).samples)
+    return [{"path": path, "problem": problem} for path, problem in found.items()]

@@ -1,0 +1,1 @@
+"""Painted worlds for the demo, the tests and the benchmarks."""

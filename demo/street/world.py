@@ -1,0 +1,43 @@
+"""Writing street scenes to disk."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from demo.painting.files import save_map, save_picture
+from demo.painting.noise import generator_of
+from demo.street.scene import paint_scene
+from pipeline.datasets.cityscapes import IMAGE_SUFFIX, LABEL_SUFFIX
+
+IMAGES_PER_CITY: Mapping[str, Mapping[str, int]] = {
+    "train": {"alpha": 6, "beta": 6, "gamma": 6},
+    "val": {"delta": 6, "epsilon": 6},
+}
+_FRAME = 19  # Cityscapes annotates the 20th frame of every sequence
+
+
+def write_street_world(
+    root: Path,
+    *,
+    images_per_city: Mapping[str, Mapping[str, int]] = IMAGES_PER_CITY,
+    size: tuple[int, int] = (256, 512),
+    seed: int = 0,
+) -> None:
+    """Write street scenes and their labelIds below ``root``; ``size`` is (height, width) in pixels.
+
+    ``images_per_city`` gives the number of images by split and city. A scene depends on the seed, the split, the
+    city and its number alone, so a larger world holds the smaller one. Equal arguments give equal pixels, and
+    equal files with one version of Pillow. Existing files of the same names are replaced.
+    """
+    height, width = size
+    for split, cities in images_per_city.items():
+        for city, count in cities.items():
+            images, labels = (root / kind / split / city for kind in ("leftImg8bit", "gtFine"))
+            images.mkdir(parents=True, exist_ok=True)
+            labels.mkdir(parents=True, exist_ok=True)
+            for number in range(count):
+                picture, label_ids = paint_scene(
+                    generator_of(seed, city), height, width, generator_of(seed, split, city, number)
+                )
+                stem = f"{city}_{number:06}_{_FRAME:06}"
+                save_picture(images / (stem + IMAGE_SUFFIX), picture)
+                save_map(labels / (stem + LABEL_SUFFIX), label_ids)

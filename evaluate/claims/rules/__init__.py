@@ -1,0 +1,1 @@
+"""One file a group of claims; `evaluate.claims.CLAIMS` lists them."""

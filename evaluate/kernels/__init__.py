@@ -1,0 +1,1 @@
+"""Numerical routines on arrays; they know nothing of stored sets."""

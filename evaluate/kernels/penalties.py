@@ -1,0 +1,78 @@
+"""How strongly a probe is held back: chosen on held-out images of the training rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Integer
+
+from evaluate.kernels.confusion import confusion, miou_present, pixel_accuracy
+from evaluate.kernels.lbfgs import Head
+from evaluate.kernels.probes import Probe, fit_probes, predict_side_by_side
+from evaluate.selection import hold_out_images
+from stores.specs import VOID
+
+PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Default grid. For features of unit variance 1e-6 hardly binds and 1e-1 leaves little more than class means."""
+
+
+@dataclass(frozen=True, eq=False)
+class PenaltyChoice:
+    """Penalties chosen on held-out images, one for every set of kept features, and the probes made with them."""
+
+    probes: tuple[Probe, ...]
+    """Fitted on all rows with the chosen penalties; one for every set of kept features."""
+    penalties: tuple[float, ...]
+    """The grid, increasing."""
+    scores: Float64[np.ndarray, "kept penalty"]
+    """Held-out scores of the grid."""
+    held_out: tuple[int, ...]
+    """Ids of the held-out images, increasing."""
+    trials: tuple[Probe, ...]
+    """The probes that were scored, penalties running fastest."""
+
+
+def choose_penalty(
+    features: Float[np.ndarray, "row channel"],
+    labels: Integer[np.ndarray, " row"],
+    images: Integer[np.ndarray, " row"],
+    n_classes: int,
+    *,
+    standardise: bool,
+    seed: int,
+    kept: Sequence[Bool[np.ndarray, " channel"] | None] = (None,),
+    penalties: Sequence[float] = PENALTIES,
+    held_out_share: float = 0.2,
+    score: Literal["patch_accuracy", "patch_miou"] = "patch_accuracy",
+    tolerance: float = 5e-4,
+    max_iterations: int = 1000,
+) -> PenaltyChoice:
+    """Choose a penalty for every set of kept features on held-out images, then refit on all rows.
+
+    ``images`` gives the source image of each row; a share ``held_out_share`` of the labelled images is held out
+    whole, drawn with ``seed`` (`evaluate.selection.hold_out_images`). The highest ``score`` wins (share of right
+    patches, or mIoU over present classes), ties go to the larger penalty. Statistics for standardising come from
+    the rows that are fitted. Raises UserError when fewer than two images have labelled rows, and as `fit_probes`.
+    """
+    held_out = hold_out_images(images[labels != VOID], held_out_share, seed)
+    grid = tuple(sorted(penalties))
+    heads = [Head(penalty, mask) for mask in kept for penalty in grid]
+    is_held_out = np.isin(images, held_out)
+    trials = fit_probes(
+        features, labels, n_classes, heads, standardise=standardise, rows=np.flatnonzero(~is_held_out),
+        tolerance=tolerance, max_iterations=max_iterations,
+    )  # fmt: skip
+    scored = np.flatnonzero(is_held_out & (labels != VOID))
+    truth = labels[scored]
+    right = np.zeros(len(heads))
+    for number, predicted in enumerate(predict_side_by_side(trials, features, scored)):
+        matrix = confusion(truth, predicted, np.zeros(len(truth), dtype=np.int64), 1, n_classes)[0]
+        right[number] = pixel_accuracy(matrix) if score == "patch_accuracy" else miou_present(matrix)
+    table = right.reshape(len(kept), len(grid))
+    best = [grid[len(grid) - 1 - int(row[::-1].argmax())] for row in table]
+    probes = fit_probes(
+        features, labels, n_classes, [Head(*pair) for pair in zip(best, kept, strict=True)], standardise=standardise,
+        tolerance=tolerance, max_iterations=max_iterations,
+    )  # fmt: skip
+    return PenaltyChoice(probes, grid, table, held_out, trials)

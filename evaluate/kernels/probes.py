@@ -1,0 +1,152 @@
+"""Linear probes: multinomial logistic regression to convergence, many heads side by side.
+
+A head is an L2 penalty and the features that it may use. All heads of a sweep share every pass over the features:
+their weights are stacked, so that a pass is two large float32 matrix products whatever the number of heads.
+
+The loss of a head is ``mean cross-entropy + penalty / 2 * ||weight||^2``; the bias is free. scikit-learn's
+``LogisticRegression(C=1 / (n_rows * penalty))`` has the same optimum. With ``standardise`` the weights, and so the
+penalty, act on standardised features (`evaluate.kernels.moments.Standardisation`), as after the BatchNorm of
+facebookresearch/mae, main_linprobe.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64, Integer
+
+from evaluate.kernels.lbfgs import HISTORY, Head, Objective, Rows, descend, metrics_of
+from evaluate.kernels.moments import Moments, Standardisation
+from stores.errors import UserError
+from stores.specs import VOID
+
+_SIDE_BY_SIDE_BYTES = 2**30  # float64 state of the heads that are fitted together
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A fitted head. Scores are ``((x - centre) * scale) @ weight.T + bias``."""
+
+    head: Head
+    weight: Float64[np.ndarray, "classes channel"]
+    """Zero for removed features; over classes it sums to zero."""
+    bias: Float64[np.ndarray, " classes"]
+    """-inf for classes that no training row has; the others sum to zero."""
+    centre: Float64[np.ndarray, " channel"]
+    """Mean of the training rows."""
+    standardisation: Standardisation | None
+    objective: float
+    """Mean cross-entropy in nats plus the penalty term, on the training rows."""
+    gradient_norm: float
+    """Preconditioned and divided by the objective: what the tolerance is compared with."""
+    iterations: int
+    converged: bool
+    warning: str | None
+    """Why a probe that has not converged stopped."""
+
+    @property
+    def scale(self) -> Float64[np.ndarray, " channel"]:
+        """What centred features are multiplied with: ones unless the probe standardises."""
+        return np.ones(len(self.centre)) if self.standardisation is None else self.standardisation.scale
+
+
+def head_bytes(n_classes: int, n_channels: int) -> int:
+    """Return the size of what the descent of one head remembers."""
+    return 8 * (2 * HISTORY + 8) * n_classes * (n_channels + 1) + 8 * n_channels**2
+
+
+def side_by_side(n_classes: int, n_channels: int) -> int:
+    """Return how many heads are fitted together; whatever the memory, because another number changes the last bits."""
+    return max(1, _SIDE_BY_SIDE_BYTES // head_bytes(n_classes, n_channels))
+
+
+def fit_probes(
+    features: Float[np.ndarray, "row channel"],
+    labels: Integer[np.ndarray, " row"],
+    n_classes: int,
+    heads: Sequence[Head],
+    *,
+    standardise: bool,
+    rows: Int64[np.ndarray, " used"] | None = None,
+    tolerance: float = 5e-4,
+    max_iterations: int = 1000,
+) -> tuple[Probe, ...]:
+    """Fit one probe a head on the labelled rows (those whose label is not void) among ``rows``.
+
+    Features are read in blocks of 2048 rows, once a pass, and never copied whole. A head has converged when the
+    norm of its preconditioned gradient is at most ``tolerance`` times its objective, a measure that no rescaling
+    of features changes; the objective is then about ``tolerance / 50`` (relative) above the optimum. A head that
+    stops earlier says so in ``converged`` and ``warning``.
+
+    Raises UserError when no row is labelled, a label is not below ``n_classes``, a feature is not finite, a
+    penalty is not positive, or a head keeps no feature.
+    """
+    chosen = np.arange(len(labels)) if rows is None else np.unique(rows)
+    used = Rows(features, chosen[labels[chosen] != VOID])
+    moments = Moments.of(used.raw())  # raises where there is no labelled row
+    present, targets, counts = np.unique(labels[used.numbers], return_inverse=True, return_counts=True)
+    if present[0] < 0 or present[-1] >= n_classes:
+        raise UserError(f"a label is {present[-1]}, but the class table has {n_classes} classes; check the label map")
+    for head in heads:
+        if not (head.penalty > 0 and np.isfinite(head.penalty)):
+            raise UserError(f"penalty {head.penalty} has no unique optimum; choose a positive number")
+        if head.kept is not None and not head.kept.any():
+            raise UserError("a probe keeps no feature; remove fewer than all of them")
+
+    standardisation = Standardisation(moments.mean, moments.variance) if standardise else None
+    scale = np.ones(features.shape[1]) if standardisation is None else standardisation.scale
+    centre = moments.mean.astype(np.float32)
+    covariance = sum((block.T @ block).astype(np.float64) for block in used.centred(centre)) / len(used.numbers)
+    objective = Objective(used, targets.astype(np.int64), centre)
+    together = side_by_side(len(present), features.shape[1])
+
+    probes: list[Probe] = []
+    for first in range(0, len(heads), together):
+        group = heads[first : first + together]
+        metrics = metrics_of(group, covariance * np.outer(scale, scale), counts / len(used.numbers))
+        descents = descend(objective, group, metrics, scale, counts, tolerance, max_iterations)
+        for head, metric, descent in zip(group, metrics, descents, strict=True):
+            weight, bias = np.zeros((n_classes, len(scale))), np.full(n_classes, -np.inf)
+            found, shifted = metric.weight_and_bias(descent.point)
+            # What all classes share changes no probability: without it the penalty term is smaller.
+            shared = found.mean(axis=0)
+            weight[present], bias[present] = found - shared, shifted - shifted.mean()
+            value = descent.value - head.penalty / 2.0 * len(present) * float(shared @ shared)
+            warning = f"{descent.warning}, at gradient norm {descent.norm:.1e}" if descent.warning else None
+            probes.append(
+                Probe(head, weight, bias, centre.astype(np.float64), standardisation, value, descent.norm,
+                      descent.iterations, warning is None, warning)
+            )  # fmt: skip
+    return tuple(probes)
+
+
+def scores(
+    probes: Sequence[Probe],
+    features: Float[np.ndarray, "row channel"],
+    rows: Int64[np.ndarray, " used"] | None = None,
+) -> Iterator[Float32[np.ndarray, "head _ classes"]]:
+    """Yield the class scores (logits) of successive blocks of the rows, or of all, all probes in one product."""
+    centre = probes[0].centre
+    weights = np.stack([probe.weight * probe.scale for probe in probes])
+    shifts = np.stack([probe.bias + (probe.weight * probe.scale) @ (centre - probe.centre) for probe in probes])
+    stacked = weights.reshape(-1, features.shape[1]).astype(np.float32).T
+    used = np.arange(len(features)) if rows is None else rows
+    for block in Rows(features, used).centred(centre.astype(np.float32)):
+        product = (block @ stacked).reshape(len(block), *shifts.shape)
+        yield (product + shifts.astype(np.float32)).transpose(1, 0, 2)
+
+
+def predict_side_by_side(
+    probes: Sequence[Probe],
+    features: Float[np.ndarray, "row channel"],
+    rows: Int64[np.ndarray, " used"] | None = None,
+) -> Int64[np.ndarray, "head predicted"]:
+    """Return the class of the highest score for every probe and each of the rows, ties to the lowest class."""
+    found = [block.argmax(axis=2) for block in scores(probes, features, rows)]
+    return np.concatenate([np.zeros((len(probes), 0), dtype=np.int64), *found], axis=1)
+
+
+def predict(probe: Probe, features: Float[np.ndarray, "row channel"]) -> Int64[np.ndarray, " row"]:
+    """Return the class of the highest score for every row, ties to the lowest class."""
+    classes: Int64[np.ndarray, " row"] = predict_side_by_side([probe], features)[0]
+    return classes

@@ -1,0 +1,115 @@
+"""What can be done to features before distances are taken: parts left out, scales changed. All fitted on the bank."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int64
+
+from evaluate.kernels.moments import Moments, Standardisation, without_top
+
+Name = Literal["none", "remove-top", "remove-random", "remove-lowest", "remove-other", "batchnorm", "whiten", "l2"]
+
+SMALLEST_SHARE = 1e-6
+"""Directions whose variance is below this share of the largest are left out of whitening: they hold only rounding."""
+
+BLOCK_ROWS = 4096
+"""Rows that are treated at a time; part of what makes equal bits."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """One way to treat features; ``m``, ``draw`` and ``experiment`` only where they mean something."""
+
+    name: Name
+    m: int | None = None
+    draw: int | None = None
+    experiment: str | None = None
+    """Whose ranking ``remove-other`` goes by."""
+
+    @property
+    def outcome(self) -> str:
+        """What results call it: its name, and after a space the experiment whose ranking it goes by."""
+        return self.name if self.experiment is None else f"{self.name} {self.experiment}"
+
+    @property
+    def probe_sees_it(self) -> bool:
+        """Whether a probe can use it as a choice of features, without another copy of them."""
+        return self.name == "none" or self.name.startswith("remove-")
+
+
+def kept_features(
+    treatment: Treatment, ranking: Int64[np.ndarray, " channel"], seed: int
+) -> Bool[np.ndarray, " channel"]:
+    """Return the mask of features that a removal keeps; all of them for other treatments.
+
+    ``ranking`` is that of the treatment: another experiment's for ``remove-other``. Random choices are nested in m: the
+    first m of one permutation a draw.
+    """
+    if treatment.m is None:
+        return np.ones(len(ranking), dtype=np.bool_)
+    if treatment.name == "remove-lowest":
+        return without_top(ranking[::-1].copy(), treatment.m)
+    if treatment.name == "remove-random":
+        generator = np.random.Generator(np.random.PCG64([seed, treatment.draw or 0]))
+        return without_top(generator.permutation(len(ranking)).astype(np.int64), treatment.m)
+    return without_top(ranking, treatment.m)
+
+
+def fitted(
+    treatment: Treatment,
+    bank: Float[np.ndarray, "bank channel"],
+    ranking: Int64[np.ndarray, " channel"],
+    seed: int,
+) -> Callable[[Float[np.ndarray, "row channel"]], Float[np.ndarray, "row feature"]]:
+    """Return the function that treats rows, its statistics taken from the bank alone.
+
+    ``batchnorm`` is what the probe's BatchNorm (affine-free, evaluation mode) does to features (paper A, section 4,
+    "feature normalisation"); ``whiten`` is PCA whitening, ``(x - mean) V / sqrt(eigenvalue)``; ``l2`` divides every
+    row by its length.
+    """
+    if treatment.probe_sees_it:
+        kept = np.flatnonzero(kept_features(treatment, ranking, seed))
+        return lambda rows: np.take(rows, kept, axis=1)
+    if treatment.name == "l2":
+        return partial(_by_blocks, _directions)
+    moments = Moments.of(bank[start : start + BLOCK_ROWS] for start in range(0, len(bank), BLOCK_ROWS))
+    if treatment.name == "batchnorm":
+        return Standardisation(moments.mean, moments.variance).apply
+    return partial(_by_blocks, _whitening(bank, moments.mean))
+
+
+def _by_blocks(
+    treat: Callable[[Float[np.ndarray, "row channel"]], Float32[np.ndarray, "row feature"]],
+    rows: Float[np.ndarray, "row channel"],
+) -> Float32[np.ndarray, "row feature"]:
+    """Treat some rows at a time: float64 copies of all of them would be several times as large as the rows."""
+    found = np.empty((len(rows), treat(rows[:0]).shape[1]), dtype=np.float32)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        found[start : start + BLOCK_ROWS] = treat(rows[start : start + BLOCK_ROWS])
+    return found
+
+
+def _directions(rows: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row channel"]:
+    wide = rows.astype(np.float64)
+    lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
+    return (wide / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+
+
+def _whitening(
+    bank: Float[np.ndarray, "bank channel"], mean: Float[np.ndarray, " channel"]
+) -> Callable[[Float[np.ndarray, "row channel"]], Float32[np.ndarray, "row direction"]]:
+    covariance = np.zeros((bank.shape[1], bank.shape[1]))
+    for start in range(0, len(bank), BLOCK_ROWS):
+        centred = bank[start : start + BLOCK_ROWS].astype(np.float64) - mean
+        covariance += centred.T @ centred
+    variances, vectors = np.linalg.eigh(covariance / len(bank))
+    used = variances > SMALLEST_SHARE * variances[-1]
+    matrix = vectors[:, used] / np.sqrt(variances[used])
+
+    def whiten(rows: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row direction"]:
+        return ((rows.astype(np.float64) - mean) @ matrix).astype(np.float32)
+
+    return whiten

@@ -1,0 +1,224 @@
+"""Exact k nearest rows for one or more trailing column sets, by matrix products with a rigorous error bound.
+
+Notation: x is a query, y a bank row, both centred and scaled (`evaluate.neighbours.operands.Frame`), u the unit
+roundoff of the products (2^-24 or 2^-53), n the number of terms of a score. Since |x - y|^2 = |x|^2 - 2 s with
+the score s = x.y - |y|^2 / 2, near rows are rows of large score, and the |y|^2 part is one more column of the
+product. In any order of summation, with or without fused operations, the computed score differs from s by at
+most gamma_n (|x| |y| + |y|^2 / 2), gamma_n = n u / (1 - n u) (Higham, Accuracy and Stability of Numerical
+Algorithms, 2nd ed., equation 3.5), which is at most gamma_n (|x|^2 / 2 + |y|^2). Rounding of the centred rows
+moves |x - y|^2 / 2 by at most u (|x| + |y|)^2 <= 2 u (|x|^2 + |y|^2), rounding of the extra column and of |y|^2 by
+at most 2 u |y|^2, rounding of a lower score by u (|x|^2 / 2 + |y|^2), and the definition itself, direct differences
+in float64, by at most (D + 4) 2^-53 (|x|^2 + |y|^2). All of them stay below
+
+    e (|x|^2 / 2 + |y|^2) + a,   e = 1.01 gamma_n + 16 u + 4 (D + 4) 2^-53,
+
+where 1.01 covers products of roundings (gamma_n <= 0.01 is checked) and a = 32 n times the smallest normal number
+covers underflow. e |y|^2 is added to the extra column, so that a computed score c is an upper score; c - 2 e |y|^2
+is a lower one, both up to e |x|^2 / 2 + a. A row that is among the k nearest has c >= (k-th largest lower score of
+any rows) - e |x|^2 - 2 a. All rows that pass are rescored by direct differences; no other row can matter.
+
+With columns in order of decreasing variance the scores without the first m columns are, for all m, partial sums
+of one product, accumulated from the last column on (squared distances are sums over columns).
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from evaluate.neighbours.blas import product
+from evaluate.neighbours.operands import (
+    CHUNK_BYTES,
+    Frame,
+    Groups,
+    Operand,
+    Rows,
+    empty_operand,
+    exclude,
+    fill_operand,
+    segment_edges,
+    squared_distances,
+)
+from evaluate.neighbours.shortlist import Level, Shortlist, capacity_for, merge
+from stores.errors import UserError
+
+_BLOCKS = ((2048, 1024), (1024, 512), (512, 128), (128, 32), (64, 4))
+"""Bank rows and queries of a block of scores, largest first; the first that fits the memory is taken."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    block_rows: int
+    block_queries: int
+    group: int
+    slab_rows: int
+    workers: int
+
+
+def plan(n_bank: int, n_queries: int, width: int, k: int, n_levels: int, itemsize: int, memory_bytes: int) -> _Plan:
+    """Choose block sizes that keep the search's own memory within ``memory_bytes``; raises UserError if none do."""
+    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    row_bytes = (width + n_levels) * itemsize + 16 * n_levels + 24
+    needed = 0
+    for workers in sorted({most, 1}, reverse=True):
+        for block_rows, block_queries in _BLOCKS:
+            rows, queries = min(block_rows, n_bank), min(block_queries, n_queries)
+            # Scores, their group maxima with masks and temporaries, candidates, query operands, float64 pieces.
+            scores = rows * queries * (2 * itemsize + 2)
+            lists = queries * capacity_for(k) * n_levels * (2 * itemsize + 4 + 40)
+            pieces = queries * row_bytes + 6 * max(CHUNK_BYTES, 8 * width)
+            fixed = workers * (scores + lists + pieces)
+            needed = fixed + rows * row_bytes
+            if needed <= memory_bytes:
+                slab = min(n_bank, (memory_bytes - fixed) // row_bytes)
+                group = next(size for size in (32, 16, 8, 4, 2, 1) if size == 1 or rows >= 4 * size * k)
+                rounds = -(-n_queries // (block_queries * workers))
+                even = -(-n_queries // (rounds * workers))
+                rows = -(-rows // group) * group
+                return _Plan(rows, even, group, slab if slab == n_bank else slab // rows * rows, workers)
+    raise UserError(
+        f"the neighbour search needs at least {needed:,} bytes beside its inputs and may use {memory_bytes:,}; "
+        "raise memory_bytes or lower k"
+    )
+
+
+def goes_alike(
+    n_bank: int, n_queries: int, width: int, k: int, n_levels: int, has_groups: bool, memory_bytes: int, less: int
+) -> bool:
+    """Return whether ``less`` memory serves a search as ``memory_bytes`` do, what it redoes in float64 among it."""
+    numbered = _numbered_bytes(n_bank, n_queries) if has_groups else 0
+    try:
+        plan(n_bank, n_queries, width, k, 1, 8, less - numbered)
+        whole, rest = (
+            plan(n_bank, n_queries, width, k, n_levels, 4, given - numbered) for given in (memory_bytes, less)
+        )
+    except UserError:
+        return False
+    return whole == rest
+
+
+def _numbered_bytes(n_bank: int, n_queries: int) -> int:
+    """Return the bytes that numbering the groups took."""
+    return 40 * (n_bank + n_queries)
+
+
+def search(
+    bank: Rows,
+    queries: Rows,
+    k: int,
+    removed: Sequence[int],
+    frame: Frame,
+    groups: Groups | None,
+    dtype: type[np.float32] | type[np.float64],
+    memory_bytes: int,
+) -> list[Level]:
+    """Return the k nearest bank rows of each query, for each of ``removed`` (strictly decreasing).
+
+    Each query must have at least ``k`` bank rows outside its own group. Raises UserError when the rows are too wide
+    for the bound or the memory does not suffice.
+    """
+    n_bank, n_queries = bank.array.shape[0], queries.array.shape[0]
+    levels = [
+        Level(np.full((n_queries, k), -1, np.int64), np.full((n_queries, k), np.inf), np.zeros(n_queries, bool))
+        for _ in removed
+    ]
+    if not n_queries:
+        return levels
+    precision = float(np.finfo(dtype).eps) / 2
+    terms = bank.width + len(removed)
+    gamma = terms * precision / (1 - terms * precision)
+    if not 0 <= gamma <= 0.01:
+        raise UserError(f"rows of {bank.width:,} channels are too wide for a float32 product; split the channels")
+    error = 1.01 * gamma + 16 * precision + 4 * (bank.width + 4) * 2.0**-53
+    underflow = 32 * terms * float(np.finfo(dtype).tiny)
+    if groups is not None:
+        memory_bytes -= _numbered_bytes(n_bank, n_queries)
+    made = plan(n_bank, n_queries, bank.width, k, len(removed), np.dtype(dtype).itemsize, memory_bytes)
+    task = _Task(bank, queries, k, removed, frame, groups, dtype, error, underflow, made)
+    starts = range(0, n_queries, made.block_queries)
+    # Products of one thread each, side by side: the steps between products then use all cores too.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(made.workers) as pool:
+        for begin in range(0, n_bank, made.slab_rows):
+            slab = task.slab(begin, min(begin + made.slab_rows, n_bank), pool)
+            for _ in pool.map(lambda start, slab=slab: task.block(slab, start, levels), starts):
+                pass
+    return levels
+
+
+@dataclass(frozen=True)
+class _Slab:
+    operand: Operand
+    begin: int
+    end: int
+    order: list[Int64[np.ndarray, " _"]]
+    """Rows of each block by group; empty without groups."""
+    codes: list[Int64[np.ndarray, " _"]]
+    """Their groups, ascending."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    bank: Rows
+    queries: Rows
+    k: int
+    removed: Sequence[int]
+    frame: Frame
+    groups: Groups | None
+    dtype: type[np.float32] | type[np.float64]
+    error: float
+    underflow: float
+    plan: _Plan
+
+    def slab(self, begin: int, end: int, pool: ThreadPoolExecutor) -> _Slab:
+        """Prepare bank rows ``begin:end``, filled up to whole groups."""
+        edges = segment_edges(self.bank.width, self.removed)
+        rows = -(-(end - begin) // self.plan.group) * self.plan.group
+        operand = empty_operand(rows, edges, self.dtype)
+        for _ in pool.map(
+            lambda start: fill_operand(
+                operand, start - begin, self.bank, start, min(start + 1024, end), self.frame, edges, self.error
+            ),
+            range(begin, end, 1024),
+        ):
+            pass
+        order, codes = [], []
+        if self.groups is not None:
+            for start in range(begin, end, self.plan.block_rows):
+                block = self.groups.bank[start : min(start + self.plan.block_rows, end)]
+                order.append(np.argsort(block, kind="stable"))
+                codes.append(block[order[-1]])
+        return _Slab(operand, begin, end, order, codes)
+
+    def block(self, slab: _Slab, start: int, levels: list[Level]) -> None:
+        """Search one slab for one block of queries and merge the outcome into ``levels``."""
+        stop = min(start + self.plan.block_queries, self.queries.array.shape[0])
+        size = stop - start
+        edges = segment_edges(self.bank.width, self.removed)
+        own = empty_operand(size, edges, self.dtype)
+        fill_operand(own, 0, self.queries, start, stop, self.frame, edges, None)
+        lists = []
+        for squares, found in zip(own.squares, levels, strict=True):
+            slack = self.error * squares + 2 * self.underflow
+            kth = found.squared_distances[start:stop, -1] * self.frame.scale**2
+            lists.append(Shortlist(self.k, slack, (squares - kth) / 2, self.dtype))
+        buffer = np.empty(self.plan.block_rows * size, self.dtype)
+        rows = slab.operand.squares.shape[1]
+        for number, first in enumerate(range(0, rows, self.plan.block_rows)):
+            last = min(first + self.plan.block_rows, rows)
+            scores = buffer[: (last - first) * size].reshape(last - first, size)
+            for level, shortlist in enumerate(lists):
+                product(slab.operand.segments[level][first:last], own.segments[level], scores, add=level > 0)
+                if level == 0 and self.groups is not None:
+                    exclude(scores, slab.order[number], slab.codes[number], self.groups.queries[start:stop])
+                maxima = scores.reshape(-1, self.plan.group, size).max(axis=1) if self.plan.group > 1 else scores
+                margin = (2 * self.error * slab.operand.squares[level, first:last]).astype(self.dtype)
+                shortlist.offer(scores, maxima, slab.begin + first, margin)
+        for first_column, shortlist, found in zip(self.removed, lists, levels, strict=True):
+            query, row = shortlist.candidates()
+            distance = squared_distances(self.bank, self.queries, row, query + start, first_column)
+            found.unresolved[start:stop] |= shortlist.overflowed
+            merge(found, start, size, query, row, distance)

@@ -1,0 +1,242 @@
+"""Nearest neighbours: exact in the float64 sense, plain FAISS by name, and for many sets of removed features.
+
+"Exact" means ordered by (float64 squared distance of the stored values by direct differences, index), as float64
+brute force would; `evaluate.neighbours.blocks` derives the error bound that makes it so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64, Integer
+
+from evaluate.neighbours.blocks import goes_alike, search
+from evaluate.neighbours.faiss_library import load_faiss
+from evaluate.neighbours.operands import Frame, Groups, Rows, frame_of, largest_magnitude, squared_distances
+from evaluate.neighbours.shortlist import Level, merge
+from stores.errors import UserError
+
+Metric = Literal["euclidean", "cosine"]
+Method = Literal["exact", "faiss"]
+
+DEFAULT_MEMORY_BYTES = 1 << 30
+"""Memory a search may use beside its inputs and its result, in bytes."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The k nearest bank rows of every query, nearest first."""
+
+    indices: Int64[np.ndarray, "query k"]
+    """Row numbers in the bank."""
+    squared_distances: Float64[np.ndarray, "query k"]
+    """Squared Euclidean distances; for the cosine metric those of the normalised rows, 2 - 2 cos."""
+    redone: float
+    """Share of queries, 0..1, that float32 products could not settle and float64 redid over the whole bank."""
+    method: Method
+    metric: Metric
+
+
+def nearest(
+    bank: Float[np.ndarray, "bank channel"],
+    queries: Float[np.ndarray, "query channel"],
+    k: int,
+    *,
+    metric: Metric = "euclidean",
+    bank_groups: Integer[np.ndarray, " bank"] | None = None,
+    query_groups: Integer[np.ndarray, " query"] | None = None,
+    method: Method = "exact",
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+) -> Neighbours:
+    """Return the k nearest bank rows of each query.
+
+    ``bank`` and ``queries`` are stored values, float16 or float32. With groups given, bank rows of a query's own
+    group are left out (own-image exclusion). The cosine metric normalises rows in float64; a row of zeros stays
+    zero, so that its squared distance to any other row is 1 and to another zero row 0.
+
+    ``method="faiss"`` is FAISS's flat index as it comes: float32 norm expansion, whose order is wrong where
+    squared distances differ by less than its rounding.
+
+    Raises UserError for wrong shapes or types, values that are not finite, fewer than ``k`` allowed bank rows, or
+    ``memory_bytes`` (beside inputs and result) that do not suffice.
+    """
+    _check(bank, queries, k)
+    groups = _groups(bank, queries, k, bank_groups, query_groups)
+    rows = Rows(bank, None, metric == "cosine"), Rows(queries, None, metric == "cosine")
+    frame = _frame(*rows)
+    if method == "faiss":
+        return _faiss(*rows, k, groups, memory_bytes)
+    return _exact(*rows, k, [0], frame, groups, memory_bytes)[0]
+
+
+def nearest_without_top(
+    bank: Float[np.ndarray, "bank channel"],
+    queries: Float[np.ndarray, "query channel"],
+    ranking: Integer[np.ndarray, " channel"],
+    removed: Sequence[int],
+    k: int,
+    *,
+    metric: Metric = "euclidean",
+    bank_groups: Integer[np.ndarray, " bank"] | None = None,
+    query_groups: Integer[np.ndarray, " query"] | None = None,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+) -> dict[int, Neighbours]:
+    """Return, for each m of ``removed``, the exact neighbours on the features ``ranking[m:]``.
+
+    ``ranking`` holds all feature numbers by decreasing variance. Distances are summed in the order of
+    ``ranking[m:]``. For the Euclidean metric all m share one product; the cosine metric searches once for each m,
+    because norms change with the features. Everything else is as in `nearest`.
+    """
+    _check(bank, queries, k)
+    if not np.array_equal(np.sort(ranking), np.arange(bank.shape[1])):
+        raise UserError(f"ranking must hold each of the {bank.shape[1]} feature numbers once; compute it on this array")
+    wrong = [m for m in removed if not 0 <= m < bank.shape[1]]
+    if wrong:
+        raise UserError(f"cannot remove {wrong[0]} of {bank.shape[1]} features; choose 0 to {bank.shape[1] - 1}")
+    groups = _groups(bank, queries, k, bank_groups, query_groups)
+    order = ranking.astype(np.int64)
+    levels = sorted(set(removed), reverse=True)
+    found: dict[int, Neighbours] = {}
+    if metric == "cosine":
+        for m in levels:
+            pair = Rows(bank, order[m:], True), Rows(queries, order[m:], True)
+            found[m] = _exact(*pair, k, [0], _frame(*pair), groups, memory_bytes)[0]
+    elif levels:
+        pair = Rows(bank, order, False), Rows(queries, order, False)
+        frame = _frame(*pair)
+        copy_bytes = bank.nbytes + queries.nbytes
+        sizes = bank.shape[0], queries.shape[0], bank.shape[1], k
+        if goes_alike(*sizes, len(levels), groups is not None, memory_bytes, memory_bytes - copy_bytes):
+            # Whole runs of a permuted copy are read faster than scattered columns.
+            pair = (
+                Rows(np.take(bank, order, axis=1), None, False),
+                Rows(np.take(queries, order, axis=1), None, False),
+            )
+            memory_bytes -= copy_bytes
+        found = dict(zip(levels, _exact(*pair, k, levels, frame, groups, memory_bytes), strict=True))
+    return {m: found[m] for m in removed}
+
+
+def _check(bank: np.ndarray, queries: np.ndarray, k: int) -> None:
+    for name, array in (("bank", bank), ("query", queries)):
+        if array.dtype not in (np.float16, np.float32):
+            raise UserError(f"{name} rows are {array.dtype}; neighbours are searched in float16 or float32")
+    if bank.shape[1] != queries.shape[1] or bank.shape[1] == 0:
+        raise UserError(
+            f"bank rows have {bank.shape[1]} channels and query rows {queries.shape[1]}; take both from the same array"
+        )
+    if not 1 <= k <= bank.shape[0]:
+        raise UserError(f"k = {k} neighbours of {bank.shape[0]} bank rows; choose k from 1 to that number")
+
+
+def _groups(
+    bank: np.ndarray,
+    queries: np.ndarray,
+    k: int,
+    bank_groups: np.ndarray | None,
+    query_groups: np.ndarray | None,
+) -> Groups | None:
+    if bank_groups is None and query_groups is None:
+        return None
+    if bank_groups is None or query_groups is None:
+        raise UserError("groups were given for one side only; give bank_groups and query_groups, or neither")
+    if bank_groups.shape != bank.shape[:1] or query_groups.shape != queries.shape[:1]:
+        raise UserError(
+            f"{bank_groups.size} bank groups and {query_groups.size} query groups for {bank.shape[0]} and "
+            f"{queries.shape[0]} rows; give one group for each row"
+        )
+    codes = np.unique(np.concatenate([bank_groups, query_groups]), return_inverse=True)[1].astype(np.int64)
+    groups = Groups(codes[: bank.shape[0]], codes[bank.shape[0] :])
+    if queries.shape[0]:
+        own = np.bincount(groups.bank, minlength=int(codes.max()) + 1)[groups.queries]
+        if bank.shape[0] - own.max() < k:
+            raise UserError(
+                f"query {int(own.argmax())} has {bank.shape[0] - int(own.max())} bank rows outside its own group and "
+                f"k is {k}; lower k or add images to the bank"
+            )
+    return groups
+
+
+def _frame(bank: Rows, queries: Rows) -> Frame:
+    largest = max(largest_magnitude(bank.array, "bank"), largest_magnitude(queries.array, "query"))
+    return frame_of(bank, largest)
+
+
+def _exact(
+    bank: Rows,
+    queries: Rows,
+    k: int,
+    levels: list[int],
+    frame: Frame,
+    groups: Groups | None,
+    memory_bytes: int,
+) -> list[Neighbours]:
+    found = search(bank, queries, k, levels, frame, groups, np.float32, memory_bytes)
+    results = []
+    for m, level in zip(levels, found, strict=True):
+        hard = np.flatnonzero(level.unresolved)
+        # The same search in float64 bounds its errors 2^29 times tighter; what even that leaves open (hundreds of
+        # equal rows) is sorted in full.
+        part_rows = max(1, memory_bytes // (4 * queries.array.shape[1] * queries.array.itemsize))
+        for begin in range(0, hard.size, part_rows):
+            chosen = hard[begin : begin + part_rows]
+            part = Rows(queries.array[chosen], queries.order, queries.unit)
+            own = None if groups is None else Groups(groups.bank, groups.queries[chosen])
+            again = search(bank, part, k, [m], frame, own, np.float64, memory_bytes - part.array.nbytes)[0]
+            for query in np.flatnonzero(again.unresolved):
+                again.indices[query], again.squared_distances[query] = _sorted(bank, part, int(query), k, m, own)
+            level.indices[chosen], level.squared_distances[chosen] = again.indices, again.squared_distances
+        share = hard.size / max(1, level.unresolved.size)
+        results.append(Neighbours(level.indices, level.squared_distances, share, "exact", _metric(bank)))
+    return results
+
+
+def _sorted(
+    bank: Rows, queries: Rows, query: int, k: int, m: int, groups: Groups | None
+) -> tuple[Int64[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
+    """Return one query's neighbours from all its direct differences."""
+    rows = np.arange(bank.array.shape[0])
+    if groups is not None:
+        rows = rows[groups.bank != groups.queries[query]]
+    distances = squared_distances(bank, queries, rows, np.full(rows.size, query), m)
+    order = np.argsort(distances, kind="stable")[:k]
+    return rows[order], distances[order]
+
+
+def _faiss(bank: Rows, queries: Rows, k: int, groups: Groups | None, memory_bytes: int) -> Neighbours:
+    (n_bank, width), n_queries = bank.array.shape, queries.array.shape[0]
+    wanted = k
+    if groups is not None and n_queries:
+        # FAISS cannot leave rows out in its fast path: ask for so many that enough remain.
+        wanted += int(np.bincount(groups.bank, minlength=int(groups.queries.max()) + 1)[groups.queries].max())
+    fixed = n_queries * (width * 12 + wanted * 64) + (0 if groups is None else 40 * (n_bank + n_queries))
+    slab = min(n_bank, (memory_bytes - fixed) // (width * 12))
+    if slab < min(wanted, n_bank):
+        needed = fixed + min(wanted, n_bank) * width * 12
+        raise UserError(
+            f"FAISS needs at least {needed:,} bytes beside its inputs and may use {memory_bytes:,}; raise memory_bytes"
+        )
+    faiss = load_faiss()
+    asked = _float32(queries, slice(None))
+    best = Level(np.full((n_queries, k), -1), np.full((n_queries, k), np.inf), np.zeros(n_queries, bool))
+    for begin in range(0, n_bank, slab):
+        stored = _float32(bank, slice(begin, begin + slab))
+        distances, indices = faiss.knn(asked, stored, min(wanted, len(stored)))
+        allowed = np.ones(indices.shape, bool)
+        if groups is not None:
+            allowed = groups.bank[indices + begin] != groups.queries[:, None]
+        query, place = np.nonzero(allowed)
+        pairs = indices[query, place] + begin, distances[query, place].astype(np.float64)
+        merge(best, 0, n_queries, query, *pairs)
+    return Neighbours(best.indices, best.squared_distances, 0.0, "faiss", _metric(bank))
+
+
+def _float32(rows: Rows, chosen: slice) -> Float32[np.ndarray, "row channel"]:
+    if rows.unit:
+        return rows.float64(chosen).astype(np.float32)
+    return np.ascontiguousarray(rows.array[chosen], np.float32)
+
+
+def _metric(rows: Rows) -> Metric:
+    return "cosine" if rows.unit else "euclidean"

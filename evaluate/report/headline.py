@@ -1,0 +1,72 @@
+"""The report's first table: what a reader wants to know of every model before anything else."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from evaluate.figures.style import cells, n_train, smallest_k
+from evaluate.report.page import Number, escape, table
+from evaluate.report.store_state import WHOLE
+
+
+def headline(found: pd.DataFrame, stored: Mapping[str, str]) -> str | None:
+    """Return one line a model: nearest neighbours with and without the leading features, the probe, the variance.
+
+    Columns without a number are left out; None where no column has one.
+    """
+    columns = {
+        "k-NN mIoU, all features": ("knn", False),
+        "k-NN mIoU, most removed": ("knn", True),
+        "probe mIoU, all features": ("probe", False),
+        "probe mIoU, most removed": ("probe", True),
+    }
+    models = list(dict.fromkeys(found["model"].dropna()))
+    shown: dict[str, list[str | None]] = {}
+    for title, (classifier, most) in columns.items():
+        shown[title] = [_score(found[found["model"] == model], classifier, most_removed=most) for model in models]
+    shown["share of variance"] = [_share(found[found["model"] == model]) for model in models]
+    shown = {title: values for title, values in shown.items() if any(values)}
+    if not shown:
+        return None
+    explained = (
+        "<p>mIoU of validation patches over the classes that occur, last layer asked for, largest training set; "
+        "in brackets the 95 % bootstrap interval over images where there are at least ten.</p>"
+        if any("mIoU" in title for title in shown)
+        else ""
+    )
+    lines: list[list[str | Number | None]] = [
+        [escape(f"{model}{mark(model, stored)}"), *(values[place] for values in shown.values())]
+        for place, model in enumerate(models)
+    ]
+    return explained + table(["model", *shown], lines, raw=True, fit=True)
+
+
+def mark(model: object, stored: Mapping[str, str]) -> str:
+    """Return what is said beside the numbers of a model whose sets are not whole."""
+    state = stored.get(str(model), WHOLE)
+    return "" if state == WHOLE else f" ({state})"
+
+
+def _score(of_model: pd.DataFrame, classifier: str, *, most_removed: bool) -> str | None:
+    """Return the mIoU in the last layer, of the largest training set and the smallest k, with its interval."""
+    rows = cells(of_model[of_model["analysis"] == "patch-classification"], "patch_miou", classifier)
+    if rows.empty:
+        return None
+    rows = rows[rows["x_value"] == rows["x_value"].max()]
+    rows = smallest_k(rows[n_train(rows) == n_train(rows).max()])
+    rows = rows[rows["m"] == (rows["m"].max() if most_removed else 0)]
+    if rows.empty or pd.isna(rows["value"].iloc[0]) or (most_removed and rows["m"].iloc[0] == 0):
+        return None
+    row = rows.iloc[0]
+    interval = "" if pd.isna(row["low"]) else f" [{row['low']:.3f}, {row['high']:.3f}]"
+    removed = f"<small>top {int(row['m'])} removed</small>" if most_removed else ""
+    return "<br>".join(part for part in (f"{row['value']:.3f}{interval}", removed) if part)
+
+
+def _share(of_model: pd.DataFrame) -> str | None:
+    rows = cells(of_model, "share_of_variance")
+    rows = rows[rows["value"].notna()]  # features that do not vary have no share
+    if rows.empty:
+        return None
+    row = rows[rows["m"] == rows["m"].max()].iloc[0]
+    return f"{row['value']:.3f}<br><small>in the top {int(row['m'])}</small>"

@@ -1,0 +1,69 @@
+"""Are the sets that results were computed from still there, and still those sets? Looked at, not read.
+
+Every record and seal is compared and every object's size; bytes are not hashed, which is what `patchbank verify` does.
+"""
+
+import json
+from collections.abc import Sequence
+
+import pandas as pd
+
+from evaluate.claims.roles import Subject
+from stores import Store
+from stores.errors import PatchbankError
+from stores.format.paths import FOLDERS
+from stores.maintenance.inventory import take_inventory
+from stores.maintenance.verify import verify_set
+
+WHOLE = "whole"
+
+
+def states(store: Store, subjects: Sequence[Subject], table: pd.DataFrame) -> dict[str, str] | None:
+    """Return what became of each model's stored sets, by title: ``whole``, or what is wrong with which.
+
+    None when there is no set at all, so that nothing can be said: most likely the store is another one.
+    """
+    if next(store.set_folders(), None) is None:
+        return None
+    seen: dict[str, str] = {}
+    found = {}
+    for subject in subjects:
+        cited = _cited(table, subject)
+        wrong = []
+        for name, digest in subject.sets.items():
+            kind = next(kind for kind in FOLDERS if name.startswith(kind))
+            if digest not in seen:
+                seen[digest] = _state(store, f"{kind}/{digest}", cited if name in FOLDERS else {})
+            if seen[digest] != WHOLE:
+                wrong.append(f"{name} {seen[digest]}")
+        found[subject.title] = "; ".join(wrong) or WHOLE
+    return found
+
+
+def _state(store: Store, prefix: str, cited: dict[str, set[str]]) -> str:
+    try:
+        known = take_inventory(store.objects, prefix)
+        if not known.names:
+            return "gone from the store"
+        findings = verify_set(store.objects, prefix, hashed=False).findings
+    except PatchbankError as error:
+        return f"damaged (verify says: {error})"
+    wrong = [finding for finding in findings if finding.part != "stray"]
+    if wrong:
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        return f"damaged (verify says: {wrong[0].key.removeprefix(prefix + '/')} {wrong[0].problem}{more})"
+    for name, contents in cited.items():
+        if name in known.arrays and name not in known.seals:
+            return f"incomplete ({name} is not sealed)"
+        if name in known.seals and known.seals[name].content not in contents:
+            return f"other than what was measured ({name} was made again with other values)"
+    return WHOLE
+
+
+def _cited(table: pd.DataFrame, subject: Subject) -> dict[str, set[str]]:
+    """Return the content digests of every array that a model's results were computed from, by the array's address."""
+    found: dict[str, set[str]] = {}
+    for inputs in table.loc[table["model"] == subject.title, "inputs"].dropna().unique():
+        for name, digest in json.loads(inputs).items():
+            found.setdefault(name, set()).add(str(digest))
+    return found

@@ -1,0 +1,1 @@
+"""Results: keys, long tables, files, bootstrap draws and run records."""

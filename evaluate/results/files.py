@@ -1,0 +1,82 @@
+"""Files of a results folder that somebody else may have written, bounded before they are read."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stores.errors import DamageError, MissingError, UserError
+from stores.format.tables import read_table
+
+MOST_BYTES = 1 << 30
+"""Size of the largest table as it is stored, and of an answer's arrays as they are in memory, in bytes."""
+
+_AGAIN = "remove it and run `patchbank evaluate` again"
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Return a Parquet file as a table; raises UserError when it is none, MissingError when it is gone."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{path} has more than {MOST_BYTES} bytes, which no table of results has: {_AGAIN}")
+        return read_table(path.read_bytes(), str(path))
+    except FileNotFoundError as error:
+        raise MissingError(f"{path} is gone: run `patchbank evaluate` again") from error
+    except DamageError as error:
+        raise UserError(f"{path} is no table of results: {_AGAIN}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; mend that") from error
+
+
+def read_bounded(path: Path) -> bytes:
+    """Return a small file's bytes; raises UserError when it is larger than 64 MiB."""
+    if path.stat().st_size > 64 << 20:
+        raise UserError(f"{path} has more than 64 MiB, which no report has: {_AGAIN}")
+    return path.read_bytes()
+
+
+def plain_name(name: object) -> str:
+    """Return the name of an experiment; raises ValueError for one that leads out of the results folder."""
+    if not isinstance(name, str) or name != Path(name).name or name.startswith("."):
+        raise ValueError(f"{str(name)[:80]!r} is no name of an experiment")
+    return name
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file by name.
+
+    Raises UserError when it is none, holds objects (which only pickle reads), or unpacks to more than `MOST_BYTES`.
+    """
+    try:
+        with zipfile.ZipFile(path) as packed:
+            entries = packed.infolist()
+            if sum(entry.file_size for entry in entries) > MOST_BYTES:
+                raise UserError(f"{path} unpacks to more than {MOST_BYTES} bytes: {_AGAIN}")
+            return {entry.filename.removesuffix(".npy"): _array(packed, entry) for entry in entries}
+    except UserError:
+        raise
+    # What the zip and npy readers raise on broken bytes; SyntaxError and the like come from the npy header.
+    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, zipfile.error, MemoryError) as error:
+        raise UserError(f"{path} is no file of plain arrays ({error}): {_AGAIN}") from error
+    except (RuntimeError, NotImplementedError, RecursionError) as error:  # encrypted, an unknown packing, nested
+        raise UserError(f"{path} is no file of plain arrays ({error}): {_AGAIN}") from error
+
+
+def _array(packed: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """Return one array, its header's size compared with its bytes first, for numpy believes the header."""
+    with packed.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"version {version} of the npy format")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+        size = dtype.itemsize
+        for extent in shape:
+            size *= extent
+        if dtype.hasobject or any(extent < 0 for extent in shape) or size != entry.file_size - stream.tell():
+            raise ValueError("objects, or another size than the header says")
+        data = stream.read(size)
+    if len(data) != size:
+        raise ValueError("cut short")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").copy()

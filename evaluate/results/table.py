@@ -1,0 +1,210 @@
+"""Results: long tables named by what they were computed from.
+
+One *answer* is what one analysis found for one model (and array): rows of the long table and arrays for figures. Its
+name is the digest of the analysis, its revision, its parameters and the content digests of the arrays it read, so
+that nothing is computed twice and nothing stale is shown.
+
+::
+
+    RESULTS/answers/<digest>/answer.json     what was asked, self-checksummed, written last
+                             rows.parquet    rows of the long table
+                             arrays.npz      arrays for figures, if any
+    RESULTS/<experiment>/results.parquet     the experiment's long table
+                         results.csv         the same
+"""
+
+import io
+import os
+import re
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluate.results.files import read_arrays, read_parquet
+from stores.canonical import canonical_json, checksummed, digest, read_checksummed
+from stores.errors import UserError
+
+SCHEMA_VERSION = 1
+
+COLUMNS: dict[str, str] = {
+    "experiment": "string",
+    "analysis": "string",
+    "data_set": "string",
+    "model": "string",
+    "view": "string",
+    "level": "Float64",
+    "array": "string",
+    "token": "string",
+    "classifier": "string",
+    "train": "string",
+    "m": "Int64",
+    "k": "Int64",
+    "x_name": "string",
+    "x_value": "Float64",
+    "outcome": "string",
+    "class": "string",
+    "metric": "string",
+    "value": "Float64",
+    "low": "Float64",
+    "high": "Float64",
+    "unit": "string",
+    "n_units": "Int64",
+    "reference": "string",
+    "seed": "Int64",
+    "params": "string",
+    "inputs": "string",
+    "result": "string",
+}
+"""Columns of the long table and their pandas types; evaluate/README.md says what each means."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one analysis found."""
+
+    rows: list[dict[str, Any]]
+    """Rows of the long table; absent columns are empty."""
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    """Arrays for figures, by name."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an answer is an answer to."""
+
+    analysis: str
+    revision: int
+    parameters: dict[str, Any]
+    inputs: dict[str, str]
+    """Content digests of everything that was read, by a name that says what it is."""
+
+    @property
+    def digest(self) -> str:
+        """Name of the answer."""
+        return digest(
+            {
+                "schema": SCHEMA_VERSION,
+                "analysis": self.analysis,
+                "revision": self.revision,
+                "parameters": self.parameters,
+                "inputs": self.inputs,
+            }
+        )
+
+
+class Results:
+    """A folder of answers and of experiments' tables."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def folder(self, asked: Asked) -> Path:
+        """Return the folder of an answer."""
+        return self.root / "answers" / asked.digest
+
+    def has(self, asked: Asked) -> bool:
+        """Return whether the question was answered; a torn answer was not."""
+        try:
+            record = read_checksummed((self.folder(asked) / "answer.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return record is not None and record.get("digest") == asked.digest
+
+    def read(self, asked: Asked) -> Answer:
+        """Return a stored answer."""
+        return self.read_digest(asked.digest)
+
+    def read_digest(self, digest: str) -> Answer:
+        """Return a stored answer by its name; raises UserError when it is no answer, MissingError when it is gone."""
+        if re.fullmatch("[0-9a-f]{64}", digest) is None:
+            raise UserError(f"{digest[:80]!r} is no name of an answer in {self.root}: run `patchbank evaluate` again")
+        folder = self.root / "answers" / digest
+        rows = read_long_table(folder / "rows.parquet")
+        arrays = read_arrays(folder / "arrays.npz") if (folder / "arrays.npz").exists() else {}
+        return Answer(rows.to_dict("records"), arrays)  # type: ignore[arg-type]
+
+    def write(self, asked: Asked, answer: Answer) -> None:
+        """Store an answer; ``answer.json`` is written last, so its existence means the rest is whole."""
+        folder = self.folder(asked)
+        params = canonical_json(asked.parameters).decode()
+        inputs = canonical_json(asked.inputs).decode()
+        rows = [{**row, "params": params, "inputs": inputs, "result": asked.digest} for row in answer.rows]
+        write_file(folder / "rows.parquet", _parquet(long_table(rows)))
+        if answer.arrays:
+            write_file(folder / "arrays.npz", _npz(answer.arrays))
+        record = {
+            "digest": asked.digest,
+            "analysis": asked.analysis,
+            "revision": asked.revision,
+            "parameters": asked.parameters,
+            "inputs": asked.inputs,
+        }
+        write_file(folder / "answer.json", checksummed(record))
+
+    def cited(self) -> frozenset[str]:
+        """Return the digests of all sets and arrays that some answer was computed from.
+
+        Raises UserError when an answer is torn: what it cites is not known.
+        """
+        found: set[str] = set()
+        for path in sorted((self.root / "answers").glob("*/answer.json")):
+            record = read_checksummed(path.read_bytes())
+            if record is None or not isinstance(record.get("inputs"), dict):
+                raise UserError(f"{path} is torn and what it was computed from is not known: run `patchbank evaluate`")
+            found.update(str(value) for value in record["inputs"].values())
+        return frozenset(found)
+
+    def write_experiment(self, experiment: str, table: pd.DataFrame) -> Path:
+        """Write an experiment's long table as Parquet and CSV; return the folder."""
+        folder = self.root / experiment
+        write_file(folder / "results.parquet", _parquet(table))
+        write_file(folder / "results.csv", table.to_csv(index=False, float_format="%.9g").encode())
+        return folder
+
+
+def long_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as the long table: all columns, in order, with their types.
+
+    Raises ValueError for a column the schema does not know.
+    """
+    unknown = {name for row in rows for name in row} - COLUMNS.keys()
+    if unknown:
+        raise ValueError(f"no such result columns: {sorted(unknown)}")
+    table = pd.DataFrame({name: [row.get(name) for row in rows] for name in COLUMNS}, dtype=object)
+    return table.astype(COLUMNS)
+
+
+def read_long_table(path: Path) -> pd.DataFrame:
+    """Return a stored long table; raises UserError when it is none, MissingError when it is gone."""
+    table = read_parquet(path)
+    try:
+        return table[list(COLUMNS)].astype(COLUMNS)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise UserError(f"{path} is no table of results ({error}): remove it and run `patchbank evaluate`") from error
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    sink = io.BytesIO()
+    table.to_parquet(sink, index=False)
+    return sink.getvalue()
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    sink = io.BytesIO()
+    np.savez_compressed(sink, allow_pickle=False, **arrays)
+    return sink.getvalue()
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; raises UserError when the folder cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another --results") from error

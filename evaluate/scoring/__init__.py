@@ -1,0 +1,1 @@
+"""What several analyses share: classifiers of patches and the scores of predictions."""

@@ -1,0 +1,156 @@
+"""Patch classification as a task: labelled training patches, validation patches, and what classifies them.
+
+Paper A, sections 3.1 and 3.2. Classifiers are fitted on the labelled training patches; the ranking of features is that
+of all training patches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.patches import patch_labels, token_variance, tokens
+from evaluate.inputs.rows import Chosen, choose_both, image_numbers
+from evaluate.kernels.moments import variance_ranking, without_top
+from evaluate.kernels.penalties import PENALTIES, PenaltyChoice, choose_penalty
+from evaluate.kernels.probes import predict_side_by_side
+from evaluate.neighbours.knn import Neighbours, nearest, nearest_without_top
+from evaluate.neighbours.voting import vote
+from evaluate.selection import SelectionRule
+from evaluate.settings import Context
+from stores.errors import UserError
+from stores.specs import VOID
+
+Classifier = Literal["knn", "probe"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Training and validation patches of one array."""
+
+    measured: Measured
+    array: str
+    train: Chosen
+    validation: Chosen
+    bank: np.ndarray
+    """Labelled training patches, ``(bank, channel)``, as stored."""
+    bank_labels: UInt8[np.ndarray, " bank"]
+    bank_images: Int64[np.ndarray, " bank"]
+    queries: np.ndarray
+    """Validation patches, ``(query, channel)``, void ones included so that maps have no holes."""
+    ranking: Int64[np.ndarray, " channel"]
+
+
+def selected(
+    measured: Measured, context: Context, analysis: str, train_rule: SelectionRule | None = None
+) -> tuple[Chosen, Chosen]:
+    """Return training and validation rows, the training rule replaced if one is given."""
+    selection = context.selection
+    if selection is not None and train_rule is not None:
+        selection = selection.model_copy(update={"train": train_rule})
+    return choose_both(measured, selection, analysis)
+
+
+def task(measured: Measured, array: str, train: Chosen, validation: Chosen) -> Task:
+    """Read the patches of one array; raises UserError when no training patch is labelled."""
+    n_patches = measured.grid(array)[0] * measured.grid(array)[1]
+    labels = patch_labels(measured, array, train)
+    labelled = labels != VOID
+    if not labelled.any():
+        raise UserError(f"none of the {train.title} for training has a labelled patch: choose other training images")
+    return Task(
+        measured=measured,
+        array=array,
+        train=train,
+        validation=validation,
+        bank=tokens(measured, array, train, labelled),
+        bank_labels=labels[labelled],
+        bank_images=image_numbers(measured, train, n_patches)[labelled],
+        queries=tokens(measured, array, validation),
+        ranking=variance_ranking(token_variance(measured, array, train)),
+    )
+
+
+def refuse_more_neighbours(k: int, n_patches: int) -> None:
+    """Raise UserError when more neighbours are asked for than there are patches that train."""
+    if k > n_patches:
+        raise UserError(f"k = {k} neighbours are asked of {n_patches} training patches: lower k")
+
+
+def predict_knn(
+    given: Task,
+    remove: Sequence[int],
+    k: Sequence[int] = (1,),
+    *,
+    metric: Literal["euclidean", "cosine"] = "euclidean",
+    search: Literal["exact", "faiss"] = "exact",
+    weights: Literal["uniform", "softmax"] = "uniform",
+    memory_bytes: int,
+) -> dict[tuple[int, int], tuple[Int64[np.ndarray, " query"], float]]:
+    """Return, for every (m, k), the predicted classes and the share of queries redone in float64."""
+    most = max(k)
+    refuse_more_neighbours(most, len(given.bank))
+    n_features = given.bank.shape[1]
+    removed = [m for m in remove if m < n_features]
+    found: dict[int, Neighbours]
+    if search == "exact":
+        found = nearest_without_top(
+            given.bank,
+            given.queries,
+            given.ranking,
+            removed,
+            most,
+            metric=metric,
+            memory_bytes=memory_bytes,
+        )
+    else:
+        found = {}
+        for m in removed:
+            kept = np.sort(given.ranking[m:])
+            found[m] = nearest(
+                np.take(given.bank, kept, axis=1),
+                np.take(given.queries, kept, axis=1),
+                most,
+                metric=metric,
+                method="faiss",
+                memory_bytes=memory_bytes,
+            )
+    n_classes = len(given.measured.classes)
+    labels = given.bank_labels.astype(np.int64)
+    return {
+        (m, votes): (vote(neighbours, labels, n_classes, votes, weights=weights), neighbours.redone)
+        for m, neighbours in found.items()
+        for votes in k
+    }
+
+
+def fit_probe(
+    given: Task, removed: Sequence[int], seed: int, penalties: Sequence[float] | None = None
+) -> PenaltyChoice:
+    """Return the probes for every m of ``removed``, their penalties chosen on held-out training images."""
+    return choose_penalty(
+        given.bank,
+        given.bank_labels,
+        given.bank_images,
+        len(given.measured.classes),
+        standardise=given.measured.probe_batchnorm,
+        seed=seed,
+        kept=[without_top(given.ranking, m) for m in removed],
+        penalties=penalties or PENALTIES,
+    )
+
+
+def predict_probe(
+    given: Task, remove: Sequence[int], seed: int, penalties: Sequence[float] | None = None
+) -> dict[int, tuple[Int64[np.ndarray, " query"], float, bool]]:
+    """Return, for every m, the predicted classes, the chosen penalty and whether the fit converged."""
+    removed = [m for m in remove if m < given.bank.shape[1]]
+    choice = fit_probe(given, removed, seed, penalties)
+    predicted = predict_side_by_side(choice.probes, given.queries)
+    return {
+        m: (predicted[place], choice.probes[place].head.penalty, choice.probes[place].converged)
+        for place, m in enumerate(removed)
+    }

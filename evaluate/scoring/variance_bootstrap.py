@@ -1,0 +1,83 @@
+"""Variances of features when images are drawn again: what intervals of shares, ratios and rankings are made from."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float64, Int32, Int64
+
+from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.patches import chunkwise
+from evaluate.inputs.rows import Chosen, image_numbers
+from evaluate.kernels.bootstrap import FEWEST_UNITS
+from evaluate.kernels.moments import Moments
+
+
+def moments_by_image(measured: Measured, array: str, chosen: Chosen) -> tuple[Moments, list[Moments]]:
+    """Return the moments of the chosen rows' patch tokens, and those of every source image; the tokens are read once.
+
+    The first are merged row by row, to the bits of `patches.token_variance`.
+    """
+    numbers = image_numbers(measured, chosen)
+    nothing = np.zeros(int(measured.features.arrays[array].row_shape[-1]))
+    whole = Moments(0, nothing, nothing)
+    of_image = [whole] * len(chosen.sources)
+    rows = (row for block in chunkwise(measured.features[array], chosen.rows) for row in block)
+    for number, row in zip(numbers, rows, strict=True):
+        moments = Moments.from_block(row)
+        whole = whole.merge(moments)
+        of_image[number] = of_image[number].merge(moments)
+    return whole, of_image
+
+
+def resampled_variances(
+    of_image: Sequence[Moments], *, seed: int, resamples: int
+) -> Float64[np.ndarray, "resample channel"] | None:
+    """Return the population variance of every feature over each resample of the images; None below ten images.
+
+    With n, mean and S (sum of squared deviations) of each image and w the times it was drawn, the variance is
+    ``sum w (S + n (mean - c)^2) / sum w n - (resampled mean - c)^2``; c is the mean of all, so that nothing cancels.
+    """
+    n_images = len(of_image)
+    if n_images < FEWEST_UNITS or not resamples:
+        return None
+    drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_images, size=(resamples, n_images))
+    times = np.stack([np.bincount(units, minlength=n_images) for units in drawn]).astype(np.float64)
+    counts = np.array([moments.count for moments in of_image], dtype=np.float64)
+    means = np.stack([moments.mean for moments in of_image])
+    squares = np.stack([moments.squared_deviations for moments in of_image])
+    offsets = means - (counts @ means) / counts.sum()
+    n_rows = (times @ counts)[:, None]
+    shift = (times * counts) @ offsets / n_rows
+    second = (times @ squares + (times * counts) @ offsets**2) / n_rows
+    return np.maximum(second - shift**2, 0.0)
+
+
+def rankings(variances: Float64[np.ndarray, "resample channel"]) -> Int32[np.ndarray, "resample channel"]:
+    """Return the features of every resample by decreasing variance, ties by number."""
+    return np.argsort(-variances, axis=1, kind="stable").astype(np.int32)
+
+
+def overlaps(
+    one: Int32[np.ndarray, "resample channel"], other: Int32[np.ndarray, "resample channel"], m: int
+) -> Int64[np.ndarray, " resample"]:
+    """Return how many of the first m features of both rankings are the same, resample by resample."""
+    member = np.zeros(one.shape, dtype=np.bool_)
+    np.put_along_axis(member, one[:, :m].astype(np.int64), True, axis=1)
+    return np.take_along_axis(member, other[:, :m].astype(np.int64), axis=1).sum(axis=1).astype(np.int64)
+
+
+def bounds(values: np.ndarray | None) -> dict[str, float | None]:
+    """Return the columns low and high of a percentile interval, empty where nothing was drawn or is defined."""
+    defined = None if values is None else values[np.isfinite(values)]
+    if defined is None or not len(defined):
+        return {"low": None, "high": None}
+    low, high = np.quantile(defined, [0.025, 0.975])
+    return {"low": float(low), "high": float(high)}
+
+
+def interval_of(
+    variances: Float64[np.ndarray, "resample channel"] | None,
+    statistic: Callable[[Float64[np.ndarray, "resample channel"]], Float64[np.ndarray, " resample"]],
+) -> dict[str, float | None]:
+    """Return the columns low and high of a statistic of the variances, each resample's sorted from the largest on."""
+    return bounds(None if variances is None else statistic(-np.sort(-variances, axis=1)))

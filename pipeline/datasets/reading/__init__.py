@@ -1,0 +1,1 @@
+"""Reading files of data sets: images, label maps, outlines and tables."""

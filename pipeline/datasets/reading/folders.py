@@ -1,0 +1,91 @@
+"""Finding files below a data set's root, and never outside it."""
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.datasets.contract import Source
+from pipeline.datasets.reading.images import EXTENSIONS
+from stores.errors import MissingError, UserError
+
+
+def require_folder(folder: Path, what: str) -> Path:
+    """Return the folder; raises MissingError, saying what should be there, when it is none."""
+    if not folder.is_dir():
+        raise MissingError(f"{folder} is not a folder; {what}")
+    return folder
+
+
+def inside(root: Path, path: Path) -> Path:
+    """Return the path as it was given; raises UserError when it leads outside the root, by link or by dots."""
+    try:
+        within = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL
+        raise UserError(f"{str(path)[:200]!r} cannot be followed ({error}); correct what names it") from error
+    if not within:
+        raise UserError(
+            f"{path} leads to {path.resolve()}, outside {root}; copy it into that folder, "
+            "or give a folder that holds both"
+        )
+    return path
+
+
+def relative_name(root: Path, path: Path) -> str:
+    """Return the path relative to the root, with POSIX separators; raises UserError when it is no plain text."""
+    name = path.relative_to(root).as_posix()
+    if not name.isprintable() or "\\" in name:
+        raise UserError(f"the file name {name!r} holds a backslash or unprintable characters; rename the file")
+    return name
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders directly below, sorted by name, hidden ones left out."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def image_files(root: Path, folder: Path) -> list[Path]:
+    """Return all image files below the folder, sorted by name, hidden files and folders left out.
+
+    Links to folders below it are not followed. Raises UserError when a file leads outside the root or a folder
+    cannot be listed, MissingError when a link leads nowhere.
+    """
+    inside(root, folder)
+    found: dict[str, Path] = {}
+    for directory, folders, files in os.walk(folder, onerror=_unlisted):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for file in files:
+            path = Path(directory, file)
+            if file.startswith(".") or path.suffix.lower() not in EXTENSIONS:
+                continue
+            if path.is_symlink() and not inside(root, path).exists():
+                raise MissingError(f"{path} is a link to nothing; restore what it leads to or remove it")
+            found[relative_name(root, path)] = path
+    return [found[name] for name in sorted(found)]
+
+
+def _unlisted(error: OSError) -> None:
+    raise UserError(f"{error.filename} cannot be listed ({error.strerror}); make it readable") from error
+
+
+def by_name(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """Return the sources sorted by name; raises UserError when two share one."""
+    ordered = tuple(sorted(sources, key=lambda source: source.name))
+    for first, second in itertools.pairwise(ordered):
+        if first.name == second.name:
+            raise UserError(
+                f"{first.name} is listed twice (splits {first.split} and {second.split}); list every image once"
+            )
+    return ordered
+
+
+def count_notes(dataset: str, sources: Sequence[Source], official: Mapping[str, int]) -> list[str]:
+    """Return one sentence for every split whose number of images is not the official one."""
+    counts = dict.fromkeys(official, 0)
+    for source in sources:
+        counts[source.split] = counts.get(source.split, 0) + 1
+    return [
+        f"{dataset}: the split {split} has {counts[split]} images, officially {official[split]}."
+        for split in official
+        if counts[split] != official[split]
+    ]

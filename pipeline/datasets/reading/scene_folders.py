@@ -1,0 +1,91 @@
+"""Scene data sets: one folder a class, the classes known beforehand, splits in lists of file names."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.datasets.contract import Source
+from pipeline.datasets.reading.folders import image_files, inside, relative_name, require_folder, subfolders
+from pipeline.datasets.reading.images import image_size
+from pipeline.datasets.reading.text_files import read_lines
+from stores.errors import MissingError, UserError
+from stores.specs import Size
+
+UNLISTED = "unlisted"
+"""Split of images that no list names, where there are lists."""
+
+
+def scene_sources(root: Path, folder: Path, ids: Mapping[str, int], splits: Mapping[str, str] | str) -> list[Source]:
+    """Return the images of all class folders, each with its class id; groups are classes.
+
+    ``splits`` is one split, or gives the split of a file's stem; without any, all are in the split "all". Raises
+    UserError for a folder that is no class, MissingError when there is no image.
+    """
+    sources = []
+    for class_folder in subfolders(require_folder(folder, "it should hold one folder a class")):
+        if class_folder.name not in ids:
+            raise UserError(f"{class_folder} is none of the {len(ids)} classes; remove the folder or correct its name")
+        sources += [
+            Source(
+                relative_name(root, image),
+                image,
+                label=None,
+                group=class_folder.name,
+                split=_split(image, splits),
+                image_class=ids[class_folder.name],
+            )
+            for image in image_files(root, class_folder)
+        ]
+    if not sources:
+        raise MissingError(f"{folder} holds no class/image file; unpack the images there")
+    return sources
+
+
+def _split(image: Path, splits: Mapping[str, str] | str) -> str:
+    if isinstance(splits, str):
+        return splits
+    return splits.get(image.stem, UNLISTED) if splits else "all"
+
+
+def listed_splits(root: Path, families: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the split of every file stem, from the first family of lists (split: file name) that is there.
+
+    A line is a path or a file name, of which the stem counts. Raises UserError when a file stands in two lists.
+    """
+    for family in families:
+        present = {split: root / name for split, name in family.items() if (root / name).is_file()}
+        if not present:
+            continue
+        splits: dict[str, str] = {}
+        for split, path in present.items():
+            for line_number, line in enumerate(read_lines(inside(root, path)), start=1):
+                stem = Path(line.strip()).stem
+                if stem in splits:
+                    raise UserError(
+                        f"{path}, line {line_number}, lists {line.strip()} a second time (splits {splits[stem]} and "
+                        f"{split}); list every image once"
+                    )
+                if stem:
+                    splits[stem] = split
+        return splits
+    return {}
+
+
+def scene_notes(
+    dataset: str, sources: Sequence[Source], official: int, size: Size, splits: Mapping[str, str]
+) -> list[str]:
+    """Return one sentence for every difference from the official release: counts, sizes, lists."""
+    notes = []
+    if len(sources) != official:
+        notes.append(f"{dataset}: there are {len(sources):,} images, officially {official:,}.")
+    other = [source.name for source in sources if image_size(source.image) != size]
+    if other:
+        notes.append(
+            f"{dataset}: {len(other)} images are not {size} pixels, the first is {other[0]}; set resize in [frame]."
+        )
+    unlisted = [source.name for source in sources if source.split == UNLISTED]
+    if unlisted:
+        notes.append(f"{dataset}: {len(unlisted)} images stand in no list, the first is {unlisted[0]}.")
+    absent = sorted(splits.keys() - {source.image.stem for source in sources})
+    if absent:
+        notes.append(f"{dataset}: {len(absent)} listed images are not here, the first is {absent[0]}.")
+    return notes

@@ -1,0 +1,191 @@
+"""Capturing every wanted layer in one forward pass, without touching the pass itself.
+
+Forward hooks keep each block's output; the model's own fused kernels stay in use, so the tokens are those of a
+plain forward. Layers are counted from 0: layer ``l`` is the output of block ``l``, residual added. A normed layer
+is that output through the model's *final* norm with its affine weights (DINO's ``get_intermediate_layers``; paper A,
+appendix A.1). A masked capture is a second pass over the visible patches; the first one is as without it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from timm.models.vision_transformer import VisionTransformer
+
+from pipeline.extraction import masking
+from pipeline.extraction.masking import Place
+from pipeline.models.contract import FrozenModel, Layer
+from pipeline.recipe import FeatureRecipe, MaskRecipe
+from stores.errors import UserError
+from stores.specs import ArraySpec
+
+REVISION = 1
+"""Raised when the same model and pixels give other stored values."""
+
+
+def wanted_arrays(model: FrozenModel, features: FeatureRecipe) -> tuple[ArraySpec, ...]:
+    """Return the arrays a recipe asks of a model, inner layers first; raises UserError for layers it lacks."""
+    layers = model.layers
+    n_layers = len(layers)
+    if features.layers == "all":
+        numbers = list(range(n_layers))
+    else:
+        numbers = sorted({layer % n_layers if -n_layers <= layer < n_layers else layer for layer in features.layers})
+        if numbers and not 0 <= numbers[0] <= numbers[-1] < n_layers:
+            wrong = next(number for number in numbers if not 0 <= number < n_layers)
+            kind = layers[0].name.partition(".")[0]
+            raise UserError(
+                f"{model.record.name} has {n_layers} {kind}s, numbered 0 to {n_layers - 1}, and no {kind} {wrong}: "
+                "change `layers` in [features]"
+            )
+    arrays = [array for number in numbers for array in _of_layer(model, number, features)]
+    if features.masked is not None:
+        arrays += _masked(model, features, features.masked)
+    return tuple(arrays)
+
+
+def _of_layer(model: FrozenModel, number: int, features: FeatureRecipe) -> list[ArraySpec]:
+    layer = model.layers[number]
+    if layer.name.startswith("stage."):
+        return [_patch_tokens(layer, layer.name, features, {"layer": number, "norm": None}, own_axes=True)]
+    norms = {"final": (True,), "none": (False,), "both": (False, True)}[features.norm]
+    if True in norms and model.norm is None:
+        raise UserError(f'{model.record.name} has no final norm: set norm = "none" in [features]')
+    arrays = []
+    for normed in norms:
+        name = f"{layer.name}.norm" if normed else layer.name
+        facts: dict[str, Any] = {"layer": number, "norm": normed}
+        arrays.append(_patch_tokens(layer, name, features, facts))
+        if features.prefix and model.n_prefix:
+            arrays.append(_prefix_tokens(model, name, features, facts))
+    return arrays
+
+
+def _patch_tokens(
+    layer: Layer, name: str, features: FeatureRecipe, facts: dict[str, Any], own_axes: bool = False
+) -> ArraySpec:
+    rows, columns = layer.grid
+    # xarray refuses one axis name with two sizes in a group, and every stage has sizes of its own.
+    patch, channel = (f"patch_{rows}x{columns}", f"channel_{layer.width}") if own_axes else ("patch", "channel")
+    return ArraySpec(
+        name=f"tokens/{name}",
+        row_shape=(layer.n_patches, layer.width),
+        dtype=features.store_dtype,
+        dimension_names=("sample", patch, channel),
+        attributes={**facts, "grid_rows": rows, "grid_columns": columns},
+    )
+
+
+def _prefix_tokens(model: FrozenModel, name: str, features: FeatureRecipe, facts: dict[str, Any]) -> ArraySpec:
+    return ArraySpec(
+        name=f"prefix/{name}",
+        row_shape=(model.n_prefix, model.width),
+        dtype=features.store_dtype,
+        dimension_names=("sample", "prefix", "channel"),
+        attributes=facts,
+    )
+
+
+def _masked(model: FrozenModel, features: FeatureRecipe, mask: MaskRecipe) -> list[ArraySpec]:
+    """Return the arrays of a masked capture; ratio and seed stand in their names and attributes."""
+    if not isinstance(model.module, VisionTransformer) or model.norm is None:
+        raise UserError(
+            f"{model.record.name} cannot leave patches out (it has no tokens that carry their own position, or no "
+            "final norm): remove `masked` from [features] or ask for an MAE"
+        )
+    last = len(model.layers) - 1
+    rows, columns = model.grid
+    n_visible = masking.n_visible(model.n_patches, mask.ratio)
+    title = f"mask{100 * mask.ratio:g}.seed{mask.seed}"
+    name = f"{title}.{model.layers[last].name}.norm"
+    facts: dict[str, Any] = {
+        "mask_ratio": mask.ratio,
+        "mask_seed": mask.seed,
+        "mask_revision": masking.REVISION,
+        "layer": last,
+        "norm": True,
+    }
+    grid = {"grid_rows": rows, "grid_columns": columns}
+    ids = ArraySpec(
+        name=f"visible/{title}.ids",
+        row_shape=(n_visible,),
+        dtype="int32",
+        dimension_names=("sample", f"visible_{n_visible}"),
+        attributes={**facts, **grid, "layer": None, "norm": None},
+    )
+    tokens = ArraySpec(
+        name=f"visible/{name}",
+        row_shape=(n_visible, model.width),
+        dtype=features.store_dtype,
+        dimension_names=("sample", f"visible_{n_visible}", "channel"),
+        attributes={**facts, **grid},
+    )
+    prefix = [_prefix_tokens(model, name, features, facts)] if model.n_prefix else []
+    return [ids, tokens, *prefix]
+
+
+class Capture:
+    """Runs a model and returns the wanted arrays of a batch, on the model's device, in the store's dtype."""
+
+    def __init__(self, model: FrozenModel, arrays: Sequence[ArraySpec], compute_dtype: str) -> None:
+        self.model = model
+        self.arrays = tuple(arrays)
+        self.compute_dtype: torch.dtype = getattr(torch, compute_dtype)
+        self._passes: dict[tuple[float, int] | None, list[ArraySpec]] = {}
+        for array in self.arrays:
+            self._passes.setdefault(_mask_of(array), []).append(array)
+
+    def __call__(
+        self, pixels: Float[torch.Tensor, "sample height width 3"], places: Sequence[Place] = ()
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Return the arrays by address, and the sum of each in order.
+
+        A sum that is finite proves that every value is; the caller looks closer where it is not, so that a GPU need
+        not wait for the question. ``pixels`` are RGB values 0..255 as float32, ``places`` say which tile of which
+        source each sample is; only masked arrays need them.
+        """
+        with torch.inference_mode():
+            inputs = self.model.normalise(pixels).to(self.compute_dtype)
+            stored: dict[str, torch.Tensor] = {}
+            for mask, arrays in self._passes.items():
+                stored |= self._full(inputs, arrays) if mask is None else self._masked(inputs, arrays, places, *mask)
+            return stored, torch.stack([stored[array.name].sum(dtype=torch.float32) for array in self.arrays])
+
+    def _full(self, inputs: torch.Tensor, arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
+        return self._cut(self.model.tokens(inputs, {int(array.attributes["layer"] or 0) for array in arrays}), arrays)
+
+    def _masked(
+        self, inputs: torch.Tensor, arrays: Sequence[ArraySpec], places: Sequence[Place], ratio: float, seed: int
+    ) -> dict[str, torch.Tensor]:
+        ids = torch.from_numpy(masking.visible_ids(places, self.model.n_patches, ratio, seed)).to(inputs.device)
+        of_ids = [array for array in arrays if array.attributes["layer"] is None]
+        of_tokens = [array for array in arrays if array.attributes["layer"] is not None]
+        stored = {array.name: ids.to(getattr(torch, array.dtype)) for array in of_ids}
+        if of_tokens:
+            layers = {int(array.attributes["layer"] or 0) for array in of_tokens}
+            stored |= self._cut(self.model.tokens(inputs, layers, ids), of_tokens)
+        return stored
+
+    def _cut(self, kept: dict[int, torch.Tensor], arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
+        """Return each array's part of its layer, normed where it asks for that."""
+        stored: dict[str, torch.Tensor] = {}
+        normed: dict[int, torch.Tensor] = {}
+        split = self.model.n_prefix
+        for array in arrays:
+            layer = int(array.attributes["layer"] or 0)
+            tokens = kept[layer]
+            if array.attributes["norm"]:
+                if layer not in normed:
+                    assert self.model.norm is not None
+                    normed[layer] = self.model.norm(tokens)
+                tokens = normed[layer]
+            part = tokens[:, :split] if array.name.startswith("prefix/") else tokens[:, split:]
+            stored[array.name] = part.to(getattr(torch, array.dtype)).contiguous()
+        return stored
+
+
+def _mask_of(array: ArraySpec) -> tuple[float, int] | None:
+    """Return ratio and seed of a masked array, None for all others."""
+    ratio = array.attributes.get("mask_ratio")
+    return None if ratio is None else (float(ratio), int(array.attributes["mask_seed"] or 0))

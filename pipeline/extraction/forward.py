@@ -1,0 +1,75 @@
+"""Batches through the model: pixels in, the wanted arrays out on the host."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.extraction.capture import Capture
+from pipeline.extraction.loading import Batch
+from pipeline.extraction.not_finite import refuse_not_finite
+from pipeline.extraction.progress import StageSeconds
+from pipeline.rows.samples import Samples
+
+Results = Iterator[tuple[Batch, dict[str, np.ndarray]]]
+"""Batches with their arrays, by address."""
+
+
+def forward(batches: Iterator[Batch], run: Capture, samples: Samples, device: str, seconds: StageSeconds) -> Results:
+    """Yield every batch with its arrays on the host; on a GPU one batch behind, so that copies overlap.
+
+    Rows of bad images hold the fill value. Raises UserError where a valid row is not finite.
+    """
+    on_gpu = device.startswith("cuda")
+    places = samples.places
+    pending: tuple[Batch, dict[str, torch.Tensor], torch.Tensor, Any] | None = None
+    for batch in batches:
+        if not run.arrays:  # only facts of the view are missing
+            yield batch, {}
+            continue
+        before = time.perf_counter()
+        pixels = torch.from_numpy(batch.pixels)
+        if on_gpu:
+            pixels = pixels.pin_memory().to(device, non_blocking=True)
+        stored, sums = run(pixels.float(), places[batch.start : batch.start + len(batch.pixels)])
+        done = None
+        if on_gpu:
+            stored = {name: _to_host(values) for name, values in stored.items()}
+            sums = _to_host(sums)
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record()
+        ahead, pending = pending, (batch, stored, sums, done)
+        if not on_gpu:
+            ahead, pending = pending, None
+        result = _finished(ahead, run, samples) if ahead is not None else None
+        seconds.model += time.perf_counter() - before
+        if result is not None:
+            yield result
+    if pending is not None:
+        before = time.perf_counter()
+        result = _finished(pending, run, samples)
+        seconds.model += time.perf_counter() - before
+        yield result
+
+
+def _to_host(values: torch.Tensor) -> torch.Tensor:
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    return host.copy_(values, non_blocking=True)
+
+
+def _finished(
+    pending: tuple[Batch, dict[str, torch.Tensor], torch.Tensor, Any], run: Capture, samples: Samples
+) -> tuple[Batch, dict[str, np.ndarray]]:
+    batch, stored, sums, done = pending
+    if done is not None:
+        done.synchronize()
+    arrays = {name: values.numpy() for name, values in stored.items()}
+    invalid = samples.invalid(batch.start, batch.start + len(batch.pixels))
+    if not bool(torch.isfinite(sums).all()):
+        refuse_not_finite(run.model.record.name, arrays, samples, batch.start)
+    if invalid.any():
+        for array in run.arrays:
+            arrays[array.name][invalid] = array.fill
+    return batch, arrays

@@ -1,0 +1,180 @@
+"""One model over one set of samples: what it would make, and how much of that is there."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline import views
+from pipeline.datasets.reading import images
+from pipeline.extraction import capture
+from pipeline.labels.input_pixels import input_array
+from pipeline.labels.label_set import label_spec
+from pipeline.models.contract import FrozenModel
+from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
+from pipeline.rows import frames
+from pipeline.rows.samples import Samples
+from pipeline.rows.under_view import under
+from pipeline.views import CLEAN, View
+from stores import Store, ZarrSet
+from stores.format.layout import Layout, RowRange, plan_layout
+from stores.specs import ArraySpec, FeatureSpec
+
+QUEUE_BYTES = 256 << 20
+"""Chunks that may wait to be written, in bytes."""
+
+FACTS = "view"
+"""Group of the numbers that a view tells of every row; they do not come from the model."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One feature set to be made or completed."""
+
+    title: str
+    model: FrozenModel
+    samples: Samples
+    spec: FeatureSpec
+    arrays: tuple[ArraySpec, ...]
+    layout: Layout
+    existing: ZarrSet | None
+    clean_grids: Mapping[tuple[int, int], tuple[int, int]]
+    """The grid in the clean view by the job's own: they differ for another input size."""
+    dead_features: str = "stop"
+    """Whether dead features ``stop`` the sealing of their array or are a ``count`` in its seal."""
+    inputs: ArraySpec | None = None
+    """The input pixels that the label set is to keep."""
+    inputs_there: bool = True
+    """Whether it keeps them already."""
+
+    def missing(self) -> dict[RowRange, tuple[ArraySpec, ...]]:
+        """Return the ranges that lack some wanted array, with those arrays; sealed arrays are never missing."""
+        if self.existing is None:
+            return dict.fromkeys(self.layout.ranges(), self.arrays)
+        done = {a.name: self.existing.committed(a.name) if a.name in self.existing else () for a in self.arrays}
+        missing = {}
+        for row_range in self.layout.ranges():
+            lacking = tuple(array for array in self.arrays if row_range.number not in done[array.name])
+            if lacking:
+                missing[row_range] = lacking
+        return missing
+
+    def unsealed(self) -> tuple[str, ...]:
+        """Return the addresses of wanted arrays that are not sealed."""
+        return tuple(
+            array.name for array in self.arrays if self.existing is None or not self.existing.sealed(array.name)
+        )
+
+    @property
+    def state(self) -> str:
+        """``sealed``, ``partial`` or ``missing``."""
+        if not self.unsealed() and self.inputs_there:
+            return "sealed"
+        return "missing" if len(self.missing()) == self.layout.n_ranges else "partial"
+
+    @property
+    def grids(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of the patches of the wanted arrays, every grid once."""
+        return tuple(sorted({array.grid for array in self.arrays if array.grid is not None}))
+
+    @property
+    def row_bytes(self) -> int:
+        """Stored bytes of one row over all wanted arrays."""
+        return sum(array.row_bytes for array in self.arrays)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes still to be written, input pixels included."""
+        return self.missing_input_bytes + sum(
+            (row_range.stop - row_range.start) * sum(array.row_bytes for array in arrays)
+            for row_range, arrays in self.missing().items()
+        )
+
+    @property
+    def missing_input_bytes(self) -> int:
+        """Bytes of input pixels still to be written."""
+        return 0 if self.inputs is None or self.inputs_there else self.layout.n_rows * self.inputs.row_bytes
+
+    @property
+    def n_objects(self) -> int:
+        """Chunk objects of all wanted arrays when they are complete."""
+        return sum(self.layout.n_objects(array) for array in self.arrays)
+
+    def buffer_bytes(self, batch_size: int) -> int:
+        """Return what an extraction holds beside the model's own activations, in bytes.
+
+        One chunk an array is being filled, a queue waits to be written, a batch is copied, two more are decoded.
+        """
+        filling = sum(self.layout.chunk_rows(array) * array.row_bytes for array in self.arrays)
+        pixels = self.samples.frame.input.height * self.samples.frame.input.width * 3
+        return filling + QUEUE_BYTES + batch_size * (self.row_bytes + 4 * pixels)
+
+
+def prepare(
+    recipe: Recipe,
+    model_recipe: ModelRecipe,
+    model: FrozenModel,
+    samples: Samples,
+    store: Store,
+    view: View = CLEAN,
+    features: FeatureRecipe | None = None,
+    clean_model: FrozenModel | None = None,
+) -> Job:
+    """Return the job of one model under one view; writes nothing. Raises UserError for layers the model lacks.
+
+    ``features`` says which arrays are kept, by default those of the recipe; ``clean_model`` is the model as built for
+    the clean view, where the view has another input size.
+    """
+    features = features or recipe.features
+    if view is not CLEAN:
+        samples = under(samples, view)
+    spec = feature_spec(model, samples, features)
+    tokens = capture.wanted_arrays(model, features)
+    clean = tokens if clean_model is None else capture.wanted_arrays(clean_model, features)
+    grids = [(own.grid, other.grid) for own, other in zip(tokens, clean, strict=True)]
+    clean_grids = {own: other for own, other in grids if own is not None and other is not None}
+    arrays = (*tokens, *_fact_arrays(view))
+    existing = store.open(spec) if store.has(spec) else None
+    layout = existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage)
+    title = model_recipe.display if view is CLEAN else f"{model_recipe.display}, {view.title}"
+    inputs = input_array(samples, model.record.interpolation) if features.input_pixels else None
+    there = inputs is None or _has_inputs(store, samples, inputs)
+    dead = features.dead_features
+    return Job(title, model, samples, spec, arrays, layout, existing, clean_grids, dead, inputs, there)
+
+
+def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:
+    """Return the record that names the feature set."""
+    revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": images.REVISION}
+    if samples.view is not CLEAN:
+        revisions["views"] = views.REVISION
+    return FeatureSpec(
+        dataset=samples.record,
+        samples=samples.digest,
+        frame=samples.frame,
+        view=samples.view.spec,
+        model=model.record,
+        compute_dtype=features.compute_dtype,
+        store_dtype=features.store_dtype,
+        revisions=revisions,
+    )
+
+
+def _has_inputs(store: Store, samples: Samples, inputs: ArraySpec) -> bool:
+    spec = label_spec(samples)
+    return store.has(spec) and store.open(spec).sealed(inputs.name)
+
+
+def _fact_arrays(view: View) -> tuple[ArraySpec, ...]:
+    """Return the records of the numbers a view tells of every row."""
+    return tuple(
+        ArraySpec(name=f"{FACTS}/{name}", row_shape=(), dtype="float32", dimension_names=("sample",))
+        for name in view.facts
+    )
+
+
+def _layout(arrays: Sequence[ArraySpec], n_rows: int, storage: StorageRecipe) -> Layout:
+    return plan_layout(
+        n_rows,
+        max(array.row_bytes for array in arrays),
+        range_bytes=int(storage.range_megabytes * (1 << 20)),
+        compression=storage.compression,
+    )

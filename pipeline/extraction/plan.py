@@ -1,0 +1,193 @@
+"""Knowing the cost before anything is run: rows, objects, bytes, memory, time, coverage. Writes nothing."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from pipeline.extraction.capture import Capture
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.job import FACTS, Job
+from pipeline.extraction.loading import read_tiles
+from pipeline.extraction.run import Site, view_jobs
+from pipeline.recipe import Recipe
+from pipeline.rows.frames import tiles
+from pipeline.rows.samples import Samples
+from pipeline.views import View
+from stores.errors import UserError
+from stores.specs import VOID, Size
+from stores.storage.os_errors import gigabytes
+
+MANY_OBJECTS = 100_000
+LITTLE_COVERAGE = 0.95
+_LABEL_FILES = 50
+"""Label files that are read, evenly spread, to estimate how much of what is labelled the tiles show."""
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What extracting one model under one view would take."""
+
+    title: str
+    view: str
+    level: float | None
+    state: str
+    """``sealed``, ``partial``, ``missing``, or ``weights not here``."""
+    set: str | None
+    """Digest of the set, None when the weights that would tell it are not here."""
+    arrays: int
+    """Input pixels that the label set keeps for several models count with the first of them, here and in bytes."""
+    rows: int
+    rows_missing: int
+    objects: int
+    bytes: int
+    bytes_missing: int
+    memory_bytes: int
+    """Estimate of what is used above imports: weights, buffers and twice a batch's tokens."""
+    seconds_per_row: float | None
+    """From one timed batch on this device; None when nothing is missing or timing was declined."""
+
+    @property
+    def seconds(self) -> float | None:
+        """Estimated time for what is missing."""
+        return None if self.seconds_per_row is None else self.seconds_per_row * self.rows_missing
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        return {**self.__dict__, "seconds": self.seconds}
+
+
+def plan_models(
+    recipe: Recipe, site: Site, samples: Samples, compute: Compute, *, timed: bool = True
+) -> Iterator[ModelPlan]:
+    """Yield the plan of every model and view; models whose weights are not here are planned without.
+
+    To time them they get drawn weights.
+    """
+    counted: set[str] = set()
+    for model_recipe in recipe.models:
+        here = True
+        try:
+            shown = list(view_jobs(recipe, model_recipe, site, samples))
+        except UserError:
+            if model_recipe.weights == "random":
+                raise
+            here = False
+            drawn = model_recipe.model_copy(update={"weights": "random"})
+            shown = list(view_jobs(recipe, drawn, dataclasses.replace(site, outlines=not timed), samples))
+        model_seconds: dict[Size, float] = {}
+        for view, job in shown:
+            if job.inputs is not None and job.inputs.name in counted:  # models share what the label set keeps
+                own = dataclasses.replace(job, inputs=None, inputs_there=True)
+            else:
+                own = job
+                counted |= {job.inputs.name} if job.inputs is not None else set()
+            yield _plan(view, own, here, compute, model_seconds if timed else None)
+
+
+def _plan(
+    view: View, job: Job, weights_here: bool, compute: Compute, model_seconds: dict[Size, float] | None
+) -> ModelPlan:
+    """``model_seconds`` gathers what a row takes the model, by input size; None declines timing."""
+    kept = [*job.arrays, *([job.inputs] if job.inputs else [])]
+    rows_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
+    weights = sum(value.numel() * value.element_size() for value in job.model.module.state_dict().values())
+    tokens = sum(layer.width * (layer.n_patches + job.model.n_prefix) for layer in job.model.layers)
+    seconds = None
+    if model_seconds is not None and rows_missing:
+        size = job.samples.frame.input
+        decode, pixels = _decode_seconds(job)
+        if size not in model_seconds:
+            model_seconds[size] = _model_seconds(job, pixels, compute)
+        seconds = max(model_seconds[size], decode)
+    return ModelPlan(
+        title=job.title,
+        view=view.name,
+        level=view.level,
+        state=job.state if weights_here else "weights not here",
+        set=job.spec.digest if weights_here else None,
+        arrays=len(kept),
+        rows=job.layout.n_rows,
+        rows_missing=rows_missing,
+        objects=job.n_objects,
+        bytes=job.layout.n_rows * sum(array.row_bytes for array in kept),
+        bytes_missing=job.missing_bytes,
+        memory_bytes=weights + job.buffer_bytes(compute.batch_size) + 2 * compute.batch_size * 4 * tokens,
+        seconds_per_row=seconds,
+    )
+
+
+def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height width 3"]]:
+    """Time one source: a row's share of decoding and of the view, and the pixels."""
+    names = [name for name, _ in job.samples.tiles]
+    first = next(row for row, name in enumerate(names) if name not in job.samples.bad_images)
+    here = names.count(names[first])
+    before = time.perf_counter()
+    pixels, _ = read_tiles(job.samples, job.spec.model.interpolation, first, first + here)
+    return (time.perf_counter() - before) / here, pixels
+
+
+def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"], compute: Compute) -> float:
+    """Time one batch: a row's share of the forward pass; writing is not counted."""
+    n_rows = min(compute.batch_size, job.layout.n_rows)
+    job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
+    tokens = [array for array in job.arrays if not array.name.startswith(f"{FACTS}/")]
+    run = Capture(job.model, tokens, job.spec.compute_dtype)
+    batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
+    places = job.samples.places[:n_rows]
+    run(batch[:1], places[:1])[1].cpu()  # the first call pays for kernels and caches
+    before = time.perf_counter()
+    run(batch, places)[1].cpu()
+    return (time.perf_counter() - before) / n_rows
+
+
+def labelled_coverage(samples: Samples) -> float | None:
+    """Return the share of labelled pixels that some tile shows, from at most 50 label files; None without any."""
+    labelled = [name for name in samples.sources if name in samples.label_digests and name not in samples.bad]
+    if not labelled or "pixels" not in samples.dataset.labels:
+        return None
+    step = max(1, len(labelled) // _LABEL_FILES)
+    shown = total = 0
+    for name in labelled[::step][:_LABEL_FILES]:
+        known = samples.dataset.pixel_classes(samples.sources[name]) != VOID
+        size, frame = samples.sizes[name], samples.frame
+        plane = frame.resize or size
+        total += int(known.sum())
+        for tile in tiles(frame, size):
+            left, top, right, bottom = tile.owned
+            rows = slice(top * size.height // plane.height, bottom * size.height // plane.height)
+            columns = slice(left * size.width // plane.width, right * size.width // plane.width)
+            shown += int(known[rows, columns].sum())
+    return shown / total if total else None
+
+
+def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, free: int | None) -> list[str]:
+    """Return one sentence for everything a user should know before starting."""
+    lines = list(samples.dataset.notes())
+    if samples.bad:
+        reasons = "; ".join(list(samples.bad.values())[:3]) + ("; ..." if len(samples.bad) > 3 else "")
+        lines.append(f"{len(samples.bad)} of {len(samples.sources)} images are bad and kept as invalid: {reasons}")
+    if samples.left_out:
+        first = next(iter(samples.left_out.values()))
+        lines.append(f"{len(samples.left_out)} images are left out of the few-shot choice, the first: {first}")
+    for share, what in ((samples.coverage, "of all pixels"), (labelled, "of the labelled pixels")):
+        if share is not None and share < LITTLE_COVERAGE:
+            lines.append(
+                f'the tiles cover only {share:.0%} {what}: set edge = "shift-last" or "pad" in [frame], or another size'
+            )
+    lines += [
+        f"{plan.title} makes {plan.objects:,} objects: raise range_megabytes in [storage] or keep fewer arrays"
+        for plan in plans
+        if plan.objects > MANY_OBJECTS
+    ]
+    needed = sum(plan.bytes_missing for plan in plans)
+    if free is not None and needed > free:
+        lines.append(
+            f"{gigabytes(needed)} are to be written and {gigabytes(free)} are free: `patchbank extract` will refuse"
+        )
+    return lines

@@ -1,0 +1,49 @@
+"""Model inputs as pixels in the label set: what a decoder's predictions are compared with, and what pictures show.
+
+They are what every model of one interpolation is given, before mean and standard deviation, so that models share them;
+a model of another interpolation has an array of its own. Views have none.
+"""
+
+import dataclasses
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.datasets.reading import images
+from pipeline.extraction.loading import read_tiles
+from pipeline.rows.frames import Interpolation
+from pipeline.rows.samples import Samples
+from pipeline.views import CLEAN
+from stores.specs import ArraySpec
+
+GROUP = "inputs"
+
+
+def input_array(samples: Samples, interpolation: Interpolation) -> ArraySpec:
+    """Return the record of the inputs as an interpolation makes them."""
+    size = samples.frame.input
+    return ArraySpec(
+        name=f"{GROUP}/pixels.{interpolation}",
+        row_shape=(size.height, size.width, 3),
+        dtype="uint8",
+        dimension_names=("sample", "height", "width", "colour"),
+        # The label set's own record does not name the code that decodes images: its labels do not need it.
+        attributes={"interpolation": interpolation, "images_revision": images.REVISION},
+    )
+
+
+def input_pixels(
+    samples: Samples, interpolation: Interpolation, start: int, stop: int
+) -> UInt8[np.ndarray, "sample height width 3"]:
+    """Return rows ``start`` to ``stop`` as model inputs, RGB 0..255; images are decoded again.
+
+    Raises UserError when an image's bytes are not those the samples were made from.
+    """
+    # A view that moves no label shares the clean view's label set, and what is kept there is the clean inputs.
+    shown = samples if samples.view.moves_labels else dataclasses.replace(samples, view=CLEAN)
+    runs = [list(run) for _, run in itertools.groupby(range(start, stop), key=lambda row: samples.tiles[row][0])]
+    with ThreadPoolExecutor(2) as pool:
+        parts = pool.map(lambda run: read_tiles(shown, interpolation, run[0], run[-1] + 1)[0], runs)
+        return np.concatenate(list(parts))

@@ -1,0 +1,236 @@
+"""Label sets: what is known about the samples, stored once for all models.
+
+A view that moves labels has a label set of its own, with the patch of the clean view that every patch shows; views that
+only change pixels share that of the clean view.
+"""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline import views
+from pipeline.datasets.contract import ChosenLabels
+from pipeline.datasets.reading import rasterise
+from pipeline.labels import patch_labels
+from pipeline.labels.input_pixels import GROUP, input_pixels
+from pipeline.labels.tables import class_table, tables_of
+from pipeline.rows import frames, under_view
+from pipeline.rows.frames import Interpolation
+from pipeline.rows.samples import Samples, bad_rows
+from stores import Store, ZarrSet
+from stores.canonical import digest
+from stores.errors import UserError
+from stores.format.layout import Layout, RowRange, plan_layout
+from stores.specs import VOID, ArraySpec, LabelSpec, ViewSpec, sources_digest
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
+
+PIXELS = "pixels/classes"
+
+
+def label_spec(samples: Samples) -> LabelSpec:
+    """Return the record that names the label set of these samples."""
+    classes: list[object] = [list(map(str, row)) for row in class_table(samples).itertuples(index=False)]
+    revisions = {"frames": frames.REVISION, "patch_labels": patch_labels.REVISION}
+    if {"pixels", "objects"} <= samples.dataset.labels:
+        revisions["painting"] = rasterise.REVISION
+    if isinstance(samples.dataset, ChosenLabels):  # what the experiment file says of label files counts as the table
+        classes.append(samples.dataset.label_settings)
+    if samples.view.moves_labels:
+        revisions["views"] = views.REVISION
+    return LabelSpec(
+        dataset=samples.record,
+        samples=samples.digest,
+        frame=samples.frame,
+        view=samples.view.spec if samples.view.moves_labels else ViewSpec(),
+        label_files=sources_digest(samples.label_digests.items()) if samples.label_digests else None,
+        facts=digest(
+            [
+                [
+                    *(name, source.group, source.split, source.image_class),
+                    *(source.video, source.frame, str(source.seconds)),
+                    *(["invalid"] if name in samples.bad_labels else []),
+                ]
+                for name, source in samples.sources.items()
+            ]
+        ),
+        classes=digest(classes),
+        pixel_labels="pixels" in samples.dataset.labels and bool(samples.label_digests),
+        objects="objects" in samples.dataset.labels,
+        revisions=revisions,
+    )
+
+
+def pixel_array(samples: Samples) -> ArraySpec:
+    """Return the record of the pixel classes."""
+    size = samples.frame.input
+    return ArraySpec(
+        name=PIXELS,
+        row_shape=(size.height, size.width),
+        dtype="uint8",
+        dimension_names=("sample", "height", "width"),
+    )
+
+
+def patch_array(grid: tuple[int, int]) -> ArraySpec:
+    """Return the record of the patch labels on one grid; its axis carries the grid's name, for xarray's sake."""
+    rows, columns = grid
+    return ArraySpec(
+        name=f"patches/{rows}x{columns}",
+        row_shape=(rows * columns,),
+        dtype="uint8",
+        dimension_names=("sample", f"patch_{rows}x{columns}"),
+        attributes={"grid_rows": rows, "grid_columns": columns},
+    )
+
+
+def correspondence_array(grid: tuple[int, int], clean_grid: tuple[int, int]) -> ArraySpec:
+    """Return the record of which clean patch every patch on a grid shows; the clean grid differs with the input."""
+    names = [f"{rows}x{columns}" for rows, columns in (grid, clean_grid)]
+    return ArraySpec(
+        name=f"correspondence/{names[0]}" + ("" if grid == clean_grid else f"-of-{names[1]}"),
+        row_shape=(grid[0] * grid[1],),
+        dtype="int32",
+        dimension_names=("sample", f"patch_{names[0]}"),
+        attributes={
+            **dict(zip(("grid_rows", "grid_columns"), grid, strict=True)),
+            **dict(zip(("clean_rows", "clean_columns"), clean_grid, strict=True)),
+        },
+    )
+
+
+def make_labels(
+    samples: Samples,
+    store: Store,
+    grids: Iterable[tuple[int, int]],
+    provenance: dict[str, object],
+    clean_grids: Mapping[tuple[int, int], tuple[int, int]] = MappingProxyType({}),
+    inputs: Iterable[ArraySpec] = (),
+) -> tuple[ZarrSet, int]:
+    """Make what is missing of the label set; return it and the number of rows that were made.
+
+    ``clean_grids`` are the grids that patches correspond to, by default each grid itself; ``inputs`` are the arrays of
+    input pixels to keep. Raises UserError when a label file is unreadable, of another size than its image, or holds
+    unknown ids.
+    """
+    spec = label_spec(samples)
+    listed = sorted(set(grids))
+    arrays = [pixel_array(samples), *(patch_array(grid) for grid in listed)] if spec.pixel_labels else []
+    if samples.view.moves_labels:
+        arrays += [correspondence_array(grid, clean_grids.get(grid, grid)) for grid in listed]
+    arrays += inputs
+    first: dict[tuple[str, RowRange], np.ndarray] = {}
+    if store.has(spec):
+        label_set = store.open(spec)
+    else:
+        layout = _layout(samples)
+        if arrays:  # before the set is begun, so that labels which cannot be read leave nothing behind
+            first[arrays[0].name, layout.range(0)] = label_values(arrays[0], samples, layout.range(0))
+        label_set = _create(samples, store, spec, layout, provenance)
+    missing = [array for array in arrays if not label_set.sealed(array.name)]
+    if not missing:
+        if label_set.commits:  # a command was killed while it cleared them away
+            seal(label_set, ())
+        return label_set, 0
+    label_set.add_arrays(missing)
+    made: set[RowRange] = set()
+    for array in missing:  # pixels come first; the grids are derived from what is stored
+        names = [array.name]
+        with SetWriter(label_set, names, threads=1) as writer:
+            for row_range in label_set.layout.ranges():
+                if row_range.number in label_set.committed(array.name):
+                    continue
+                values = first.pop((array.name, row_range), None)
+                if values is None:
+                    values = label_values(array, samples, row_range, label_set)
+                one = writer.range(row_range)
+                one.write(array.name, values)
+                one.commit().result()
+                if not array.name.startswith("patches/"):
+                    made.add(row_range)
+        damaged = seal(label_set, names)
+        if damaged:
+            raise UserError(f"labels in {store.location} changed while they were written: run the same command again")
+    return label_set, sum(row_range.stop - row_range.start for row_range in made)
+
+
+def label_values(
+    array: ArraySpec, samples: Samples, row_range: RowRange, label_set: ZarrSet | None = None
+) -> np.ndarray:
+    """Return the rows of a label array; patch labels come from the pixels of ``label_set``, or from the label files.
+
+    Rows of bad samples have the array's fill value.
+    """
+    values = _values(array, samples, row_range, label_set)
+    invalid = samples.invalid(row_range.start, row_range.stop, labels=True)
+    if invalid.any():
+        values = values.copy()  # a broadcast or a view of what is stored
+        values[invalid] = array.fill
+    return values
+
+
+def _values(array: ArraySpec, samples: Samples, row_range: RowRange, label_set: ZarrSet | None) -> np.ndarray:
+    if array.name == PIXELS:
+        return pixel_classes(samples, row_range)
+    if array.name.startswith(f"{GROUP}/"):
+        interpolation: Interpolation = array.attributes["interpolation"]  # type: ignore[assignment]
+        return input_pixels(samples, interpolation, row_range.start, row_range.stop)
+    assert array.grid is not None
+    if array.name.startswith("patches/"):
+        stored = None if label_set is None else label_set[PIXELS][row_range.start : row_range.stop]
+        return patch_labels.patch_labels(pixel_classes(samples, row_range) if stored is None else stored, *array.grid)
+    return under_view.correspondence(samples, row_range.start, row_range.stop, array.grid, _clean_grid(array))
+
+
+def clean_grids(arrays: Iterable[ArraySpec]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return, for each grid of a view's correspondences, the clean grid that its patches correspond to."""
+    moved = [array for array in arrays if array.name.startswith("correspondence/")]
+    return {array.grid: _clean_grid(array) for array in moved if array.grid is not None}
+
+
+def _clean_grid(array: ArraySpec) -> tuple[int, int]:
+    return int(array.attributes["clean_rows"] or 0), int(array.attributes["clean_columns"] or 0)
+
+
+def _layout(samples: Samples) -> Layout:
+    return plan_layout(len(samples.tiles), pixel_array(samples).row_bytes)
+
+
+def _create(samples: Samples, store: Store, spec: LabelSpec, layout: Layout, provenance: dict[str, object]) -> ZarrSet:
+    return ZarrSet.create(
+        store.objects,
+        spec,
+        layout,
+        tables_of(samples),
+        {"device": "cpu"},
+        {**provenance, "licence_of_data": samples.licence, **bad_rows(samples, samples.label_table)},
+    )
+
+
+def pixel_classes(samples: Samples, row_range: RowRange) -> UInt8[np.ndarray, "sample height width"]:
+    """Return the pixel classes of a range's rows, read from the label files; bad samples are void.
+
+    Raises UserError when a label file is unreadable, of another size than its image, or holds unknown ids.
+    """
+    by_source: dict[str, list[int]] = {}
+    for row in range(row_range.start, row_range.stop):
+        by_source.setdefault(samples.tiles[row][0], []).append(row)
+
+    def one(name: str) -> UInt8[np.ndarray, "sample height width"]:
+        tile_list = [samples.tiles[row][1] for row in by_source[name]]
+        if name in samples.bad:
+            return np.full((len(tile_list), samples.frame.input.height, samples.frame.input.width), VOID, np.uint8)
+        source, size = samples.sources[name], samples.sizes[name]
+        classes = samples.dataset.pixel_classes(source)
+        if classes.shape != (size.height, size.width):
+            raise UserError(
+                f"{source.label} has {classes.shape[1]}x{classes.shape[0]} pixels and its image {size}: "
+                "make the label as large as the image"
+            )
+        return under_view.labels(samples.view, samples.frame, name, tile_list, classes)
+
+    with ThreadPoolExecutor(2) as pool:
+        return np.concatenate(list(pool.map(one, by_source)))

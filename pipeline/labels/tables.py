@@ -1,0 +1,52 @@
+"""The tables of a label set: its samples, its classes and the objects of its sources."""
+
+import pandas as pd
+
+from pipeline.rows.samples import Samples
+
+OBJECT_COLUMNS = [
+    *("source", "video", "frame", "seconds", "track", "category", "ignore", "flags", "visibility"),
+    *("left", "top", "right", "bottom", "polygon"),
+]
+
+
+def class_table(samples: Samples) -> pd.DataFrame:
+    """Return the class table: id, name, supercategory, red, green, blue, easy."""
+    return pd.DataFrame(
+        [(entry.id, entry.name, entry.supercategory, *entry.colour, entry.easy) for entry in samples.dataset.classes()],
+        columns=["id", "name", "supercategory", "red", "green", "blue", "easy"],
+    )
+
+
+def object_table(samples: Samples) -> pd.DataFrame:
+    """Return the object table: one line an annotated object of the sources that are not bad, in source pixels.
+
+    ``polygon`` is x, y of every corner one after another, on the scale where pixel i covers i..i+1.
+    """
+    lines = [
+        {
+            "source": name,
+            "video": source.video,
+            "frame": source.frame,
+            "seconds": source.seconds,
+            "track": entry.track,
+            "category": entry.category,
+            "ignore": entry.ignore,
+            "flags": " ".join(entry.flags),
+            "visibility": entry.visibility,
+            **dict(zip(("left", "top", "right", "bottom"), entry.box, strict=True)),
+            "polygon": [float(value) for corner in entry.polygon for value in corner],
+        }
+        for name, source in samples.sources.items()
+        if name not in samples.bad
+        for entry in samples.dataset.objects(source)
+    ]
+    return pd.DataFrame(lines, columns=OBJECT_COLUMNS)
+
+
+def tables_of(samples: Samples) -> dict[str, pd.DataFrame]:
+    """Return the tables of a label set by name: samples, classes, and objects where the data set has any."""
+    tables = {"samples": samples.label_table, "classes": class_table(samples)}
+    if "objects" in samples.dataset.labels:
+        tables["objects"] = object_table(samples)
+    return tables

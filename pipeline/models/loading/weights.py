@@ -1,0 +1,119 @@
+"""Weights: unwrapped and loaded strictly, or drawn from a seed; and the digest that names them."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.models.loading.checkpoints import read_file
+from stores.errors import UserError
+
+Weights = dict[str, torch.Tensor]
+
+_WRAPPERS = ("model", "state_dict", "teacher", "student", "module")
+"""Keys under which training codes put the weights, in the order they are looked for."""
+_PREFIXES = ("module.", "backbone.", "encoder.")
+"""Prefixes that wrappers put before every key."""
+_BESIDE_THE_ENCODER = ("head.", "heads.", "fc.", "lm_head.", "decoder", "mask_token", "masked_embed", "head_dist.")
+_NAMES_SHOWN = 3
+
+
+def read_checkpoint(path: Path, prefixes: Sequence[str] = _PREFIXES) -> Weights:
+    """Return the tensors of a safetensors or torch file, wrappers and their prefixes removed.
+
+    Of a checkpoint with a teacher and a student the teacher is taken. Raises MissingError or UserError.
+    """
+    loaded = read_file(path)
+    while isinstance(loaded, dict) and not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), dict)), None)
+        if inner is None:
+            loaded = {key: value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+            break
+        loaded = inner
+    if not isinstance(loaded, dict) or not loaded:
+        raise UserError(f"{path} holds no weights: expected a dictionary of tensors")
+    weights: Weights = {str(key): value for key, value in loaded.items()}
+    for prefix in prefixes:
+        weights = without_prefix(weights, prefix)
+    return weights
+
+
+def without_prefix(weights: Weights, prefix: str) -> Weights:
+    """Return the weights below a prefix, without it; all weights as they are where none has it."""
+    kept = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+    return kept or weights
+
+
+def load_strictly(module: nn.Module, weights: Weights, path: Path, name: str) -> None:
+    """Load weights into a module; raises UserError that names missing, surplus, misshapen and non-finite tensors.
+
+    Classifier heads and decoders are not part of an encoder and are left out without a word.
+    """
+    weights = {key: value for key, value in weights.items() if not key.startswith(_BESIDE_THE_ENCODER)}
+    own = module.state_dict()
+    missing = sorted(own.keys() - weights.keys())
+    surplus = sorted(weights.keys() - own.keys())
+    shapes = sorted(key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape)
+    if missing or surplus or shapes:
+        parts = [
+            f"{len(keys)} {'key' if len(keys) == 1 else 'keys'} {word} (such as {', '.join(keys[:_NAMES_SHOWN])})"
+            for keys, word in ((missing, "missing"), (surplus, "too many"), (shapes, "of another shape"))
+            if keys
+        ]
+        raise UserError(f"{path} does not fit {name}: {', '.join(parts)}: name the architecture it was made for")
+    refuse_not_finite(weights.items(), str(path))
+    module.load_state_dict(weights)
+
+
+def refuse_not_finite(weights: Iterable[tuple[str, torch.Tensor]], where: str) -> None:
+    """Raise UserError that names the first tensor with a NaN or an infinite value."""
+    for name, value in weights:
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            n_bad = int((~torch.isfinite(value)).sum())
+            raise UserError(
+                f"{n_bad:,} of {value.numel():,} values of {name} in {where} are NaN or infinite: get the weights again"
+            )
+
+
+def draw_weights(module: nn.Module, seed: int) -> None:
+    """Fill a module with weights that depend on the seed and the parameter names alone.
+
+    Uniform numbers from the raw bits of PCG64, whose stream numpy guarantees, with no transcendental function in
+    between: the same bytes on every platform and under every torch. Matrices get variance 1 / fan-in, norms and
+    layer scales 1 +- 0.1, biases +- 0.02, tokens and position embeddings variance 0.04.
+    """
+    with torch.no_grad():
+        for name, parameter in sorted(module.state_dict().items()):
+            if not parameter.is_floating_point() or parameter.is_meta:  # an outline has no values
+                continue
+            key = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:16], "little")
+            bits = np.random.PCG64(key).random_raw(parameter.numel())
+            uniform = (bits >> np.uint64(40)).astype(np.float64) / 2.0**23 - 1.0  # -1..1, 24 bits
+            leaf = name.rpartition(".")[2]
+            if leaf in ("cls_token", "reg_token", "pos_embed", "mask_token"):
+                values = uniform * np.sqrt(3.0) * 0.2
+            elif parameter.ndim >= 2:
+                values = uniform * np.sqrt(3.0 / parameter[0].numel())
+            elif leaf == "bias":
+                values = uniform * 0.02
+            else:
+                values = 1.0 + uniform * 0.1
+            parameter.copy_(torch.from_numpy(values.astype(np.float32)).reshape(parameter.shape))
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return the sha256 over the module's state dict in the order of its sorted keys.
+
+    Each entry counts with its name, dtype, shape and little-endian bytes, of which an outline has none.
+    """
+    total = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        total.update(f"{name}:{value.dtype}:{tuple(value.shape)};".encode())
+        if value.is_meta:
+            continue
+        array = value.detach().cpu().contiguous()
+        total.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -1,0 +1,165 @@
+"""Bad samples: which images cannot become rows with features, which have no usable label, and how many are too many.
+
+Every image is judged before the first row is made, from its bytes alone, so that shards, resumed runs and repairs come
+to the same rows and the same digests without telling each other anything.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import PIL
+
+from pipeline.datasets.contract import ChosenLabels, Dataset, Source
+from pipeline.datasets.reading import images
+from pipeline.rows.frames import tiles
+from pipeline.rows.sources import FileDigests
+from stores.errors import UserError
+from stores.specs import FrameSpec, Size
+
+ONE_OF = 100
+"""One image of so many may be bad; one bad image is borne in any set that has a good one."""
+_NAMED = 3
+"""Bad images that are named when there are too many."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of the sources before they are rows; reasons are by source name, in its order."""
+
+    sizes: dict[str, Size]
+    """Of every image whose header can be read, in pixels."""
+    images: dict[str, str] = field(default_factory=dict)
+    """Why an image is bad: its rows get no features and no labels."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Why the label of a good image is bad: its rows get features and no labels."""
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Every bad source with what is wrong with it."""
+        return dict(sorted((self.images | self.labels).items()))
+
+
+def sizes_of(sources: Mapping[str, Source]) -> Judged:
+    """Return the sizes of all images; raises UserError at the first that is bad."""
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda source: images.image_size(source.image), sources.values())
+        return Judged(dict(zip(sources, found, strict=True)))
+
+
+def judge(dataset: Dataset, sources: Mapping[str, Source], frame: FrameSpec, digests: FileDigests) -> Judged:
+    """Decode every image and read its labels, or recall from ``digests`` what that came to.
+
+    Raises UserError, which names the first ones and their number, when too many are bad, and when a file cannot be
+    opened at all: a disk that is away says nothing about a sample.
+    """
+    hashes = digests.of(path for source in sources.values() for path in _files(source))
+    settings = dataset.label_settings if isinstance(dataset, ChosenLabels) else []
+    classes = [[entry.id, entry.name] for entry in dataset.classes()]
+    reader = [dataset.name, dataset.revision, classes, settings, images.REVISION, PIL.__version__]
+
+    def one(name: str) -> tuple[Size | None, str, str]:
+        source = sources[name]
+        for path in _files(source):
+            _open(path)
+        try:
+            size = images.image_size(source.image)
+        except UserError as error:
+            return None, str(error), ""
+        try:
+            tiles(frame, size)
+        except UserError as error:
+            return size, f"{name}: {error}", ""
+        if missing := _missing(source):
+            return size, _problem(dataset, lambda: images.read_image(source.image.read_bytes(), name)), missing
+        asked = [*reader, name, [hashes[path] for path in _files(source)]]
+        return size, *digests.verdict(asked, lambda: _problems(dataset, source))
+
+    found = Judged({})
+    with ThreadPoolExecutor(4) as pool:
+        for name, (size, image, label) in zip(sources, pool.map(one, sources), strict=True):
+            if size is not None:
+                found.sizes[name] = size
+            if image or label:
+                (found.images if image else found.labels)[name] = _without(dataset, image or label)
+    refuse_too_many(found.reasons, len(sources))
+    return found
+
+
+def read_labels(dataset: Dataset, source: Source, read: Callable[[Source], T]) -> tuple[T | None, str]:
+    """Return what a source's labels come to, or None and why they are bad, from their bytes alone.
+
+    Raises UserError when a file cannot be opened at all.
+    """
+    for path in _files(source):
+        _open(path)
+    if missing := _missing(source):
+        return None, _without(dataset, missing)
+    try:
+        return read(source), ""
+    except UserError as error:
+        return None, _without(dataset, str(error))
+
+
+def _missing(source: Source) -> str:
+    if source.label is None or source.label.is_file():
+        return ""
+    return f"{source.label} is missing, the labels of {source.name}; unpack them again or remove the image"
+
+
+def _files(source: Source) -> list[Path]:
+    return [source.image, *([source.label] if source.label is not None and source.label.is_file() else [])]
+
+
+def _open(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened ({error.strerror}): make it readable, then run it again") from error
+
+
+def _problems(dataset: Dataset, source: Source) -> tuple[str, str]:
+    """Return what is wrong with an image, and with its labels."""
+    image = _problem(dataset, lambda: images.read_image(source.image.read_bytes(), source.name))
+    label = ""
+    if source.label is not None and "objects" in dataset.labels:
+        label = _problem(dataset, lambda: dataset.objects(source))
+    if source.label is not None and "pixels" in dataset.labels:
+        label = label or _problem(dataset, lambda: dataset.pixel_classes(source))
+    return image, "" if image else label
+
+
+def _problem(dataset: Dataset, read: Callable[[], object]) -> str:
+    try:
+        read()
+    except UserError as error:
+        return _without(dataset, str(error))
+    return ""
+
+
+def _without(dataset: Dataset, reason: str) -> str:
+    """Return a reason that is the same wherever the data lie: paths are relative to the data set's root."""
+    return reason.replace(f"{dataset.root.absolute()}/", "").replace(f"{dataset.root}/", "")
+
+
+def refuse_too_many(reasons: Mapping[str, str], n_sources: int) -> None:
+    """Raise UserError when more than 1 % of the images, and more than one, are bad, or all are."""
+    most = min(max(1, n_sources // ONE_OF), n_sources - 1)
+    if len(reasons) > most:
+        raise UserError(
+            f"{len(reasons)} of {n_sources} images are bad and at most {most} may be kept as invalid "
+            f"(1 %, and one in any set): {_listed(reasons.values())}"
+        )
+
+
+def _listed(reasons: Iterable[str]) -> str:
+    listed = list(reasons)
+    more = len(listed) - _NAMED
+    return "; ".join(f"({place}) {reason}" for place, reason in enumerate(listed[:_NAMED], start=1)) + (
+        f"; and {more} more" if more > 0 else ""
+    )

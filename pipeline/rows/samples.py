@@ -1,0 +1,208 @@
+"""The rows of an experiment: which tile of which source is which row, the same for all its models."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+
+from pipeline.datasets.contract import Dataset, Source
+from pipeline.rows.bad_samples import judge, sizes_of
+from pipeline.rows.frames import Box, Tile, coverage, owned_in_input, tiles
+from pipeline.rows.sources import FileDigests
+from pipeline.views.contract import CLEAN, View
+from stores.errors import UserError
+from stores.specs import DatasetRecord, FrameSpec, Size, samples_digest, sources_digest
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The rows with everything needed to make them again."""
+
+    dataset: Dataset
+    record: DatasetRecord
+    frame: FrameSpec
+    sources: dict[str, Source]
+    sizes: dict[str, Size]
+    tiles: tuple[tuple[str, Tile], ...]
+    """Source name and tile of each row."""
+    image_digests: dict[str, str]
+    label_digests: dict[str, str]
+    table: pd.DataFrame
+    digest: str
+    bad_images: dict[str, str]
+    """Why an image is bad, by source name: its rows are invalid and hold neither features nor labels."""
+    bad_labels: dict[str, str]
+    """Why the labels of a good image are bad, by source name: its rows hold features, their label rows are invalid."""
+    n_tiles: int
+    """Tiles that the frame cuts from the sources; more than the rows where a few-shot rule chose among them."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why images have no rows that a few-shot rule might have chosen, by source name."""
+    licence: str = "not stated"
+    """Terms of use of the data, in one line."""
+    view: View = CLEAN
+    """How the rows are shown; `viewed.under` makes the same rows under another view."""
+
+    @property
+    def places(self) -> list[tuple[str, Box]]:
+        """Source name and tile box of each row."""
+        return [(name, tile.box) for name, tile in self.tiles]
+
+    @cached_property
+    def bad(self) -> dict[str, str]:
+        """Why a source has no labels that count, by its name: its image or its labels are bad."""
+        return dict(sorted((self.bad_images | self.bad_labels).items()))
+
+    @property
+    def label_table(self) -> pd.DataFrame:
+        """The sample table of the label set: rows with bad labels are invalid too."""
+        return _marked(self.table, self.bad)
+
+    def invalid(self, start: int, stop: int, *, labels: bool = False) -> Bool[np.ndarray, " row"]:
+        """Return which of the rows ``start`` to ``stop`` hold no features, or with ``labels`` no labels."""
+        bad = self.bad if labels else self.bad_images
+        return np.array([name in bad for name, _ in self.tiles[start:stop]], dtype=bool)
+
+    @property
+    def coverage(self) -> float:
+        """Share of all source pixels that some tile shows, bad images aside."""
+        sizes = {name: size for name, size in self.sizes.items() if name not in self.bad_images}
+        area = {name: size.height * size.width for name, size in sizes.items()}
+        covered = sum(coverage(self.frame, size) * area[name] for name, size in sizes.items())
+        return covered / sum(area.values())
+
+
+def make_samples(
+    dataset: Dataset,
+    chosen: Sequence[Source],
+    frame: FrameSpec,
+    digests: FileDigests,
+    chosen_tiles: Mapping[str, Collection[tuple[int, int]]] | None = None,
+    *,
+    keep_invalid: bool = False,
+) -> Samples:
+    """Return the rows of the chosen sources, sorted by source name, tiles row by row.
+
+    ``chosen_tiles`` gives the row and column of the tiles to keep of each source; None keeps all. With
+    ``keep_invalid`` bad samples are rows too, marked with the reason; an image whose tiles are not known is one row.
+
+    Raises UserError when a source is smaller than a tile, its label file is missing, or nothing is chosen; with
+    ``keep_invalid`` when too many are bad.
+    """
+    sources = {source.name: source for source in sorted(chosen, key=lambda source: source.name)}
+    if not sources:
+        raise UserError(f"no images are chosen from {dataset.root}: check [selection] in the experiment file")
+    judged = judge(dataset, sources, frame, digests) if keep_invalid else sizes_of(sources)
+    paths = [source.image for source in sources.values()]
+    labels = {
+        name: source.label
+        for name, source in sources.items()
+        if source.label is not None and (not keep_invalid or source.label.is_file())
+    }
+    hashes = digests.of([*paths, *labels.values()])
+    image_digests = {name: hashes[source.image] for name, source in sources.items()}
+    label_digests = {name: hashes[label] for name, label in labels.items()}
+    cut: list[tuple[str, Tile]] = []
+    for name, source in sources.items():
+        try:
+            cut += [(name, tile) for tile in tiles(frame, judged.sizes[name])]
+        except (UserError, KeyError) as error:
+            if name not in judged.images:
+                raise UserError(f"{source.image}: {error}") from error
+            cut.append((name, _stand_in(frame)))
+    rows = [(name, tile) for name, tile in cut if chosen_tiles is None or (tile.row, tile.column) in chosen_tiles[name]]
+    table = pd.DataFrame(
+        [
+            _row(sources[name], tile, frame, judged.sizes.get(name), image_digests[name], label_digests.get(name, ""))
+            for name, tile in rows
+        ]
+    )
+    return Samples(
+        dataset=dataset,
+        record=DatasetRecord(
+            name=dataset.name,
+            revision=dataset.revision,
+            n_sources=len(sources),
+            sources=sources_digest(image_digests.items()),
+        ),
+        frame=frame,
+        sources=sources,
+        sizes=judged.sizes,
+        tiles=tuple(rows),
+        image_digests=image_digests,
+        label_digests=label_digests,
+        table=_marked(table, judged.images),
+        digest=samples_digest(((name, tile.box) for name, tile in rows), judged.images.keys()),
+        bad_images=judged.images,
+        bad_labels=judged.labels,
+        n_tiles=len(cut),
+        licence=dataset.licence,
+    )
+
+
+def _marked(table: pd.DataFrame, bad: Mapping[str, str]) -> pd.DataFrame:
+    """Return a sample table whose rows of bad sources are invalid, with the reason."""
+    if not bad:
+        return table
+    sources = [str(name) for name in table["source"]]
+    return table.assign(valid=[name not in bad for name in sources], reason=[bad.get(name, "") for name in sources])
+
+
+def _stand_in(frame: FrameSpec) -> Tile:
+    """Return the one row of an image of which no tile is known: as large as a tile, and scored on nothing."""
+    size = frame.tile or frame.resize or frame.input
+    return Tile(0, 0, (0, 0, size.width, size.height), (0, 0, 0, 0))
+
+
+def _row(
+    source: Source, tile: Tile, frame: FrameSpec, size: Size | None, image: str, label: str
+) -> dict[str, str | int | float | bool]:
+    left, top, right, bottom = tile.box
+    owned_left, owned_top, owned_right, owned_bottom = owned_in_input(frame, tile)
+    return {
+        "sample": f"{source.name}[{tile.row},{tile.column}]",
+        "source": source.name,
+        "group": source.group,
+        "split": source.split,
+        "source_width": 0 if size is None else size.width,
+        "source_height": 0 if size is None else size.height,
+        "tile_row": tile.row,
+        "tile_column": tile.column,
+        "left": left,
+        "top": top,
+        "right": right,
+        "bottom": bottom,
+        "owned_left": owned_left,
+        "owned_top": owned_top,
+        "owned_right": owned_right,
+        "owned_bottom": owned_bottom,
+        "video": source.video,
+        "frame": source.frame,
+        "seconds": source.seconds,
+        "image_class": -1 if source.image_class is None else source.image_class,
+        "source_sha256": image,
+        "label_sha256": label,
+        "valid": True,
+        "reason": "",
+    }
+
+
+def bad_rows(samples: Samples, table: pd.DataFrame) -> dict[str, Any]:
+    """Return what a set's provenance says of bad samples: invalid rows of its table, and images that have no rows."""
+    told: dict[str, Any] = {"left_out_of_choice": samples.left_out} if samples.left_out else {}
+    invalid = table[~table["valid"].to_numpy(dtype=bool)]
+    if not invalid.empty:
+        told |= {"invalid_rows": len(invalid), "invalid_because": sorted(set(invalid["reason"].astype(str)))}
+    return told
+
+
+def path_below(root: Path, folder: str) -> Path:
+    """Return ``root / folder``; raises UserError when it would lie outside of ``root``."""
+    path = (root / folder).resolve()
+    if not path.is_relative_to(root.resolve()):
+        raise UserError(f"the data folder {folder!r} leaves the data root {root}: name a folder below it")
+    return root / folder

@@ -1,9 +1,0 @@
-"""A procedural street world: scenes in the Cityscapes folder layout, videos in MOT17's, so that real readers read it.
-
-It needs no download and teaches nothing about real streets: it is for trying the machinery.
-"""
-
-from pipeline.street_world.video import write_street_video
-from pipeline.street_world.world import write_street_world
-
-__all__ = ["write_street_video", "write_street_world"]

@@ -1,0 +1,105 @@
+"""Chunk bytes and Zarr v3 metadata, written by us so that we decide when they are durable.
+
+A chunk is its rows as little-endian C-order bytes, optionally zstd, followed by the CRC32C of what precedes it,
+as the Zarr v3 specification defines the codecs ``bytes``, ``zstd`` and ``crc32c``. zarr-python reads them; the
+tests use it as the judge.
+"""
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+import crc32c as castagnoli
+import numpy as np
+
+from stores.errors import DamageError
+from stores.format.layout import Layout
+from stores.specs import ArraySpec
+
+ZSTD_LEVEL = 3
+
+
+class Encoded(NamedTuple):
+    """A chunk ready to be written."""
+
+    parts: tuple[bytes | memoryview, bytes]
+    size: int
+    """In bytes."""
+    sha256: str
+
+
+def crc32c(payload: bytes | memoryview, before: int = 0) -> int:
+    """Return the CRC32C (Castagnoli) of a byte string that follows one with the checksum ``before``; copies nothing."""
+    # Other threads run meanwhile: with an implementation that holds the interpreter lock, chunks wait for each other.
+    return int(castagnoli.crc32c(payload, before))
+
+
+def encode_chunk(rows: np.ndarray, compression: str) -> Encoded:
+    """Return the stored bytes of a full chunk of rows (edge chunks come padded with the fill value)."""
+    contiguous = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
+    payload: bytes | memoryview = contiguous.reshape(-1).view(np.uint8).data
+    if compression == "zstd":
+        from numcodecs import Zstd
+
+        payload = bytes(Zstd(level=ZSTD_LEVEL).encode(payload))
+    tail = crc32c(payload).to_bytes(4, "little")
+    sha256 = hashlib.sha256(payload)
+    sha256.update(tail)
+    return Encoded((payload, tail), len(payload) + 4, sha256.hexdigest())
+
+
+def decode_chunk(data: bytes, array: ArraySpec, layout: Layout, name: str) -> np.ndarray:
+    """Return a chunk's rows, read-only; raises DamageError when size or CRC32C do not fit."""
+    shape = (layout.chunk_rows(array), *array.row_shape)
+    expected = layout.chunk_rows(array) * array.row_bytes
+    payload: bytes | memoryview = memoryview(data)[:-4]
+    if len(data) < 4 or crc32c(payload) != int.from_bytes(data[-4:], "little"):
+        raise DamageError(f"the checksum of {name} does not fit its bytes: run `patchbank verify`")
+    if layout.compression == "zstd":
+        from numcodecs import Zstd
+
+        out = np.empty(expected, np.uint8)
+        try:
+            payload = memoryview(Zstd().decode(payload, out))
+        except (RuntimeError, ValueError) as error:  # no zstd, or more rows than the chunk has
+            raise DamageError(f"{name} does not decompress: run `patchbank verify`") from error
+    if len(payload) != expected:
+        raise DamageError(f"{name} holds {len(payload)} bytes of rows where {expected} belong: run `patchbank verify`")
+    return np.frombuffer(payload, dtype=np.dtype(array.dtype).newbyteorder("<")).reshape(shape)
+
+
+def array_metadata(array: ArraySpec, layout: Layout) -> bytes:
+    """Return the array's ``zarr.json``."""
+    codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
+    if np.dtype(array.dtype).itemsize == 1:
+        codecs = [{"name": "bytes"}]
+    if layout.compression == "zstd":
+        codecs.append({"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}})
+    codecs.append({"name": "crc32c"})
+    fill = array.fill
+    return _json(
+        {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [layout.n_rows, *array.row_shape],
+            "data_type": array.dtype,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [layout.chunk_rows(array), *array.row_shape]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
+            "fill_value": "NaN" if isinstance(fill, float) else fill,
+            "codecs": codecs,
+            "attributes": dict(array.attributes),
+            "dimension_names": list(array.dimension_names),
+        }
+    )
+
+
+def group_metadata(attributes: dict[str, Any]) -> bytes:
+    """Return a group's ``zarr.json``."""
+    return _json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()

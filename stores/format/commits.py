@@ -1,0 +1,147 @@
+"""Commit records and seals: the two kinds of file that make stored bytes count.
+
+A *commit record* says: these chunk objects of these arrays hold the rows of this range, with these sizes and
+sha256. A *seal* says the same of a whole array, and its content digest. Both carry their own checksum; a torn one
+reads as absent.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from stores.canonical import checksummed, digest, read_checksummed
+from stores.errors import MissingError
+from stores.format.paths import COMMITS, SEALS
+from stores.specs import ArraySpec, Digest, Record
+from stores.storage.base import Objects
+
+R = TypeVar("R", bound=Record)
+
+
+class StoredObject(Record):
+    """Size and sha256 of one object's bytes."""
+
+    size: int = Field(ge=0)
+    """In bytes."""
+    sha256: Digest
+
+
+class Commit(Record):
+    """One range of some arrays is on disk."""
+
+    set: Digest
+    range: int = Field(ge=0)
+    start: int = Field(ge=0)
+    stop: int = Field(ge=1)
+    objects: dict[str, dict[str, StoredObject]]
+    """Array name to chunk name to stored object."""
+
+    @property
+    def name(self) -> str:
+        """File name: the range, then which arrays, so that passes over different arrays never collide."""
+        arrays = hashlib.sha256("\n".join(sorted(self.objects)).encode()).hexdigest()[:12]
+        return f"{self.range:08d}-{arrays}.json"
+
+
+class Seal(Record):
+    """One array is complete, checksummed and read-only."""
+
+    set: Digest
+    array: ArraySpec
+    content: Digest
+    """sha256 of all rows as little-endian C-order bytes: equal in every container."""
+    objects: dict[str, StoredObject]
+    """Every object of the array, ``zarr.json`` included, by name inside the array's folder."""
+    dead: tuple[int, ...] = ()
+    """Channels that have one value in every position of every valid row."""
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the record as plain JSON values, without ``dead`` where no channel is."""
+        return self.model_dump(mode="json", exclude=None if self.dead else {"dead"})
+
+    @property
+    def stored(self) -> str:
+        """Digest of the names, sizes and sha256 of all stored objects."""
+        return digest({name: entry.canonical() for name, entry in self.objects.items()})
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all objects, in bytes."""
+        return sum(entry.size for entry in self.objects.values())
+
+
+def write_commit(objects: Objects, prefix: str, commit: Commit) -> bool:
+    """Write a commit record durably; return False when the range was committed by somebody else before."""
+    key = f"{prefix}/{COMMITS}/{commit.name}"
+    data = [checksummed(commit.canonical())]
+    if objects.put_new(key, data):
+        return True
+    if read_commit(objects, key) is not None:
+        return False
+    objects.put(key, data)  # a torn one is no record, and must not stand in the way for ever
+    return True
+
+
+def read_commit(objects: Objects, key: str) -> Commit | None:
+    """Return a commit record, or None when there is none or it is torn."""
+    try:
+        return parse(Commit, read_checksummed(objects.read(key)))
+    except MissingError:
+        return None
+
+
+def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Commit]:
+    """Return the whole, valid commit records of a set by file name; torn or foreign ones are left out."""
+    found = {}
+    for name in objects.children(f"{prefix}/{COMMITS}"):
+        if not name.endswith(".json"):
+            continue
+        # None also when it was sealed a moment ago: the seals, which are read after the commits, say so.
+        commit = read_commit(objects, f"{prefix}/{COMMITS}/{name}")
+        if commit is not None and commit.set == set_digest and commit.name == name:
+            found[name] = commit
+    return found
+
+
+def seal_name(array: str) -> str:
+    """Return the file name of an array's seal."""
+    return array.replace("/", "__") + ".json"
+
+
+def write_seal(objects: Objects, prefix: str, seal: Seal) -> None:
+    """Write a seal durably; the first one stays."""
+    key = f"{prefix}/{SEALS}/{seal_name(seal.array.name)}"
+    if not objects.put_new(key, [checksummed(seal.canonical())]) and read_seal(objects, key) is None:
+        objects.put(key, [checksummed(seal.canonical())])  # a torn one is no seal
+
+
+def read_seal(objects: Objects, key: str) -> Seal | None:
+    """Return a seal, or None when there is none or it is torn."""
+    try:
+        return parse(Seal, read_checksummed(objects.read(key)))
+    except MissingError:
+        return None
+
+
+def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal]:
+    """Return the valid seals of a set by array name."""
+    found = {}
+    for name in objects.children(f"{prefix}/{SEALS}"):
+        if not name.endswith(".json"):
+            continue
+        seal = read_seal(objects, f"{prefix}/{SEALS}/{name}")
+        if seal is not None and seal.set == set_digest and seal_name(seal.array.name) == name:
+            found[seal.array.name] = seal
+    return found
+
+
+def parse(kind: type[R], record: Mapping[str, Any] | None) -> R | None:
+    """Return the record as what it should be, None when it is something else."""
+    if record is None:
+        return None
+    try:
+        return kind.model_validate(record, strict=False)
+    except ValidationError:
+        return None

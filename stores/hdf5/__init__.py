@@ -1,0 +1,1 @@
+"""HDF5 exchange files: one set in one file, and CLAM-style files."""

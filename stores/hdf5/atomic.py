@@ -1,0 +1,99 @@
+"""Files and folders beside a store that are either whole or not there: what an export writes."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from stores.errors import UserError
+from stores.storage.base import PARTIAL
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise UserError when there is something at ``path``: an export never replaces anything."""
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} is there already: choose another name or remove it first")
+
+
+def need_space(folder: Path, n_bytes: int) -> None:
+    """Raise UserError when the disk of ``folder`` has less than ``n_bytes`` bytes free."""
+    while not folder.exists():
+        folder = folder.parent
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < n_bytes:
+        raise UserError(
+            f"{folder} has {free / 1e9:.2f} GB free and {n_bytes / 1e9:.2f} GB are needed: free some space or choose "
+            "another disk"
+        )
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a partial name beside ``path``; what the block writes there is fsynced and then gets its final name.
+
+    When the block fails nothing stays. Raises UserError when ``path`` exists or cannot be written.
+    """
+    with _new(path) as partial:
+        yield partial
+        _fsync(partial)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a new empty folder under a partial name; it and its files are fsynced, then it gets its final name.
+
+    When the block fails nothing stays. Raises UserError when ``path`` exists or cannot be written.
+    """
+    with _new(path) as partial:
+        partial.mkdir()
+        yield partial
+        for child in partial.iterdir():
+            _fsync(child)
+        _fsync(partial)
+
+
+def reserve(path: Path | int, n_bytes: int) -> None:
+    """Give a file, by path or descriptor, its blocks now; raises OSError where the disk or a quota has too few."""
+    if not hasattr(os, "posix_fallocate") or n_bytes < 1:
+        return
+    descriptor = path if isinstance(path, int) else os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        os.posix_fallocate(descriptor, 0, n_bytes)
+    finally:
+        if not isinstance(path, int):
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _new(path: Path) -> Iterator[Path]:
+    refuse_existing(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        refuse_existing(path)  # somebody else may have been faster
+        partial.rename(path)
+        _fsync(path.parent)
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"cannot write {path} ({error.strerror or error}): free some space or choose another place"
+        ) from error
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,221 @@
+"""Writing one set, or some arrays of it, to one HDF5 file, with a card for people beside it."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from stores.canonical import checksummed, read_checksummed
+from stores.errors import DamageError, MissingError, UserError
+from stores.format.layout import Layout
+from stores.format.paths import COMPUTE, CREATED, LAYOUT, PROVENANCE, SPEC
+from stores.hdf5.atomic import need_space, new_file, refuse_existing, reserve
+from stores.hdf5.checks import EXCHANGE_FORMAT, FORMAT_ATTRIBUTE, MANIFEST, RECORDS, ExportedArray, Manifest, Original
+from stores.sets import ZarrSet
+from stores.specs import ArraySpec, FeatureSpec
+from stores.store import notes_of
+
+CHUNK_BYTES = 1 << 20
+"""Largest chunk in the file, in bytes: what HDF5 keeps of an array, so that rows read one by one stay quick."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote."""
+
+    path: Path
+    card: Path
+    arrays: dict[str, ExportedArray]
+    n_bytes: int
+    """Size of the file, in bytes."""
+
+    @property
+    def reading_only(self) -> bool:
+        """Whether some array changed its dtype, so that `import` refuses the file."""
+        return any(entry.original is not None for entry in self.arrays.values())
+
+
+def choose_arrays(
+    stored_set: ZarrSet, layers: Iterable[int] | None = None, arrays: Iterable[str] | None = None
+) -> list[str]:
+    """Return the addresses of the chosen sealed arrays, all sealed ones when nothing is chosen.
+
+    ``layers`` takes every array of these blocks, counted from 0, negative ones from the last sealed; ``arrays``
+    takes arrays by name. Raises UserError or MissingError when one is not there or not sealed.
+    """
+    if arrays is not None and layers is not None:
+        raise UserError("layers and arrays both choose what is exported: give one of them")
+    if arrays is not None:
+        chosen = sorted({stored_set.address(name) for name in arrays})
+        unsealed = [name for name in chosen if not stored_set.sealed(name)]
+        if unsealed:
+            raise UserError(
+                f"array {unsealed[0]} of set {stored_set.digest[:12]} is not complete: run `patchbank extract` first"
+            )
+        return chosen
+    sealed = sorted(stored_set.seals)
+    if layers is not None:
+        layer_of = {name: stored_set.arrays[name].attributes.get("layer") for name in sealed}
+        there = sorted({layer for layer in layer_of.values() if isinstance(layer, int)})
+        wanted = {there[layer] if -len(there) <= layer < 0 else layer for layer in layers}
+        if not wanted or wanted - set(there):
+            raise MissingError(
+                f"set {stored_set.digest[:12]} has no complete array of layer "
+                f"{', '.join(map(str, sorted(wanted - set(there)))) or '(none named)'}: it has the layers "
+                f"{', '.join(map(str, there)) or 'none'}"
+            )
+        return [name for name in sealed if layer_of[name] in wanted]
+    # Unlabelled data have a label set of tables only; a feature set without features is a mistake.
+    if not sealed and (stored_set.arrays or isinstance(stored_set.spec, FeatureSpec)):
+        raise UserError(f"set {stored_set.digest[:12]} has no complete array: run `patchbank extract` first")
+    return sealed
+
+
+def export_set(
+    stored_set: ZarrSet,
+    path: Path,
+    arrays: Iterable[str] | None = None,
+    dtype: str | None = None,
+) -> Exported:
+    """Write the records, tables and chosen sealed arrays (all by default) to a new file, and its card beside it.
+
+    ``dtype`` (float16 or float32) changes the dtype of floating-point arrays; such a file is for reading and
+    `import_set` refuses it. Raises UserError when a file is there already, the disk is too small or a value does
+    not fit, and DamageError when the store's bytes are not what was sealed. Nothing half-written stays.
+    """
+    from stores.hdf5.card import card_path, card_text
+
+    names = choose_arrays(stored_set, arrays=arrays)
+    path = path.expanduser()
+    card = card_path(path)
+    refuse_existing(path)
+    refuse_existing(card)
+    written = {name: _target(stored_set.arrays[name], dtype) for name in names}
+    needed = _size_of_records(stored_set)
+    needed += sum(_size_in_file(stored_set.layout, spec) for spec in written.values())
+    need_space(path.absolute().parent, needed)
+    with new_file(card) as partial_card:
+        with new_file(path) as partial:
+            # A disk that fills up under the HDF5 library can end the process, so its blocks are taken first: before
+            # the library opens the file, where refusal is clean, and again because opening gives them back.
+            reserve(partial, needed)
+            with h5py.File(partial, "w") as file:
+                reserve(file.id.get_vfd_handle(), needed)
+                entries = {name: _write_array(file, stored_set, name, spec) for name, spec in written.items()}
+                _write_records(file, stored_set, entries)
+                file.flush()
+                size = file.id.get_filesize()
+            os.truncate(partial, size)
+        exported = Exported(path, card, entries, path.stat().st_size)
+        partial_card.write_text(card_text(stored_set, exported), encoding="utf-8")
+    return exported
+
+
+def converted(rows: np.ndarray, dtype: str, what: str) -> np.ndarray:
+    """Return rows in another dtype; raises UserError when a finite value does not fit."""
+    if rows.dtype == np.dtype(dtype):
+        return rows
+    with np.errstate(over="ignore"):
+        found = rows.astype(dtype)
+    if not np.array_equal(np.isfinite(rows), np.isfinite(found)):
+        raise UserError(f"{what} has values beyond the largest {dtype}: choose --dtype float32")
+    return found
+
+
+def _target(array: ArraySpec, dtype: str | None) -> ArraySpec:
+    if dtype is None or not array.dtype.startswith("float"):
+        return array
+    if dtype not in ("float16", "float32"):
+        raise UserError(f"--dtype {dtype!r} is neither float16 nor float32")
+    return ArraySpec.model_validate({**array.canonical(), "dtype": dtype}, strict=False)
+
+
+def _write_array(file: h5py.File, stored_set: ZarrSet, name: str, array: ArraySpec) -> ExportedArray:
+    source, layout, seal = stored_set[name], stored_set.layout, stored_set.seals[name]
+    group, _, child = name.partition("/")
+    packed: dict[str, Any] = {} if array.dtype.startswith("float") else {"compression": "gzip", "compression_opts": 1}
+    dataset = file.require_group(group).create_dataset(
+        child,
+        shape=(layout.n_rows, *array.row_shape),
+        dtype=np.dtype(array.dtype).newbyteorder("<"),
+        chunks=(_chunk_rows(layout, array), *array.row_shape),
+        fletcher32=True,  # HDF5's own checksum: a reader without our code notices damage too
+        **packed,
+    )
+    read = hashlib.sha256()
+    content = read if array == seal.array else hashlib.sha256()
+    # Whole ranges, so that no chunk of the file is written twice.
+    for row_range in layout.ranges():
+        rows = source[row_range.start : row_range.stop]
+        read.update(np.ascontiguousarray(rows).data)
+        rows = np.ascontiguousarray(converted(rows, array.dtype, f"array {name} of set {stored_set.digest[:12]}"))
+        if content is not read:
+            content.update(rows.data)
+        dataset[row_range.start : row_range.stop] = rows
+    if read.hexdigest() != seal.content:
+        raise DamageError(f"array {name} of {stored_set.objects.url}/{stored_set.prefix} is not what was sealed")
+    original = None if array == seal.array else Original(dtype=seal.array.dtype, content=seal.content)
+    entry = ExportedArray(spec=array, content=content.hexdigest(), original=original)
+    for index, axis in enumerate(array.dimension_names):
+        dataset.dims[index].label = axis
+    facts = {**array.attributes, "content_sha256": entry.content}
+    if original is not None:
+        facts |= {"original_dtype": original.dtype, "original_content_sha256": original.content}
+    for key, value in facts.items():
+        if value is not None:
+            dataset.attrs[key] = np.bytes_(value.encode()) if isinstance(value, str) else value
+    return entry
+
+
+def _write_records(file: h5py.File, stored_set: ZarrSet, arrays: dict[str, ExportedArray]) -> None:
+    objects, prefix = stored_set.objects, stored_set.prefix
+    created = read_checksummed(objects.read(f"{prefix}/{CREATED}"))
+    if created is None:
+        raise DamageError(f"{objects.url}/{prefix}/{CREATED} is torn or edited: run `patchbank verify`")
+    tables = sorted(name for name in created["files"] if name.endswith(".parquet"))
+    group = file.create_group(RECORDS)
+    sums = {}
+    for name in (SPEC, LAYOUT, COMPUTE, PROVENANCE, CREATED, *tables):
+        data = objects.read(f"{prefix}/{name}")
+        sums[name] = hashlib.sha256(data).hexdigest()
+        if created["files"].get(name, sums[name]) != sums[name]:
+            raise DamageError(f"{objects.url}/{prefix}/{name} is not what was written: run `patchbank verify`")
+        group.create_dataset(name, data=np.frombuffer(data, np.uint8))
+    manifest = Manifest(
+        kind=stored_set.spec.kind,
+        set=stored_set.digest,
+        files=sums,
+        arrays=arrays,
+        notes=notes_of(objects, stored_set.digest),
+    )
+    group.create_dataset(MANIFEST, data=np.frombuffer(checksummed(manifest.canonical()), np.uint8))
+    file.attrs[FORMAT_ATTRIBUTE] = np.int64(EXCHANGE_FORMAT)
+    file.attrs["patchbank_set"] = np.bytes_(stored_set.digest)
+    file.attrs["patchbank_kind"] = np.bytes_(stored_set.spec.kind)
+
+
+def _size_of_records(stored_set: ZarrSet) -> int:
+    objects, prefix = stored_set.objects, stored_set.prefix
+    names = [name for name in objects.children(prefix) if name.endswith((".json", ".parquet"))]
+    return sum(objects.size(f"{prefix}/{name}") or 0 for name in names) + (256 << 10)
+
+
+def _size_in_file(layout: Layout, array: ArraySpec) -> int:
+    """Return the most bytes an array takes, with what HDF5 keeps about its chunks."""
+    chunk_rows = _chunk_rows(layout, array)
+    n_chunks = -(-layout.n_rows // chunk_rows)
+    return n_chunks * (chunk_rows * array.row_bytes * 1001 // 1000 + 256) + (64 << 10)
+
+
+def _chunk_rows(layout: Layout, array: ArraySpec) -> int:
+    """Return a divisor of the range whose rows are at most `CHUNK_BYTES`, at least one row."""
+    rows = layout.range_rows
+    while rows % 2 == 0 and rows * array.row_bytes > CHUNK_BYTES:
+        rows //= 2
+    rows = rows if rows * array.row_bytes <= CHUNK_BYTES else 1
+    return min(rows, layout.n_rows)

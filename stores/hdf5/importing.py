@@ -1,0 +1,164 @@
+"""Reading an exported file back into a store: checked whole before the store is touched."""
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stores.errors import DamageError, UserError
+from stores.hdf5.reader import HDF5Set
+from stores.sets import ZarrSet
+from stores.specs import ArraySpec
+from stores.store import Store
+from stores.writing.sealing import seal
+from stores.writing.writer import SetWriter
+
+_BLOCK_BYTES = 64 << 20
+
+
+@dataclass
+class Imported:
+    """What an import did."""
+
+    set: ZarrSet
+    added: list[str] = field(default_factory=list)
+    """Arrays that were written, by address."""
+    there: list[str] = field(default_factory=list)
+    """Arrays that the store held already, with equal content."""
+
+
+def import_set(source: HDF5Set, store: Store, *, allow_mixed: bool = False) -> Imported:
+    """Add what a file holds and the store lacks; the set is then a sealed set like any other.
+
+    Every array's content digest is compared before anything is written. Raises DamageError when one differs, and
+    UserError when the file is for reading only, the store holds other values under the same name, or its set was
+    computed on another kind of device (``allow_mixed`` accepts that) and the values' rounding may differ.
+    """
+    if source.reading_only:
+        raise UserError(
+            f"{source.path} was exported with another dtype than its set names, so it is for reading only: open it "
+            "with stores.HDF5Set, or export it again without --dtype"
+        )
+    target = store.open(source.spec) if store.has(source.spec) else None
+    there = [name for name in sorted(source.arrays) if target is not None and target.sealed(name)]
+    missing = [name for name in sorted(source.arrays) if name not in there]
+    if target is not None:
+        _need_equal(source, target, there, missing, allow_mixed)
+    else:
+        _check_tables(source)
+    for name in missing:
+        _check_content(source, name)
+    free = store.objects.free_bytes()
+    needed = sum(source.layout.n_rows * source.arrays[name].row_bytes for name in missing)
+    if free is not None and needed > free:
+        raise UserError(
+            f"{store.location} has {free / 1e9:.2f} GB free and {needed / 1e9:.2f} GB are needed: free some space or "
+            "choose another --store"
+        )
+    if target is None:
+        target = ZarrSet.create(
+            store.objects,
+            source.spec,
+            source.layout,
+            {name.removesuffix(".parquet"): source.file.record(name) for name in source.file.table_files},
+            source.compute,
+            source.provenance,
+        )
+    target.add_arrays([source.arrays[name] for name in missing])
+    for name in missing:
+        _write(source, target, name)
+    # Both digests of every array: what was read is what was sealed.
+    wrong = [name for name in source.arrays if target.content.get(name) != source.content[name]]
+    if wrong:
+        raise DamageError(
+            f"array {wrong[0]} changed while it was imported from {source.path}: run `patchbank verify`, then import "
+            "again"
+        )
+    for key, note in source.file.manifest.notes.items():
+        if source.digest in note.values():
+            store.note(key, note)
+    return Imported(target, missing, there)
+
+
+def _check_tables(source: HDF5Set) -> None:
+    """Raise DamageError when a table is no Parquet or the sample table has not one line a row."""
+    import pyarrow
+    import pyarrow.parquet
+
+    for name in source.file.table_files:
+        try:
+            lines = pyarrow.parquet.read_metadata(io.BytesIO(source.file.record(name))).num_rows
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DamageError(f"{source.path}: {name} is no Parquet table: get the file again") from error
+        if name == "samples.parquet" and lines != source.layout.n_rows:
+            raise DamageError(
+                f"{source.path}: its sample table has {lines} lines and its arrays {source.layout.n_rows} rows: get "
+                "the file again"
+            )
+
+
+def _check_content(source: HDF5Set, name: str) -> None:
+    content = hashlib.sha256()
+    for _, rows in source[name].blocks():
+        content.update(np.ascontiguousarray(rows).data)
+    if content.hexdigest() != source.content[name]:
+        raise DamageError(
+            f"array {name} in {source.path} holds other values than were exported (its content digest differs), so "
+            "nothing was imported: get the file again"
+        )
+
+
+def _need_equal(source: HDF5Set, target: ZarrSet, there: list[str], missing: list[str], allow_mixed: bool) -> None:
+    """Raise UserError when the store's set and the file's do not belong together."""
+    where = f"{target.objects.url}/{target.prefix}"
+    if target.layout.n_rows != source.layout.n_rows:
+        raise DamageError(
+            f"{source.path} has {source.layout.n_rows} rows and {where} {target.layout.n_rows}: get it again"
+        )
+    for name in there:
+        if target.content[name] != source.content[name]:
+            raise UserError(
+                f"{where} holds array {name} with other values (content {target.content[name][:12]}, in {source.path} "
+                f"{source.content[name][:12]}): import the file into another --store"
+            )
+    theirs, ours = source.compute.get("device"), target.compute.get("device")
+    if missing and theirs != ours and not allow_mixed:
+        raise UserError(
+            f"{where} was computed on {ours} and {source.path} on {theirs}, whose rounding differs: import it into "
+            "another --store, or give --allow-mixed to accept both in one set"
+        )
+    for name in missing:
+        # Rows that an unfinished extraction has written stay, so they must be those of the file.
+        if name in target.arrays and _differs(source, target, target.arrays[name]):
+            raise UserError(
+                f"{where} holds a part of array {name} with other values than {source.path}: finish it with `patchbank "
+                "extract`, or import the file into another --store"
+            )
+
+
+def _differs(source: HDF5Set, target: ZarrSet, array: ArraySpec) -> bool:
+    if array != source.arrays[array.name]:
+        return True
+    stored, given = target[array.name], source[array.name]
+    return any(
+        stored[row_range.start : row_range.stop].tobytes() != given[row_range.start : row_range.stop].tobytes()
+        for row_range in target.layout.ranges()
+        if row_range.number in target.committed(array.name)
+    )
+
+
+def _write(source: HDF5Set, target: ZarrSet, name: str) -> None:
+    array, given = target.arrays[name], source[name]
+    step = max(1, _BLOCK_BYTES // array.row_bytes)
+    done = target.committed(name)
+    with SetWriter(target, [name], threads=2) as writer:
+        for row_range in target.layout.ranges():
+            if row_range.number in done:
+                continue
+            one = writer.range(row_range)
+            for start in range(row_range.start, row_range.stop, step):
+                one.write(name, given[start : min(start + step, row_range.stop)])
+            one.commit()
+    writer.raise_failures()
+    seal(target, [name])

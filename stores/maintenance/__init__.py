@@ -1,0 +1,1 @@
+"""Looking after a store: listing, verifying, repairing and removing sets."""

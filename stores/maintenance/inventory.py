@@ -1,0 +1,175 @@
+"""What a set's records say its folder holds, read so that any one of them may be damaged."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from stores.canonical import checksummed, read_checksummed
+from stores.errors import MissingError, UserError
+from stores.format.chunks import array_metadata, group_metadata
+from stores.format.commits import Commit, Seal, StoredObject, parse, read_commits, read_seals, seal_name
+from stores.format.layout import Layout
+from stores.format.paths import COMMITS, CREATED, GROUP, LAYOUT, SEALS, SPEC, SUMMARY
+from stores.format.summary import read_summary
+from stores.sets import set_metadata
+from stores.specs import FORMAT_VERSION, ArraySpec
+from stores.storage.base import PARTIAL, Objects
+
+CHUNK = re.compile(r"c(\.\d+)+")
+"""Name of a chunk inside its array's folder."""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The records of one set, each None or left out where it is damaged and no copy of it is left."""
+
+    objects: Objects
+    prefix: str
+    digest: str
+    names: frozenset[str]
+    """Every object in the folder, by its name inside the set."""
+    summary: dict[str, Any] | None
+    created: dict[str, Any] | None
+    """What `created.json` lists: sha256 by file name."""
+    layout: Layout | None
+    seals: dict[str, Seal]
+    commits: dict[str, Commit]
+    arrays: dict[str, ArraySpec]
+    """Arrays that are sealed, declared on disk or announced in the summary."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the set was created to the end, so that a missing record is damage and not a killed creation."""
+        noted = self.summary is not None and bool(self.summary["notes"] or self.summary["arrays"])
+        return CREATED in self.names or noted or bool(self.seals or self.commits)
+
+    def copy(self, name: str) -> bytes | None:
+        """Return the summary's copy of a record, if the set's creation vouches for it."""
+        text = None if self.summary is None else self.summary["records"].get(name)
+        if text is None:
+            return None
+        data = str(text).encode()
+        if name == CREATED:
+            return data if _created(data, self.digest) is not None else None
+        return data if self.created is not None and self.created.get(name) == _sha256(data) else None
+
+    def whole(self, name: str) -> bytes | None:
+        """Return a record's bytes as they were written: those on disk, or the summary's copy."""
+        data = _read(self.objects, f"{self.prefix}/{name}")
+        if data is not None and (self.created or {}).get(name) == _sha256(data):
+            return data
+        return self.copy(name)
+
+    @cached_property
+    def metadata(self) -> dict[str, bytes]:
+        """The bytes of every record that follows from others: Zarr metadata and array records, by name."""
+        found = {GROUP: set_metadata(self.prefix.partition("/")[0], self.digest)}
+        if self.layout is None:
+            return found
+        for address, array in self.arrays.items():
+            found[f"{address.partition('/')[0]}/{GROUP}"] = group_metadata({})
+            found[f"{address}/{GROUP}"] = array_metadata(array, self.layout)
+            found[f"{address}/{SPEC}"] = checksummed(array.canonical())
+        return found
+
+    def vouched(self) -> dict[str, StoredObject]:
+        """Return size and sha256 of every object of sealed arrays and committed ranges, by name inside the set."""
+        found = {f"{name}/{child}": entry for name, seal in self.seals.items() for child, entry in seal.objects.items()}
+        for commit in self.commits.values():
+            for address, chunks in commit.objects.items():
+                for chunk, entry in chunks.items():
+                    found.setdefault(f"{address}/{chunk}", entry)
+        return found
+
+    @cached_property
+    def lost_seals(self) -> list[str]:
+        """The arrays that were sealed and have no valid seal."""
+        listed = {} if self.summary is None else self.summary["arrays"]
+        return sorted(name for name, entry in listed.items() if "stored" in entry and name not in self.seals)
+
+    def may_hold(self, child: str) -> bool:
+        """Return whether an object without a digest of its own has a place here; partial files are a writer's."""
+        folder, _, name = child.rpartition("/")
+        if child.endswith(PARTIAL) or child in (SUMMARY, CREATED) or child in (self.created or {}):
+            return True
+        if folder == SEALS:
+            return name in {seal_name(address) for address in (*self.seals, *self.lost_seals)}
+        if folder == COMMITS:
+            return name in self.commits
+        # Chunks of arrays that are not sealed may be written and not yet committed.
+        open_array = folder in self.arrays and folder not in self.seals
+        return child in self.metadata or (open_array and CHUNK.fullmatch(name) is not None)
+
+
+def take_inventory(objects: Objects, prefix: str) -> Inventory:
+    """Read the records of the set in folder ``prefix``; raises UserError for a newer format."""
+    digest = prefix.rpartition("/")[2]
+    start = len(prefix) + 1
+    summary = read_summary(objects, prefix)
+    commits = read_commits(objects, prefix, digest)
+    seals = read_seals(objects, prefix, digest)
+    names = frozenset(key[start:] for key in objects.keys(prefix))
+    created = _created(_read(objects, f"{prefix}/{CREATED}"), digest)
+    if created is None and summary is not None:
+        created = _created(str(summary["records"].get(CREATED, "")).encode(), digest)
+    known = Inventory(objects, prefix, digest, names, summary, created, None, seals, commits, {})
+    _refuse_newer(known)
+    layout = parse(Layout, _record(known.whole(LAYOUT)))
+    return Inventory(objects, prefix, digest, names, summary, created, layout, seals, commits, _arrays(known))
+
+
+def _arrays(known: Inventory) -> dict[str, ArraySpec]:
+    arrays = {name: seal.array for name, seal in known.seals.items()}
+    for name, entry in (known.summary or {"arrays": {}})["arrays"].items():
+        announced = parse(ArraySpec, entry.get("spec"))
+        if announced is not None and name not in arrays:
+            arrays[name] = announced
+    for child in known.names:
+        address, _, name = child.rpartition("/")
+        if name == SPEC and "/" in address and address not in arrays:
+            declared = parse(ArraySpec, _record(_read(known.objects, f"{known.prefix}/{child}")))
+            if declared is not None and declared.name == address:
+                arrays[address] = declared
+    return arrays
+
+
+def _refuse_newer(known: Inventory) -> None:
+    data = _read(known.objects, f"{known.prefix}/{SPEC}")
+    if data is None or _sha256(data) != known.digest:
+        return  # damage, not a newer format
+    try:
+        version = json.loads(data)["format"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UserError(
+            f"{known.objects.url}/{known.prefix} was written in format {version} and this version of patchbank reads "
+            f"up to {FORMAT_VERSION}: install a newer patchbank"
+        )
+
+
+def _created(data: bytes | None, digest: str) -> dict[str, Any] | None:
+    """Return the sha256 of every file that a `created.json` vouches for."""
+    record = None if data is None else _record(data)
+    if record is None or record.get("set") != digest or not isinstance(record.get("files"), dict):
+        return None
+    facts = record.get("facts", {})
+    return {**record["files"], **facts} if isinstance(facts, dict) else None
+
+
+def _record(data: bytes | None) -> dict[str, Any] | None:
+    return None if data is None else read_checksummed(data)
+
+
+def _read(objects: Objects, key: str) -> bytes | None:
+    try:
+        return objects.read(key)
+    except MissingError:
+        return None
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,15 @@
+"""From where a store is said to be to the storage there."""
+
+from pathlib import Path
+
+from stores.storage.base import Objects
+from stores.storage.local import LocalObjects
+from stores.storage.remote import RemoteObjects
+
+
+def open_objects(location: str | Path) -> Objects:
+    """Return the storage behind a path or an fsspec URL."""
+    text = str(location)
+    if "://" in text and not text.startswith("file://"):
+        return RemoteObjects(text)
+    return LocalObjects(text.removeprefix("file://"))

@@ -1,0 +1,1 @@
+"""How bytes come to count: write, commit, seal."""

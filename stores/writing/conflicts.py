@@ -1,0 +1,62 @@
+"""Two writers of one range, by mistake: the first commit stands, and no mixture of their bytes counts.
+
+Nothing is locked, so that nothing is left locked by a crash. A writer looks before it publishes, and again after
+it committed; sealing looks at every byte and, once the seal is there, at every object again. Whatever the order,
+one of them comes second and sees the other.
+"""
+
+import hashlib
+
+from stores.errors import DamageError, MissingError
+from stores.format.commits import Commit, StoredObject, read_commit, read_seal, seal_name
+from stores.format.paths import COMMITS, SEALS
+from stores.storage.base import Objects
+
+
+def standing(objects: Objects, prefix: str, commit: Commit) -> dict[str, dict[str, StoredObject]]:
+    """Return what counts of a commit's range already, by array: the first commit record, or seals.
+
+    The record is looked at first, because it is removed only after the seals are there.
+    """
+    first = read_commit(objects, f"{prefix}/{COMMITS}/{commit.name}")
+    found = {} if first is None else dict(first.objects)
+    for name in commit.objects:
+        seal = read_seal(objects, f"{prefix}/{SEALS}/{seal_name(name)}")
+        if seal is not None:
+            found[name] = seal.objects
+    return found
+
+
+def is_stored(objects: Objects, key: str, entry: StoredObject) -> bool:
+    """Return whether an object holds the recorded bytes."""
+    try:
+        data = objects.read(key)
+    except MissingError:
+        return False
+    return len(data) == entry.size and hashlib.sha256(data).hexdigest() == entry.sha256
+
+
+def look_again(objects: Objects, prefix: str, commit: Commit) -> None:
+    """After committing: take back what no longer tells the truth because a rival was at the same range.
+
+    Equal bytes are harmless. Where they are not, the commit record is removed and the range is missing again;
+    raises DamageError when the array is sealed already.
+    """
+    counts = standing(objects, prefix, commit)
+    record = f"{prefix}/{COMMITS}/{commit.name}"
+    sealed = {name for name in counts if objects.size(f"{prefix}/{SEALS}/{seal_name(name)}") is not None}
+    for name, theirs in counts.items():
+        for chunk, ours in commit.objects[name].items():
+            key = f"{prefix}/{name}/{chunk}"
+            if chunk not in theirs or theirs[chunk] == ours or is_stored(objects, key, theirs[chunk]):
+                continue
+            objects.delete(record)
+            objects.sync(f"{prefix}/{COMMITS}")
+            if name in sealed:
+                raise DamageError(
+                    f"{objects.url}/{key} was sealed while a second writer with other bytes was at it: "
+                    "run `patchbank verify`, and let one command at a time make a set"
+                )
+            return
+    if sealed == set(commit.objects):
+        objects.delete(record)  # the seals came first and say it all

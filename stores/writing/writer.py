@@ -1,0 +1,226 @@
+"""Writing ranges: rows are gathered into chunks, chunks are written behind the caller's back, then committed.
+
+The order is the promise: chunk bytes are written and fsynced under partial names, get their final names, the
+folders are fsynced, and only then the commit record is written. A crash at any point leaves a range that does not
+count and is made again.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+
+from stores.errors import MissingError, PatchbankError, UserError
+from stores.format.chunks import encode_chunk
+from stores.format.commits import Commit, StoredObject, write_commit
+from stores.format.layout import RowRange, chunk_name
+from stores.format.paths import SPEC
+from stores.sets import ZarrSet
+from stores.specs import ArraySpec
+from stores.writing.conflicts import look_again, standing
+
+
+@dataclass
+class _Staged:
+    array: str
+    chunk: str
+    ticket: str
+    stored: StoredObject
+
+
+@dataclass
+class _Buffer:
+    """The chunk of one array that is being filled."""
+
+    rows: np.ndarray
+    index: int
+    filled: int = 0
+
+
+@dataclass
+class RangeWriter:
+    """Takes the rows of one range, array by array, in order, and commits them together."""
+
+    writer: "SetWriter"
+    range: RowRange
+    buffers: dict[str, _Buffer] = field(default_factory=dict)
+    next_row: dict[str, int] = field(default_factory=dict)
+    pending: list["Future[_Staged]"] = field(default_factory=list)
+
+    def write(self, array: str, rows: np.ndarray) -> None:
+        """Append rows to an array; raises ValueError when they are more than the range holds."""
+        spec = self.writer.specs[array]
+        if rows.shape[1:] != spec.row_shape or rows.dtype != np.dtype(spec.dtype):
+            raise ValueError(f"{array} takes rows of {spec.dtype} {spec.row_shape}, not {rows.dtype} {rows.shape[1:]}")
+        position = self.next_row.get(array, self.range.start)
+        if position + len(rows) > self.range.stop:
+            raise ValueError(f"{len(rows)} rows at {position} do not fit the range {self.range}")
+        chunk_rows = self.writer.set.layout.chunk_rows(spec)
+        done = 0
+        while done < len(rows):
+            buffer = self.buffers.get(array)
+            if buffer is None:
+                # Not cleared: only the tail of the last chunk needs the fill value, and gets it in `_flush`.
+                rows_of_chunk = self.writer.buffer((chunk_rows, *spec.row_shape), spec.dtype)
+                buffer = self.buffers[array] = _Buffer(rows_of_chunk, position // chunk_rows)
+            take = min(chunk_rows - buffer.filled, len(rows) - done)
+            buffer.rows[buffer.filled : buffer.filled + take] = rows[done : done + take]
+            buffer.filled += take
+            done += take
+            position += take
+            self.next_row[array] = position
+            if buffer.filled == chunk_rows or position == self.range.stop:
+                self._flush(array, spec)
+
+    def _flush(self, array: str, spec: ArraySpec) -> None:
+        buffer = self.buffers.pop(array)
+        buffer.rows[buffer.filled :] = spec.fill
+        self.pending.append(self.writer.submit(array, chunk_name(buffer.index, spec), buffer.rows))
+
+    def commit(self) -> "Future[bool]":
+        """Commit the range once all its chunks are on disk; the future tells whether this call did it.
+
+        Raises ValueError when an array has fewer rows than the range.
+        """
+        for array in self.writer.specs:
+            if self.next_row.get(array, self.range.start) != self.range.stop:
+                raise ValueError(f"range {self.range} cannot be committed: {array} is not complete")
+        return self.writer.finish(self)
+
+
+class SetWriter:
+    """Writes ranges of some arrays of one set; chunks are encoded, hashed and fsynced by ``threads`` threads.
+
+    At most ``max_bytes`` of chunks wait to be written; beyond that, `RangeWriter.write` blocks, which is what
+    bounds the memory of an extraction whose disk is slower than its model.
+    """
+
+    def __init__(
+        self, feature_set: ZarrSet, arrays: Iterable[str], *, threads: int = 4, max_bytes: int = 256 << 20
+    ) -> None:
+        self.set = feature_set
+        self.specs = {name: feature_set.arrays[name] for name in sorted(arrays)}
+        self.chunks = ThreadPoolExecutor(threads, thread_name_prefix="patchbank-write")
+        self.commits = ThreadPoolExecutor(1, thread_name_prefix="patchbank-commit")
+        self.max_bytes = max_bytes
+        self.waiting = 0
+        self.spare: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
+        self.room = threading.Condition()
+        self.failed: BaseException | None = None
+        self.tickets: set[str] = set()
+        """Staged bytes that have no final name yet."""
+
+    def __enter__(self) -> "SetWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(cancel=error is not None)
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Wait for what is under way, or drop what has not begun; staged bytes that nobody will commit are removed."""
+        self.chunks.shutdown(wait=True, cancel_futures=cancel)
+        self.commits.shutdown(wait=True, cancel_futures=cancel)
+        for ticket in sorted(self.tickets):  # a full disk must not fill up with what failed on it
+            with contextlib.suppress(PatchbankError):
+                self.set.objects.delete(ticket)
+        self.tickets.clear()
+
+    def range(self, row_range: RowRange) -> RangeWriter:
+        """Begin a range."""
+        return RangeWriter(self, row_range)
+
+    def raise_failures(self) -> None:
+        """Raise what went wrong behind the caller's back, if anything did; call it after `close`."""
+        if self.failed is not None:
+            raise self.failed
+
+    def buffer(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """Return memory for a chunk: a written one's if there is one, because fresh pages cost as much as a copy."""
+        with self.room:
+            spare = self.spare.get((shape, dtype))
+            return spare.pop() if spare else np.empty(shape, dtype)
+
+    def submit(self, array: str, chunk: str, rows: np.ndarray) -> "Future[_Staged]":
+        """Queue one chunk; blocks while too many bytes wait."""
+        with self.room:
+            while self.waiting and self.waiting + rows.nbytes > self.max_bytes and self.failed is None:
+                self.room.wait()
+            if self.failed is not None:
+                raise self.failed
+            self.waiting += rows.nbytes
+        return self.chunks.submit(self._stage, array, chunk, rows)
+
+    def _stage(self, array: str, chunk: str, rows: np.ndarray) -> _Staged:
+        try:
+            if self.failed is not None:  # a dead disk may take minutes to refuse each chunk
+                raise self.failed
+            encoded = encode_chunk(rows, self.set.layout.compression)
+            ticket = self.set.objects.stage(f"{self.set.prefix}/{array}/{chunk}", encoded.parts)
+            self.tickets.add(ticket)
+            return _Staged(array, chunk, ticket, StoredObject(size=encoded.size, sha256=encoded.sha256))
+        except BaseException as error:
+            self.failed = self.failed or error
+            raise
+        finally:
+            with self.room:
+                self.waiting -= rows.nbytes
+                self.spare.setdefault((rows.shape, rows.dtype.name), []).append(rows)
+                self.room.notify_all()
+
+    def finish(self, range_writer: RangeWriter) -> "Future[bool]":
+        """Queue the commit of a range whose chunks are all submitted."""
+        return self.commits.submit(self._commit, range_writer)
+
+    def _commit(self, range_writer: RangeWriter) -> bool:
+        try:
+            return self._publish(range_writer)
+        except BaseException as error:
+            self.failed = self.failed or error
+            raise
+
+    def _publish(self, range_writer: RangeWriter) -> bool:
+        staged = [future.result() for future in range_writer.pending]
+        prefix, objects = self.set.prefix, self.set.objects
+        written: dict[str, dict[str, StoredObject]] = {name: {} for name in self.specs}
+        for entry in staged:
+            written[entry.array][entry.chunk] = entry.stored
+        commit = Commit(
+            set=self.set.digest,
+            range=range_writer.range.number,
+            start=range_writer.range.start,
+            stop=range_writer.range.stop,
+            objects=written,
+        )
+        if objects.size(f"{prefix}/{SPEC}") is None:
+            raise UserError(
+                f"{objects.url}/{prefix} vanished while it was written to: mount or restore it, then run the same "
+                "command again"
+            )
+        if standing(objects, prefix, commit):
+            self._drop(staged)  # somebody else was faster; committed bytes are never knowingly rewritten
+            return False
+        try:
+            for entry in staged:
+                objects.publish(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}")
+                self.tickets.discard(entry.ticket)
+        except MissingError as error:
+            if not standing(objects, prefix, commit):
+                raise UserError(str(error)) from error
+            self._drop(staged)  # whoever sealed the array cleared away what was still being written to it
+            return False
+        for array in self.specs:
+            objects.sync(f"{prefix}/{array}")
+        won = write_commit(objects, prefix, commit)
+        look_again(objects, prefix, commit)
+        return won
+
+    def _drop(self, staged: list[_Staged]) -> None:
+        for entry in staged:
+            self.set.objects.delete(entry.ticket)
+            self.tickets.discard(entry.ticket)
