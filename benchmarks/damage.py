@@ -1,9 +1,9 @@
-"""Every single-object damage to a small extracted store: is it named, is it mended?
+"""Every single-object damage to a small extracted store: is it named, is it repaired?
 
 Each object of a feature set, its label set and the notes that lead to them is damaged in turn: one flipped bit at a
 drawn place, truncation to a drawn length, deletion, a swap with a drawn neighbour of the same size. A stray object is
 added to every folder, and an object counts as named only if `verify` gives its own key. Then `repair` runs with the
-images and the model at hand, and the store counts as mended only if every byte of it is as before. What
+images and the model at hand, and the store counts as repaired only if every byte of it is as before. What
 no digest covers is left out: the caches in ``sources/``, whose loss costs hashing again, and ``logs/``, which nothing
 that counts reads.
 """
@@ -22,12 +22,12 @@ from benchmarks.measure import row
 from demo.street import write_street_world
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.repair import repair_recipe
-from pipeline.extraction.run import Recorded, Site, extract_recipe
+from pipeline.extraction.run import Recorded, Workspace, extract_recipe
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
 from pipeline.views import CLEAN
 from stores import Store
 from stores.format.paths import LOGS, SOURCES
-from stores.maintenance.repair import mend_notes
+from stores.maintenance.repair import repair_index
 from stores.maintenance.verify import verify
 from stores.specs import FrameSpec, Size
 
@@ -44,10 +44,10 @@ class Case:
     keys: tuple[str, ...]
     """The objects that are not what they were."""
     named: bool
-    mended: bool
+    repaired: bool
 
 
-def small_store(folder: Path, layers: Any = "all") -> tuple[Site, Recipe]:
+def small_store(folder: Path, layers: Any = "all") -> tuple[Workspace, Recipe]:
     """Paint some street scenes and extract them with a tiny model, layers with and without the final norm."""
     write_street_world(folder / "world", images_per_city={"train": {"alpha": 2}, "val": {"beta": 1}})
     recipe = Recipe(
@@ -57,7 +57,7 @@ def small_store(folder: Path, layers: Any = "all") -> tuple[Site, Recipe]:
         features=FeatureRecipe(layers=layers, norm="both"),
         storage=StorageRecipe(range_megabytes=0.002),
     )
-    site = Site(Store(folder / "store"), folder, folder)
+    site = Workspace(Store(folder / "store"), folder, folder)
     extract_recipe(recipe, site, None, "all", COMPUTE)
     return site, recipe
 
@@ -93,9 +93,9 @@ def damages(whole: dict[str, bytes], keys: Sequence[str], seed: int) -> Iterator
 
 
 def campaign(
-    root: Path, keys: Sequence[str], check: Callable[[], set[str]], mend: Callable[[], None], seed: int = SEED
+    root: Path, keys: Sequence[str], check: Callable[[], set[str]], repair: Callable[[], None], seed: int = SEED
 ) -> Iterator[Case]:
-    """Damage the objects of a store one at a time; ``check`` returns the keys that are named, ``mend`` repairs."""
+    """Damage the objects of a store one at a time; ``check`` returns the keys that are named, ``repair`` repairs."""
     whole = bytes_of(root)
     for kind, changes in damages(whole, keys, seed):
         for key, data in changes.items():
@@ -104,7 +104,7 @@ def campaign(
             else:
                 (root / key).write_bytes(data)
         named = changes.keys() <= check()
-        mend()
+        repair()
         after = bytes_of(root)
         for key in after.keys() - whole.keys():
             (root / key).unlink()
@@ -114,7 +114,7 @@ def campaign(
         yield Case(kind, tuple(changes), named, after == whole)
 
 
-def check_and_mend(site: Site, recipe: Recipe) -> tuple[Callable[[], set[str]], Callable[[], None]]:
+def check_and_repair(site: Workspace, recipe: Recipe) -> tuple[Callable[[], set[str]], Callable[[], None]]:
     """Return what `verify` names of a store, and what `repair EXP --remove-strays` does to it."""
     noted = site.store.recall(recipe.model_key(recipe.models[0], "all")) or {}
     recorded = [Recorded(recipe.models[0], CLEAN, noted["features"], noted["labels"])]
@@ -122,28 +122,28 @@ def check_and_mend(site: Site, recipe: Recipe) -> tuple[Callable[[], set[str]], 
     def check() -> set[str]:
         return {finding.key for verdict in verify(site.store) for finding in verdict.findings}
 
-    def mend() -> None:
-        mend_notes(site.store, remove_strays=True)
+    def repair() -> None:
+        repair_index(site.store, remove_strays=True)
         repair_recipe(recipe, site, None, recorded, lambda: COMPUTE, remove_strays=True)
 
-    return check, mend
+    return check, repair
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return the shares of damages that are named and mended, by kind of damage."""
+    """Return the shares of damages that are named and repaired, by kind of damage."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("PATCHBANK_BENCH_DIR")) as name:
         site, recipe = small_store(Path(name))
         root = Path(site.store.location)
-        begun = time.perf_counter()
-        cases = list(campaign(root, list(bytes_of(root)), *check_and_mend(site, recipe)))
-        seconds = time.perf_counter() - begun
+        started = time.perf_counter()
+        cases = list(campaign(root, list(bytes_of(root)), *check_and_repair(site, recipe)))
+        seconds = time.perf_counter() - started
     table = []
     for kind in KINDS:
         here = [case for case in cases if case.kind == kind]
-        for what, count in (("named", sum(c.named for c in here)), ("mended", sum(c.mended for c in here))):
+        for what, count in (("named", sum(c.named for c in here)), ("repaired", sum(c.repaired for c in here))):
             peer = f"{len(here)} damages, one at a time"
             table.append(row(f"damage {what}, {kind}", count / len(here), "at least", 1.0, seconds, 0, peer))
     for case in cases:
-        if not (case.named and case.mended):
-            print(f"{case.kind} {' '.join(case.keys)}: named {case.named}, mended {case.mended}")
+        if not (case.named and case.repaired):
+            print(f"{case.kind} {' '.join(case.keys)}: named {case.named}, repaired {case.repaired}")
     return table

@@ -43,7 +43,7 @@ def job_in(folder: Path, store: Path) -> Job:
         models=(MODEL,),
         features=FeatureRecipe(norm="final"),
     )
-    site = run.Site(Store(store), folder, folder)
+    site = run.Workspace(Store(store), folder, folder)
     samples = run.read_samples(recipe, site, None)
     return prepare(recipe, MODEL, build_model(MODEL, Size(height=224, width=224), folder), samples, site.store)
 

@@ -14,8 +14,8 @@ from commands.terminal.output import counted, say
 from stores.errors import UserError
 
 if TYPE_CHECKING:
-    from evaluate.inputs.model_sets import Measured
-    from evaluate.registry import Questions
+    from evaluate.inputs.model_sets import ModelSets
+    from evaluate.registry import EvaluationSettings
     from evaluate.settings import Selection
     from pipeline.recipe import Recipe
     from stores import Store
@@ -29,47 +29,47 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Run the analyses whose results are missing. Reads stored sets only: no images, no backbone is run."""
-    from evaluate.claims.roles import subject_of
+    from evaluate.claims.roles import model_info
     from evaluate.report.store_state import states
     from evaluate.report.writing import write_report
-    from evaluate.results.table import Results
+    from evaluate.results.table import ResultStore
     from evaluate.runner import evaluate as answer_all
-    from evaluate.task import Cell
+    from evaluate.task import Task
     from stores import Store
 
-    recipe, questions = load_experiment(experiment)
-    if not questions.analyses:
+    recipe, settings = load_experiment(experiment)
+    if not settings.analyses:
         raise UserError(f"{experiment} asks nothing: add an [[analyses]] table")
     opened = Store(store)
-    models = _measured(experiment, recipe, questions, opened)
-    elsewhere = {name: _elsewhere(experiment.parent / name, opened) for name in questions.experiments()}
+    models = _model_sets(experiment, recipe, settings, opened)
+    other_experiments = {name: _other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
 
-    def tell(cell: Cell, reused: bool) -> None:
+    def on_progress(cell: Task, reused: bool) -> None:
         if not reused:
             say(f"{cell.title}: {cell.what}")
 
-    kept = Results(results)
+    kept = ResultStore(results)
     found = answer_all(
         experiment.stem,
         models,
-        questions,
+        settings,
         kept,
         memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
-        elsewhere=elsewhere,
+        other_experiments=other_experiments,
         decoders=decoders(experiment, recipe),
-        tell=tell,
+        on_progress=on_progress,
     )
     for note in found.notes:
         say(f"note: {note}")
-    subjects = [subject_of(one) for one in models]
+    models_info = [model_info(one) for one in models]
     page = write_report(
         kept,
         experiment.stem,
         found,
         _about(models),
-        subjects=subjects,
-        beside=questions.claims.beside,
-        stored=states(opened, subjects, found.table),
+        models_info=models_info,
+        beside=settings.claims.beside,
+        stored=states(opened, models_info, found.table),
     )
     if as_json:
         typer.echo(json.dumps({"made": found.n_computed, "reused": found.n_reused, "report": str(page)}, indent=2))
@@ -82,31 +82,33 @@ def evaluate(
     typer.echo(f"where   {results / experiment.stem} (open {page})")
 
 
-def _measured(experiment: Path, recipe: "Recipe", questions: "Questions", store: "Store") -> list["Measured"]:
+def _model_sets(
+    experiment: Path, recipe: "Recipe", settings: "EvaluationSettings", store: "Store"
+) -> list["ModelSets"]:
     """Return every model's clean sets with those of its views; raises MissingError for what was not extracted."""
-    from evaluate.inputs.model_sets import Measured, Viewed
+    from evaluate.inputs.model_sets import ModelSets, ViewSets
     from evaluate.inputs.views import check_rows
     from pipeline.views import CLEAN
 
     command = f"patchbank extract {experiment}"
-    recorded = recorded_sets(experiment, recipe, questions, store, clean=True)
+    recorded = recorded_sets(experiment, recipe, settings, store, clean=True)
     models = []
     for model in recipe.models:
         mine = [one for one in recorded if one.model is model]
         clean = next(one for one in mine if one.view is CLEAN)
         views = [
-            Viewed(one.view.name, one.view.level or 0.0, store.open(one.features), store.open(one.labels))
+            ViewSets(one.view.name, one.view.level or 0.0, store.open(one.features), store.open(one.labels))
             for one in mine
             if one is not clean
         ]
-        measured = Measured(
+        measured = ModelSets(
             title=model.display,
             features=store.open(clean.features),
             labels=store.open(clean.labels),
             probe_batchnorm=model.standardised_probe,
             extract_command=command,
             views={(view.name, view.level): view for view in views},
-            role=model.played,
+            role=model.effective_role,
         )
         for viewed in measured.views.values():
             check_rows(measured, viewed)
@@ -114,13 +116,13 @@ def _measured(experiment: Path, recipe: "Recipe", questions: "Questions", store:
     return models
 
 
-def _elsewhere(experiment: Path, store: "Store") -> list[tuple["Measured", "Selection | None"]]:
+def _other_experiment(experiment: Path, store: "Store") -> list[tuple["ModelSets", "Selection | None"]]:
     """Return the models of another experiment with its selection; raises MissingError for what was not extracted."""
-    recipe, questions = load_experiment(experiment)
-    return [(one, questions.selection) for one in _measured(experiment, recipe, questions, store)]
+    recipe, settings = load_experiment(experiment)
+    return [(one, settings.selection) for one in _model_sets(experiment, recipe, settings, store)]
 
 
-def _left_out(measured: "Measured") -> str:
+def _left_out(measured: "ModelSets") -> str:
     """Return how many rows are invalid and why, the first three reasons in words."""
     if not measured.invalid:
         return "none"
@@ -130,7 +132,7 @@ def _left_out(measured: "Measured") -> str:
     return f"{n_rows}: {'; '.join(reasons[:3])}{more}"
 
 
-def _about(models: list["Measured"]) -> list[dict[str, str]]:
+def _about(models: list["ModelSets"]) -> list[dict[str, str]]:
     """Return what the report says about each model's sets."""
     return [
         {

@@ -30,14 +30,14 @@ def extract(
 ) -> None:
     """Make what is missing: one pass per model and view. Safe to repeat, to kill and to run side by side."""
     from pipeline.extraction.compute import choose_compute
-    from pipeline.extraction.run import Site, extract_recipe
+    from pipeline.extraction.run import Workspace, extract_recipe
     from stores import Store
 
-    recipe, questions = load_experiment(experiment)
-    choose, pool = image_pool(questions)
+    recipe, settings = load_experiment(experiment)
+    choose, pool = image_pool(settings)
     _demo_world(recipe, data)
-    site = Site(Store(store), data, experiment.parent)
-    with progress() as tell:
+    site = Workspace(Store(store), data, experiment.parent)
+    with progress() as on_progress:
         report = extract_recipe(
             recipe,
             site,
@@ -49,7 +49,7 @@ def extract(
             shard=_shard(shard),
             allow_mixed=allow_mixed,
             provenance=provenance(),
-            tell=tell,
+            on_progress=on_progress,
         )
     for outcome in report.outcomes:
         for note in outcome.notes:

@@ -30,13 +30,13 @@ def fidelity(
     from commands.experiment.reading import image_pool, load_experiment
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.fidelity import compute_again
-    from pipeline.extraction.run import Site, jobs, read_samples
+    from pipeline.extraction.run import Workspace, jobs, read_samples
     from pipeline.labels.label_set import label_spec
     from stores import Store
 
-    recipe, questions = load_experiment(experiment)
-    choose, _ = image_pool(questions)
-    site = Site(Store(store), data, experiment.parent)
+    recipe, settings = load_experiment(experiment)
+    choose, _ = image_pool(settings)
+    site = Workspace(Store(store), data, experiment.parent)
     sources = read_samples(recipe, site, choose, remember=False)
     found: dict[str, list[Fidelity]] = {}
     for job in (job for _, shown in jobs(recipe, site, sources, model) for _, job in shown):

@@ -22,20 +22,20 @@ def gc(
     as_json: JsonOption = False,
 ) -> None:
     """List what nothing needs: files of killed writers, sets no result cites. Never removes what a result cites."""
-    from evaluate.results.table import Results
+    from evaluate.results.table import ResultStore
     from stores import Store
-    from stores.maintenance.garbage import SMALL, leftovers, refuse_young, remove
+    from stores.maintenance.garbage import SMALL, check_minimum_age, find_garbage, remove
 
     opened = Store(store)
     # Without any answer every set would count as uncited, most likely because --results is the wrong folder.
-    cited = Results(results).cited() or None
+    cited = ResultStore(results).cited() or None
     if uncited and cited is None:
         raise UserError(f"{results} holds no answers, so every set would count as uncited: give the right --results")
-    found = list(leftovers(opened, cited))
+    found = list(find_garbage(opened, cited))
     asked = {*SMALL, *(["unsealed set"] if unsealed else []), *(["uncited set"] if uncited else [])}
     chosen = [one for one in found if one.kind in asked]
     if apply:
-        refuse_young(opened, chosen, older_than * 3600)
+        check_minimum_age(opened, chosen, older_than * 3600)
         remove(opened, chosen)
     if as_json:
         listed = [{**one.__dict__, "chosen": one in chosen, "removed": apply and one in chosen} for one in found]

@@ -32,7 +32,7 @@ def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None
         for one in damaged:
             say(f"{one['digest'][:12]}: {one['problem']}")
     if damaged:
-        raise DamageError(f"{counted(len(damaged), 'set')} cannot be read: `patchbank repair` mends what can be mended")
+        raise DamageError(f"{counted(len(damaged), 'set')} cannot be read: run `patchbank repair`")
 
 
 def _line(one: dict[str, Any]) -> list[str]:

@@ -26,12 +26,12 @@ def plan(
     os.environ["HF_HUB_OFFLINE"] = "1"
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
-    from pipeline.extraction.run import Site, read_samples
+    from pipeline.extraction.run import Workspace, read_samples
     from stores import Store
 
-    recipe, questions = load_experiment(experiment)
-    choose, _ = image_pool(questions)
-    site = Site(Store(store), data, experiment.parent)
+    recipe, settings = load_experiment(experiment)
+    choose, _ = image_pool(settings)
+    site = Workspace(Store(store), data, experiment.parent)
     samples = read_samples(recipe, site, choose, remember=False)
     labelled = labelled_coverage(samples)
     plans = list(plan_models(recipe, site, samples, choose_compute(device, batch_size), timed=time))

@@ -26,17 +26,17 @@ def preview(
     """Draw some tiles under every view, with labels, objects and patches over them, on one PNG. Runs no model."""
     import tempfile
 
-    from pipeline.extraction.run import Site, read_samples
+    from pipeline.extraction.run import Workspace, read_samples
     from pipeline.preview import choose_rows, contact_sheet
     from stores import Store
 
     target = out or Path(f"{experiment.stem}-preview.png")
     if target.suffix.lower() != ".png":
         raise UserError(f"--out {target} is no PNG file: end its name in .png")
-    recipe, questions = load_experiment(experiment)
-    choose, _ = image_pool(questions)
+    recipe, settings = load_experiment(experiment)
+    choose, _ = image_pool(settings)
     with tempfile.TemporaryDirectory() as nowhere:
-        site = Site(Store(nowhere), data, experiment.parent)
+        site = Workspace(Store(nowhere), data, experiment.parent)
         listed = read_samples(recipe, site, choose, remember=False)
     named = re.search(r"patch(\d+)", recipe.models[0].name)
     side = patch or (int(named[1]) if named else 16)

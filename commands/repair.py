@@ -33,11 +33,11 @@ def repair(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Mend what verify names: records from their copies, damaged chunks by computing just these rows again."""
+    """Repair what verify names: records from their copies, damaged chunks by computing just these rows again."""
     from concurrent.futures import ThreadPoolExecutor
 
     from stores import Store
-    from stores.maintenance.repair import mend_notes
+    from stores.maintenance.repair import repair_index
 
     opened = Store(store)
     of_experiment = target is not None and (target.endswith(".toml") or Path(target).is_file())
@@ -45,32 +45,35 @@ def repair(
         raise UserError("--accept-new computes new values and needs an experiment file: `patchbank repair EXP`")
     with ThreadPoolExecutor(threads) as executor:
         if target is not None and of_experiment:
-            notes = mend_notes(opened, remove_strays=remove_strays)
+            notes = repair_index(opened, remove_strays=remove_strays)
             found = _repair_experiment(Path(target), opened, data, device, workers, executor, remove_strays, accept_new)
         else:
             found = _repair_sets(target, opened, executor, remove_strays)
-            notes = mend_notes(opened, remove_strays=remove_strays)
-    lines = [*_lines(opened, found), *(f"mended  {key}: {how}" for key, how in notes.mended.items())]
-    strays = [key for one in found for key in one.mending.strays] + notes.strays
-    unmended = {key: why for one in found for key, why in one.mending.unmended.items()}
-    n_mended = sum(len(one.mending.mended) + sum(map(len, one.remade.values())) for one in found) + len(notes.mended)
-    n_renewed = sum(len(indexes) for one in found for indexes in one.renewed.values())
-    n_lost = sum(len(indexes) for one in found for indexes in one.mending.lost.values()) + len(unmended)
+            notes = repair_index(opened, remove_strays=remove_strays)
+    lines = [*_lines(opened, found), *(f"repaired {key}: {how}" for key, how in notes.repaired.items())]
+    strays = [key for one in found for key in one.report.strays] + notes.strays
+    unrepairable = {key: why for one in found for key, why in one.report.unrepairable.items()}
+    n_repaired = sum(len(one.report.repaired) + sum(map(len, one.remade.values())) for one in found) + len(
+        notes.repaired
+    )
+    n_accepted = sum(len(indexes) for one in found for indexes in one.accepted_new.values())
+    n_lost = sum(len(indexes) for one in found for indexes in one.report.lost.values()) + len(unrepairable)
     if as_json:
-        sets = [{**one.__dict__, "mending": one.mending.__dict__} for one in found]
+        sets = [{**one.__dict__, "report": one.report.__dict__} for one in found]
         typer.echo(json.dumps({"sets": sets, "notes": notes.__dict__}, indent=2))
     else:
         for line in lines:
             typer.echo(line)
         for key in strays:
-            typer.echo(f"stray   {key}: belongs to nothing, --remove-strays removes it")
-        typer.echo(f"mended  {counted(n_mended, 'object')}, {n_renewed} taken anew, {n_lost} lost, {len(strays)} stray")
+            typer.echo(f"stray    {key}: no record refers to it; --remove-strays deletes it")
+        counts = f"{n_accepted} accepted as new, {n_lost} lost, {len(strays)} stray"
+        typer.echo(f"repaired {counted(n_repaired, 'object')}, {counts}")
     if n_lost:
-        raise DamageError(f"{counted(n_lost, 'object')} could not be mended: the lines above say what is lost and why")
-    if strays:
         raise DamageError(
-            f"{counted(len(strays), 'stray object')}: look at what belongs to nothing, then add --remove-strays"
+            f"{counted(n_lost, 'object')} could not be repaired: the lines above say what is lost and why"
         )
+    if strays:
+        raise DamageError(f"{counted(len(strays), 'stray object')}: check that they can go, then add --remove-strays")
 
 
 def _repair_experiment(
@@ -86,15 +89,15 @@ def _repair_experiment(
     from commands.experiment.reading import image_pool, load_experiment, recorded_sets
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.repair import repair_recipe
-    from pipeline.extraction.run import Site
+    from pipeline.extraction.run import Workspace
 
-    recipe, questions = load_experiment(experiment)
-    choose, _ = image_pool(questions)
+    recipe, settings = load_experiment(experiment)
+    choose, _ = image_pool(settings)
     found = repair_recipe(
         recipe,
-        Site(store, data, experiment.parent),
+        Workspace(store, data, experiment.parent),
         choose,
-        recorded_sets(experiment, recipe, questions, store),
+        recorded_sets(experiment, recipe, settings, store),
         lambda: choose_compute(device, None),
         workers=workers,
         executor=executor,
@@ -108,18 +111,18 @@ def _repair_experiment(
 
 
 def _repair_sets(digest: str | None, store: "Store", executor: "Executor", remove_strays: bool) -> list["Repaired"]:
-    """Mend sets from what the store itself holds."""
+    """Repair sets from what the store itself holds."""
     from pipeline.extraction.repair import Repaired
-    from stores.maintenance.repair import mend_set
+    from stores.maintenance.repair import repair_set
 
     folders = [f"{kind}/{name}" for kind, name in store.set_folders() if digest is None or name.startswith(digest)]
     if digest is not None and len(folders) != 1:
         store.open(digest)  # says that there is none, or that there are several
     found = []
     for prefix in folders:
-        mending = mend_set(store, prefix, executor, remove_strays=remove_strays)
+        report = repair_set(store, prefix, executor, remove_strays=remove_strays)
         reason = "its rows have to be computed again: run `patchbank repair EXP` with the experiment that made the set"
-        found.append(Repaired(prefix, mending, reason=reason if mending.lost else ""))
+        found.append(Repaired(prefix, report, reason=reason if report.lost else ""))
     return found
 
 
@@ -129,15 +132,15 @@ def _lines(store: "Store", found: list["Repaired"]) -> list[str]:
 
     lines: list[str] = []
     for one in found:
-        lines += [f"mended  {key}: {how}" for key, how in one.mending.mended.items()]
-        lines += [f"lost    {key}: {why}" for key, why in one.mending.unmended.items()]
+        lines += [f"repaired {key}: {how}" for key, how in one.report.repaired.items()]
+        lines += [f"lost     {key}: {why}" for key, why in one.report.unrepairable.items()]
         parts: list[tuple[str, dict[str, list[int]], str]] = [
-            ("mended ", one.remade, "computed again, equal to its seal"),
-            ("renewed", one.renewed, "computed again and sealed under a new digest"),
-            ("lost   ", one.mending.lost, one.reason),
+            ("repaired", one.remade, "computed again, equal to its seal"),
+            ("accepted", one.accepted_new, "computed again and sealed under a new digest"),
+            ("lost    ", one.report.lost, one.reason),
         ]
         for word, chunks, how in parts:
             if chunks:
-                opened = ZarrSet(store.objects, one.mending.prefix)
+                opened = ZarrSet(store.objects, one.report.prefix)
                 lines += [f"{word} {one.title}, {line}: {how}" for line in in_words(opened, chunks)]
     return lines

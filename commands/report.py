@@ -19,18 +19,18 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Write the HTML page, the claims and the figures again from results alone, and say which sets are still whole."""
-    from evaluate.report.reading import Reported
+    from evaluate.report.reading import StoredResults
     from evaluate.report.store_state import states
     from evaluate.report.writing import rewrite_report
-    from evaluate.results.table import Results
+    from evaluate.results.table import ResultStore
     from stores import Store
 
-    def look(reported: Reported) -> Mapping[str, str] | None:
+    def look(reported: StoredResults) -> Mapping[str, str] | None:
         try:
-            return states(Store(store), reported.subjects, reported.table)
+            return states(Store(store), reported.models_info, reported.table)
         except PatchbankError as error:  # the page needs no store
             say(f"the stored sets were not checked: {error}")
             return None
 
-    page = rewrite_report(Results(results), Path(experiment).stem, look)
+    page = rewrite_report(ResultStore(results), Path(experiment).stem, look)
     typer.echo(json.dumps({"report": str(page)}, indent=2) if as_json else f"where   {page}")

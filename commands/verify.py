@@ -61,7 +61,7 @@ def verify(
         )
     if changed:
         raise DamageError(
-            f"{len(changed)} source files are not those the sets were made from: restore them, or extract anew"
+            f"{len(changed)} source files are not those the sets were made from: restore them, or extract again"
         )
 
 
@@ -72,10 +72,10 @@ def _changed_sources(experiment: Path, store: "Store", data: Path) -> list[dict[
     from pipeline.extraction.run import find_folder
     from pipeline.rows.sources import changed_files
 
-    recipe, questions = load_experiment(experiment)
+    recipe, settings = load_experiment(experiment)
     root = find_folder(recipe.dataset, data)
     found: dict[str, str] = {}
     dataset = open_dataset(recipe.dataset.name, root, recipe.dataset)
-    for digest in {one.labels for one in recorded_sets(experiment, recipe, questions, store)}:
+    for digest in {one.labels for one in recorded_sets(experiment, recipe, settings, store)}:
         found |= changed_files(dataset, store.open(digest).samples)
     return [{"path": path, "problem": problem} for path, problem in found.items()]

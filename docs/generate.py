@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluate.registry import ANALYSES, ClaimSettings, Questions  # noqa: E402
+from evaluate.registry import ANALYSES, ClaimSettings, EvaluationSettings  # noqa: E402
 from evaluate.selection import SelectionRule  # noqa: E402
 from evaluate.settings import Selection  # noqa: E402
 from pipeline.recipe import (  # noqa: E402
@@ -36,7 +36,7 @@ def kind_of(settings: type[BaseModel]) -> str:
 
 
 TABLES: list[tuple[str, type[BaseModel]]] = [
-    ("At the top", Questions),
+    ("At the top", EvaluationSettings),
     ("[dataset]", DatasetRecipe),
     ("[[dataset.classes]]", ManifestClass),
     ("[dataset.few_shot]", FewShot),
@@ -54,7 +54,7 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("[claims]", ClaimSettings),
     *((f'[[analyses]] kind = "{kind_of(settings)}"', settings) for settings in ANALYSES),
 ]
-ELSEWHERE = {"selection", "analyses", "claims", "kind", *Recipe.model_fields}
+OTHER_EXPERIMENTS = {"selection", "analyses", "claims", "kind", *Recipe.model_fields}
 """Keys that have a table of their own."""
 
 
@@ -103,11 +103,11 @@ def page() -> str:
     ]
     for title, record in TABLES:
         lines += ["", f"## {title}", ""]
-        if record is not Questions:
+        if record is not EvaluationSettings:
             lines += [" ".join((record.__doc__ or "").split()), ""]
         lines += ["| key | type | default | meaning |", "|---|---|---|---|"]
         for key, field in record.model_fields.items():
-            if (key in ELSEWHERE and record in (Questions,)) or key == "kind":
+            if (key in OTHER_EXPERIMENTS and record in (EvaluationSettings,)) or key == "kind":
                 continue
             if record in VIEWS.values() and (key == "name" or key in ViewRecipe.model_fields):
                 continue  # the title says the name, and what all views share stands once

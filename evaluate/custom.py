@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluate.results.table import COLUMNS, Answer, Asked, Results, long_table
+from evaluate.results.table import COLUMNS, Result, ResultKey, ResultStore, long_table
 from stores import ZarrSet
 from stores.canonical import canonical_json
 from stores.errors import UserError
@@ -44,7 +44,7 @@ def run(
     Raises UserError when a row has a column the long table does not know, a parameter is no plain JSON value, or the
     function's source is not to be had (in an interactive prompt) while ``results`` is given.
     """
-    kept = None if results is None else Results(results)
+    kept = None if results is None else ResultStore(results)
     rows: list[dict[str, Any]] = []
     for one in [sets] if isinstance(sets, ZarrSet) else sets:
         if kept is None:
@@ -52,12 +52,12 @@ def run(
             continue
         asked = _asked(function, one, parameters)
         if not kept.has(asked):
-            kept.write(asked, Answer(_rows(function, one, parameters)))
+            kept.write(asked, Result(_rows(function, one, parameters)))
         rows += kept.read(asked).rows
     return long_table(rows)
 
 
-def _asked(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, Any]) -> Asked:
+def _asked(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, Any]) -> ResultKey:
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):
@@ -72,7 +72,7 @@ def _asked(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, An
         raise UserError(
             f"a parameter of {_name(function)} is no plain value ({error}): pass numbers, strings, lists and tables"
         ) from error
-    return Asked("own", 1, named, {"set": one.digest, **one.content})
+    return ResultKey("own", 1, named, {"set": one.digest, **one.content})
 
 
 def _rows(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, Any]) -> list[dict[str, Any]]:

@@ -31,13 +31,13 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
-from evaluate.task import Cell
+from evaluate.task import Task
 from stores.specs import Record
 
-ANALYSES: dict[type[Record], Callable[[Sequence[Measured], Any, Context], Iterator[Cell]]] = {
+ANALYSES: dict[type[Record], Callable[[Sequence[ModelSets], Any, Context], Iterator[Task]]] = {
     VarianceSpectrum: variance_spectrum.cells,
     RankingOverlap: ranking_overlap.cells,
     PatchClassification: patch_classification.cells,
@@ -78,7 +78,7 @@ class ClaimSettings(Record):
     compare two: tiles with whole images, in classification and in tracking."""
 
 
-class Questions(Record):
+class EvaluationSettings(Record):
     """Everything `patchbank evaluate` needs to know beside the sets."""
 
     selection: Selection | None = None
@@ -101,4 +101,4 @@ class Questions(Record):
 
     def experiments(self) -> tuple[str, ...]:
         """Return the other experiment files whose sets the analyses read too, as they are named."""
-        return tuple(dict.fromkeys(name for analysis in self.analyses for name in analysis.elsewhere()))
+        return tuple(dict.fromkeys(name for analysis in self.analyses for name in analysis.other_experiments()))

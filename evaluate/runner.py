@@ -8,16 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from evaluate.inputs.counterparts import uncompared
+from evaluate.inputs.counterparts import unmatched_notes
 from evaluate.inputs.decoder import PatchDecoder
-from evaluate.inputs.model_sets import Measured
-from evaluate.inputs.widths import fitted
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.widths import fit_removals
 from evaluate.kernels.memory import refuse
-from evaluate.registry import ANALYSES, Questions
+from evaluate.registry import ANALYSES, EvaluationSettings
 from evaluate.results.runs import append_run
-from evaluate.results.table import Answer, Results, long_table
+from evaluate.results.table import Result, ResultStore, long_table
 from evaluate.settings import Context, Selection
-from evaluate.task import Cell
+from evaluate.task import Task
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Evaluation:
     """Everything an experiment's questions came to."""
 
     table: pd.DataFrame
-    answers: dict[str, tuple[Cell, Answer]] = field(default_factory=dict)
+    answers: dict[str, tuple[Task, Result]] = field(default_factory=dict)
     """By result digest."""
     n_computed: int = 0
     n_reused: int = 0
@@ -37,30 +37,30 @@ class Evaluation:
 
 def evaluate(
     experiment: str,
-    models: list[Measured],
-    questions: Questions,
-    results: Results,
+    models: list[ModelSets],
+    settings: EvaluationSettings,
+    results: ResultStore,
     *,
     memory_bytes: int = 2 << 30,
-    elsewhere: Mapping[str, Sequence[tuple[Measured, Selection | None]]] = MappingProxyType({}),
+    other_experiments: Mapping[str, Sequence[tuple[ModelSets, Selection | None]]] = MappingProxyType({}),
     decoders: Mapping[str, Callable[[], PatchDecoder]] = MappingProxyType({}),
-    tell: Callable[[Cell, bool], None] = lambda cell, reused: None,
+    on_progress: Callable[[Task, bool], None] = lambda cell, reused: None,
 ) -> Evaluation:
     """Answer all questions and write the experiment's long table.
 
-    ``elsewhere`` are the models of the other experiments that `Questions.experiments` names.
+    ``elsewhere`` are the models of the other experiments that `EvaluationSettings.experiments` names.
     ``decoders`` make the decoders of models, by title, for the analyses that ask for one.
     ``tell`` is called before each answer with whether it is already there. Raises MissingError when a set lacks an
     array, and UserError when more features are to be removed than any model has or another experiment has no model in
     common, before anything is computed; so when an answer that is missing holds more than ``memory_bytes``.
     """
     # Two analyses may share a cell, such as the last layer of a sweep over layers: it is answered once.
-    wanted: dict[tuple[str, str], Cell] = {}
-    context = Context(questions.selection, questions.seed, memory_bytes, elsewhere, decoders)
+    wanted: dict[tuple[str, str], Task] = {}
+    context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders)
     evaluation = Evaluation(long_table([]))
-    for analysis in questions.analyses:
-        evaluation.notes += uncompared(models, analysis, context)
-        for asked, some, note in fitted(analysis, models):
+    for analysis in settings.analyses:
+        evaluation.notes += unmatched_notes(models, analysis, context)
+        for asked, some, note in fit_removals(analysis, models):
             evaluation.notes += [note] if note else []
             for cell in ANALYSES[type(analysis)](some, asked, context):
                 wanted.setdefault((cell.title, cell.asked.digest), cell)
@@ -68,7 +68,7 @@ def evaluate(
     rows = []
     for cell in wanted.values():
         reused = results.has(cell.asked)
-        tell(cell, reused)
+        on_progress(cell, reused)
         if reused:
             evaluation.n_reused += 1
         else:
@@ -89,7 +89,7 @@ def evaluate(
     return evaluation
 
 
-def _invalid_rows(experiment: str, models: Sequence[Measured], answered: Iterable[Cell]) -> list[dict[str, Any]]:
+def _invalid_rows(experiment: str, models: Sequence[ModelSets], answered: Iterable[Task]) -> list[dict[str, Any]]:
     """Return one row an analysis and model that left rows out, with their number; none where all rows are valid."""
     return [
         {

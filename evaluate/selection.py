@@ -61,7 +61,7 @@ def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...
     sources = in_split[["source", "group"]].drop_duplicates()
     twice = sources["source"][sources["source"].duplicated()]
     if len(twice):
-        raise UserError(f"source {twice.iloc[0]!r} is in two groups of split {rule.split!r}; mend the samples table")
+        raise UserError(f"source {twice.iloc[0]!r} is in two groups of split {rule.split!r}; fix the samples table")
     names_of = {str(group): sorted(map(str, part["source"])) for group, part in sources.groupby("group", sort=True)}
     chosen: list[str] = []
     for group in sorted(names_of) if rule.groups is None else sorted(set(rule.groups)):

@@ -28,7 +28,7 @@ class Settings(Record):
         """Return the selection rules the analysis can ask for beside the selection's own two."""
         return []
 
-    def elsewhere(self) -> tuple[str, ...]:
+    def other_experiments(self) -> tuple[str, ...]:
         """Return the other experiment files whose sets the analysis reads too, as they are named."""
         return ()
 
@@ -42,8 +42,8 @@ class Context:
     """Seed of held-out images, random features and bootstraps."""
     memory_bytes: int = 2 << 30
     """Bound on what one analysis uses above the process, in bytes; it changes no number."""
-    elsewhere: Mapping[str, Sequence[tuple[Any, Selection | None]]] = field(default_factory=dict)
-    """The models (`measured.Measured`) of other experiments with their selections, by the file's name as asked for."""
+    other_experiments: Mapping[str, Sequence[tuple[Any, Selection | None]]] = field(default_factory=dict)
+    """The models (`measured.ModelSets`) of other experiments with their selections, by the file's name as asked for."""
     decoders: Mapping[str, Callable[[], PatchDecoder]] = field(default_factory=dict)
     """What makes a model's decoder, by the model's title; called only where an analysis asks for it."""
 

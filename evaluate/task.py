@@ -4,43 +4,43 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from evaluate.inputs.model_sets import Measured
-from evaluate.results.table import Answer, Asked
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.results.table import Result, ResultKey
 
 
 @dataclass(frozen=True)
-class Cell:
+class Task:
     """One answer of one analysis: what it is named by and how it is computed."""
 
     title: str
     """The model, or the models, as figures and tables call them."""
     names: dict[str, Any]
     """Columns of the long table that all rows of the answer share unless a row has its own."""
-    asked: Asked
-    compute: Callable[[], Answer]
+    asked: ResultKey
+    compute: Callable[[], Result]
     """Called only when the answer is not there yet."""
     what: str
     """For people: the analysis and what it is about."""
-    holds: Callable[[], int]
+    peak_bytes: Callable[[], int]
     """The most that computing holds at once above the process, in bytes (`evaluate.kernels.memory`)."""
 
-    def answer(self) -> Answer:
+    def answer(self) -> Result:
         """Compute the answer and complete its rows."""
         found = self.compute()
-        return Answer([{"analysis": self.asked.analysis, **self.names, **row} for row in found.rows], found.arrays)
+        return Result([{"analysis": self.asked.analysis, **self.names, **row} for row in found.rows], found.arrays)
 
 
-def cell_of(
-    measured: Measured,
+def task_of(
+    model: ModelSets,
     array: str | None,
-    asked: Asked,
-    compute: Callable[[], Answer],
+    asked: ResultKey,
+    compute: Callable[[], Result],
     what: str,
-    holds: Callable[[], int],
-) -> Cell:
+    peak_bytes: Callable[[], int],
+) -> Task:
     """Return the cell of an analysis of one model, about one array if one is named by its address."""
-    spec = measured.spec
+    spec = model.spec
     names: dict[str, Any] = {"data_set": spec.dataset.name, "model": spec.model.name, "view": spec.view.name}
     if array is not None:
         names |= {"array": array.partition("/")[2], "token": "prefix" if array.startswith("prefix/") else "patch"}
-    return Cell(measured.title, names, asked, compute, what, holds)
+    return Task(model.title, names, asked, compute, what, peak_bytes)

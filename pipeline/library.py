@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.extraction.compute import choose_compute
-from pipeline.extraction.run import Site, extract_recipe
+from pipeline.extraction.run import Workspace, extract_recipe
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import OWN, Recipe
 from stores import Store, ZarrSet
@@ -56,7 +56,7 @@ def extract(
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise UserError(f"{where} of the experiment: {problem['msg'][0].lower()}{problem['msg'][1:]}") from error
-    site = Site(Store(store), Path(data), folder)
+    site = Workspace(Store(store), Path(data), folder)
     if model is not None:
         site = dataclasses.replace(site, own={model.record.name: model})
     report = extract_recipe(recipe, site, None, "all", choose_compute(device, batch_size), workers=workers)

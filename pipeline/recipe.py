@@ -161,8 +161,8 @@ class ModelRecipe(Record):
         return is_mae if self.probe_batchnorm is None else self.probe_batchnorm
 
     @property
-    def played(self) -> str | None:
-        """The role that is said, or that drawn weights have; None leaves it to the model's name."""
+    def effective_role(self) -> str | None:
+        """The role that is said, or that random weights have; None leaves it to the model's name."""
         return self.role or ("random" if self.weights == "random" else None)
 
     @property

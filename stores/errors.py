@@ -23,7 +23,7 @@ def _printable(sentence: str) -> str:
 
 
 class UserError(PatchbankError, ValueError):
-    """Something the user can mend: a wrong value, a missing file, a full disk (exit code 2)."""
+    """Something the user can fix: a wrong value, a missing file, a full disk (exit code 2)."""
 
     exit_code = 2
 

@@ -110,12 +110,12 @@ class Writer:
     def stage(self):
         return STAGES[self.memory[0]]
 
-    def begun(self):
+    def started(self):
         return {number for number in range(RANGES) if self.memory[1 + number]}
 
 
 def extract(store, data, **options):
-    where = run.Site(Store(store), data, data)
+    where = run.Workspace(Store(store), data, data)
     return run.extract_recipe(recipe(), where, None, "all", Compute("cpu", 4, 1), **options)
 
 
@@ -180,7 +180,7 @@ class Record:
         self.counts["lives with other digests"] += found != digests
         self.counts["commit records left"] += sum(len(one.commits) for one in sets(store))
 
-    def tell(self):
+    def on_progress(self):
         sys.stderr.write(json.dumps({**self.counts, "where": dict(self.stages)}) + "\n")
         sys.stderr.flush()
 
@@ -205,14 +205,14 @@ def one_life(store, data, truth, digests, rng, kills, n_calls, seconds, record):
         writer = running.pop(pid)
         layers = Counter(number for _, name, number in writer.before if name.startswith("tokens/"))
         complete = {number for number, count in layers.items() if count == ARRAYS}
-        record.counts["ranges made again though committed"] += len(writer.begun() & complete)
+        record.counts["ranges made again though committed"] += len(writer.started() & complete)
         if os.WIFSIGNALED(status):
             left -= 1
             record.counts["kills"] += 1
             record.stages[writer.stage] += 1
             now = record.look(store, truth, seen)
             done = {number for _, name, number in now if name.startswith("tokens/")}
-            record.counts["ranges in flight when killed"] += len(writer.begun() - done)
+            record.counts["ranges in flight when killed"] += len(writer.started() - done)
             writer.start(store, data, rng, left > 0, n_calls, seconds)
             running[writer.pid] = writer
         elif os.WEXITSTATUS(status):
@@ -272,7 +272,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     rng, record = np.random.default_rng(asked.seed), Record()
-    begun = time.monotonic()
+    started = time.monotonic()
     with tempfile.TemporaryDirectory(dir=os.environ.get("PATCHBANK_BENCH_DIR")) as name:
         folder = Path(name)
         data, sure = folder / "data", folder / "sure-shard"
@@ -299,7 +299,7 @@ def main():
                 record.tell()
         if asked.commands:
             commands(folder, data, rng, asked.commands, record)
-    found = {"seed": asked.seed, "seconds": round(time.monotonic() - begun, 1), "system calls": n_calls}
+    found = {"seed": asked.seed, "seconds": round(time.monotonic() - started, 1), "system calls": n_calls}
     sys.stdout.write(json.dumps({**found, **record.counts, "where": dict(record.stages)}, indent=2) + "\n")
 
 

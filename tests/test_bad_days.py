@@ -173,10 +173,10 @@ def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run,
 
 STOPPED_WHILE_MENDING = """
 import signal
-from stores.maintenance.rebuild import ChunkMender
+from stores.maintenance.rebuild import ChunkRebuilder
 def interrupted(self, name, start, rows):
     os.kill(os.getpid(), signal.SIGINT)
-ChunkMender.take = interrupted
+ChunkRebuilder.take = interrupted
 """
 
 

@@ -58,7 +58,7 @@ def test_a_kept_bad_image_is_told_of_by_every_command(site, run):
     code, out, _ = run("show", next(one["digest"] for one in sets if one["kind"] == "features"))
     assert "4 rows are invalid; every analysis leaves them out\n  4: train/0001TP_train001.png cannot be read" in out
     assert run("verify")[0] == 0
-    assert run("repair", "tiny.toml")[:2] == (0, "mended  0 objects, 0 taken anew, 0 lost, 0 stray\n")
+    assert run("repair", "tiny.toml")[:2] == (0, "repaired 0 objects, 0 accepted as new, 0 lost, 0 stray\n")
 
 
 def test_too_many_bad_images_are_one_sentence(site, run):

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from evaluate.results.table import Results
+from evaluate.results.table import ResultStore
 from tests.pipeline.tiny import write_camvid
 
 HERE = """
@@ -111,4 +111,6 @@ def test_features_are_removed_by_the_ranking_of_another_experiment(site, run):
     [inputs] = table[table["model"] == "Shared"]["inputs"].unique()
     read = json.loads(inputs)
     assert read["far/there.toml features"] != read["features"]
-    assert read["far/there.toml features"] in Results(site / "results").cited(), "gc would remove what it was made from"
+    assert read["far/there.toml features"] in ResultStore(site / "results").cited(), (
+        "gc would remove what it was made from"
+    )

@@ -53,11 +53,11 @@ def site(here):
 
 
 def measured(path="tiny.toml"):
-    from commands.evaluate import _measured
+    from commands.evaluate import _model_sets
     from commands.experiment.reading import load_experiment
     from stores import Store
 
-    return _measured(Path(path), *load_experiment(Path(path)), Store("store"))
+    return _model_sets(Path(path), *load_experiment(Path(path)), Store("store"))
 
 
 @pytest.mark.usefixtures("svg_alone")
@@ -87,11 +87,11 @@ def test_views_from_plan_to_evaluate(site, run, monkeypatch):
     [model] = measured()
     assert list(model.views) == [("blur", 3.0), ("frequency-noise", 0.375), ("rotation", 20.0), ("size", 64.0)]
     from evaluate.inputs.patches import patch_labels, tokens
-    from evaluate.inputs.rows import choose
+    from evaluate.inputs.rows import select_rows
     from evaluate.inputs.views import NOISE_ENERGY, correspondence, upper_bound
 
-    [array] = model.under("rotation", 20.0).arrays((-1,), "final")
-    chosen = choose(model, None)
+    [array] = model.for_view("rotation", 20.0).arrays((-1,), "final")
+    chosen = select_rows(model, None)
     assert model.views["blur", 3.0].labels.digest == model.labels.digest
     same = correspondence(model, model.views["blur", 3.0], array, chosen.rows)
     np.testing.assert_array_equal(same, np.tile(np.arange(4, dtype=np.int32), (12, 1)))
@@ -102,7 +102,7 @@ def test_views_from_plan_to_evaluate(site, run, monkeypatch):
     assert finer.shape == (12, 16)
     assert finer.max() == 3
     for name, level in model.views:
-        under = model.under(name, level)
+        under = model.for_view(name, level)
         assert len(tokens(under, array, chosen)) == len(patch_labels(under, array, chosen))
         assert under.spec.view.name == name
     energy = model.views["frequency-noise", 0.375].features[NOISE_ENERGY][:]
@@ -110,7 +110,7 @@ def test_views_from_plan_to_evaluate(site, run, monkeypatch):
 
 
 def test_views_that_are_not_there_or_of_other_rows_are_named(site, run):
-    from evaluate.inputs.model_sets import Viewed
+    from evaluate.inputs.model_sets import ViewSets
     from evaluate.inputs.views import check_rows
     from stores.errors import MissingError, UserError
 
@@ -124,13 +124,13 @@ def test_views_that_are_not_there_or_of_other_rows_are_named(site, run):
     assert code == 2
     assert "Tiny, blur 5 was not extracted to" in err
     with pytest.raises(MissingError, match=r"under the view blur 5: add it to \[\[views\]\]"):
-        model.under("blur", 5.0)
+        model.for_view("blur", 5.0)
     (site / "tiny.toml").write_text(short.replace("tile = 32", "tile = 40"))
     run("extract", "tiny.toml")
     [other] = measured()
     foreign = other.views["blur", 3.0]
     with pytest.raises(UserError, match="holds other rows than the clean view"):
-        check_rows(model, Viewed("blur", 3.0, foreign.features, foreign.labels))
+        check_rows(model, ViewSets("blur", 3.0, foreign.features, foreign.labels))
 
 
 def test_without_the_clean_view_only_views_are_made(site, run):

@@ -12,7 +12,7 @@ from PIL import Image
 
 import cli
 from evaluate.results.files import read_arrays
-from evaluate.results.table import COLUMNS, Answer, Asked, Results, long_table, write_file
+from evaluate.results.table import COLUMNS, Result, ResultKey, ResultStore, long_table, write_file
 from pipeline.datasets.dota import Dota
 from pipeline.datasets.reading.images import read_image
 from pipeline.datasets.reading.text_files import first_twice
@@ -244,8 +244,8 @@ SUBJECT |= {"width": 8}
 
 def evaluated(root, model=SCRIPT, about=None, digest=None, **more):
     """Write what `report` reads."""
-    asked = Asked("patch-classification", 1, {}, {"features": "0" * 64})
-    results = Results(root)
+    asked = ResultKey("patch-classification", 1, {}, {"features": "0" * 64})
+    results = ResultStore(root)
     row = {
         "analysis": "patch-classification",
         "metric": "patch_miou",
@@ -254,7 +254,7 @@ def evaluated(root, model=SCRIPT, about=None, digest=None, **more):
         "model": model,
     }
     row |= {"m": 0, "k": 1, "x_name": "layer", "x_value": 0.0, "train": SCRIPT, "array": SCRIPT, "class": SCRIPT}
-    results.write(asked, Answer([row], {"a": np.zeros(3)}))
+    results.write(asked, Result([row], {"a": np.zeros(3)}))
     results.write_experiment("tiny", long_table([row]))
     about = about if about is not None else [{SCRIPT: SCRIPT, "data set": SCRIPT}]
     note = {"about": about, "answers": [[model, digest or asked.digest]], **more}
@@ -267,7 +267,7 @@ def test_reports_escape_what_they_show(tmp_path, monkeypatch, capsys, model):
     from evaluate.report.writing import rewrite_report
 
     evaluated(tmp_path, model)
-    page = rewrite_report(Results(tmp_path), "tiny").read_text()
+    page = rewrite_report(ResultStore(tmp_path), "tiny").read_text()
     assert "<script>alert" not in page
     assert "<img" not in page
 

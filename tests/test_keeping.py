@@ -50,7 +50,7 @@ def test_damage_is_named_mended_and_gone(site, run):
     shutil.move(site / "data", site / "elsewhere")
     code, out, err = run("repair", "tiny.toml")
     assert code == 3
-    assert "lost    test_vit, tokens/block.5.norm rows 4 to 7: there is no folder" in out
+    assert "lost     test_vit, tokens/block.5.norm rows 4 to 7: there is no folder" in out
     shutil.move(site / "elsewhere", site / "data")
 
     code, out, err = run("repair", "tiny.toml", "--json")
@@ -58,7 +58,7 @@ def test_damage_is_named_mended_and_gone(site, run):
     assert chunk.read_bytes() == before
     assert any(one["remade"] == {"tokens/block.5.norm": [1]} for one in json.loads(out)["sets"])
     assert run("verify")[0] == 0
-    assert run("repair")[1].endswith("mended  0 objects, 0 taken anew, 0 lost, 0 stray\n")
+    assert run("repair")[1].endswith("repaired 0 objects, 0 accepted as new, 0 lost, 0 stray\n")
 
 
 def test_verify_of_a_folder_that_holds_no_set_is_no_success(here, run):
@@ -72,7 +72,7 @@ def test_strays_wait_for_a_word_and_new_values_for_an_experiment(site, run):
     stray.write_text("mine")
     code, out, err = run("repair", "tiny.toml")
     assert code == 3
-    assert "mine.txt: belongs to nothing" in out
+    assert "mine.txt: no record refers to it" in out
     assert "--remove-strays" in err
     assert run("repair", "tiny.toml", "--remove-strays")[0] == 0
     assert not stray.exists()

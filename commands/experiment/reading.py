@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stores.errors import MissingError, UserError
 
 if TYPE_CHECKING:
-    from evaluate.registry import Questions
+    from evaluate.registry import EvaluationSettings
     from pipeline.extraction.run import Recorded
     from pipeline.recipe import Recipe
     from stores import Store
@@ -20,14 +20,14 @@ MOST_BYTES = 1 << 20
 """Size of the largest experiment file, in bytes."""
 
 
-def load_experiment(path: Path) -> tuple["Recipe", "Questions"]:
+def load_experiment(path: Path) -> tuple["Recipe", "EvaluationSettings"]:
     """Return what an experiment file asks of the pipeline and of the analyses.
 
     Raises UserError with the file, the key and what is wrong with it.
     """
     from pydantic import ValidationError
 
-    from evaluate.registry import Questions
+    from evaluate.registry import EvaluationSettings
     from pipeline.recipe import Recipe
 
     try:
@@ -47,16 +47,16 @@ def load_experiment(path: Path) -> tuple["Recipe", "Questions"]:
         raise UserError(f"{path} is not readable as TOML: {error}") from error
     parts: dict[str, dict[str, Any]] = {"recipe": {}, "questions": {}}
     for key, value in tables.items():
-        part = "questions" if key in Questions.model_fields else "recipe"
+        part = "questions" if key in EvaluationSettings.model_fields else "recipe"
         parts[part][key] = value
     try:
-        return Recipe.model_validate(parts["recipe"]), Questions.model_validate(parts["questions"])
+        return Recipe.model_validate(parts["recipe"]), EvaluationSettings.model_validate(parts["questions"])
     except ValidationError as error:
         raise UserError(f"{path}: {_first_problem(error)}") from error
 
 
 def recorded_sets(
-    experiment: Path, recipe: "Recipe", questions: "Questions", store: "Store", *, clean: bool = False
+    experiment: Path, recipe: "Recipe", settings: "EvaluationSettings", store: "Store", *, clean: bool = False
 ) -> list["Recorded"]:
     """Return the sets that were made of each model under each view; needs neither images nor models.
 
@@ -66,7 +66,7 @@ def recorded_sets(
     from pipeline.extraction.run import Recorded
     from pipeline.views import CLEAN
 
-    _, pool = image_pool(questions)
+    _, pool = image_pool(settings)
     views = [view for view, _ in recipe.shown()]
     if clean and CLEAN not in views:
         views.insert(0, CLEAN)
@@ -125,10 +125,10 @@ _EXPECTED = {
 
 def _nearest_keys(place: tuple[str | int, ...]) -> list[str]:
     """Return the keys most like the last one of ``place``, among those that its table takes."""
-    from evaluate.registry import Questions
+    from evaluate.registry import EvaluationSettings
     from pipeline.recipe import Recipe
 
-    records: list[Any] = [Recipe, Questions]
+    records: list[Any] = [Recipe, EvaluationSettings]
     for part in place[:-1]:
         below = [record.model_fields[part].annotation for record in records if part in record.model_fields]
         if below:
@@ -154,11 +154,11 @@ def _tags(record: Any) -> set[str]:
     return {str(value) for annotation in tagging for value in typing.get_args(annotation)} | {record.__name__}
 
 
-def image_pool(questions: "Questions") -> tuple[Callable[[Any], list[str]] | None, object]:
+def image_pool(settings: "EvaluationSettings") -> tuple[Callable[[Any], list[str]] | None, object]:
     """Return how to choose the sources that the questions can ask for, and the same as JSON values."""
     from evaluate.selection import select_sources
 
-    rules = questions.rules()
+    rules = settings.rules()
     if not rules:
         return None, "all"
 

@@ -53,7 +53,7 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
             tasks: dict[str, Any] = {}
 
-            def tell(progress: "ExtractProgress") -> None:
+            def on_progress(progress: "ExtractProgress") -> None:
                 rate, stage = progress.rows_done / max(progress.seconds, 1e-9), progress.bottleneck
                 if progress.title not in tasks:
                     tasks[progress.title] = bar.add_task(
@@ -61,7 +61,7 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
                     )
                 bar.update(tasks[progress.title], completed=progress.rows_done, rate=rate, stage=stage)
 
-            yield tell
+            yield on_progress
         return
     last: dict[str, float] = {}
 

@@ -72,7 +72,7 @@ class Planned:
     """0 for what is background."""
 
 
-class Site:
+class Workspace:
     """A square place in metres around its middle, turned by an angle of its own."""
 
     def __init__(self, canvas: Canvas, pixel: Number, generator: np.random.Generator) -> None:

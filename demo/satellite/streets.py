@@ -3,20 +3,20 @@
 from demo.painting.canvas import Number
 from demo.painting.noise import turned
 from demo.satellite.ground import road
-from demo.satellite.site import Site
+from demo.satellite.site import Workspace
 
 _WIDTH = 10.0  # metres, pavements included
 _VEHICLES = {"small-vehicle": (4.6, 2.0), "large-vehicle": (11.5, 2.7)}
 
 
-def lay_road(site: Site, x: Number, y: Number, length: Number, share: Number) -> None:
+def lay_road(site: Workspace, x: Number, y: Number, length: Number, share: Number) -> None:
     """Lay a road through a point of the site; nothing else is built on it."""
     plot = site.plot(x, y, length, _WIDTH, share)
     road(site.canvas, plot, site.pixel)
     site.keep_free(plot)
 
 
-def furnish_road(site: Site, x: Number, y: Number, length: Number, share: Number) -> None:
+def furnish_road(site: Workspace, x: Number, y: Number, length: Number, share: Number) -> None:
     """Send cars and trucks along a road, on the right."""
     generator = site.generator
     right, down = turned(share)
@@ -31,7 +31,7 @@ def furnish_road(site: Site, x: Number, y: Number, length: Number, share: Number
             along += generator.uniform(16, 70)
 
 
-def park_cars(site: Site, x: Number, y: Number, count: int, name: str, *, on_road: bool = False) -> None:
+def park_cars(site: Workspace, x: Number, y: Number, count: int, name: str, *, on_road: bool = False) -> None:
     """Park vehicles side by side around a point, some places left empty."""
     generator = site.generator
     length, width = _VEHICLES[name]
@@ -43,7 +43,7 @@ def park_cars(site: Site, x: Number, y: Number, count: int, name: str, *, on_roa
             site.put(name, plot, on_road=on_road, margin=0.1)
 
 
-def grow(site: Site, count: int, low: Number, high: Number) -> None:
+def grow(site: Workspace, count: int, low: Number, high: Number) -> None:
     """Plant trees between two lines of the site, where nothing stands."""
     generator = site.generator
     for _ in range(count):

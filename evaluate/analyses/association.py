@@ -18,15 +18,15 @@ from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
 from evaluate.analyses.tracking import FrameObjects, counted_objects, frames_of, objects_bytes
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.objects import Pooling
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import choose_scored
+from evaluate.inputs.rows import scored_rows
 from evaluate.kernels.bootstrap import ratio_interval
 from evaluate.kernels.moments import variance_ranking, without_top
-from evaluate.results.table import Answer, Asked
+from evaluate.results.table import Result, ResultKey
 from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
@@ -128,36 +128,36 @@ def scores(truth: Sequence[np.ndarray], found: Sequence[Int64[np.ndarray, " _"]]
         "tracker_ids": [np.searchsorted(given, frame) for frame in found],
         "similarity_scores": [np.eye(len(frame)) for frame in tracks],
     }
-    measured: dict[str, Any] = {}
+    model: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()):  # trackeval prints its settings and times
         for metric in (HOTA(), Identity({"PRINT_CONFIG": False}), CLEAR({"PRINT_CONFIG": False})):
-            measured |= metric.eval_sequence(data)
+            model |= metric.eval_sequence(data)
     # Every box meets itself with similarity 1: all of HOTA's thresholds agree.
-    true, missed, false = (float(measured[f"HOTA_{name}"][0]) for name in ("TP", "FN", "FP"))
+    true, missed, false = (float(model[f"HOTA_{name}"][0]) for name in ("TP", "FN", "FP"))
     return {
         "boxes": true,
         "all_boxes": true + missed + false,
-        "association": float(measured["AssA"][0]) * true,
-        "identity": float(measured["IDTP"]),
-        "identity_all": float(measured["IDTP"] + 0.5 * measured["IDFP"] + 0.5 * measured["IDFN"]),
-        "switches": float(measured["IDSW"]),
+        "association": float(model["AssA"][0]) * true,
+        "identity": float(model["IDTP"]),
+        "identity_all": float(model["IDTP"] + 0.5 * model["IDFP"] + 0.5 * model["IDFN"]),
+        "switches": float(model["IDSW"]),
     }
 
 
-def asked(measured: Measured, array: str, analysis: Association, context: Context) -> Asked:
+def asked(model: ModelSets, array: str, analysis: Association, context: Context) -> ResultKey:
     """Return what the answer depends on."""
-    chosen = choose_scored(measured, context.selection)
-    measured.objects  # noqa: B018  (says so where there are none)
+    chosen = scored_rows(model, context.selection)
+    model.objects  # noqa: B018  (says so where there are none)
     parameters = analysis.model_dump(mode="json", exclude={"kind", "layers", "norm"})
     parameters |= {"remove": sorted(set(analysis.remove)), "seed": context.seed, "frames": list(chosen.sources)}
-    return Asked("association", REVISION, parameters, measured.inputs(array))
+    return ResultKey("association", REVISION, parameters, model.inputs(array))
 
 
-def answer(measured: Measured, array: str, analysis: Association, context: Context) -> Answer:
+def answer(model: ModelSets, array: str, analysis: Association, context: Context) -> Result:
     """Return the scores of all videos together for every m; videos are what is resampled."""
-    chosen = choose_scored(measured, context.selection)
-    frames = frames_of(measured, array, chosen, analysis.pooling, analysis.min_visibility)
-    ranking = variance_ranking(token_variance(measured, array, chosen))
+    chosen = scored_rows(model, context.selection)
+    frames = frames_of(model, array, chosen, analysis.pooling, analysis.min_visibility)
+    ranking = variance_ranking(token_variance(model, array, chosen))
     videos: dict[str, list[FrameObjects]] = {}
     for frame in frames:
         videos.setdefault(frame.video, []).append(frame)
@@ -182,7 +182,7 @@ def answer(measured: Measured, array: str, analysis: Association, context: Conte
         ]
         common = {"m": m, "unit": "video", "n_units": len(videos), "seed": context.seed}
         rows += [{**common, **row} for row in _rows(counted, analysis.resamples, context.seed)]
-    return Answer(rows)
+    return Result(rows)
 
 
 def _rows(counted: Sequence[Mapping[str, float]], resamples: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -204,31 +204,31 @@ def _rows(counted: Sequence[Mapping[str, float]], resamples: int, seed: int) -> 
         yield {"metric": metric, "value": value, "low": low, "high": high}
 
 
-def holds(measured: Measured, array: str, analysis: Association, context: Context) -> int:
+def peak_bytes(model: ModelSets, array: str, analysis: Association, context: Context) -> int:
     """Return the bytes that answering holds; frames stream, and every object is one vector.
 
     One video's vectors are copied without their top features, and its tracks are compared at HOTA's 19 thresholds, as
     if four times as many were found as there are.
     """
-    chosen = choose_scored(measured, context.selection)
-    objects = counted_objects(measured, analysis.min_visibility)
+    chosen = scored_rows(model, context.selection)
+    objects = counted_objects(model, analysis.min_visibility)
     videos = (
         objects[objects["source"].isin(chosen.sources)].groupby("video", sort=False)["track"].agg(["size", "nunique"])
     )
-    vectors = 8 * measured.n_channels(array) * int(videos["size"].max()) if len(videos) else 0
+    vectors = 8 * model.n_channels(array) * int(videos["size"].max()) if len(videos) else 0
     tracks = 8 * (19 + 3) * 4 * int(videos["nunique"].max()) ** 2 if len(videos) else 0
-    return objects_bytes(measured, array, chosen, analysis.min_visibility) + vectors + tracks
+    return objects_bytes(model, array, chosen, analysis.min_visibility) + vectors + tracks
 
 
-def cells(models: Sequence[Measured], analysis: Association, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: Association, context: Context) -> Iterator[Task]:
     """Yield one answer a model and layer."""
-    for measured in models:
-        for array in measured.arrays(analysis.layers, analysis.norm):
-            yield cell_of(
-                measured,
+    for model in models:
+        for array in model.arrays(analysis.layers, analysis.norm):
+            yield task_of(
+                model,
                 array,
-                asked(measured, array, analysis, context),
-                partial(answer, measured, array, analysis, context),
+                asked(model, array, analysis, context),
+                partial(answer, model, array, analysis, context),
                 f"association by {array}",
-                partial(holds, measured, array, analysis, context),
+                partial(peak_bytes, model, array, analysis, context),
             )

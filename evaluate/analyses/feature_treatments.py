@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from pydantic import Field
 
 from evaluate.inputs.counterparts import Counterpart, counterparts
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.kernels.bootstrap import bootstrap, paired_bootstrap
 from evaluate.kernels.confusion import miou_present
 from evaluate.kernels.memory import (
@@ -29,14 +29,14 @@ from evaluate.kernels.memory import (
 )
 from evaluate.kernels.penalties import PENALTIES, choose_penalty
 from evaluate.kernels.probes import Probe, predict_side_by_side
-from evaluate.kernels.treatments import Treatment, fitted, kept_features
+from evaluate.kernels.treatments import Treatment, fit_treatment, kept_features
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
-from evaluate.results.table import Answer, Asked
-from evaluate.scoring.patch_classifiers import Classifier, Task, refuse_more_neighbours, selected, task
+from evaluate.results.table import Result, ResultKey
+from evaluate.scoring.patch_classifiers import Classifier, PatchData, read_patches, refuse_more_neighbours, selected
 from evaluate.scoring.patches import Truth
 from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 
 REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
@@ -76,7 +76,7 @@ class FeatureTreatments(Settings):
     resamples: int = Field(default=1000, ge=0)
     """Bootstrap resamples over images; 0 prints no intervals."""
 
-    def elsewhere(self) -> tuple[str, ...]:
+    def other_experiments(self) -> tuple[str, ...]:
         """Return the experiments whose rankings ``remove-other`` goes by."""
         return self.experiments
 
@@ -95,18 +95,18 @@ class FeatureTreatments(Settings):
 
 
 def asked(
-    measured: Measured,
+    model: ModelSets,
     array: str,
     classifier: Classifier,
     analysis: FeatureTreatments,
     context: Context,
     others: Sequence[Counterpart] = (),
-) -> Asked:
+) -> ResultKey:
     """Return what the answer depends on, the sets and the training images of ``others`` among it."""
-    measured.need_labels("feature-treatments")
-    train, validation = selected(measured, context, "feature-treatments")
+    model.need_labels("feature-treatments")
+    train, validation = selected(model, context, "feature-treatments")
     if classifier == "knn":
-        refuse_more_neighbours(analysis.k, n_patches(measured, array, len(train.rows)))
+        refuse_more_neighbours(analysis.k, n_patches(model, array, len(train.rows)))
     parameters: dict[str, Any] = {
         "classifier": classifier,
         "treatments": list(analysis.treatments),
@@ -120,28 +120,28 @@ def asked(
     parameters |= (
         {"k": analysis.k}
         if classifier == "knn"
-        else {"batchnorm": measured.probe_batchnorm, "penalties": list(analysis.penalties or PENALTIES)}
+        else {"batchnorm": model.probe_batchnorm, "penalties": list(analysis.penalties or PENALTIES)}
     )
-    inputs = measured.inputs(array, labelled=True)
+    inputs = model.inputs(array, labelled=True)
     if others:  # without, the question is what it always was
         parameters["others_train"] = [[other.experiment, list(other.train.sources)] for other in others]
         for other in others:
             inputs |= other.inputs()
-    return Asked("feature-treatments", REVISION, parameters, inputs)
+    return ResultKey("feature-treatments", REVISION, parameters, inputs)
 
 
 def answer(
-    measured: Measured,
+    model: ModelSets,
     array: str,
     classifier: Classifier,
     analysis: FeatureTreatments,
     context: Context,
     others: Sequence[Counterpart] = (),
-) -> Answer:
+) -> Result:
     """Return the mIoU of every treatment and its difference to untreated features."""
-    train, validation = selected(measured, context, "feature-treatments")
-    given = task(measured, array, train, validation)
-    truth = Truth(measured, array, validation)
+    train, validation = selected(model, context, "feature-treatments")
+    given = read_patches(model, array, train, validation)
+    truth = Truth(model, array, validation)
     rankings: Rankings = {None: given.ranking, **{other.experiment: other.ranking() for other in others}}
     treatments = analysis.wanted(given.bank.shape[1], [other.experiment for other in others])
     predict = _by_neighbours if classifier == "knn" else _by_probes
@@ -181,7 +181,7 @@ def answer(
         if probe is not None:
             rows.append({**cell, "metric": "penalty", "value": probe.head.penalty})
             rows.append({**cell, "metric": "converged", "value": float(probe.converged)})
-    return Answer(rows)
+    return Result(rows)
 
 
 def _bounds(interval: Any) -> dict[str, float | None]:
@@ -189,30 +189,30 @@ def _bounds(interval: Any) -> dict[str, float | None]:
 
 
 def _by_neighbours(
-    given: Task,
+    given: PatchData,
     rankings: Rankings,
     treatments: Sequence[Treatment],
     analysis: FeatureTreatments,
     context: Context,
 ) -> Iterator[Predicted]:
-    memory_bytes = search_memory(context.memory_bytes, holds(given.measured, given.array, "knn", analysis, context))
+    memory_bytes = search_memory(context.memory_bytes, peak_bytes(given.model, given.array, "knn", analysis, context))
     labels = given.bank_labels.astype(np.int64)
     for treatment in treatments:
-        treat = fitted(treatment, given.bank, rankings[treatment.experiment], context.seed)
+        treat = fit_treatment(treatment, given.bank, rankings[treatment.experiment], context.seed)
         found = nearest(treat(given.bank), treat(given.queries), analysis.k, memory_bytes=memory_bytes)
-        yield treatment, vote(found, labels, len(given.measured.classes), analysis.k), None
+        yield treatment, vote(found, labels, len(given.model.classes), analysis.k), None
 
 
 def _by_probes(
-    given: Task,
+    given: PatchData,
     rankings: Rankings,
     treatments: Sequence[Treatment],
     analysis: FeatureTreatments,
     context: Context,
 ) -> Iterator[Predicted]:
     """Fit all removals side by side; treatments that change every value need features of their own."""
-    removals = [treatment for treatment in treatments if treatment.probe_sees_it]
-    n_classes = len(given.measured.classes)
+    removals = [treatment for treatment in treatments if treatment.is_feature_subset]
+    n_classes = len(given.model.classes)
 
     def probes(bank: np.ndarray, kept: list[Any], *, standardise: bool) -> Any:
         return choose_penalty(
@@ -227,7 +227,7 @@ def _by_probes(
         ).probes
 
     masks = [kept_features(treatment, rankings[treatment.experiment], context.seed) for treatment in removals]
-    found = probes(given.bank, masks, standardise=given.measured.probe_batchnorm)
+    found = probes(given.bank, masks, standardise=given.model.probe_batchnorm)
     yield from zip(removals, predict_side_by_side(found, given.queries), found, strict=True)
     for treatment in treatments:
         if treatment in removals:
@@ -235,13 +235,13 @@ def _by_probes(
         if treatment.name == "batchnorm":
             found, queries = probes(given.bank, [None], standardise=True), given.queries
         else:
-            treat = fitted(treatment, given.bank, rankings[treatment.experiment], context.seed)
+            treat = fit_treatment(treatment, given.bank, rankings[treatment.experiment], context.seed)
             found, queries = probes(treat(given.bank), [None], standardise=False), treat(given.queries)
         yield treatment, predict_side_by_side(found, queries)[0], found[0]
 
 
-def holds(
-    measured: Measured,
+def peak_bytes(
+    model: ModelSets,
     array: str,
     classifier: Classifier,
     analysis: FeatureTreatments,
@@ -252,29 +252,29 @@ def holds(
 
     The patches of ``others`` stream; their rankings are kept.
     """
-    train, validation = selected(measured, context, "feature-treatments")
-    elsewhere = max((reading_bytes(other.measured, other.array) for other in others), default=0)
-    scoring = scoring_bytes(measured, array, validation, analysis.resamples, 0) + elsewhere
-    treated = treated_bytes(measured, array, len(train.rows) + len(validation.rows))
+    train, validation = selected(model, context, "feature-treatments")
+    other_experiments = max((reading_bytes(other.model, other.array) for other in others), default=0)
+    scoring = scoring_bytes(model, array, validation, analysis.resamples, 0) + other_experiments
+    treated = treated_bytes(model, array, len(train.rows) + len(validation.rows))
     if classifier == "knn":
-        return scoring + treated + searched_bytes(measured, array, train, validation, 1, (analysis.k,), "exact")
-    treatments = analysis.wanted(measured.n_channels(array), [other.experiment for other in others])
-    kept = sum(treatment.probe_sees_it for treatment in treatments)
+        return scoring + treated + searched_bytes(model, array, train, validation, 1, (analysis.k,), "exact")
+    treatments = analysis.wanted(model.n_channels(array), [other.experiment for other in others])
+    kept = sum(treatment.is_feature_subset for treatment in treatments)
     penalties = len(analysis.penalties or PENALTIES)
-    return scoring + treated + probed_bytes(measured, array, train, validation, kept, penalties)
+    return scoring + treated + probed_bytes(model, array, train, validation, kept, penalties)
 
 
-def cells(models: Sequence[Measured], analysis: FeatureTreatments, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: FeatureTreatments, context: Context) -> Iterator[Task]:
     """Yield one answer a model, layer and classifier."""
-    for measured in models:
-        for array in measured.arrays(analysis.layers, analysis.norm):
-            others = counterparts(measured, array, analysis.norm, analysis, context)
+    for model in models:
+        for array in model.arrays(analysis.layers, analysis.norm):
+            others = counterparts(model, array, analysis.norm, analysis, context)
             for classifier in analysis.classifiers:
-                yield cell_of(
-                    measured,
+                yield task_of(
+                    model,
                     array,
-                    asked(measured, array, classifier, analysis, context, others),
-                    partial(answer, measured, array, classifier, analysis, context, others),
+                    asked(model, array, classifier, analysis, context, others),
+                    partial(answer, model, array, classifier, analysis, context, others),
                     f"{'k-NN' if classifier == 'knn' else classifier} on treated {array}",
-                    partial(holds, measured, array, classifier, analysis, context, others),
+                    partial(peak_bytes, model, array, classifier, analysis, context, others),
                 )

@@ -14,19 +14,19 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
-from evaluate.inputs.model_sets import PIXELS, Measured
+from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.patches import chunkwise, token_variance
-from evaluate.inputs.rows import Chosen, image_numbers
+from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.bootstrap import FEWEST_UNITS
 from evaluate.kernels.memory import reading_bytes
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.ridge import r2, ridge
 from evaluate.kernels.treatments import Treatment, kept_features
-from evaluate.results.table import Answer, Asked
+from evaluate.results.table import Result, ResultKey
 from evaluate.scoring.patch_classifiers import selected
 from evaluate.scoring.variance_bootstrap import bounds
 from evaluate.settings import Context, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 from stores.errors import UserError
 
 REVISION = 3
@@ -59,17 +59,17 @@ class GlobalContext(Settings):
     """Bootstrap resamples over images; 0 prints no intervals."""
 
 
-def central_tokens(measured: Measured, array: str, chosen: Chosen) -> Float64[np.ndarray, "sample channel"]:
+def central_tokens(model: ModelSets, array: str, chosen: RowSelection) -> Float64[np.ndarray, "sample channel"]:
     """Return the token of each row's central patch."""
-    rows, columns = measured.grid(array)
+    rows, columns = model.grid(array)
     patch = (rows // 2) * columns + columns // 2
-    blocks = chunkwise(measured.features[array], chosen.rows)
+    blocks = chunkwise(model.features[array], chosen.rows)
     return np.concatenate([block[:, patch].astype(np.float64) for block in blocks])
 
 
-def class_ids(measured: Measured, names: Sequence[str]) -> Int64[np.ndarray, " class"]:
+def class_ids(model: ModelSets, names: Sequence[str]) -> Int64[np.ndarray, " class"]:
     """Return the ids of classes by name; raises UserError for a name that the class table lacks."""
-    known = measured.class_names
+    known = model.class_names
     absent = [name for name in names if name not in known]
     if absent:
         raise UserError(f"global-context asks for the class {absent[0]!r}; the classes are {', '.join(known)}")
@@ -77,29 +77,29 @@ def class_ids(measured: Measured, names: Sequence[str]) -> Int64[np.ndarray, " c
 
 
 def class_shares(
-    measured: Measured, chosen: Chosen, names: Sequence[str], scope: str
+    model: ModelSets, chosen: RowSelection, names: Sequence[str], scope: str
 ) -> Float64[np.ndarray, "sample class"]:
     """Return the share of pixels of each named class, void in the denominator, of each row's tile or source."""
-    ids = class_ids(measured, names)
+    ids = class_ids(model, names)
     shares = np.concatenate(
         [
             (block.reshape(len(block), -1, 1) == ids).mean(axis=1)
-            for _, block in measured.labels[PIXELS].blocks(chosen.rows, SHARE_BYTES)
+            for _, block in model.labels[PIXELS].blocks(chosen.rows, SHARE_BYTES)
         ]
     )
     if scope == "image":
-        numbers = image_numbers(measured, chosen)
+        numbers = image_numbers(model, chosen)
         mean = np.stack([shares[numbers == number].mean(axis=0) for number in range(len(chosen.sources))])
         shares = mean[numbers]
     return shares
 
 
-def asked(measured: Measured, array: str, analysis: GlobalContext, context: Context) -> Asked:
+def asked(model: ModelSets, array: str, analysis: GlobalContext, context: Context) -> ResultKey:
     """Return what the answer depends on."""
-    measured.need_labels("global-context")
-    class_ids(measured, analysis.classes)  # says so before anything is computed
-    train, validation = selected(measured, context, "global-context")
-    return Asked(
+    model.need_labels("global-context")
+    class_ids(model, analysis.classes)  # says so before anything is computed
+    train, validation = selected(model, context, "global-context")
+    return ResultKey(
         "global-context",
         REVISION,
         {
@@ -112,22 +112,20 @@ def asked(measured: Measured, array: str, analysis: GlobalContext, context: Cont
             "train": list(train.sources),
             "validation": list(validation.sources),
         },
-        measured.inputs(array, labelled=True),
+        model.inputs(array, labelled=True),
     )
 
 
-def answer(measured: Measured, array: str, analysis: GlobalContext, context: Context) -> Answer:
+def answer(model: ModelSets, array: str, analysis: GlobalContext, context: Context) -> Result:
     """Return R² of every class and their mean: all features, top m left out, random m left out, top m alone.
 
     Differences are of the means, random choices averaged, with intervals paired over images.
     """
-    train, validation = selected(measured, context, "global-context")
-    inputs, queries = (central_tokens(measured, array, chosen) for chosen in (train, validation))
-    targets, truth = (
-        class_shares(measured, chosen, analysis.classes, analysis.scope) for chosen in (train, validation)
-    )
-    train_images, images = (image_numbers(measured, chosen) for chosen in (train, validation))
-    ranking = variance_ranking(token_variance(measured, array, train))
+    train, validation = selected(model, context, "global-context")
+    inputs, queries = (central_tokens(model, array, chosen) for chosen in (train, validation))
+    targets, truth = (class_shares(model, chosen, analysis.classes, analysis.scope) for chosen in (train, validation))
+    train_images, images = (image_numbers(model, chosen) for chosen in (train, validation))
+    ranking = variance_ranking(token_variance(model, array, train))
     if analysis.m >= len(ranking):
         raise UserError(f"global-context leaves out m = {analysis.m} of {len(ranking)} features: ask for fewer")
     rows: list[dict[str, Any]] = []
@@ -156,7 +154,7 @@ def answer(measured: Measured, array: str, analysis: GlobalContext, context: Con
             for place, name in enumerate(analysis.classes)
         ]  # fmt: skip
     shared = {name: rows[0][name] for name in ("classifier", "train", "unit", "n_units", "seed")}
-    return Answer(rows + [{**shared, "m": analysis.m, **row} for row in _differences(means)])
+    return Result(rows + [{**shared, "m": analysis.m, **row} for row in _differences(means)])
 
 
 def _differences(means: dict[str, list[tuple[float | None, np.ndarray | None]]]) -> Iterator[dict[str, Any]]:
@@ -210,26 +208,26 @@ def _mean(scores: Float64[np.ndarray, " class"]) -> float | None:
     return _number(float(np.nanmean(scores))) if (~np.isnan(scores)).any() else None
 
 
-def holds(measured: Measured, array: str, analysis: GlobalContext, context: Context) -> int:
+def peak_bytes(model: ModelSets, array: str, analysis: GlobalContext, context: Context) -> int:
     """Return the bytes that answering holds; patches stream, and regression copies a token of every tile."""
-    train, validation = selected(measured, context, "global-context")
-    n_channels = measured.n_channels(array)
+    train, validation = selected(model, context, "global-context")
+    n_channels = model.n_channels(array)
     tokens = 8 * n_channels * (8 * len(train.rows) + 4 * len(validation.rows)) + 4 * 8 * n_channels**2
-    pixels = measured.labels[PIXELS]
+    pixels = model.labels[PIXELS]
     shares = 4 * pixels.layout.chunk_rows(pixels.spec) * pixels.spec.row_bytes + 2 * len(analysis.classes) * SHARE_BYTES
     drawn = 8 * analysis.resamples * (1 + len(analysis.classes)) * (3 + analysis.draws)
-    return reading_bytes(measured, array) + tokens + shares + drawn
+    return reading_bytes(model, array) + tokens + shares + drawn
 
 
-def cells(models: Sequence[Measured], analysis: GlobalContext, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: GlobalContext, context: Context) -> Iterator[Task]:
     """Yield one answer a model."""
-    for measured in models:
-        for array in measured.arrays((analysis.layer,), analysis.norm):
-            yield cell_of(
-                measured,
+    for model in models:
+        for array in model.arrays((analysis.layer,), analysis.norm):
+            yield task_of(
+                model,
                 array,
-                asked(measured, array, analysis, context),
-                partial(answer, measured, array, analysis, context),
+                asked(model, array, analysis, context),
+                partial(answer, model, array, analysis, context),
                 f"global context from {array}",
-                partial(holds, measured, array, analysis, context),
+                partial(peak_bytes, model, array, analysis, context),
             )

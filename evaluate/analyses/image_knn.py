@@ -14,18 +14,18 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from pydantic import Field
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import chunkwise, token_variance
-from evaluate.inputs.rows import Chosen, choose_both, image_numbers
+from evaluate.inputs.rows import RowSelection, image_numbers, train_and_validation_rows
 from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from evaluate.kernels.memory import neighbours_bytes, reading_bytes, search_memory
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
-from evaluate.results.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.results.table import Answer, Asked
+from evaluate.results.draws import DRAWS, BootstrapDraws, result_of, units_of
+from evaluate.results.table import Result, ResultKey
 from evaluate.settings import Context, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 from stores.errors import MissingError, UserError
 
 REVISION = 3
@@ -54,26 +54,26 @@ class ImageKnn(Settings):
     """Bootstrap resamples over validation images; 0 prints no intervals."""
 
 
-def sizes(measured: Measured) -> list[tuple[float | None, Measured]]:
+def sizes(model: ModelSets) -> list[tuple[float | None, ModelSets]]:
     """Return what was extracted at each size: the clean input first, then the steps of the size ladder."""
-    ladder = sorted(level for name, level in measured.views if name == "size")
-    return [(None, measured), *((level, measured.under("size", level)) for level in ladder)]
+    ladder = sorted(level for name, level in model.views if name == "size")
+    return [(None, model), *((level, model.for_view("size", level)) for level in ladder)]
 
 
 def image_vectors(
-    measured: Measured, array: str, chosen: Chosen, pooled: Pooled
+    model: ModelSets, array: str, chosen: RowSelection, pooled: Pooled
 ) -> Float32[np.ndarray, "image channel"]:
     """Return one vector an image: tiles of one source are averaged; raises MissingError without prefix tokens."""
     address = array
     if pooled == "class-token":
         address = array.replace("tokens/", "prefix/", 1)
-        if address not in measured.features.arrays or not measured.features.sealed(address):
+        if address not in model.features.arrays or not model.features.sealed(address):
             raise MissingError(
-                f"{measured.title} has no stored class token: ask for mean-patch, or set prefix = true in [features] "
-                f"and run `{measured.extract_command}`"
+                f"{model.title} has no stored class token: ask for mean-patch, or set prefix = true in [features] "
+                f"and run `{model.extract_command}`"
             )
-    stored = measured.features[address]
-    numbers = image_numbers(measured, chosen)
+    stored = model.features[address]
+    numbers = image_numbers(model, chosen)
     summed = np.zeros((len(chosen.sources), stored.shape[-1]))
     rows = (row for block in chunkwise(stored, chosen.rows) for row in block)
     for number, row in zip(numbers, rows, strict=True):
@@ -81,27 +81,27 @@ def image_vectors(
     return (summed / np.bincount(numbers, minlength=len(chosen.sources))[:, None]).astype(np.float32)
 
 
-def image_classes(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, " image"]:
+def image_classes(model: ModelSets, chosen: RowSelection) -> Int64[np.ndarray, " image"]:
     """Return the class of every chosen image; raises UserError when one has none."""
-    table = measured.samples.iloc[chosen.rows].drop_duplicates("source").set_index("source")["image_class"]
+    table = model.samples.iloc[chosen.rows].drop_duplicates("source").set_index("source")["image_class"]
     classes = table.loc[list(chosen.sources)].to_numpy(dtype=np.int64)
     if (classes < 0).any():
         raise UserError(
             f"image-knn needs a class for every image and {chosen.sources[int((classes < 0).argmax())]} of "
-            f"{measured.label_spec.dataset.name} has none: choose a data set of labelled images"
+            f"{model.label_spec.dataset.name} has none: choose a data set of labelled images"
         )
     return classes
 
 
-def asked(measured: Measured, array: str, analysis: ImageKnn, context: Context) -> Asked:
+def asked(model: ModelSets, array: str, analysis: ImageKnn, context: Context) -> ResultKey:
     """Return what the answer depends on."""
-    train, validation = choose_both(measured, context.selection, "image-knn")
-    image_classes(measured, train)
-    inputs = measured.inputs(array)
-    for level, under in sizes(measured):
+    train, validation = train_and_validation_rows(model, context.selection, "image-knn")
+    image_classes(model, train)
+    inputs = model.inputs(array)
+    for level, for_view in sizes(model):
         for address in (array, array.replace("tokens/", "prefix/", 1)):
-            if under.features.sealed(address):
-                inputs[f"size {level} {address}"] = under.features.content[address]
+            if for_view.features.sealed(address):
+                inputs[f"size {level} {address}"] = for_view.features.content[address]
     parameters: dict[str, Any] = {
         "pooled": list(analysis.pooled),
         "remove": sorted(set(analysis.remove)),
@@ -112,17 +112,17 @@ def asked(measured: Measured, array: str, analysis: ImageKnn, context: Context) 
         "train": list(train.sources),
         "validation": list(validation.sources),
     }
-    return Asked("image-knn", REVISION, parameters, inputs)
+    return ResultKey("image-knn", REVISION, parameters, inputs)
 
 
-def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context) -> Answer:
+def answer(model: ModelSets, array: str, analysis: ImageKnn, context: Context) -> Result:
     """Return the accuracy of every pooled token, m and size, and that of always saying the most common class."""
-    train, validation = choose_both(measured, context.selection, "image-knn")
-    classes, truth = image_classes(measured, train), image_classes(measured, validation)
+    train, validation = train_and_validation_rows(model, context.selection, "image-knn")
+    classes, truth = image_classes(model, train), image_classes(model, validation)
     if analysis.k > len(classes):
         raise UserError(f"k = {analysis.k} neighbours are asked of {len(classes)} training images: lower k")
-    search_bytes = search_memory(context.memory_bytes, holds(measured, array, analysis, context))
-    frame = measured.spec.frame
+    search_bytes = search_memory(context.memory_bytes, peak_bytes(model, array, analysis, context))
+    frame = model.spec.frame
     native = (frame.resize or frame.input).height
     rows: list[dict[str, Any]] = [
         {
@@ -132,11 +132,11 @@ def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context)
             **_share(truth == np.bincount(classes).argmax(), validation.sources, analysis.resamples, context.seed),
         }
     ]
-    for level, under in sizes(measured):
-        ranking = variance_ranking(token_variance(under, array, train))
-        seen = under.spec.frame.input.height if level is None else level
+    for level, for_view in sizes(model):
+        ranking = variance_ranking(token_variance(for_view, array, train))
+        seen = for_view.spec.frame.input.height if level is None else level
         for pooled in analysis.pooled:
-            bank, queries = (image_vectors(under, array, chosen, pooled) for chosen in (train, validation))
+            bank, queries = (image_vectors(for_view, array, chosen, pooled) for chosen in (train, validation))
             for m in sorted(set(analysis.remove)):
                 if m >= bank.shape[1]:
                     continue
@@ -151,7 +151,7 @@ def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context)
                 predicted = vote(
                     found,
                     classes,
-                    len(measured.classes),
+                    len(model.classes),
                     analysis.k,
                     weights="softmax",
                     temperature=analysis.temperature,
@@ -171,41 +171,41 @@ def answer(measured: Measured, array: str, analysis: ImageKnn, context: Context)
                         **_share(predicted == truth, validation.sources, analysis.resamples, context.seed),
                     }
                 )
-    return answer_of(rows, ("image_accuracy",))
+    return result_of(rows, ("image_accuracy",))
 
 
 def _share(right: Bool[np.ndarray, " image"], names: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
     drawn = resampled_ratio(right.astype(np.float64), np.ones(len(right)), seed=seed, resamples=resamples)
     low, high = quantiles(drawn)
-    kept = None if drawn is None else Drawn(drawn, units_of(names, seed, resamples))
-    counted = {"unit": "image", "n_units": len(right), "seed": seed, DRAWN: kept}
+    kept = None if drawn is None else BootstrapDraws(drawn, units_of(names, seed, resamples))
+    counted = {"unit": "image", "n_units": len(right), "seed": seed, DRAWS: kept}
     return {"value": float(right.mean()), "low": low, "high": high, **counted}
 
 
-def holds(measured: Measured, array: str, analysis: ImageKnn, context: Context) -> int:
+def peak_bytes(model: ModelSets, array: str, analysis: ImageKnn, context: Context) -> int:
     """Return the bytes that answering holds; patches stream, and every image is one vector.
 
     Vectors are summed in float64, divided, kept in float32, and copied without their top features; those of one size
     are there while the next are made.
     """
-    chosen = choose_both(measured, context.selection, "image-knn")
+    chosen = train_and_validation_rows(model, context.selection, "image-knn")
     n_train, n_queries = (len(one.sources) for one in chosen)
     numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * analysis.resamples * n_queries
     per_channel = 4 * (n_train + n_queries) + max(20 * n_train, 4 * n_train + 20 * n_queries, 8 * (n_train + n_queries))
-    reading = max(reading_bytes(under, array) for _, under in sizes(measured))
+    reading = max(reading_bytes(for_view, array) for _, for_view in sizes(model))
     searching = neighbours_bytes(n_queries, analysis.k, 1, 1)
-    return reading + measured.n_channels(array) * per_channel + numbers + searching
+    return reading + model.n_channels(array) * per_channel + numbers + searching
 
 
-def cells(models: Sequence[Measured], analysis: ImageKnn, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: ImageKnn, context: Context) -> Iterator[Task]:
     """Yield one answer a model."""
-    for measured in models:
-        for array in measured.arrays((analysis.layer,), analysis.norm):
-            yield cell_of(
-                measured,
+    for model in models:
+        for array in model.arrays((analysis.layer,), analysis.norm):
+            yield task_of(
+                model,
                 array,
-                asked(measured, array, analysis, context),
-                partial(answer, measured, array, analysis, context),
+                asked(model, array, analysis, context),
+                partial(answer, model, array, analysis, context),
                 f"image k-NN on {array}",
-                partial(holds, measured, array, analysis, context),
+                partial(peak_bytes, model, array, analysis, context),
             )

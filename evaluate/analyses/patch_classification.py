@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.kernels.memory import (
     SEARCH_BYTES,
     faiss_bytes,
@@ -23,19 +23,19 @@ from evaluate.kernels.memory import (
     searched_bytes,
 )
 from evaluate.kernels.penalties import PENALTIES
-from evaluate.results.table import Answer, Asked
+from evaluate.results.table import Result, ResultKey
 from evaluate.scoring.patch_classifiers import (
     Classifier,
     predict_knn,
     predict_probe,
+    read_patches,
     refuse_more_neighbours,
     selected,
-    task,
 )
 from evaluate.scoring.patches import Truth
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Layers, Selection, Settings, train_rules
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
@@ -77,16 +77,16 @@ class PatchClassification(Settings):
 
 
 def asked(
-    measured: Measured,
+    model: ModelSets,
     array: str,
     classifier: Classifier,
     analysis: PatchClassification,
     context: Context,
     train_rule: SelectionRule | None,
-) -> Asked:
+) -> ResultKey:
     """Return what the answer depends on: only the parameters that this classifier uses."""
-    measured.need_labels("patch-classification")
-    train, validation = selected(measured, context, "patch-classification", train_rule)
+    model.need_labels("patch-classification")
+    train, validation = selected(model, context, "patch-classification", train_rule)
     parameters: dict[str, Any] = {
         "classifier": classifier,
         "remove": sorted(set(analysis.remove)),
@@ -96,7 +96,7 @@ def asked(
         "validation": list(validation.sources),
     }
     if classifier == "knn":
-        refuse_more_neighbours(max(analysis.k), n_patches(measured, array, len(train.rows)))
+        refuse_more_neighbours(max(analysis.k), n_patches(model, array, len(train.rows)))
         parameters |= {
             "k": sorted(set(analysis.k)),
             "metric": analysis.metric,
@@ -106,32 +106,32 @@ def asked(
     else:
         parameters |= {
             "penalties": list(analysis.penalties or PENALTIES),
-            "batchnorm": measured.probe_batchnorm,
+            "batchnorm": model.probe_batchnorm,
         }
-    return Asked("patch-classification", REVISION, parameters, measured.inputs(array, labelled=True))
+    return ResultKey("patch-classification", REVISION, parameters, model.inputs(array, labelled=True))
 
 
 def answer(
-    measured: Measured,
+    model: ModelSets,
     array: str,
     classifier: Classifier,
     analysis: PatchClassification,
     context: Context,
     train_rule: SelectionRule | None,
-) -> Answer:
+) -> Result:
     """Return mIoU, accuracy and class IoUs for every m (and k), by patches and by pixels."""
-    train, validation = selected(measured, context, "patch-classification", train_rule)
-    given = task(measured, array, train, validation)
-    truth = Truth(measured, array, validation)
+    train, validation = selected(model, context, "patch-classification", train_rule)
+    given = read_patches(model, array, train, validation)
+    truth = Truth(model, array, validation)
     common: dict[str, Any] = {
         "classifier": classifier,
         "train": train.title,
         "x_name": "layer",
-        "x_value": float(measured.layer(array)),
+        "x_value": float(model.layer(array)),
         "seed": context.seed,
     }
     rows = [{**common, "metric": "majority_miou", "reference": "majority", **truth.majority(given.bank_labels)}]
-    easy = measured.classes.loc[measured.classes["easy"].astype(bool), "name"]
+    easy = model.classes.loc[model.classes["easy"].astype(bool), "name"]
     arrays: dict[str, np.ndarray] = {"easy_classes": np.array([str(name) for name in easy], dtype=np.str_)}
     if classifier == "knn":
         for (m, k), (predicted, redone) in predict_knn(
@@ -143,10 +143,8 @@ def answer(
             weights=analysis.weights,
             memory_bytes=search_memory(
                 context.memory_bytes,
-                holds(measured, array, classifier, analysis, context, train_rule),
-                SEARCH_BYTES
-                if analysis.search == "exact"
-                else faiss_bytes(measured, array, validation, max(analysis.k)),
+                peak_bytes(model, array, classifier, analysis, context, train_rule),
+                SEARCH_BYTES if analysis.search == "exact" else faiss_bytes(model, array, validation, max(analysis.k)),
             ),
         ).items():
             cell = {**common, "m": m, "k": k}
@@ -163,11 +161,11 @@ def answer(
             rows.append({**cell, "metric": "penalty", "value": penalty})
             rows.append({**cell, "metric": "converged", "value": float(converged)})
             arrays[f"patch_confusion_m{m}"] = truth.patch_confusion(predicted)
-    return Answer(rows, arrays)
+    return Result(rows, arrays)
 
 
-def holds(
-    measured: Measured,
+def peak_bytes(
+    model: ModelSets,
     array: str,
     classifier: Classifier,
     analysis: PatchClassification,
@@ -175,29 +173,29 @@ def holds(
     train_rule: SelectionRule | None,
 ) -> int:
     """Return the bytes that answering holds: all patches of both selections, and what the classifier needs."""
-    train, validation = selected(measured, context, "patch-classification", train_rule)
+    train, validation = selected(model, context, "patch-classification", train_rule)
     n_m, n_k = len(set(analysis.remove)), len(set(analysis.k)) if classifier == "knn" else 1
-    scoring = scoring_bytes(measured, array, validation, analysis.resamples, n_m * n_k)
+    scoring = scoring_bytes(model, array, validation, analysis.resamples, n_m * n_k)
     if classifier == "probe":
-        return scoring + probed_bytes(measured, array, train, validation, n_m, len(analysis.penalties or PENALTIES))
-    searched = searched_bytes(measured, array, train, validation, n_m, analysis.k, analysis.search)
+        return scoring + probed_bytes(model, array, train, validation, n_m, len(analysis.penalties or PENALTIES))
+    searched = searched_bytes(model, array, train, validation, n_m, analysis.k, analysis.search)
     return scoring + searched
 
 
-def cells(models: Sequence[Measured], analysis: PatchClassification, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: PatchClassification, context: Context) -> Iterator[Task]:
     """Yield one answer a model, layer, training size and classifier."""
     rules: list[SelectionRule | None] = [None]
     if context.selection is not None and analysis.train_per_group is not None:
         rules = [*train_rules(context.selection.train, analysis.train_per_group)]
-    for measured in models:
-        for array in measured.arrays(analysis.layers, analysis.norm):
+    for model in models:
+        for array in model.arrays(analysis.layers, analysis.norm):
             for rule in rules:
                 for classifier in analysis.classifiers:
-                    yield cell_of(
-                        measured,
+                    yield task_of(
+                        model,
                         array,
-                        asked(measured, array, classifier, analysis, context, rule),
-                        partial(answer, measured, array, classifier, analysis, context, rule),
+                        asked(model, array, classifier, analysis, context, rule),
+                        partial(answer, model, array, classifier, analysis, context, rule),
                         f"{'k-NN' if classifier == 'knn' else classifier} on {array}",
-                        partial(holds, measured, array, classifier, analysis, context, rule),
+                        partial(peak_bytes, model, array, classifier, analysis, context, rule),
                     )

@@ -3,7 +3,7 @@
 Two unrelated sets of m of D features share m²/D on average, and their overlap is hypergeometric; the bounds of chance
 are its 2.5 and 97.5 % quantiles. Features of two models are compared by number only: overlap beyond chance means little
 unless one was fitted from the other, and chance is what is expected. The interval of an overlap is a bootstrap over
-the images of both sides, the features of every resample ranked anew; a resample's ranks are noisier, so it tends to
+the images of both sides, the features of every resample ranked again; a resample's ranks are noisier, so it tends to
 lie low.
 """
 
@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Int32, Int64
 from pydantic import Field
 
-from evaluate.inputs.model_sets import Measured
-from evaluate.inputs.rows import choose_training
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.rows import training_rows
 from evaluate.kernels.memory import spectrum_bytes
 from evaluate.kernels.moments import overlap, variance_ranking
-from evaluate.results.table import Answer, Asked
+from evaluate.results.table import Result, ResultKey
 from evaluate.scoring.variance_bootstrap import bounds, moments_by_image, overlaps, rankings, resampled_variances
 from evaluate.settings import Context, Layers, Selection, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 
 REVISION = 2
 """Raised when the same inputs and parameters give other numbers."""
@@ -44,7 +44,7 @@ class RankingOverlap(Settings):
     resamples: int = Field(default=1000, ge=0)
     """Bootstrap resamples over images; 0 prints no intervals."""
 
-    def elsewhere(self) -> tuple[str, ...]:
+    def other_experiments(self) -> tuple[str, ...]:
         """Return the experiments whose rankings are compared with these."""
         return self.experiments
 
@@ -90,29 +90,29 @@ def rows_of(one: Ranked, other: Ranked, sizes: Sequence[int], reference: str, se
 class _Read:
     """One model's set with its training rows; rankings are made once an array."""
 
-    def __init__(self, measured: Measured, selection: Selection | None) -> None:
-        self.measured = measured
-        self.chosen = choose_training(measured, selection)
+    def __init__(self, model: ModelSets, selection: Selection | None) -> None:
+        self.model = model
+        self.chosen = training_rows(model, selection)
         self.ranked: dict[str, Ranked] = {}
 
     def ranking(self, array: str, seed: int, resamples: int) -> Ranked:
         if array not in self.ranked:
-            moments, of_image = moments_by_image(self.measured, array, self.chosen)
+            moments, of_image = moments_by_image(self.model, array, self.chosen)
             variances = resampled_variances(of_image, seed=seed, resamples=resamples)
             resampled = None if variances is None else rankings(variances)
             self.ranked[array] = Ranked(variance_ranking(moments.variance), resampled, len(of_image))
         return self.ranked[array]
 
     def width(self, array: str) -> int:
-        return int(self.measured.features.arrays[array].row_shape[-1])
+        return int(self.model.features.arrays[array].row_shape[-1])
 
 
 def asked(
     one: _Read, array: str, other: _Read, other_array: str, reference: str, analysis: RankingOverlap, seed: int
-) -> Asked:
+) -> ResultKey:
     """Return what the answer depends on."""
-    inputs = one.measured.inputs(array)
-    inputs |= {f"reference {name}": value for name, value in other.measured.inputs(other_array).items()}
+    inputs = one.model.inputs(array)
+    inputs |= {f"reference {name}": value for name, value in other.model.inputs(other_array).items()}
     parameters = {
         "m": sorted(set(analysis.m)),
         "reference": reference,
@@ -121,58 +121,58 @@ def asked(
         "train": list(one.chosen.sources),
         "reference_train": list(other.chosen.sources),
     }
-    return Asked("ranking-overlap", REVISION, parameters, inputs)
+    return ResultKey("ranking-overlap", REVISION, parameters, inputs)
 
 
 def answer(
     one: _Read, array: str, other: _Read, other_array: str, reference: str, analysis: RankingOverlap, seed: int
-) -> Answer:
+) -> Result:
     """Return the overlap of two arrays' top-m sets for every m."""
     ranked = one.ranking(array, seed, analysis.resamples), other.ranking(other_array, seed, analysis.resamples)
     rows = rows_of(*ranked, analysis.m, reference, seed)
-    return Answer([{"train": one.chosen.title, **row} for row in rows])
+    return Result([{"train": one.chosen.title, **row} for row in rows])
 
 
-def holds(one: _Read, array: str, other: _Read, other_array: str, n_rankings: int, resamples: int) -> int:
+def peak_bytes(one: _Read, array: str, other: _Read, other_array: str, n_rankings: int, resamples: int) -> int:
     """Return the bytes that answering holds; patches stream, and the rankings of all arrays are kept."""
     kept = 4 * resamples * one.width(array) * n_rankings
     sides = (one, array), (other, other_array)
-    return kept + max(spectrum_bytes(side.measured, name, side.chosen, resamples) for side, name in sides)
+    return kept + max(spectrum_bytes(side.model, name, side.chosen, resamples) for side, name in sides)
 
 
-def cells(models: Sequence[Measured], analysis: RankingOverlap, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: RankingOverlap, context: Context) -> Iterator[Task]:
     """Yield one answer a pair: of layers, of models at the same place, of data sets at the same layer."""
-    read = [_Read(measured, context.selection) for measured in models]
-    elsewhere = [
-        (name, _Read(measured, selection))
+    read = [_Read(model, context.selection) for model in models]
+    other_experiments = [
+        (name, _Read(model, selection))
         for name in analysis.experiments
-        for measured, selection in context.elsewhere[name]
+        for model, selection in context.other_experiments[name]
     ]
-    n_layers = max((len(one.measured.arrays(analysis.layers, analysis.norm)) for one in read), default=0)
-    n_rankings = n_layers * (len(read) + len(elsewhere))
+    n_layers = max((len(one.model.arrays(analysis.layers, analysis.norm)) for one in read), default=0)
+    n_rankings = n_layers * (len(read) + len(other_experiments))
     for number, one in enumerate(read):
-        arrays = one.measured.arrays(analysis.layers, analysis.norm)
+        arrays = one.model.arrays(analysis.layers, analysis.norm)
         pairs = [
             (array, one, other, other.partition("/")[2])
             for place, array in enumerate(arrays)
             for other in arrays[place + 1 :]
         ]
         for later in read[number + 1 :]:
-            others = later.measured.arrays(analysis.layers, analysis.norm)
-            pairs += [(array, later, other, later.measured.title) for array, other in zip(arrays, others, strict=False)]
-        for name, other_set in elsewhere:
-            if other_set.measured.title == one.measured.title:
-                numbers = tuple(one.measured.layer(array) for array in arrays)
-                others = other_set.measured.arrays(numbers, analysis.norm)
+            others = later.model.arrays(analysis.layers, analysis.norm)
+            pairs += [(array, later, other, later.model.title) for array, other in zip(arrays, others, strict=False)]
+        for name, other_set in other_experiments:
+            if other_set.model.title == one.model.title:
+                numbers = tuple(one.model.layer(array) for array in arrays)
+                others = other_set.model.arrays(numbers, analysis.norm)
                 pairs += [(array, other_set, other, name) for array, other in zip(arrays, others, strict=True)]
         for array, other_set, other, reference in pairs:
             if one.width(array) != other_set.width(other):
                 continue
-            yield cell_of(
-                one.measured,
+            yield task_of(
+                one.model,
                 array,
                 asked(one, array, other_set, other, reference, analysis, context.seed),
                 partial(answer, one, array, other_set, other, reference, analysis, context.seed),
                 f"overlap of the top features of {array} and of {reference}",
-                partial(holds, one, array, other_set, other, n_rankings, analysis.resamples),
+                partial(peak_bytes, one, array, other_set, other, n_rankings, analysis.resamples),
             )

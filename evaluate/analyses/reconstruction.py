@@ -21,14 +21,14 @@ from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
 from evaluate.inputs.decoder import PatchDecoder
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import Chosen, image_numbers
+from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.bootstrap import ratio_interval
 from evaluate.kernels.memory import reading_bytes
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.treatments import Treatment, kept_features
-from evaluate.results.table import Answer, Asked
+from evaluate.results.table import Result, ResultKey
 from evaluate.scoring.patch_classifiers import selected
 from evaluate.scoring.reconstruction import (
     Stored,
@@ -40,7 +40,7 @@ from evaluate.scoring.reconstruction import (
     stored_arrays,
 )
 from evaluate.settings import Context, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 from stores.errors import UserError
 
 REVISION = 2
@@ -96,19 +96,19 @@ def variants(ranking: Int64[np.ndarray, " channel"], m: int, draws: int, seed: i
 
 
 def asked(
-    measured: Measured,
+    model: ModelSets,
     stored: Stored,
     decoder: PatchDecoder,
     ratio: float,
     analysis: Reconstruction,
     context: Context,
-) -> Asked:
+) -> ResultKey:
     """Return what the answer depends on; the decoder counts by its digest."""
-    train, validation = selected(measured, context, "reconstruction")
-    inputs = measured.inputs(stored.ranking)
-    inputs |= {name: measured.features.content[name] for name in (stored.tokens, stored.prefix, stored.ids) if name}
-    inputs |= {stored.pixels: measured.labels.content[stored.pixels], "decoder": decoder.digest}
-    return Asked(
+    train, validation = selected(model, context, "reconstruction")
+    inputs = model.inputs(stored.ranking)
+    inputs |= {name: model.features.content[name] for name in (stored.tokens, stored.prefix, stored.ids) if name}
+    inputs |= {stored.pixels: model.labels.content[stored.pixels], "decoder": decoder.digest}
+    return ResultKey(
         "reconstruction",
         REVISION,
         {
@@ -128,24 +128,24 @@ def asked(
 
 
 def answer(
-    measured: Measured,
+    model: ModelSets,
     stored: Stored,
     decoder: PatchDecoder,
     ratio: float,
     analysis: Reconstruction,
     context: Context,
-) -> Answer:
+) -> Result:
     """Return every score of every variant, and pictures of some tiles."""
-    train, validation = selected(measured, context, "reconstruction")
-    ranking = variance_ranking(token_variance(measured, stored.ranking, train))
+    train, validation = selected(model, context, "reconstruction")
+    ranking = variance_ranking(token_variance(model, stored.ranking, train))
     chosen = variants(ranking, analysis.m, analysis.draws, context.seed)
     scores: list[dict[str, list[np.ndarray]]] = [{} for _ in chosen]
     n_shown = min(analysis.pictures, len(validation.rows))
     shown = np.unique(np.linspace(0, len(validation.rows) - 1, n_shown).round().astype(np.int64))
     pictures: dict[str, list[np.ndarray]] = {}
     of_mean: list[np.ndarray] = []
-    grid = measured.grid(stored.tokens)
-    for batch in batches(measured, stored, validation.rows):
+    grid = model.grid(stored.tokens)
+    for batch in batches(model, stored, validation.rows):
         here = np.isin(batch.places, shown)
         _keep(pictures, "input", batch.pixels[here])
         _keep(pictures, "masked_input", greyed(batch, grid)[here])
@@ -158,11 +158,11 @@ def answer(
                 _keep(pictures, variant.outcome, np.rint(drawn[here] * 255).astype(np.uint8))
     whole = [{name: np.concatenate(parts) for name, parts in found.items()} for found in scores]
     arrays = {f"reconstruction_{name}": np.concatenate(parts) for name, parts in pictures.items()}
-    named = measured.samples["sample"].to_numpy()[validation.rows[shown]]
+    named = model.samples["sample"].to_numpy()[validation.rows[shown]]
     arrays["reconstruction_samples"] = np.array([str(name) for name in named])
     arrays["reconstruction_mask_ratio"] = np.array(ratio)
-    rows = _rows(measured, train, validation, chosen, whole, np.concatenate(of_mean), ratio, analysis, context.seed)
-    return Answer(rows, arrays)
+    rows = _rows(model, train, validation, chosen, whole, np.concatenate(of_mean), ratio, analysis, context.seed)
+    return Result(rows, arrays)
 
 
 _REFERENCES = {
@@ -178,9 +178,9 @@ def _keep(pictures: dict[str, list[np.ndarray]], name: str, some: np.ndarray) ->
 
 
 def _rows(
-    measured: Measured,
-    train: Chosen,
-    validation: Chosen,
+    model: ModelSets,
+    train: RowSelection,
+    validation: RowSelection,
     chosen: Sequence[Variant],
     scores: Sequence[dict[str, Float64[np.ndarray, " sample"]]],
     of_mean: Float64[np.ndarray, " sample"],
@@ -192,7 +192,7 @@ def _rows(
     listed = [(variant.outcome, variant.draw, found) for variant, found in zip(chosen, scores, strict=True)]
     of_random = [found for outcome, _, found in listed if outcome == "random"]
     listed.insert(2, ("random", None, {name: np.mean([one[name] for one in of_random], axis=0) for name in scores[0]}))
-    images = image_numbers(measured, validation)
+    images = image_numbers(model, validation)
     n_images = len(validation.sources)
 
     def summed(values: Float64[np.ndarray, " sample"]) -> Float64[np.ndarray, " image"]:
@@ -233,42 +233,42 @@ def _rows(
     return rows
 
 
-def holds(measured: Measured, stored: Stored, analysis: Reconstruction, context: Context) -> int:
+def peak_bytes(model: ModelSets, stored: Stored, analysis: Reconstruction, context: Context) -> int:
     """Return the bytes that answering holds beside the decoder: tiles stream, to rank the features and then to score.
 
     A few are decoded at a time.
     """
-    _, validation = selected(measured, context, "reconstruction")
-    tile = measured.labels[stored.pixels].spec.row_bytes
+    _, validation = selected(model, context, "reconstruction")
+    tile = model.labels[stored.pixels].spec.row_bytes
     pictures = (5 + analysis.draws) * 2 * min(analysis.pictures, len(validation.rows)) * tile
     scores = 8 * 2 * 8 * (3 + analysis.draws) * len(validation.rows)
     drawn = 2 * 8 * analysis.resamples * len(validation.sources)
-    streamed = max(reading_bytes(measured, stored.ranking), batch_bytes(measured, stored))
+    streamed = max(reading_bytes(model, stored.ranking), batch_bytes(model, stored))
     return streamed + pictures + scores + drawn
 
 
-def cells(models: Sequence[Measured], analysis: Reconstruction, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: Reconstruction, context: Context) -> Iterator[Task]:
     """Yield one answer a model and share of masked patches; raises UserError for a model that has no decoder."""
-    titles = [measured.title for measured in models]
+    titles = [model.title for model in models]
     for title in analysis.models or ():
         if title not in titles:
             raise UserError(f"reconstruction asks for the model {title!r}; the models are {', '.join(titles)}")
-    for measured in models:
-        if analysis.models is not None and measured.title not in analysis.models:
+    for model in models:
+        if analysis.models is not None and model.title not in analysis.models:
             continue
-        if measured.title not in context.decoders:
+        if model.title not in context.decoders:
             raise UserError(
-                f"reconstruction needs the decoder of {measured.title} and was given none: run `patchbank evaluate`, "
+                f"reconstruction needs the decoder of {model.title} and was given none: run `patchbank evaluate`, "
                 "or hand one to evaluate.runner.evaluate"
             )
-        decoder = context.decoders[measured.title]()
+        decoder = context.decoders[model.title]()
         for ratio in sorted(set(analysis.masking)):
-            stored = stored_arrays(measured, decoder, ratio, analysis.mask_seed)
-            yield cell_of(
-                measured,
+            stored = stored_arrays(model, decoder, ratio, analysis.mask_seed)
+            yield task_of(
+                model,
                 stored.tokens,
-                asked(measured, stored, decoder, ratio, analysis, context),
-                partial(answer, measured, stored, decoder, ratio, analysis, context),
+                asked(model, stored, decoder, ratio, analysis, context),
+                partial(answer, model, stored, decoder, ratio, analysis, context),
                 f"reconstruction from {stored.tokens}",
-                partial(holds, measured, stored, analysis, context),
+                partial(peak_bytes, model, stored, analysis, context),
             )

@@ -16,9 +16,9 @@ from jaxtyping import Float64, Int64
 from pydantic import Field
 
 from evaluate.inputs.gallery import Gallery, LeftOut, Queries, background_of, gallery, queries, shows_object
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, token_variance
-from evaluate.inputs.rows import choose_training
+from evaluate.inputs.rows import training_rows
 from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from evaluate.kernels.memory import (
     PATCH_BYTES,
@@ -30,12 +30,12 @@ from evaluate.kernels.memory import (
 )
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest_without_top
-from evaluate.results.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.results.table import Answer, Asked
+from evaluate.results.draws import DRAWS, BootstrapDraws, result_of, units_of
+from evaluate.results.table import Result, ResultKey
 from evaluate.scoring.retrieval import OUTCOMES, n_relevant, outcomes, values_by_metric
 from evaluate.scoring.retrieval_examples import NEAREST, Examples, pixels_of, strongest
 from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -68,32 +68,32 @@ class Retrieval(Settings):
     in [features]."""
 
 
-def wanted(measured: Measured, array: str, analysis: Retrieval) -> list[tuple[str, float]]:
+def wanted(model: ModelSets, array: str, analysis: Retrieval) -> list[tuple[str, float]]:
     """Return the views whose patches are queries; raises UserError for names the experiment lacks."""
-    known = {name for name, _ in measured.views}
+    known = {name for name, _ in model.views}
     absent = [name for name in analysis.views or () if name not in known]
     if absent:
         raise UserError(f"retrieval asks for the view {absent[0]}, which [[views]] does not list: add it there")
     found = []
-    for key, viewed in measured.views.items():
-        on_grid = array in viewed.features.arrays and measured.under(*key).grid(array) == measured.grid(array)
+    for key, viewed in model.views.items():
+        on_grid = array in viewed.features.arrays and model.for_view(*key).grid(array) == model.grid(array)
         if key[0] in analysis.views if analysis.views is not None else on_grid:
             found.append(key)
     return found
 
 
-def asked(measured: Measured, array: str, analysis: Retrieval, context: Context) -> Asked:
+def asked(model: ModelSets, array: str, analysis: Retrieval, context: Context) -> ResultKey:
     """Return what the answer depends on."""
-    measured.need_labels("retrieval")
-    chosen = choose_training(measured, context.selection)
-    inputs = measured.inputs(array, labelled=True)
-    for name, level in wanted(measured, array, analysis):
-        under = measured.under(name, level)
-        under.arrays((under.layer(array),), analysis.norm)
-        inputs[f"{name} {level:g} {array}"] = under.features.content[array]
-        inputs[f"{name} {level:g} labels"] = under.labels.digest
+    model.need_labels("retrieval")
+    chosen = training_rows(model, context.selection)
+    inputs = model.inputs(array, labelled=True)
+    for name, level in wanted(model, array, analysis):
+        for_view = model.for_view(name, level)
+        for_view.arrays((for_view.layer(array),), analysis.norm)
+        inputs[f"{name} {level:g} {array}"] = for_view.features.content[array]
+        inputs[f"{name} {level:g} labels"] = for_view.labels.digest
     parameters: dict[str, Any] = {
-        "views": [[name, level] for name, level in wanted(measured, array, analysis)],
+        "views": [[name, level] for name, level in wanted(model, array, analysis)],
         "left_out": list(analysis.left_out),
         "remove": sorted(set(analysis.remove)),
         "recall_at": sorted(set(analysis.recall_at)),
@@ -102,27 +102,27 @@ def asked(measured: Measured, array: str, analysis: Retrieval, context: Context)
         "seed": context.seed,
         "images": list(chosen.sources),
     }
-    pixels = pixels_of(measured)
+    pixels = pixels_of(model)
     if pixels is not None and analysis.pictures:  # where nothing can be shown, the question is what it always was
         parameters["pictures"] = analysis.pictures
-        inputs[pixels] = measured.labels.content[pixels]
-    return Asked("retrieval", REVISION, parameters, inputs)
+        inputs[pixels] = model.labels.content[pixels]
+    return ResultKey("retrieval", REVISION, parameters, inputs)
 
 
-def answer(measured: Measured, array: str, analysis: Retrieval, context: Context) -> Answer:
+def answer(model: ModelSets, array: str, analysis: Retrieval, context: Context) -> Result:
     """Return the share of every outcome, recall, average precision and the upper bound, by view, level and m."""
-    found = gallery(measured, array, context)
-    ranking = variance_ranking(token_variance(measured, array, found.chosen))
-    supers = {name: number for number, name in enumerate(sorted(set(measured.classes["supercategory"])))}
-    supercategory = np.array([supers[name] for name in measured.classes["supercategory"]], dtype=np.int64)
-    search_bytes = search_memory(context.memory_bytes, holds(measured, array, analysis, context))
+    found = gallery(model, array, context)
+    ranking = variance_ranking(token_variance(model, array, found.chosen))
+    supers = {name: number for number, name in enumerate(sorted(set(model.classes["supercategory"])))}
+    supercategory = np.array([supers[name] for name in model.classes["supercategory"]], dtype=np.int64)
+    search_bytes = search_memory(context.memory_bytes, peak_bytes(model, array, analysis, context))
     rows: list[dict[str, Any]] = []
-    pixels = pixels_of(measured)
+    pixels = pixels_of(model)
     examples = Examples(analysis.pictures if pixels is not None else 0)
-    pictured = strongest(wanted(measured, array, analysis))
+    pictured = strongest(wanted(model, array, analysis))
     shown_without = "nothing" if "nothing" in analysis.left_out else analysis.left_out[0]
-    for view, level in [("clean", 0.0), *wanted(measured, array, analysis)]:
-        asking = queries(measured, array, (view, level), found)
+    for view, level in [("clean", 0.0), *wanted(model, array, analysis)]:
+        asking = queries(model, array, (view, level), found)
         if not len(asking.labels):
             continue
         for left_out in analysis.left_out:
@@ -134,8 +134,8 @@ def answer(measured: Measured, array: str, analysis: Retrieval, context: Context
                               examples if shows else Examples(0))  # fmt: skip
     if not rows:
         raise UserError("no patch under any view shows an object: check the selection and the data set's labels")
-    arrays = {} if pixels is None else dict(examples.arrays(measured, found.chosen, array, pixels))
-    return answer_of(rows, ("share", "upper_bound"), arrays)
+    arrays = {} if pixels is None else dict(examples.arrays(model, found.chosen, array, pixels))
+    return result_of(rows, ("share", "upper_bound"), arrays)
 
 
 def _searched(
@@ -201,7 +201,7 @@ def _searched(
                     "reference": f"{left_out} left out",
                     **share,
                     "seed": seed,
-                    DRAWN: None if drawn is None else Drawn(drawn, units),
+                    DRAWS: None if drawn is None else BootstrapDraws(drawn, units),
                 }
             )
     return rows
@@ -221,44 +221,44 @@ def _share(
     return {"value": float(per_query.mean()), "low": low, "high": high, "unit": "image", "n_units": n_images}, drawn
 
 
-def holds(measured: Measured, array: str, analysis: Retrieval, context: Context) -> int:
+def peak_bytes(model: ModelSets, array: str, analysis: Retrieval, context: Context) -> int:
     """Return the bytes that answering holds: the gallery, and the queries of one view after another.
 
     Patches are counted by their labels, a byte each: of most data few show an object.
     """
-    chosen = choose_training(measured, context.selection)
-    background = background_of(measured)
-    n_gallery = int(np.count_nonzero(patch_labels(measured, array, chosen) != VOID))
-    views = wanted(measured, array, analysis)
+    chosen = training_rows(model, context.selection)
+    background = background_of(model)
+    n_gallery = int(np.count_nonzero(patch_labels(model, array, chosen) != VOID))
+    views = wanted(model, array, analysis)
     n_queries = max(
-        int(np.count_nonzero(shows_object(patch_labels(under, array, chosen), background)))
-        for under in (measured, *(measured.under(*key) for key in views))
+        int(np.count_nonzero(shows_object(patch_labels(for_view, array, chosen), background)))
+        for for_view in (model, *(model.for_view(*key) for key in views))
     )
-    pixels = pixels_of(measured)
+    pixels = pixels_of(model)
     n_tiles = 0 if pixels is None else analysis.pictures * (1 + NEAREST) * len(views) * len(set(analysis.remove))
-    tiles = 3 * min(n_tiles, len(chosen.rows)) * (measured.labels[pixels].spec.row_bytes if pixels else 0)
+    tiles = 3 * min(n_tiles, len(chosen.rows)) * (model.labels[pixels].spec.row_bytes if pixels else 0)
     n_lines = (1 + len(views)) * len(analysis.left_out) * len(set(analysis.remove))
     draws = 8 * analysis.resamples * n_lines * 2 * (len(OUTCOMES) + 2 * len(set(analysis.recall_at)) + 1)
-    patch = rows_bytes(measured, array, 1) // n_patches(measured, array, 1)
+    patch = rows_bytes(model, array, 1) // n_patches(model, array, 1)
     return (
-        reading_bytes(measured, array)
+        reading_bytes(model, array)
         + patch * (n_gallery + 2 * n_queries)  # of one view while the next is read
-        + PATCH_BYTES * n_patches(measured, array, len(chosen.rows))
+        + PATCH_BYTES * n_patches(model, array, len(chosen.rows))
         + neighbours_bytes(n_queries, max(analysis.recall_at), len(set(analysis.remove)), 1)
         + draws
         + tiles
     )
 
 
-def cells(models: Sequence[Measured], analysis: Retrieval, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: Retrieval, context: Context) -> Iterator[Task]:
     """Yield one answer a model and layer."""
-    for measured in models:
-        for array in measured.arrays(analysis.layers, analysis.norm):
-            yield cell_of(
-                measured,
+    for model in models:
+        for array in model.arrays(analysis.layers, analysis.norm):
+            yield task_of(
+                model,
                 array,
-                asked(measured, array, analysis, context),
-                partial(answer, measured, array, analysis, context),
+                asked(model, array, analysis, context),
+                partial(answer, model, array, analysis, context),
                 f"retrieval by {array}",
-                partial(holds, measured, array, analysis, context),
+                partial(peak_bytes, model, array, analysis, context),
             )

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import tokens
 from evaluate.kernels.bootstrap import FEWEST_UNITS, quantiles, resampled_statistic
 from evaluate.kernels.confusion import (
@@ -33,12 +33,12 @@ from evaluate.kernels.memory import (
 )
 from evaluate.kernels.penalties import PENALTIES
 from evaluate.kernels.probes import predict_side_by_side
-from evaluate.results.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.results.table import Answer, Asked
-from evaluate.scoring.patch_classifiers import Classifier, Task, fit_probe, predict_knn, selected, task
+from evaluate.results.draws import DRAWS, BootstrapDraws, result_of, units_of
+from evaluate.results.table import Result, ResultKey
+from evaluate.scoring.patch_classifiers import Classifier, PatchData, fit_probe, predict_knn, read_patches, selected
 from evaluate.scoring.patches import Truth
 from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 from stores.errors import UserError
 
 REVISION = 3
@@ -69,56 +69,58 @@ class Robustness(Settings):
     """Bootstrap resamples over images; 0 prints no intervals."""
 
 
-def wanted(measured: Measured, analysis: Robustness) -> list[tuple[str, float]]:
+def wanted(model: ModelSets, analysis: Robustness) -> list[tuple[str, float]]:
     """Return the views to test under, by name and level; raises UserError when there is none."""
-    moved = sorted({name for (name, _), viewed in measured.views.items() if viewed.moves_labels})
+    moved = sorted({name for (name, _), viewed in model.views.items() if viewed.moves_labels})
     names = analysis.views
     if names is not None:
         for name in names:
             if name in moved:
                 raise UserError(f"robustness cannot score the view {name}, which moves the labels: ask `retrieval`")
-            if name not in {known for known, _ in measured.views}:
+            if name not in {known for known, _ in model.views}:
                 raise UserError(f"robustness asks for the view {name}, which [[views]] does not list: add it there")
-    found = [key for key in measured.views if key[0] not in moved and (names is None or key[0] in names)]
+    found = [key for key in model.views if key[0] not in moved and (names is None or key[0] in names)]
     if not found:
         raise UserError("robustness needs [[views]] such as blur or noise in the experiment file: add one")
     return found
 
 
-def asked(measured: Measured, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> Asked:
+def asked(model: ModelSets, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> ResultKey:
     """Return what the answer depends on."""
-    measured.need_labels("robustness")
-    train, validation = selected(measured, context, "robustness")
-    inputs = measured.inputs(array, labelled=True)
-    for name, level in wanted(measured, analysis):
-        under = measured.under(name, level)
-        under.arrays((under.layer(array),), analysis.norm)  # says so where the view lacks the layer
-        inputs[f"{name} {level:g} {array}"] = under.features.content[array]
+    model.need_labels("robustness")
+    train, validation = selected(model, context, "robustness")
+    inputs = model.inputs(array, labelled=True)
+    for name, level in wanted(model, analysis):
+        for_view = model.for_view(name, level)
+        for_view.arrays((for_view.layer(array),), analysis.norm)  # says so where the view lacks the layer
+        inputs[f"{name} {level:g} {array}"] = for_view.features.content[array]
     parameters: dict[str, Any] = {
         "classifier": classifier,
-        "views": [[name, level] for name, level in wanted(measured, analysis)],
+        "views": [[name, level] for name, level in wanted(model, analysis)],
         "remove": sorted(set(analysis.remove)),
         "resamples": analysis.resamples,
         "seed": context.seed,
         "train": list(train.sources),
         "validation": list(validation.sources),
-        "batchnorm": measured.probe_batchnorm,
+        "batchnorm": model.probe_batchnorm,
         "penalties": list(analysis.penalties or PENALTIES),
     }
-    return Asked("robustness", REVISION, parameters, inputs)
+    return ResultKey("robustness", REVISION, parameters, inputs)
 
 
-def answer(measured: Measured, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> Answer:
+def answer(model: ModelSets, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> Result:
     """Return scores under every view and level, clean ones among them, for every m."""
-    train, validation = selected(measured, context, "robustness")
-    given = task(measured, array, train, validation)
-    truth = Truth(measured, array, validation)
-    views = wanted(measured, analysis)
+    train, validation = selected(model, context, "robustness")
+    given = read_patches(model, array, train, validation)
+    truth = Truth(model, array, validation)
+    views = wanted(model, analysis)
 
-    def under(view: View) -> np.ndarray:  # read when its turn comes, so that one view is held beside the clean one
-        return given.queries if view == CLEAN else tokens(measured.under(*view), array, validation)
+    def for_view(view: View) -> np.ndarray:  # read when its turn comes, so that one view is held beside the clean one
+        return given.queries if view == CLEAN else tokens(model.for_view(*view), array, validation)
 
-    predicted = (_by_neighbours if classifier == "knn" else _by_probe)(given, (CLEAN, *views), under, analysis, context)
+    predicted = (_by_neighbours if classifier == "knn" else _by_probe)(
+        given, (CLEAN, *views), for_view, analysis, context
+    )
     rows: list[dict[str, Any]] = []
     for m in dict.fromkeys(m for m, _ in predicted):
         clean = truth.patch_confusion(predicted[m, CLEAN])
@@ -134,28 +136,28 @@ def answer(measured: Measured, array: str, classifier: Classifier, analysis: Rob
                 "seed": context.seed,
             }
             rows += _rows(matrices, clean, cell, analysis.resamples, context.seed, validation.sources)
-    return answer_of(rows, ("patch_miou",))
+    return result_of(rows, ("patch_miou",))
 
 
 def _by_neighbours(
-    given: Task,
+    given: PatchData,
     views: Sequence[View],
-    under: Callable[[View], np.ndarray],
+    for_view: Callable[[View], np.ndarray],
     analysis: Robustness,
     context: Context,
 ) -> dict[tuple[int, View], np.ndarray]:
     found: dict[tuple[int, View], np.ndarray] = {}
-    left = search_memory(context.memory_bytes, holds(given.measured, given.array, "knn", analysis, context))
+    left = search_memory(context.memory_bytes, peak_bytes(given.model, given.array, "knn", analysis, context))
     for view in views:
-        by_m = predict_knn(replace(given, queries=under(view)), analysis.remove, memory_bytes=left)
+        by_m = predict_knn(replace(given, queries=for_view(view)), analysis.remove, memory_bytes=left)
         found |= {(m, view): classes for (m, _), (classes, _) in by_m.items()}
     return dict(sorted(found.items(), key=lambda item: item[0][0]))
 
 
 def _by_probe(
-    given: Task,
+    given: PatchData,
     views: Sequence[View],
-    under: Callable[[View], np.ndarray],
+    for_view: Callable[[View], np.ndarray],
     analysis: Robustness,
     context: Context,
 ) -> dict[tuple[int, View], np.ndarray]:
@@ -163,7 +165,7 @@ def _by_probe(
     probes = fit_probe(given, removed, context.seed, analysis.penalties).probes
     found: dict[tuple[int, View], np.ndarray] = {}
     for view in views:
-        by_m = predict_side_by_side(probes, under(view))
+        by_m = predict_side_by_side(probes, for_view(view))
         found |= {(m, view): by_m[place] for place, m in enumerate(removed)}
     return dict(sorted(found.items(), key=lambda item: item[0][0]))
 
@@ -181,7 +183,7 @@ def _rows(
 
     def bounds(values: np.ndarray | None) -> dict[str, Any]:
         low, high = quantiles(values)
-        return {"low": low, "high": high, DRAWN: None if values is None else Drawn(values, units)}
+        return {"low": low, "high": high, DRAWS: None if values is None else BootstrapDraws(values, units)}
 
     total = matrices.sum(axis=0)
     rows = []
@@ -207,31 +209,31 @@ def _rows(
     return rows
 
 
-def holds(measured: Measured, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> int:
+def peak_bytes(model: ModelSets, array: str, classifier: Classifier, analysis: Robustness, context: Context) -> int:
     """Return the bytes that answering holds: patches of both selections, and those of one view after the other."""
-    train, validation = selected(measured, context, "robustness")
-    n_m, n_views = len(set(analysis.remove)), 1 + len(wanted(measured, analysis))
-    predicted = 8 * n_m * n_views * n_patches(measured, array, len(validation.rows))
+    train, validation = selected(model, context, "robustness")
+    n_m, n_views = len(set(analysis.remove)), 1 + len(wanted(model, analysis))
+    predicted = 8 * n_m * n_views * n_patches(model, array, len(validation.rows))
     held = (
-        scoring_bytes(measured, array, validation, analysis.resamples, 2)
-        + rows_bytes(measured, array, len(validation.rows))
+        scoring_bytes(model, array, validation, analysis.resamples, 2)
+        + rows_bytes(model, array, len(validation.rows))
         + predicted
     )
     if classifier == "knn":
-        return held + searched_bytes(measured, array, train, validation, n_m, (1,), "exact")
-    return held + probed_bytes(measured, array, train, validation, n_m, len(analysis.penalties or PENALTIES))
+        return held + searched_bytes(model, array, train, validation, n_m, (1,), "exact")
+    return held + probed_bytes(model, array, train, validation, n_m, len(analysis.penalties or PENALTIES))
 
 
-def cells(models: Sequence[Measured], analysis: Robustness, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: Robustness, context: Context) -> Iterator[Task]:
     """Yield one answer a model, layer and classifier."""
-    for measured in models:
-        for array in measured.arrays(analysis.layers, analysis.norm):
+    for model in models:
+        for array in model.arrays(analysis.layers, analysis.norm):
             for classifier in analysis.classifiers:
-                yield cell_of(
-                    measured,
+                yield task_of(
+                    model,
                     array,
-                    asked(measured, array, classifier, analysis, context),
-                    partial(answer, measured, array, classifier, analysis, context),
+                    asked(model, array, classifier, analysis, context),
+                    partial(answer, model, array, classifier, analysis, context),
                     f"robustness of {'k-NN' if classifier == 'knn' else classifier} on {array}",
-                    partial(holds, measured, array, classifier, analysis, context),
+                    partial(peak_bytes, model, array, classifier, analysis, context),
                 )

@@ -15,17 +15,17 @@ import pandas as pd
 from jaxtyping import Bool, Float64
 from pydantic import Field
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.objects import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import Chosen, choose_scored
+from evaluate.inputs.rows import RowSelection, scored_rows
 from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from evaluate.kernels.memory import n_patches, reading_bytes
 from evaluate.kernels.moments import variance_ranking, without_top
-from evaluate.results.draws import DRAWN, Drawn, answer_of, units_of
-from evaluate.results.table import Answer, Asked
+from evaluate.results.draws import DRAWS, BootstrapDraws, result_of, units_of
+from evaluate.results.table import Result, ResultKey
 from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 from stores.errors import UserError
 
 REVISION = 3
@@ -82,22 +82,22 @@ class Hits:
     seconds: Float64[np.ndarray, " query"]
 
 
-def counted_objects(measured: Measured, min_visibility: float) -> pd.DataFrame:
+def counted_objects(model: ModelSets, min_visibility: float) -> pd.DataFrame:
     """Return the lines of the object table that count: tracked, not to be ignored, and visible enough."""
-    objects = measured.objects
+    objects = model.objects
     objects = objects[~objects["ignore"].astype(bool) & (objects["visibility"] >= min_visibility)]
     return objects[objects["track"] != ""]
 
 
-def objects_bytes(measured: Measured, array: str, chosen: Chosen, min_visibility: float) -> int:
+def objects_bytes(model: ModelSets, array: str, chosen: RowSelection, min_visibility: float) -> int:
     """Return the bytes that following objects holds: one frame's patches, all objects' vectors, one pair of frames."""
-    objects = counted_objects(measured, min_visibility)
+    objects = counted_objects(model, min_visibility)
     in_frame = objects[objects["source"].isin(chosen.sources)].groupby("source", sort=False).size()
     total, most = int(in_frame.sum()), int(in_frame.max()) if len(in_frame) else 0
-    n_tiles = int(measured.samples["source"].iloc[chosen.rows].value_counts(sort=False).max())
-    n_channels = measured.n_channels(array)
-    frame = 5 * 4 * n_channels * n_patches(measured, array, n_tiles)  # stored, as float32, stitched, and for ROIAlign
-    return reading_bytes(measured, array) + frame + 8 * n_channels * (total + 3 * most**2) + OBJECT_BYTES * total
+    n_tiles = int(model.samples["source"].iloc[chosen.rows].value_counts(sort=False).max())
+    n_channels = model.n_channels(array)
+    frame = 5 * 4 * n_channels * n_patches(model, array, n_tiles)  # stored, as float32, stitched, and for ROIAlign
+    return reading_bytes(model, array) + frame + 8 * n_channels * (total + 3 * most**2) + OBJECT_BYTES * total
 
 
 def _step(numbers: np.ndarray) -> int:
@@ -106,24 +106,24 @@ def _step(numbers: np.ndarray) -> int:
 
 
 def frames_of(
-    measured: Measured, array: str, chosen: Chosen, pooling: Pooling, min_visibility: float
+    model: ModelSets, array: str, chosen: RowSelection, pooling: Pooling, min_visibility: float
 ) -> list[FrameObjects]:
     """Return the chosen frames with their objects' vectors over all features, by video and frame.
 
     Raises UserError when no chosen frame is part of a video or no object is left.
     """
-    objects = counted_objects(measured, min_visibility)
+    objects = counted_objects(model, min_visibility)
     by_source = dict(tuple(objects.groupby("source", sort=False)))
-    sources = measured.samples.drop_duplicates("source").set_index("source")[["video", "frame", "seconds"]]
+    sources = model.samples.drop_duplicates("source").set_index("source")[["video", "frame", "seconds"]]
     facts: dict[Any, dict[str, Any]] = sources.to_dict("index")  # type: ignore[assignment]
     steps = {video: _step(numbers.to_numpy()) for video, numbers in sources.groupby("video")["frame"]}
     found: list[FrameObjects] = []
-    for source, rows in frame_rows(measured, chosen).items():
+    for source, rows in frame_rows(model, chosen).items():
         fact = facts[source]
         if not fact["video"] or source not in by_source:
             continue
         here = by_source[source]
-        whole = patch_map(measured, array, rows)
+        whole = patch_map(model, array, rows)
         vectors, seen = pooled(whole, boxes_in_plane(here, whole.scale), pooling)
         found.append(
             FrameObjects(
@@ -137,7 +137,7 @@ def frames_of(
         )
     if not any(len(frame.tracks) for frame in found):
         raise UserError(
-            f"no chosen image of {measured.label_spec.dataset.name} is a frame with tracked objects: "
+            f"no chosen image of {model.label_spec.dataset.name} is a frame with tracked objects: "
             "check [selection], or lower min_visibility"
         )
     return sorted(found, key=lambda frame: (frame.video, frame.frame))
@@ -179,11 +179,11 @@ def retrieve(frames: Sequence[FrameObjects], gap: int, kept: Bool[np.ndarray, " 
     )
 
 
-def asked(measured: Measured, array: str, analysis: Tracking, context: Context) -> Asked:
+def asked(model: ModelSets, array: str, analysis: Tracking, context: Context) -> ResultKey:
     """Return what the answer depends on."""
-    chosen = choose_scored(measured, context.selection)
-    measured.objects  # noqa: B018  (says so where there are none)
-    return Asked(
+    chosen = scored_rows(model, context.selection)
+    model.objects  # noqa: B018  (says so where there are none)
+    return ResultKey(
         "tracking",
         REVISION,
         {
@@ -195,15 +195,15 @@ def asked(measured: Measured, array: str, analysis: Tracking, context: Context) 
             "seed": context.seed,
             "frames": list(chosen.sources),
         },
-        measured.inputs(array),
+        model.inputs(array),
     )
 
 
-def answer(measured: Measured, array: str, analysis: Tracking, context: Context) -> Answer:
+def answer(model: ModelSets, array: str, analysis: Tracking, context: Context) -> Result:
     """Return, for every m and gap, the shares of right objects and of right categories, and chance."""
-    chosen = choose_scored(measured, context.selection)
-    frames = frames_of(measured, array, chosen, analysis.pooling, analysis.min_visibility)
-    ranking = variance_ranking(token_variance(measured, array, chosen))
+    chosen = scored_rows(model, context.selection)
+    frames = frames_of(model, array, chosen, analysis.pooling, analysis.min_visibility)
+    ranking = variance_ranking(token_variance(model, array, chosen))
     rows: list[dict[str, Any]] = []
     for m in sorted(set(analysis.remove)):
         if m >= len(ranking):
@@ -215,7 +215,7 @@ def answer(measured: Measured, array: str, analysis: Tracking, context: Context)
             rows += _rows(hits, cell, analysis.resamples, context.seed)
     if not rows:
         raise UserError(f"no video has two frames that are {min(analysis.gaps)} apart: lower gaps")
-    return answer_of(rows, ("instance_accuracy",))
+    return result_of(rows, ("instance_accuracy",))
 
 
 def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[dict[str, Any]]:
@@ -252,26 +252,26 @@ def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[d
                 "high": high,
                 "unit": "video",
                 "n_units": len(videos),
-                DRAWN: None if drawn is None else Drawn(drawn, units),
+                DRAWS: None if drawn is None else BootstrapDraws(drawn, units),
             }
         )
     return rows
 
 
-def holds(measured: Measured, array: str, analysis: Tracking, context: Context) -> int:
+def peak_bytes(model: ModelSets, array: str, analysis: Tracking, context: Context) -> int:
     """Return the bytes that answering holds; frames stream, and every object is one vector."""
-    return objects_bytes(measured, array, choose_scored(measured, context.selection), analysis.min_visibility)
+    return objects_bytes(model, array, scored_rows(model, context.selection), analysis.min_visibility)
 
 
-def cells(models: Sequence[Measured], analysis: Tracking, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: Tracking, context: Context) -> Iterator[Task]:
     """Yield one answer a model and layer."""
-    for measured in models:
-        for array in measured.arrays(analysis.layers, analysis.norm):
-            yield cell_of(
-                measured,
+    for model in models:
+        for array in model.arrays(analysis.layers, analysis.norm):
+            yield task_of(
+                model,
                 array,
-                asked(measured, array, analysis, context),
-                partial(answer, measured, array, analysis, context),
+                asked(model, array, analysis, context),
+                partial(answer, model, array, analysis, context),
                 f"tracking by {array}",
-                partial(holds, measured, array, analysis, context),
+                partial(peak_bytes, model, array, analysis, context),
             )

@@ -1,7 +1,7 @@
 """Which features vary, and how much: paper A, section 3.2 and Fig. 1a.
 
 Shares and the ratio of the largest to the median variance come with bootstrap intervals over images: the variances of
-a resample are ranked anew.
+a resample are ranked again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
-from evaluate.inputs.model_sets import Measured
-from evaluate.inputs.rows import choose_training
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.rows import training_rows
 from evaluate.kernels.memory import spectrum_bytes
 from evaluate.kernels.moments import share_of_variance, variance_ranking
-from evaluate.results.table import Answer, Asked
+from evaluate.results.table import Result, ResultKey
 from evaluate.scoring.variance_bootstrap import interval_of, moments_by_image, resampled_variances
 from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Cell, cell_of
+from evaluate.task import Task, task_of
 
 REVISION = 3
 """Raised when the same inputs and parameters give other numbers."""
@@ -39,22 +39,22 @@ class VarianceSpectrum(Settings):
     """Bootstrap resamples over images; 0 prints no intervals."""
 
 
-def asked(measured: Measured, array: str, analysis: VarianceSpectrum, context: Context) -> Asked:
+def asked(model: ModelSets, array: str, analysis: VarianceSpectrum, context: Context) -> ResultKey:
     """Return what the answer depends on."""
-    chosen = choose_training(measured, context.selection)
+    chosen = training_rows(model, context.selection)
     parameters = {
         "top": list(analysis.top),
         "resamples": analysis.resamples,
         "seed": context.seed,
         "train": list(chosen.sources),
     }
-    return Asked("variance-spectrum", REVISION, parameters, measured.inputs(array))
+    return ResultKey("variance-spectrum", REVISION, parameters, model.inputs(array))
 
 
-def answer(measured: Measured, array: str, analysis: VarianceSpectrum, context: Context) -> Answer:
+def answer(model: ModelSets, array: str, analysis: VarianceSpectrum, context: Context) -> Result:
     """Return the variances in decreasing order, the shares of the leading features and the spread of it all."""
-    chosen = choose_training(measured, context.selection)
-    moments, of_image = moments_by_image(measured, array, chosen)
+    chosen = training_rows(model, context.selection)
+    moments, of_image = moments_by_image(model, array, chosen)
     variance = moments.variance
     ranking = variance_ranking(variance)
     resampled = resampled_variances(of_image, seed=context.seed, resamples=analysis.resamples)
@@ -72,7 +72,7 @@ def answer(measured: Measured, array: str, analysis: VarianceSpectrum, context: 
     spread = float(_spread(variance[ranking][None])[0])
     row = {**drawn, "metric": "max_to_median_variance", "value": spread if np.isfinite(spread) else None}
     rows.append({**row, **interval_of(resampled, _spread)})
-    return Answer(rows, {"variance": variance, "ranking": ranking})
+    return Result(rows, {"variance": variance, "ranking": ranking})
 
 
 def _shares(ordered: Float64[np.ndarray, "resample channel"], m: int) -> Float64[np.ndarray, " resample"]:
@@ -86,21 +86,21 @@ def _spread(ordered: Float64[np.ndarray, "resample channel"]) -> Float64[np.ndar
     return np.divide(ordered[:, 0], median, out=np.full(len(median), np.nan), where=median > 0)
 
 
-def holds(measured: Measured, array: str, analysis: VarianceSpectrum, context: Context) -> int:
+def peak_bytes(model: ModelSets, array: str, analysis: VarianceSpectrum, context: Context) -> int:
     """Return the bytes that answering holds; patches stream."""
-    chosen = choose_training(measured, context.selection)
-    return spectrum_bytes(measured, array, chosen, analysis.resamples)
+    chosen = training_rows(model, context.selection)
+    return spectrum_bytes(model, array, chosen, analysis.resamples)
 
 
-def cells(models: Sequence[Measured], analysis: VarianceSpectrum, context: Context) -> Iterator[Cell]:
+def cells(models: Sequence[ModelSets], analysis: VarianceSpectrum, context: Context) -> Iterator[Task]:
     """Yield one answer a model and layer."""
-    for measured in models:
-        for array in measured.arrays(analysis.layers, analysis.norm):
-            yield cell_of(
-                measured,
+    for model in models:
+        for array in model.arrays(analysis.layers, analysis.norm):
+            yield task_of(
+                model,
                 array,
-                asked(measured, array, analysis, context),
-                partial(answer, measured, array, analysis, context),
+                asked(model, array, analysis, context),
+                partial(answer, model, array, analysis, context),
                 f"variance of {array}",
-                partial(holds, measured, array, analysis, context),
+                partial(peak_bytes, model, array, analysis, context),
             )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.gate import Measure, by_images, by_probe, by_tracking, pass_gate
-from evaluate.claims.roles import Subject
+from evaluate.claims.roles import ModelInfo
 from evaluate.claims.rules import (
     global_context,
     neighbours,
@@ -21,7 +21,7 @@ from evaluate.claims.rules import (
     variance,
     whole_inputs,
 )
-from evaluate.claims.verdicts import Condition, Decision, LackingError, verdict_of
+from evaluate.claims.verdicts import Condition, Decision, MissingEvidenceError, verdict_of
 
 
 class Claim(NamedTuple):
@@ -187,22 +187,22 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
 
     A model that only joins in is left out, and named, where it does not pass the gate itself.
     """
-    needed: list[Subject] = []
+    needed: list[ModelInfo] = []
     try:
-        needed = [evidence.subject(role) for role in claim.needs]
+        needed = [evidence.info(role) for role in claim.needs]
         pass_gate(evidence, needed, claim.measure)
-    except LackingError as error:
-        titles = tuple(subject.title for subject in needed)
+    except MissingEvidenceError as error:
+        titles = tuple(info.title for info in needed)
         return Decision(claim.number, claim.sentence, "not testable", (), str(error), titles)
     joined, left_out = [], []
-    for subject in evidence.present(*claim.joins):
+    for info in evidence.present(*claim.joins):
         try:
-            pass_gate(evidence, [subject], claim.measure)
-            joined.append(subject)
-        except LackingError as error:
-            left_out.append(f"{subject.title} was left out: {error}")
+            pass_gate(evidence, [info], claim.measure)
+            joined.append(info)
+        except MissingEvidenceError as error:
+            left_out.append(f"{info.title} was left out: {error}")
     verdict, numbers, reason = verdict_of(claim.rule(evidence.among([*needed, *joined])))
-    titles = tuple(subject.title for subject in (*needed, *joined))
+    titles = tuple(info.title for info in (*needed, *joined))
     return Decision(claim.number, claim.sentence, verdict, numbers, "; ".join([reason, *left_out]), titles)
 
 

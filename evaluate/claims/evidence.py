@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from evaluate.claims.estimates import Estimate, difference
-from evaluate.claims.roles import ROLES, Subject
-from evaluate.claims.verdicts import LackingError
+from evaluate.claims.roles import ROLES, ModelInfo
+from evaluate.claims.verdicts import MissingEvidenceError
 from evaluate.kernels.bootstrap import FEWEST_UNITS, resampled_statistic
 from evaluate.kernels.confusion import miou_present
-from evaluate.results.draws import drawn_of, units_of
+from evaluate.results.draws import draws_of, units_of
 
 Row = Mapping[str, Any]
 """A row of the long table by column, None where it is empty."""
@@ -36,7 +36,7 @@ class Evidence:
     def __init__(
         self,
         table: pd.DataFrame,
-        subjects: Sequence[Subject],
+        models_info: Sequence[ModelInfo],
         arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         beside: "Sequence[Evidence]" = (),
     ) -> None:
@@ -50,36 +50,38 @@ class Evidence:
         self._rows: dict[tuple[str, str, str], list[Row]] = {}
         for row in filled.to_dict("records"):
             self._rows.setdefault((row["model"], row["analysis"], row["metric"]), []).append(row)  # type: ignore[arg-type]
-        self.subjects = tuple(subjects)
+        self.models_info = tuple(models_info)
         self.arrays = arrays or {}
         self.beside = tuple(beside)
         self._resampled: dict[tuple[str, str], np.ndarray] = {}
 
     @cached_property
-    def by_role(self) -> dict[str, Subject]:
+    def by_role(self) -> dict[str, ModelInfo]:
         """The first model of every role."""
-        return {subject.role: subject for subject in reversed(self.subjects) if subject.role != "none"}
+        return {info.role: info for info in reversed(self.models_info) if info.role != "none"}
 
-    def subject(self, role: str) -> Subject:
+    def info(self, role: str) -> ModelInfo:
         """Return the model that plays a role; raises LackingError when none does."""
         if role not in self.by_role:
-            raise LackingError(f'no model plays {ROLES[role]}: add it, or set role = "{role}" in a [[models]] table')
+            raise MissingEvidenceError(
+                f'no model plays {ROLES[role]}: add it, or set role = "{role}" in a [[models]] table'
+            )
         return self.by_role[role]
 
-    def among(self, subjects: Sequence[Subject]) -> "Evidence":
+    def among(self, models_info: Sequence[ModelInfo]) -> "Evidence":
         """Return the same evidence about some of the models alone."""
         fewer = copy.copy(self)
         fewer.__dict__.pop("by_role", None)  # it was made for all of them
-        fewer.subjects = tuple(subjects)
+        fewer.models_info = tuple(models_info)
         return fewer
 
-    def present(self, *roles: str) -> list[Subject]:
+    def present(self, *roles: str) -> list[ModelInfo]:
         """Return the models of those roles that are played, in this order."""
         return [self.by_role[role] for role in roles if role in self.by_role]
 
-    def rows(self, subject: Subject, analysis: str, metric: str, **where: Any) -> list[Row]:
+    def rows(self, info: ModelInfo, analysis: str, metric: str, **where: Any) -> list[Row]:
         """Return a model's rows of one metric whose columns are as given; None asks for an empty cell."""
-        known = self._rows.get((subject.title, analysis, metric), [])
+        known = self._rows.get((info.title, analysis, metric), [])
         found = [row for row in known if all(row[name] == value for name, value in where.items())]
         normed = [row for row in found if str(row["array"]).endswith(".norm")]
         return normed or found
@@ -91,40 +93,40 @@ class Evidence:
         """
         rows = _preferred([row for row in rows if row["value"] is not None])
         if not rows:
-            raise LackingError(f"there is no {name}: {add}")
+            raise MissingEvidenceError(f"there is no {name}: {add}")
         row = rows[0]
         if row["low"] is None or row["high"] is None:
-            raise LackingError(
+            raise MissingEvidenceError(
                 f"{name} has no interval ({row['n_units'] or 'unknown'} {row['unit'] or 'image'}s): evaluate at least "
                 f"{FEWEST_UNITS}, with resamples above 0"
             )
         drawn, units = self._draws(row)
         return Estimate(name, float(row["value"]), float(row["low"]), float(row["high"]), drawn, units)
 
-    def patches(self, subject: Subject, classifier: str, m: int = 0, **where: Any) -> Estimate:
+    def patches(self, info: ModelInfo, classifier: str, m: int = 0, **where: Any) -> Estimate:
         """Return the mIoU of patches of a classifier without the m features of highest variance."""
-        rows = self.rows(subject, "patch-classification", "patch_miou", classifier=classifier, m=m, **where)
+        rows = self.rows(info, "patch-classification", "patch_miou", classifier=classifier, m=m, **where)
         lacks = f", {m} removed" if m else ""
         return self.estimate(
             rows,
-            f"{CLASSIFIERS[classifier]} mIoU of {subject.title}{lacks}",
+            f"{CLASSIFIERS[classifier]} mIoU of {info.title}{lacks}",
             f'ask [[analyses]] kind = "patch-classification" with "{classifier}" and remove = [{m}]',
         )
 
-    def removal_gain(self, subject: Subject, classifier: str, m: int) -> Estimate:
+    def removal_gain(self, info: ModelInfo, classifier: str, m: int) -> Estimate:
         """Return what removing m features gains in mIoU: the paired row of feature-treatments, else of two scores."""
-        name = f"{CLASSIFIERS[classifier]} gain of {subject.title}, {m} removed"
+        name = f"{CLASSIFIERS[classifier]} gain of {info.title}, {m} removed"
         rows = self.rows(
-            subject, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="remove-top", m=m
+            info, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="remove-top", m=m
         )
         if rows:
             return self.estimate(rows, name, "")
-        return difference(name, self.patches(subject, classifier, m), self.patches(subject, classifier))
+        return difference(name, self.patches(info, classifier, m), self.patches(info, classifier))
 
     def _draws(self, row: Row) -> tuple[np.ndarray | None, str]:
         """Return the resampled values of a row as its answer keeps them, and what was resampled; None without."""
         arrays = self.arrays.get(str(row["result"]), {})
-        kept = drawn_of(arrays, row[_PLACE])
+        kept = draws_of(arrays, row[_PLACE])
         if kept is not None:
             return kept.values, kept.units
         if row["metric"] != "patch_miou" or row["analysis"] != "patch-classification":

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from evaluate.claims.roles import Subject
+from evaluate.claims.roles import ModelInfo
 from stores.specs import FrameSpec, Size
 
 
@@ -134,16 +134,16 @@ PAPER_NUMBERS = tuple(_all())
 """Every number that can stand beside ours."""
 
 
-def compare(table: pd.DataFrame, subjects: Sequence[Subject]) -> list[Compared]:
+def compare(table: pd.DataFrame, models_info: Sequence[ModelInfo]) -> list[Compared]:
     """Return the paper's numbers whose protocol is that of a row of the long table, with that row's."""
     asked = {(number.protocol.data_set, name) for number in PAPER_NUMBERS for name in number.models}
-    known = [one for one in subjects if one.role != "random" and (one.data_set, one.name) in asked]
+    known = [one for one in models_info if one.role != "random" and (one.data_set, one.name) in asked]
     found: list[Compared] = []
-    for subject in known:
-        mine = table[(table["model"] == subject.title) & (table["view"] == "clean")]
+    for info in known:
+        mine = table[(table["model"] == info.title) & (table["view"] == "clean")]
         for number in PAPER_NUMBERS:
             protocol = number.protocol
-            if subject.name not in number.models or (subject.data_set, subject.frame) != protocol[:2]:
+            if info.name not in number.models or (info.data_set, info.frame) != protocol[:2]:
                 continue
             rows = mine[mine["analysis"] == number.analysis]
             for name, value in number.where.items():
@@ -152,7 +152,7 @@ def compare(table: pd.DataFrame, subjects: Sequence[Subject]) -> list[Compared]:
                 if _same_protocol(row, number):
                     low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("low", "high"))
                     ours = float(row["value"])
-                    found.append(Compared(subject.title, number.what, ours, low, high, number.value, number.source))
+                    found.append(Compared(info.title, number.what, ours, low, high, number.value, number.source))
                     break
     return found
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from stores.specs import FrameSpec, Record
 
 ROLES: dict[str, str] = {
@@ -62,7 +62,7 @@ PAPER_WIDTH = 768
 """Channels of the ViT-B that the paper's numbers of features, such as the 200 it removes, are about."""
 
 
-class Subject(Record):
+class ModelInfo(Record):
     """What claims need to know about one model beside its rows; the report keeps it with the results."""
 
     title: str
@@ -88,36 +88,36 @@ def role_of(name: str, said: str | None) -> str:
     return said if said is not None else BY_NAME.get(name, "none")
 
 
-def subject_of(measured: Measured) -> Subject:
+def model_info(model: ModelSets) -> ModelInfo:
     """Return what claims need to know about a model's sets."""
     widths = [
         (int(array.attributes.get("layer") or 0), int(array.row_shape[-1]))
-        for name, array in measured.features.arrays.items()
+        for name, array in model.features.arrays.items()
         if name.startswith("tokens/")
     ]
-    sets = {"features": measured.features.digest, "labels": measured.labels.digest}
-    for (name, level), viewed in measured.views.items():
+    sets = {"features": model.features.digest, "labels": model.labels.digest}
+    for (name, level), viewed in model.views.items():
         sets[f"features {name} {level:g}"] = viewed.features.digest
         sets[f"labels {name} {level:g}"] = viewed.labels.digest
-    return Subject(
-        title=measured.title,
-        name=measured.spec.model.name,
-        role=role_of(measured.spec.model.name, measured.role),
-        data_set=measured.spec.dataset.name,
-        frame=measured.spec.frame,
+    return ModelInfo(
+        title=model.title,
+        name=model.spec.model.name,
+        role=role_of(model.spec.model.name, model.role),
+        data_set=model.spec.dataset.name,
+        frame=model.spec.frame,
         width=max(widths)[1] if widths else 0,
         sets=sets,
     )
 
 
-def read_subjects(entries: Any) -> tuple[Subject, ...]:
+def read_model_infos(entries: Any) -> tuple[ModelInfo, ...]:
     """Return subjects from plain JSON values; raises ValueError for what is none."""
-    subjects = tuple(Subject.model_validate(entry, strict=False) for entry in entries)
-    unknown = sorted({subject.role for subject in subjects} - ROLES.keys())
+    models_info = tuple(ModelInfo.model_validate(entry, strict=False) for entry in entries)
+    unknown = sorted({info.role for info in models_info} - ROLES.keys())
     if unknown:
         raise ValueError(f"there is no role {unknown[0]!r}")
-    kinds = {name.partition(" ")[0] for subject in subjects for name in subject.sets}
-    digests = [digest for subject in subjects for digest in subject.sets.values()]
+    kinds = {name.partition(" ")[0] for info in models_info for name in info.sets}
+    digests = [digest for info in models_info for digest in info.sets.values()]
     if kinds - {"features", "labels"} or not all(map(_DIGEST.fullmatch, digests)):
         raise ValueError("the sets of a model are no digests of features and labels")
-    return subjects
+    return models_info

@@ -17,7 +17,7 @@ from evaluate.claims.estimates import Estimate
 Verdict = Literal["holds", "fails", "not testable"]
 
 
-class LackingError(Exception):
+class MissingEvidenceError(Exception):
     """What a rule needs is not in the results; the message says what to add."""
 
 
@@ -74,7 +74,7 @@ def verdict_of(conditions: Iterator[Condition]) -> tuple[Verdict, tuple[str, ...
     try:
         for condition in conditions:
             seen.append(condition)  # noqa: PERF402  (what came before a LackingError counts)
-    except LackingError as error:
+    except MissingEvidenceError as error:
         lacking = str(error)
     numbers = tuple(map(str, seen))
     failed = [condition for condition in seen if condition.outcome is False]

@@ -25,7 +25,7 @@ from evaluate.figures import (
     train_size,
     variance_spectrum,
 )
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 
 class FigureEntry(NamedTuple):
@@ -34,7 +34,7 @@ class FigureEntry(NamedTuple):
     name: str
     title: str
     caption: str
-    draw: Callable[[pd.DataFrame, list[tuple[str, Answer]]], Figure | None]
+    draw: Callable[[pd.DataFrame, list[tuple[str, Result]]], Figure | None]
     """Takes the long table and (model, answer) pairs; None when there is nothing to show."""
     analysis: str = ""
     """The analysis whose answers lack what is shown where the figure cannot be drawn."""
@@ -111,7 +111,7 @@ FIGURES = (
         "retrieval-elsewhere",
         "Finding the category in other tiles",
         "The same with all patches of the query's own tile left out of what can be found.",
-        retrieval.elsewhere,
+        retrieval.without_own_tile,
     ),
     FigureEntry(
         "retrieval-examples",

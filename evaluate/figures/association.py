@@ -5,12 +5,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, error_bars, last_array, legend_above, looks, new_figure, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 PANELS = {"hota": "HOTA", "idf1": "IDF1", "id_switches": "identity switches"}
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel a score: a place an m, a mark a model with its interval."""
     asked = last_array(table[table["analysis"] == "association"])
     if asked.empty:

@@ -5,10 +5,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evaluate.figures.style import legend_above, looks, n_train, new_figure, numbers, smallest_k
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return two panels of nearest neighbours' mean IoU over layers; every class is a thin line."""
     rows = table[(table["analysis"] == "patch-classification") & (table["metric"] == "patch_iou")]
     rows = rows[(rows["classifier"] == "knn") & (rows["m"] == 0) & (rows["x_name"] == "layer")]

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from evaluate.figures.removal_curve import NAMES
 from evaluate.figures.style import cells, error_bars, grid_figure, last_array, legend_above, looks, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 TITLES = {
     "remove-top": "highest variance left out",
@@ -16,11 +16,11 @@ TITLES = {
     "whiten": "whitened",
     "l2": "scaled to unit length",
 }
-ELSEWHERE = "highest variance in {} left out"
+OTHER_EXPERIMENTS = "highest variance in {} left out"
 """Where the ranking is another experiment's."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel a classifier: a line a treatment, a mark a model, with the paired interval."""
     rows = cells(table[table["analysis"] == "feature-treatments"], "patch_miou_difference")
     if rows.empty:
@@ -60,4 +60,6 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | N
 
 def _title(outcome: str) -> str:
     name, _, experiment = outcome.partition(" ")
-    return ELSEWHERE.format(experiment.replace("$", r"\$")) if name == "remove-other" else TITLES.get(name, name)
+    return (
+        OTHER_EXPERIMENTS.format(experiment.replace("$", r"\$")) if name == "remove-other" else TITLES.get(name, name)
+    )

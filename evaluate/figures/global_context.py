@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, error_bars, last_array, legend_above, looks, new_figure, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 VARIANTS = {
     "all": "all features",
@@ -15,7 +15,7 @@ VARIANTS = {
 }
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return the mean R² of every variant with its interval; random choices are a dot each."""
     rows = cells(table[table["analysis"] == "global-context"], "r2")
     if rows.empty:

@@ -5,12 +5,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evaluate.figures.style import cells, last_array, looks, new_figure, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 TOKENS = {"class-token": "class token", "mean-patch": "mean patch"}
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel a model; class token and mean patch, each with all features and without the top m."""
     rows = cells(table[table["analysis"] == "image-knn"], "image_accuracy")
     if rows.empty:

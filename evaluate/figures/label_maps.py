@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 from stores.specs import VOID
 
 GREY = (225, 225, 225)
@@ -26,7 +26,7 @@ def painted(
     return palette[classes]
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one row an image: the truth, then every model's prediction for every m."""
     maps = [(model, answer) for model, answer in answers if "truth" in answer.arrays]
     if not maps:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, error_bars, grid_figure, last_array, legend_above, looks, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 LAYER = re.compile(r"(?:block|stage)\.(\d+)(?:\.norm)?")
 """A reference of this form is another layer of the same model; others are models or experiment files."""
@@ -20,7 +20,7 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([last_array(rows.drop(layers.index)), layers[layers["reference"] == last]])
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel an m: a line a comparison, its share in the model's colour, the range of chance grey."""
     asked = table[table["analysis"] == "ranking-overlap"]
     rows = cells(asked, "overlap_share")

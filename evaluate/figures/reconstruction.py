@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, error_bars, grid_figure, legend_above, looks, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 VARIANTS = {
     "none": "none\nzeroed",
@@ -18,7 +18,7 @@ VARIANTS = {
 SCORES = {"mse_normalised": "MSE, normalised", "psnr": "PSNR in dB", "ssim": "SSIM"}
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one row a share of masked patches and one panel a score; a bar a model and variant, a dot a draw."""
     asked = table[table["analysis"] == "reconstruction"]
     means = asked[asked["x_name"] == "mask_ratio"]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 COLUMNS = {
     "input": "input",
@@ -22,7 +22,7 @@ LEFT, TOP = 0.5, 0.4
 """Room for titles, in inches."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one row a tile, model and share of masked patches; one column a variant."""
     found = [(model, one) for model, one in answers if one.arrays.get("reconstruction_input", np.empty(0)).size]
     if not found:

@@ -4,12 +4,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, curve, legend_above, looks, n_train, new_figure, smallest_k
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 NAMES = {"knn": "nearest neighbours", "probe": "linear probe"}
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return the curves of the array and training size for which most m were asked, None without a sweep."""
     rows = cells(table[table["analysis"] == "patch-classification"], "patch_miou")
     rows = rows[rows["m"].notna()]

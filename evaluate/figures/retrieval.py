@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from evaluate.figures.style import cells, grid_figure, last_array, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 COLOURS = {
     "same-patch": "#0072B2",
@@ -19,12 +19,12 @@ COLOURS = {
 """Outcomes from best to worst, dark blue to grey; neighbours differ in lightness too."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return stacked shares over the level with everything in the gallery: a column a model, a row a view."""
     return _stacked(table, "nothing left out")
 
 
-def elsewhere(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def without_own_tile(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return the same with the query's own tile left out of the gallery."""
     return _stacked(table, "tile left out")
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from evaluate.figures.retrieval import COLOURS
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 from evaluate.scoring.retrieval import OUTCOMES
 
 CELL = 1.35
@@ -19,7 +19,7 @@ MOST = 200
 """Tiles of one figure; with more models or views fewer queries are shown, but one of each."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one row a query, model and m: the query's tile, then those of its nearest patches, the outcome below."""
     found = [(model, one.arrays) for model, one in answers if "example_tiles" in one.arrays]
     lines = [(model, arrays, line) for model, arrays in found for line in _fitting(arrays, len(found))]

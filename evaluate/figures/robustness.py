@@ -5,13 +5,13 @@ from matplotlib.figure import Figure
 
 from evaluate.figures.removal_curve import NAMES
 from evaluate.figures.style import cells, grid_figure, last_array, legend_above, looks, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 KEPT = (1.0, 0.8, 0.6, 0.4, 0.2)
 """Shares of the clean score that the grey diagonals stand for."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one row a classifier and m, one panel a view; a model is a vertical line with a dot a level."""
     rows = cells(table[table["analysis"] == "robustness"], "patch_miou")
     if rows.empty:

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from evaluate.figures.style import cells, last_array, looks, new_figure, numbers
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel an m: the right object solid, the right category dashed, chance dotted, seconds above."""
     asked = last_array(table[table["analysis"] == "tracking"])
     instance = cells(asked, "instance_accuracy")

@@ -5,10 +5,10 @@ from matplotlib.figure import Figure
 
 from evaluate.figures.removal_curve import NAMES
 from evaluate.figures.style import cells, curve, legend_above, looks, n_train, new_figure, smallest_k
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel a classifier that was fitted on several training sizes, last layer, nothing removed."""
     rows = cells(table[table["analysis"] == "patch-classification"], "patch_miou")
     rows = rows[rows["m"] == 0]

@@ -4,10 +4,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.style import cells, legend_above, looks, new_figure
-from evaluate.results.table import Answer
+from evaluate.results.table import Result
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Answer]]) -> Figure | None:
+def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
     """Return the spectra of all models, of the innermost to the last array that was asked for."""
     rows = cells(table[table["analysis"] == "variance-spectrum"], "variance")
     if rows.empty:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import Chosen, choose_training
+from evaluate.inputs.rows import RowSelection, training_rows
 from evaluate.inputs.widths import width
 from evaluate.kernels.moments import variance_ranking
 from evaluate.settings import Context, Settings
@@ -21,46 +21,46 @@ class Counterpart:
 
     experiment: str
     """The other experiment's file, as the analysis names it."""
-    measured: Measured
+    model: ModelSets
     array: str
-    train: Chosen
+    train: RowSelection
     """The other experiment's training rows."""
 
     def inputs(self) -> dict[str, str]:
         """Return the content digests of what is read of it, for the result's name."""
-        return {f"{self.experiment} {name}": value for name, value in self.measured.inputs(self.array).items()}
+        return {f"{self.experiment} {name}": value for name, value in self.model.inputs(self.array).items()}
 
     def ranking(self) -> Int64[np.ndarray, " channel"]:
         """Return its features by decreasing variance over its training patches."""
-        return variance_ranking(token_variance(self.measured, self.array, self.train))
+        return variance_ranking(token_variance(self.model, self.array, self.train))
 
 
-def counterparts(measured: Measured, array: str, norm: str, analysis: Settings, context: Context) -> list[Counterpart]:
+def counterparts(model: ModelSets, array: str, norm: str, analysis: Settings, context: Context) -> list[Counterpart]:
     """Return the array's layer of the model of the same title in each experiment that the analysis names.
 
-    Models that are not there or have another number of features there are left out; `uncompared` tells of them.
+    Models that are not there or have another number of features there are left out; `unmatched_notes` tells of them.
     """
-    channels = measured.features.arrays[array].row_shape[-1]
+    channels = model.features.arrays[array].row_shape[-1]
     found = []
-    for name in dict.fromkeys(analysis.elsewhere()):
-        for other, selection in context.elsewhere[name]:
-            if other.title != measured.title:
+    for name in dict.fromkeys(analysis.other_experiments()):
+        for other, selection in context.other_experiments[name]:
+            if other.title != model.title:
                 continue
-            [there] = other.arrays((measured.layer(array),), norm)
+            [there] = other.arrays((model.layer(array),), norm)
             if other.features.arrays[there].row_shape[-1] == channels:
-                found.append(Counterpart(name, other, there, choose_training(other, selection)))
+                found.append(Counterpart(name, other, there, training_rows(other, selection)))
     return found
 
 
-def uncompared(models: Sequence[Measured], analysis: Settings, context: Context) -> list[str]:
+def unmatched_notes(models: Sequence[ModelSets], analysis: Settings, context: Context) -> list[str]:
     """Return what to tell of models that have no counterpart in an experiment that the analysis names.
 
     Raises UserError for an experiment with which no model can be compared.
     """
     kind = getattr(analysis, "kind", "")
     notes = []
-    for name in dict.fromkeys(analysis.elsewhere()):
-        there = {measured.title: measured for measured, _ in context.elsewhere[name]}
+    for name in dict.fromkeys(analysis.other_experiments()):
+        there = {model.title: model for model, _ in context.other_experiments[name]}
         met = [one.title for one in models if one.title in there]
         if models and not met:
             raise UserError(

@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, tokens
-from evaluate.inputs.rows import Chosen, choose_training, image_numbers
+from evaluate.inputs.rows import RowSelection, image_numbers, training_rows
 from evaluate.inputs.views import correspondence
 from evaluate.settings import Context
 from stores.errors import UserError
@@ -25,7 +25,7 @@ LeftOut = Literal["nothing", "tile", "source"]
 class Gallery:
     """The clean patches that can be found."""
 
-    chosen: Chosen
+    chosen: RowSelection
     features: np.ndarray
     """``(gallery, channel)``, as stored."""
     labels: Int64[np.ndarray, " gallery"]
@@ -55,28 +55,28 @@ class Queries:
     """Place in the gallery's numbering of the corresponding clean patch, -1 for none."""
 
 
-def gallery(measured: Measured, array: str, context: Context) -> Gallery:
+def gallery(model: ModelSets, array: str, context: Context) -> Gallery:
     """Read the labelled clean patches of the chosen rows; raises UserError when there is none."""
-    chosen = choose_training(measured, context.selection)
-    labels = patch_labels(measured, array, chosen)
+    chosen = training_rows(model, context.selection)
+    labels = patch_labels(model, array, chosen)
     labelled = labels != VOID
     known = np.flatnonzero(labelled)
     if not len(known):
         raise UserError(f"none of the {chosen.title} for retrieval has a labelled patch: choose other images")
     return Gallery(
         chosen=chosen,
-        features=tokens(measured, array, chosen, labelled),
+        features=tokens(model, array, chosen, labelled),
         labels=labels[known].astype(np.int64),
         places=known.astype(np.int64),
         n_patches=len(labels) // len(chosen.rows),
-        sources=image_numbers(measured, chosen),
-        background=background_of(measured),
+        sources=image_numbers(model, chosen),
+        background=background_of(model),
     )
 
 
-def background_of(measured: Measured) -> int | None:
+def background_of(model: ModelSets) -> int | None:
     """Return the class that shows no object, None where there is none."""
-    names = list(measured.classes["name"])
+    names = list(model.classes["name"])
     return names.index(BACKGROUND) if BACKGROUND in names else None
 
 
@@ -86,18 +86,18 @@ def shows_object(labels: UInt8[np.ndarray, " patch"], background: int | None) ->
     return shown if background is None else shown & (labels != background)
 
 
-def queries(measured: Measured, array: str, view: tuple[str, float], found: Gallery) -> Queries:
+def queries(model: ModelSets, array: str, view: tuple[str, float], found: Gallery) -> Queries:
     """Read the gallery's rows under a view, ``clean`` among them: the patches that are neither background nor void."""
     chosen = found.chosen
     if view[0] == "clean":
-        under, same = measured, np.tile(np.arange(found.n_patches), (len(chosen.rows), 1))
+        for_view, same = model, np.tile(np.arange(found.n_patches), (len(chosen.rows), 1))
     else:
-        under = measured.under(*view)
-        same = correspondence(measured, measured.views[view], array, chosen.rows)
-    labels: UInt8[np.ndarray, " patch"] = patch_labels(under, array, chosen)
+        for_view = model.for_view(*view)
+        same = correspondence(model, model.views[view], array, chosen.rows)
+    labels: UInt8[np.ndarray, " patch"] = patch_labels(for_view, array, chosen)
     shown = shows_object(labels, found.background)
     numbers = np.flatnonzero(shown)
     row = numbers // same.shape[1]
     patch = same.reshape(-1)[numbers].astype(np.int64)
     own = np.where(patch >= 0, row * found.n_patches + patch, -1)
-    return Queries(tokens(under, array, chosen, shown), labels[numbers].astype(np.int64), row, own)
+    return Queries(tokens(for_view, array, chosen, shown), labels[numbers].astype(np.int64), row, own)

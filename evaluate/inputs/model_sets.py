@@ -17,7 +17,7 @@ PIXELS = "pixels/classes"
 
 
 @dataclass(frozen=True)
-class Viewed:
+class ViewSets:
     """A model's sets under one view, row by row those of the clean view."""
 
     name: str
@@ -41,7 +41,7 @@ class Viewed:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ModelSets:
     """A model's feature set with the label set of the same samples."""
 
     title: str
@@ -52,12 +52,12 @@ class Measured:
     """Whether its probes standardise features."""
     extract_command: str
     """What makes missing arrays, for error messages."""
-    views: Mapping[tuple[str, float], Viewed] = field(default_factory=dict)
+    views: Mapping[tuple[str, float], ViewSets] = field(default_factory=dict)
     """The same rows under every view of the experiment, by name and level."""
     role: str | None = None
     """The model's role in the papers' claims, where the experiment says it (`evaluate.claims.roles`)."""
 
-    def under(self, name: str, level: float) -> "Measured":
+    def for_view(self, name: str, level: float) -> "ModelSets":
         """Return the same rows under a view, to be read like any other; raises MissingError for one not extracted."""
         if (name, level) not in self.views:
             raise MissingError(

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float64
 
-from evaluate.inputs.model_sets import Measured
-from evaluate.inputs.rows import Chosen
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.rows import RowSelection
 from stores.errors import UserError
 
 Pooling = Literal["roi-align", "centres"]
@@ -31,19 +31,19 @@ class PatchMap:
     """Plane pixels a source pixel, (y, x)."""
 
 
-def frame_rows(measured: Measured, chosen: Chosen) -> dict[str, np.ndarray]:
+def frame_rows(model: ModelSets, chosen: RowSelection) -> dict[str, np.ndarray]:
     """Return the positions in the sample table of every chosen source's tiles."""
-    sources = measured.samples["source"].to_numpy()[chosen.rows]
+    sources = model.samples["source"].to_numpy()[chosen.rows]
     return {str(name): chosen.rows[sources == name] for name in dict.fromkeys(sources)}
 
 
-def patch_map(measured: Measured, array: str, rows: np.ndarray, kept: np.ndarray | None = None) -> PatchMap:
+def patch_map(model: ModelSets, array: str, rows: np.ndarray, kept: np.ndarray | None = None) -> PatchMap:
     """Return the map of one source from the rows of its tiles, with the features that are ``kept``.
 
     Raises UserError when its tiles overlap, because patches then do not lie on one lattice.
     """
-    table = measured.samples.iloc[rows]
-    grid_rows, grid_columns = measured.grid(array)
+    table = model.samples.iloc[rows]
+    grid_rows, grid_columns = model.grid(array)
     left, top, right, bottom = (table[name].to_numpy(dtype=np.int64) for name in ("left", "top", "right", "bottom"))
     height, width = int(bottom[0] - top[0]), int(right[0] - left[0])
     if (top % height).any() or (left % width).any():
@@ -51,7 +51,7 @@ def patch_map(measured: Measured, array: str, rows: np.ndarray, kept: np.ndarray
             f"tiles of {table['source'].iloc[0]} overlap, and patches of overlapping tiles do not lie on one lattice: "
             'set edge = "pad" or "drop" in [frame], or a resize that the tile divides'
         )
-    tokens = measured.features[array][rows].astype(np.float32)
+    tokens = model.features[array][rows].astype(np.float32)
     if kept is not None:
         tokens = tokens[..., kept]
     n_rows, n_columns = int(bottom.max()) // height, int(right.max()) // width
@@ -60,7 +60,7 @@ def patch_map(measured: Measured, array: str, rows: np.ndarray, kept: np.ndarray
     for place, (y, x) in enumerate(zip(top // height, left // width, strict=True)):
         patch = tokens[place].reshape(grid_rows, grid_columns, channels).transpose(2, 0, 1)
         values[:, y * grid_rows : (y + 1) * grid_rows, x * grid_columns : (x + 1) * grid_columns] = patch
-    plane = measured.spec.frame.resize
+    plane = model.spec.frame.resize
     source_height, source_width = (int(table[name].iloc[0]) for name in ("source_height", "source_width"))
     scale = (plane.height / source_height, plane.width / source_width) if plane is not None else (1.0, 1.0)
     return PatchMap(values, (height / grid_rows, width / grid_columns), scale)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8, UInt32
 
-from evaluate.inputs.model_sets import PIXELS, Measured
-from evaluate.inputs.rows import Chosen
+from evaluate.inputs.model_sets import PIXELS, ModelSets
+from evaluate.inputs.rows import RowSelection
 from evaluate.kernels.confusion import patch_histograms
 from evaluate.kernels.moments import Moments
 from stores.arrays import ZarrArray
@@ -21,10 +21,10 @@ def chunkwise(stored: ZarrArray, rows: Int64[np.ndarray, " row"]) -> Iterator[np
 
 
 def tokens(
-    measured: Measured, array: str, chosen: Chosen, kept: Bool[np.ndarray, " read"] | None = None
+    model: ModelSets, array: str, chosen: RowSelection, kept: Bool[np.ndarray, " read"] | None = None
 ) -> Float[np.ndarray, "patch channel"]:
     """Return the patch tokens of the chosen rows as stored, row by row: all, or those that are ``kept``."""
-    stored = measured.features[array]
+    stored = model.features[array]
     n_channels = stored.shape[-1]
     if kept is None:
         return stored[chosen.rows].reshape(-1, n_channels)
@@ -39,52 +39,54 @@ def tokens(
     return found
 
 
-def token_variance(measured: Measured, array: str, chosen: Chosen) -> Float64[np.ndarray, " channel"]:
+def token_variance(model: ModelSets, array: str, chosen: RowSelection) -> Float64[np.ndarray, " channel"]:
     """Return each feature's variance over the patch tokens of the chosen rows: one pass, float64.
 
     Rows are merged one by one, so that the bits do not depend on how a set is cut into chunks.
     """
-    return Moments.of(row for block in chunkwise(measured.features[array], chosen.rows) for row in block).variance
+    return Moments.of(row for block in chunkwise(model.features[array], chosen.rows) for row in block).variance
 
 
-def owned_boxes(measured: Measured, chosen: Chosen) -> Int64[np.ndarray, "sample 4"]:
+def owned_boxes(model: ModelSets, chosen: RowSelection) -> Int64[np.ndarray, "sample 4"]:
     """Return (left, top, right, bottom) of what each row is scored on, in input pixels."""
     columns = ["owned_left", "owned_top", "owned_right", "owned_bottom"]
-    return measured.samples[columns].to_numpy(dtype=np.int64)[chosen.rows]
+    return model.samples[columns].to_numpy(dtype=np.int64)[chosen.rows]
 
 
-def owned_patches(measured: Measured, array: str, chosen: Chosen) -> Bool[np.ndarray, " patch"]:
+def owned_patches(model: ModelSets, array: str, chosen: RowSelection) -> Bool[np.ndarray, " patch"]:
     """Return which patches have their centre in the part their tile is scored on."""
-    rows, columns = measured.grid(array)
-    size = measured.spec.frame.input
+    rows, columns = model.grid(array)
+    size = model.spec.frame.input
     y = (np.arange(rows) + 0.5) * size.height / rows
     x = (np.arange(columns) + 0.5) * size.width / columns
-    left, top, right, bottom = (owned_boxes(measured, chosen)[:, axis, None] for axis in range(4))
+    left, top, right, bottom = (owned_boxes(model, chosen)[:, axis, None] for axis in range(4))
     inside_y = (y >= top) & (y < bottom)
     inside_x = (x >= left) & (x < right)
     return (inside_y[:, :, None] & inside_x[:, None, :]).reshape(-1)
 
 
-def patch_labels(measured: Measured, array: str, chosen: Chosen) -> UInt8[np.ndarray, " patch"]:
+def patch_labels(model: ModelSets, array: str, chosen: RowSelection) -> UInt8[np.ndarray, " patch"]:
     """Return the patch labels on an array's grid, 255 for void."""
-    return measured.labels[measured.label_array(measured.grid(array))][chosen.rows].reshape(-1)
+    return model.labels[model.label_array(model.grid(array))][chosen.rows].reshape(-1)
 
 
-def scored_labels(measured: Measured, array: str, chosen: Chosen) -> UInt8[np.ndarray, " patch"]:
+def scored_labels(model: ModelSets, array: str, chosen: RowSelection) -> UInt8[np.ndarray, " patch"]:
     """Return the patch labels with everything another tile is scored on set to void."""
-    labels = patch_labels(measured, array, chosen).copy()
-    labels[~owned_patches(measured, array, chosen)] = VOID
+    labels = patch_labels(model, array, chosen).copy()
+    labels[~owned_patches(model, array, chosen)] = VOID
     return labels
 
 
-def pixel_histograms(measured: Measured, array: str, chosen: Chosen) -> UInt32[np.ndarray, "patch classes_and_void"]:
+def pixel_histograms(
+    model: ModelSets, array: str, chosen: RowSelection
+) -> UInt32[np.ndarray, "patch classes_and_void"]:
     """Return how many pixels of each class every patch covers, counting only what its tile is scored on."""
-    boxes = owned_boxes(measured, chosen)
-    n_classes = len(measured.classes)
-    rows, columns = measured.grid(array)
+    boxes = owned_boxes(model, chosen)
+    n_classes = len(model.classes)
+    rows, columns = model.grid(array)
     found = np.empty((len(chosen.rows), rows * columns, n_classes + 1), np.uint32)
     done = 0
-    for block in chunkwise(measured.labels[PIXELS], chosen.rows):
+    for block in chunkwise(model.labels[PIXELS], chosen.rows):
         here = slice(done, done + len(block))
         found[here] = patch_histograms(block, (rows, columns), n_classes, boxes[here])
         done += len(block)

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.selection import SelectionRule, disjoint, rows_of, select_sources
 from evaluate.settings import Selection
 from stores.errors import UserError
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RowSelection:
     """The rows one selection takes from a sample table."""
 
     sources: tuple[str, ...]
@@ -24,56 +24,58 @@ class Chosen:
         return f"{len(self.sources)} image{'' if len(self.sources) == 1 else 's'}"
 
 
-def choose(measured: Measured, rule: SelectionRule | None) -> Chosen:
+def select_rows(model: ModelSets, rule: SelectionRule | None) -> RowSelection:
     """Return the rows a rule takes, or all rows without one; invalid rows are left out, and images that have no other.
 
     A rule chooses before rows are left out, so that no other image takes a bad one's place. Raises UserError when no
     row is left. What a model was asked once is remembered with it: every cell asks several times.
     """
-    if rule not in measured.choices:
-        measured.choices[rule] = _choose(measured, rule)
-    return measured.choices[rule]
+    if rule not in model.choices:
+        model.choices[rule] = _select_rows(model, rule)
+    return model.choices[rule]
 
 
-def _choose(measured: Measured, rule: SelectionRule | None) -> Chosen:
-    samples = measured.samples
+def _select_rows(model: ModelSets, rule: SelectionRule | None) -> RowSelection:
+    samples = model.samples
     sources = tuple(sorted(samples["source"].unique())) if rule is None else select_sources(samples, rule)
     rows = rows_of(samples, sources)
     kept = rows[samples["valid"].to_numpy(dtype=bool)[rows]]
     if not len(kept):
         raise UserError(
-            f"all {len(rows)} rows that [selection] chooses of {measured.title} are invalid: choose others, or mend "
-            f"the images that `patchbank show {measured.labels.digest[:12]}` names"
+            f"all {len(rows)} rows that [selection] chooses of {model.title} are invalid: choose others, or fix "
+            f"the images that `patchbank show {model.labels.digest[:12]}` names"
         )
     if len(kept) < len(rows):
         left = set(samples["source"].to_numpy()[kept])
         sources = tuple(name for name in sources if name in left)
-    return Chosen(sources, kept)
+    return RowSelection(sources, kept)
 
 
-def choose_training(measured: Measured, selection: Selection | None) -> Chosen:
+def training_rows(model: ModelSets, selection: Selection | None) -> RowSelection:
     """Return the rows that train, or all without a selection: those whose patches rank the features."""
-    return choose(measured, selection.train if selection else None)
+    return select_rows(model, selection.train if selection else None)
 
 
-def choose_scored(measured: Measured, selection: Selection | None) -> Chosen:
+def scored_rows(model: ModelSets, selection: Selection | None) -> RowSelection:
     """Return the rows that validate; those that train where none do, and all without a selection."""
-    return choose(measured, (selection.validation or selection.train) if selection else None)
+    return select_rows(model, (selection.validation or selection.train) if selection else None)
 
 
-def choose_both(measured: Measured, selection: Selection | None, analysis: str) -> tuple[Chosen, Chosen]:
+def train_and_validation_rows(
+    model: ModelSets, selection: Selection | None, analysis: str
+) -> tuple[RowSelection, RowSelection]:
     """Return training and validation rows; raises UserError when either is not asked for or they share images."""
     if selection is None or selection.validation is None:
         raise UserError(
             f"{analysis} needs [selection.train] and [selection.validation] in the experiment file: add the one missing"
         )
-    train, validation = choose(measured, selection.train), choose(measured, selection.validation)
+    train, validation = select_rows(model, selection.train), select_rows(model, selection.validation)
     disjoint(train.sources, validation.sources)
     return train, validation
 
 
-def image_numbers(measured: Measured, chosen: Chosen, n_patches: int = 1) -> Int64[np.ndarray, " patch"]:
+def image_numbers(model: ModelSets, chosen: RowSelection, n_patches: int = 1) -> Int64[np.ndarray, " patch"]:
     """Return the number, 0..len(chosen.sources), of the source image of each patch; of each row where it is one."""
     order = {name: number for number, name in enumerate(chosen.sources)}
-    of_row = measured.samples["source"].to_numpy()[chosen.rows]
+    of_row = model.samples["source"].to_numpy()[chosen.rows]
     return np.repeat(np.array([order[name] for name in of_row], dtype=np.int64), n_patches)

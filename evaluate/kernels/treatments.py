@@ -35,7 +35,7 @@ class Treatment:
         return self.name if self.experiment is None else f"{self.name} {self.experiment}"
 
     @property
-    def probe_sees_it(self) -> bool:
+    def is_feature_subset(self) -> bool:
         """Whether a probe can use it as a choice of features, without another copy of them."""
         return self.name == "none" or self.name.startswith("remove-")
 
@@ -58,7 +58,7 @@ def kept_features(
     return without_top(ranking, treatment.m)
 
 
-def fitted(
+def fit_treatment(
     treatment: Treatment,
     bank: Float[np.ndarray, "bank channel"],
     ranking: Int64[np.ndarray, " channel"],
@@ -70,7 +70,7 @@ def fitted(
     "feature normalisation"); ``whiten`` is PCA whitening, ``(x - mean) V / sqrt(eigenvalue)``; ``l2`` divides every
     row by its length.
     """
-    if treatment.probe_sees_it:
+    if treatment.is_feature_subset:
         kept = np.flatnonzero(kept_features(treatment, ranking, seed))
         return lambda rows: np.take(rows, kept, axis=1)
     if treatment.name == "l2":

@@ -138,7 +138,7 @@ def search(
     if groups is not None:
         memory_bytes -= _numbered_bytes(n_bank, n_queries)
     made = plan(n_bank, n_queries, bank.width, k, len(removed), np.dtype(dtype).itemsize, memory_bytes)
-    task = _Task(bank, queries, k, removed, frame, groups, dtype, error, underflow, made)
+    task = _Search(bank, queries, k, removed, frame, groups, dtype, error, underflow, made)
     starts = range(0, n_queries, made.block_queries)
     # Products of one thread each, side by side: the steps between products then use all cores too.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(made.workers) as pool:
@@ -161,7 +161,7 @@ class _Slab:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Search:
     bank: Rows
     queries: Rows
     k: int

@@ -44,7 +44,7 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
         f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable by these results: {counts[2]}. Findings of "
         "arXiv 2401.00463 as rules: a number is followed by its 95 % interval in brackets and decides only where the "
         "whole interval lies on one side of the threshold. A claim is tested only where its models beat the most "
-        "common class and drawn weights. The same is in claims.csv and claims.json.</p>"
+        "common class and random weights. The same is in claims.csv and claims.json.</p>"
     )
     head = ["no.", "claim", "verdict", "rests on", "why"]
     # Twenty lines that decide nothing would stand between a reader and the figures.

@@ -105,11 +105,11 @@ class Number(float):
     """A value that is printed short and sorted in full."""
 
 
-Cell = str | Number | None
+TableCell = str | Number | None
 
 
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[Cell]], name: str = "", *, raw: bool = False, fit: bool = False
+    head: Sequence[str], rows: Sequence[Sequence[TableCell]], name: str = "", *, raw: bool = False, fit: bool = False
 ) -> str:
     """Return a table in a box of its own that scrolls; with a ``name`` it sorts.
 
@@ -149,7 +149,7 @@ SMALLEST = 0.62
 def drawing(svg: str, title: str, caption: str, place: int) -> str:
     """Return a figure with its caption; the drawing's text alternative is its title and caption."""
     inner = svg[svg.index("<svg") :]
-    # matplotlib numbers its clip paths and glyphs anew in every drawing; on one page they must differ.
+    # matplotlib numbers its clip paths and glyphs again in every drawing; on one page they must differ.
     for attribute in ('id="', 'href="#', "url(#"):
         inner = inner.replace(attribute, f"{attribute}f{place}-")
     # Below this width letters could not be read: the figure's own box scrolls instead.

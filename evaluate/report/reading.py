@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from evaluate.claims.evidence import Evidence
-from evaluate.claims.roles import Subject, read_subjects
+from evaluate.claims.roles import ModelInfo, read_model_infos
 from evaluate.results.files import plain_name, read_bounded
-from evaluate.results.table import Answer, Results, read_long_table
+from evaluate.results.table import Result, ResultStore, read_long_table
 from stores.errors import MissingError, UserError
 
 if TYPE_CHECKING:
@@ -25,30 +25,30 @@ _NAMES = ("model", "class", "array", "view", "classifier")
 
 
 @dataclass(frozen=True)
-class Reported:
+class StoredResults:
     """What a page is made from."""
 
     table: pd.DataFrame
     about: list[dict[str, str]]
     """What is said of each model's sets, all with the same keys."""
-    answers: dict[str, tuple[str, Answer]]
+    answers: dict[str, tuple[str, Result]]
     """Models and answers by result digest."""
-    subjects: tuple[Subject, ...] = ()
+    models_info: tuple[ModelInfo, ...] = ()
     beside: tuple[str, ...] = ()
     """Other experiments of the results folder that the claims may compare with."""
 
     def evidence(self, beside: Sequence[Evidence] = ()) -> Evidence:
         """Return the rows as the claims read them."""
         arrays = {digest: answer.arrays for digest, (_, answer) in self.answers.items()}
-        return Evidence(self.table, self.subjects, arrays, beside)
+        return Evidence(self.table, self.models_info, arrays, beside)
 
-    def drawable(self) -> tuple[pd.DataFrame, list[tuple[str, Answer]]]:
+    def drawable(self) -> tuple[pd.DataFrame, list[tuple[str, Result]]]:
         """Return rows and answers under names that figures show as they are."""
         plain = {name: self.table[name].map(_no_formula, na_action="ignore") for name in _NAMES}
         return self.table.assign(**plain), [(_no_formula(model), answer) for model, answer in self.answers.values()]
 
     def figure(self, name: str) -> "Figure":
-        """Return a figure of the report, drawn anew: its ``axes`` are matplotlib's, to change and to save.
+        """Return a figure of the report, drawn again: its ``axes`` are matplotlib's, to change and to save.
 
         Raises UserError when there is no such figure, or no number for it.
         """
@@ -70,12 +70,12 @@ def _no_formula(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def read(results: Path | str, experiment: str) -> Reported:
-    """Return what an evaluated experiment of a results folder came to; raises as `read_reported`."""
-    return read_reported(Results(results), experiment)
+def read(results: Path | str, experiment: str) -> StoredResults:
+    """Return what an evaluated experiment of a results folder came to; raises as `read_stored_results`."""
+    return read_stored_results(ResultStore(results), experiment)
 
 
-def read_reported(results: Results, experiment: str) -> Reported:
+def read_stored_results(results: ResultStore, experiment: str) -> StoredResults:
     """Return what the page of an evaluated experiment is made from.
 
     Raises MissingError when the experiment was not evaluated there, UserError when what is there is not readable.
@@ -90,8 +90,10 @@ def read_reported(results: Results, experiment: str) -> Reported:
         if any(entry.keys() != about[0].keys() or "data set" not in entry for entry in about):
             raise ValueError(f"{NOTE} does not describe every model in the same way")
         # Notes of earlier versions have neither.
-        subjects = read_subjects(note.get("models", []))
-        return Reported(found, about, answers, subjects, tuple(plain_name(name) for name in note.get("beside", [])))
+        models_info = read_model_infos(note.get("models", []))
+        return StoredResults(
+            found, about, answers, models_info, tuple(plain_name(name) for name in note.get("beside", []))
+        )
     except FileNotFoundError:
         raise MissingError(
             f"{folder} holds no evaluated experiment {experiment!r}: run `patchbank evaluate` on its file first"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from evaluate.claims.roles import Subject
+from evaluate.claims.roles import ModelInfo
 from stores import Store
 from stores.errors import PatchbankError
 from stores.format.paths import FOLDERS
@@ -18,7 +18,7 @@ from stores.maintenance.verify import verify_set
 WHOLE = "whole"
 
 
-def states(store: Store, subjects: Sequence[Subject], table: pd.DataFrame) -> dict[str, str] | None:
+def states(store: Store, models_info: Sequence[ModelInfo], table: pd.DataFrame) -> dict[str, str] | None:
     """Return what became of each model's stored sets, by title: ``whole``, or what is wrong with which.
 
     None when there is no set at all, so that nothing can be said: most likely the store is another one.
@@ -27,16 +27,16 @@ def states(store: Store, subjects: Sequence[Subject], table: pd.DataFrame) -> di
         return None
     seen: dict[str, str] = {}
     found = {}
-    for subject in subjects:
-        cited = _cited(table, subject)
+    for info in models_info:
+        cited = _cited(table, info)
         wrong = []
-        for name, digest in subject.sets.items():
+        for name, digest in info.sets.items():
             kind = next(kind for kind in FOLDERS if name.startswith(kind))
             if digest not in seen:
                 seen[digest] = _state(store, f"{kind}/{digest}", cited if name in FOLDERS else {})
             if seen[digest] != WHOLE:
                 wrong.append(f"{name} {seen[digest]}")
-        found[subject.title] = "; ".join(wrong) or WHOLE
+        found[info.title] = "; ".join(wrong) or WHOLE
     return found
 
 
@@ -60,10 +60,10 @@ def _state(store: Store, prefix: str, cited: dict[str, set[str]]) -> str:
     return WHOLE
 
 
-def _cited(table: pd.DataFrame, subject: Subject) -> dict[str, set[str]]:
+def _cited(table: pd.DataFrame, info: ModelInfo) -> dict[str, set[str]]:
     """Return the content digests of every array that a model's results were computed from, by the array's address."""
     found: dict[str, set[str]] = {}
-    for inputs in table.loc[table["model"] == subject.title, "inputs"].dropna().unique():
+    for inputs in table.loc[table["model"] == info.title, "inputs"].dropna().unique():
         for name, digest in json.loads(inputs).items():
             found.setdefault(name, set()).add(str(digest))
     return found

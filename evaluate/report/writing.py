@@ -8,15 +8,15 @@ import pandas as pd
 
 from evaluate.claims import decide_all
 from evaluate.claims.paper_numbers import compare
-from evaluate.claims.roles import Subject
+from evaluate.claims.roles import ModelInfo
 from evaluate.figures import FIGURES
 from evaluate.figures.style import save
 from evaluate.report.claims import claims_section, paper_section, write_claims
 from evaluate.report.headline import headline, mark
 from evaluate.report.page import Number, drawing, escape, filter_field, page, table
-from evaluate.report.reading import NOTE, Reported, read_reported
+from evaluate.report.reading import NOTE, StoredResults, read_stored_results
 from evaluate.report.store_state import WHOLE
-from evaluate.results.table import Results, write_file
+from evaluate.results.table import ResultStore, write_file
 from evaluate.runner import Evaluation
 from stores.errors import MissingError
 
@@ -32,12 +32,12 @@ UNSEEN = "not checked"
 
 
 def write_report(
-    results: Results,
+    results: ResultStore,
     experiment: str,
     evaluation: Evaluation,
     about: list[dict[str, str]],
     *,
-    subjects: Sequence[Subject] = (),
+    models_info: Sequence[ModelInfo] = (),
     beside: Sequence[str] = (),
     stored: Mapping[str, str] | None = None,
 ) -> Path:
@@ -48,27 +48,29 @@ def write_report(
     note = {
         "about": about,
         "answers": [[cell.title, digest] for digest, (cell, _) in evaluation.answers.items()],
-        "models": [subject.model_dump(mode="json") for subject in subjects],
+        "models": [info.model_dump(mode="json") for info in models_info],
         "beside": list(beside),
     }
     write_file(results.root / experiment / NOTE, (json.dumps(note, indent=2) + "\n").encode())
     answers = {digest: (cell.title, answer) for digest, (cell, answer) in evaluation.answers.items()}
-    reported = Reported(evaluation.table, about, answers, tuple(subjects), tuple(beside))
+    reported = StoredResults(evaluation.table, about, answers, tuple(models_info), tuple(beside))
     return _write(results, experiment, reported, stored)
 
 
 def rewrite_report(
-    results: Results, experiment: str, look: Callable[[Reported], Mapping[str, str] | None] = lambda reported: None
+    results: ResultStore,
+    experiment: str,
+    look: Callable[[StoredResults], Mapping[str, str] | None] = lambda reported: None,
 ) -> Path:
     """Write the page again from the results folder alone; ``look`` returns what became of the stored sets.
 
-    Raises as `read_reported` does.
+    Raises as `read_stored_results` does.
     """
-    reported = read_reported(results, experiment)
+    reported = read_stored_results(results, experiment)
     return _write(results, experiment, reported, look(reported))
 
 
-def _write(results: Results, experiment: str, reported: Reported, stored: Mapping[str, str] | None) -> Path:
+def _write(results: ResultStore, experiment: str, reported: StoredResults, stored: Mapping[str, str] | None) -> Path:
     folder = results.root / experiment
     found, about = reported.table, reported.about
     sections = [("What was measured on what", _about(about, stored))]
@@ -77,13 +79,13 @@ def _write(results: Results, experiment: str, reported: Reported, stored: Mappin
     others = []
     for name in reported.beside:
         try:
-            others.append(read_reported(results, name).evidence())
+            others.append(read_stored_results(results, name).evidence())
         except MissingError:  # not evaluated yet: the claims say what they lack
             continue
     decisions = decide_all(reported.evidence(others))
     write_claims(folder, decisions)
     sections.append(("What the paper found, and whether it holds here", claims_section(decisions, stored or {})))
-    if compared := compare(found, reported.subjects):
+    if compared := compare(found, reported.models_info):
         sections.append(("The paper's numbers beside ours", paper_section(compared)))
     plain, drawable = reported.drawable()
     marks = [f"{title} ({state})" for title, state in (stored or {}).items() if state != WHOLE]

@@ -26,7 +26,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
     except DamageError as error:
         raise UserError(f"{path} is no table of results: {_AGAIN}") from error
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; mend that") from error
+        raise UserError(f"cannot read {path}: {error.strerror}; fix that") from error
 
 
 def read_bounded(path: Path) -> bytes:

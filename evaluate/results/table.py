@@ -63,7 +63,7 @@ COLUMNS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Answer:
+class Result:
     """What one analysis found."""
 
     rows: list[dict[str, Any]]
@@ -73,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ResultKey:
     """What an answer is an answer to."""
 
     analysis: str
@@ -96,17 +96,17 @@ class Asked:
         )
 
 
-class Results:
+class ResultStore:
     """A folder of answers and of experiments' tables."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
-    def folder(self, asked: Asked) -> Path:
+    def folder(self, asked: ResultKey) -> Path:
         """Return the folder of an answer."""
         return self.root / "answers" / asked.digest
 
-    def has(self, asked: Asked) -> bool:
+    def has(self, asked: ResultKey) -> bool:
         """Return whether the question was answered; a torn answer was not."""
         try:
             record = read_checksummed((self.folder(asked) / "answer.json").read_bytes())
@@ -114,20 +114,20 @@ class Results:
             return False
         return record is not None and record.get("digest") == asked.digest
 
-    def read(self, asked: Asked) -> Answer:
+    def read(self, asked: ResultKey) -> Result:
         """Return a stored answer."""
         return self.read_digest(asked.digest)
 
-    def read_digest(self, digest: str) -> Answer:
+    def read_digest(self, digest: str) -> Result:
         """Return a stored answer by its name; raises UserError when it is no answer, MissingError when it is gone."""
         if re.fullmatch("[0-9a-f]{64}", digest) is None:
             raise UserError(f"{digest[:80]!r} is no name of an answer in {self.root}: run `patchbank evaluate` again")
         folder = self.root / "answers" / digest
         rows = read_long_table(folder / "rows.parquet")
         arrays = read_arrays(folder / "arrays.npz") if (folder / "arrays.npz").exists() else {}
-        return Answer(rows.to_dict("records"), arrays)  # type: ignore[arg-type]
+        return Result(rows.to_dict("records"), arrays)  # type: ignore[arg-type]
 
-    def write(self, asked: Asked, answer: Answer) -> None:
+    def write(self, asked: ResultKey, answer: Result) -> None:
         """Store an answer; ``answer.json`` is written last, so its existence means the rest is whole."""
         folder = self.folder(asked)
         params = canonical_json(asked.parameters).decode()

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, token_variance, tokens
-from evaluate.inputs.rows import Chosen, choose_both, image_numbers
+from evaluate.inputs.rows import RowSelection, image_numbers, train_and_validation_rows
 from evaluate.kernels.moments import variance_ranking, without_top
 from evaluate.kernels.penalties import PENALTIES, PenaltyChoice, choose_penalty
 from evaluate.kernels.probes import predict_side_by_side
@@ -28,13 +28,13 @@ Classifier = Literal["knn", "probe"]
 
 
 @dataclass(frozen=True)
-class Task:
+class PatchData:
     """Training and validation patches of one array."""
 
-    measured: Measured
+    model: ModelSets
     array: str
-    train: Chosen
-    validation: Chosen
+    train: RowSelection
+    validation: RowSelection
     bank: np.ndarray
     """Labelled training patches, ``(bank, channel)``, as stored."""
     bank_labels: UInt8[np.ndarray, " bank"]
@@ -45,32 +45,32 @@ class Task:
 
 
 def selected(
-    measured: Measured, context: Context, analysis: str, train_rule: SelectionRule | None = None
-) -> tuple[Chosen, Chosen]:
+    model: ModelSets, context: Context, analysis: str, train_rule: SelectionRule | None = None
+) -> tuple[RowSelection, RowSelection]:
     """Return training and validation rows, the training rule replaced if one is given."""
     selection = context.selection
     if selection is not None and train_rule is not None:
         selection = selection.model_copy(update={"train": train_rule})
-    return choose_both(measured, selection, analysis)
+    return train_and_validation_rows(model, selection, analysis)
 
 
-def task(measured: Measured, array: str, train: Chosen, validation: Chosen) -> Task:
+def read_patches(model: ModelSets, array: str, train: RowSelection, validation: RowSelection) -> PatchData:
     """Read the patches of one array; raises UserError when no training patch is labelled."""
-    n_patches = measured.grid(array)[0] * measured.grid(array)[1]
-    labels = patch_labels(measured, array, train)
+    n_patches = model.grid(array)[0] * model.grid(array)[1]
+    labels = patch_labels(model, array, train)
     labelled = labels != VOID
     if not labelled.any():
         raise UserError(f"none of the {train.title} for training has a labelled patch: choose other training images")
-    return Task(
-        measured=measured,
+    return PatchData(
+        model=model,
         array=array,
         train=train,
         validation=validation,
-        bank=tokens(measured, array, train, labelled),
+        bank=tokens(model, array, train, labelled),
         bank_labels=labels[labelled],
-        bank_images=image_numbers(measured, train, n_patches)[labelled],
-        queries=tokens(measured, array, validation),
-        ranking=variance_ranking(token_variance(measured, array, train)),
+        bank_images=image_numbers(model, train, n_patches)[labelled],
+        queries=tokens(model, array, validation),
+        ranking=variance_ranking(token_variance(model, array, train)),
     )
 
 
@@ -81,7 +81,7 @@ def refuse_more_neighbours(k: int, n_patches: int) -> None:
 
 
 def predict_knn(
-    given: Task,
+    given: PatchData,
     remove: Sequence[int],
     k: Sequence[int] = (1,),
     *,
@@ -118,7 +118,7 @@ def predict_knn(
                 method="faiss",
                 memory_bytes=memory_bytes,
             )
-    n_classes = len(given.measured.classes)
+    n_classes = len(given.model.classes)
     labels = given.bank_labels.astype(np.int64)
     return {
         (m, votes): (vote(neighbours, labels, n_classes, votes, weights=weights), neighbours.redone)
@@ -128,15 +128,15 @@ def predict_knn(
 
 
 def fit_probe(
-    given: Task, removed: Sequence[int], seed: int, penalties: Sequence[float] | None = None
+    given: PatchData, removed: Sequence[int], seed: int, penalties: Sequence[float] | None = None
 ) -> PenaltyChoice:
     """Return the probes for every m of ``removed``, their penalties chosen on held-out training images."""
     return choose_penalty(
         given.bank,
         given.bank_labels,
         given.bank_images,
-        len(given.measured.classes),
-        standardise=given.measured.probe_batchnorm,
+        len(given.model.classes),
+        standardise=given.model.probe_batchnorm,
         seed=seed,
         kept=[without_top(given.ranking, m) for m in removed],
         penalties=penalties or PENALTIES,
@@ -144,7 +144,7 @@ def fit_probe(
 
 
 def predict_probe(
-    given: Task, remove: Sequence[int], seed: int, penalties: Sequence[float] | None = None
+    given: PatchData, remove: Sequence[int], seed: int, penalties: Sequence[float] | None = None
 ) -> dict[int, tuple[Int64[np.ndarray, " query"], float, bool]]:
     """Return, for every m, the predicted classes, the chosen penalty and whether the fit converged."""
     removed = [m for m in remove if m < given.bank.shape[1]]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import pixel_histograms, scored_labels
-from evaluate.inputs.rows import Chosen, image_numbers
+from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.bootstrap import bootstrap
 from evaluate.kernels.confusion import confusion, iou, miou_all, miou_present, pixel_accuracy, pixel_confusion
 
@@ -20,13 +20,13 @@ STATISTICS = {"miou": miou_present, "miou_all": miou_all, "accuracy": pixel_accu
 class Truth:
     """The validation patches' labels and pixels, against which predictions are scored."""
 
-    def __init__(self, measured: Measured, array: str, validation: Chosen) -> None:
-        n_patches = measured.grid(array)[0] * measured.grid(array)[1]
-        self.names = measured.class_names
+    def __init__(self, model: ModelSets, array: str, validation: RowSelection) -> None:
+        n_patches = model.grid(array)[0] * model.grid(array)[1]
+        self.names = model.class_names
         self.n_images = len(validation.sources)
-        self.images = image_numbers(measured, validation, n_patches)
-        self.labels = scored_labels(measured, array, validation)
-        self.histograms = pixel_histograms(measured, array, validation)
+        self.images = image_numbers(model, validation, n_patches)
+        self.labels = scored_labels(model, array, validation)
+        self.histograms = pixel_histograms(model, array, validation)
 
     def patch_confusion(self, predicted: Int64[np.ndarray, " query"]) -> Int64[np.ndarray, "image classes classes"]:
         """Return one confusion matrix an image, patches counted."""

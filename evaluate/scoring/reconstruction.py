@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 
 from evaluate.inputs.decoder import PatchDecoder
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.kernels.image_metrics import mean_over, patch_errors, psnr, ssim
 from stores.errors import MissingError, UserError
 
@@ -54,21 +54,21 @@ class Batch:
         return hidden
 
 
-def stored_arrays(measured: Measured, decoder: PatchDecoder, ratio: float, mask_seed: int) -> Stored:
+def stored_arrays(model: ModelSets, decoder: PatchDecoder, ratio: float, mask_seed: int) -> Stored:
     """Return the arrays to read for one share of masked patches.
 
     Raises MissingError, with what to ask for and the command that makes it, when one is not there; UserError when the
     decoder belongs to another encoder.
     """
-    if decoder.encoder != measured.spec.model.weights:
+    if decoder.encoder != model.spec.model.weights:
         raise UserError(
-            f"the decoder of {measured.title} belongs to an encoder with other weights than set "
-            f"{measured.features.digest[:12]} was made with: run `{measured.extract_command}` with the present file"
+            f"the decoder of {model.title} belongs to an encoder with other weights than set "
+            f"{model.features.digest[:12]} was made with: run `{model.extract_command}` with the present file"
         )
-    ranking = measured.arrays((decoder.layer,), "final")[0]
+    ranking = model.arrays((decoder.layer,), "final")[0]
     last = ranking.partition("/")[2]
-    command, where = measured.extract_command, measured.features.objects.url
-    pixels = f"inputs/pixels.{measured.spec.model.interpolation}"
+    command, where = model.extract_command, model.features.objects.url
+    pixels = f"inputs/pixels.{model.spec.model.interpolation}"
     title = f"mask{100 * ratio:g}.seed{mask_seed}"
     masked = ratio > 0
     stored = Stored(
@@ -80,22 +80,22 @@ def stored_arrays(measured: Measured, decoder: PatchDecoder, ratio: float, mask_
     )
     asking = f"`masked = {{ ratio = {ratio:g}, seed = {mask_seed} }}`" if masked else "`prefix = true`"
     for name in filter(None, (stored.tokens, stored.prefix, stored.ids)):
-        if not measured.features.sealed(name):
+        if not model.features.sealed(name):
             raise MissingError(
-                f"{name} of {measured.title} is not complete in {where}: set {asking} in [features] and run `{command}`"
+                f"{name} of {model.title} is not complete in {where}: set {asking} in [features] and run `{command}`"
             )
-    if not measured.labels.sealed(pixels):
+    if not model.labels.sealed(pixels):
         raise MissingError(
-            f"{pixels} is not complete in label set {measured.labels.digest[:12]}: set `input_pixels = true` in "
+            f"{pixels} is not complete in label set {model.labels.digest[:12]}: set `input_pixels = true` in "
             f"[features] and run `{command}`"
         )
     return stored
 
 
-def batches(measured: Measured, stored: Stored, rows: Int64[np.ndarray, " row"]) -> Iterator[Batch]:
+def batches(model: ModelSets, stored: Stored, rows: Int64[np.ndarray, " row"]) -> Iterator[Batch]:
     """Yield the tiles of some rows in order, a few at a time; what is read ahead is bounded."""
-    sets = {name: measured.features[name] for name in (stored.tokens, stored.prefix, stored.ids) if name}
-    pixels = measured.labels[stored.pixels]
+    sets = {name: model.features[name] for name in (stored.tokens, stored.prefix, stored.ids) if name}
+    pixels = model.labels[stored.pixels]
     row_bytes = pixels.spec.row_bytes + sum(array.spec.row_bytes for array in sets.values())
     step = max(1, BLOCK_BYTES // row_bytes // DECODED) * DECODED
     for start in range(0, len(rows), step):
@@ -113,13 +113,13 @@ def batches(measured: Measured, stored: Stored, rows: Int64[np.ndarray, " row"])
             )
 
 
-def batch_bytes(measured: Measured, stored: Stored) -> int:
+def batch_bytes(model: ModelSets, stored: Stored) -> int:
     """Return the bytes that reading ahead and scoring hold: float32 tokens, and float64 copies of a few pictures.
 
     What was read before is there until the next is, and one chunk, packed and unpacked, is read at a time.
     """
-    sets = [measured.features[name] for name in (stored.tokens, stored.prefix, stored.ids) if name]
-    pixels = measured.labels[stored.pixels]
+    sets = [model.features[name] for name in (stored.tokens, stored.prefix, stored.ids) if name]
+    pixels = model.labels[stored.pixels]
     row_bytes = pixels.spec.row_bytes + sum(array.spec.row_bytes for array in sets)
     chunk = max(2 * array.layout.chunk_rows(array.spec) * array.spec.row_bytes for array in (pixels, *sets))
     values = sum(math.prod(array.spec.row_shape) for array in sets)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from evaluate.inputs.model_sets import Measured
-from evaluate.inputs.rows import Chosen
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.rows import RowSelection
 
 NEAREST = 3
 """Retrieved patches shown of every query."""
@@ -22,10 +22,10 @@ ARRAYS = "example_"
 """Before the names of the arrays of an answer that hold examples."""
 
 
-def pixels_of(measured: Measured) -> str | None:
+def pixels_of(model: ModelSets) -> str | None:
     """Return the address of the clean tiles' inputs in the label set, None where the experiment does not keep them."""
-    name = f"inputs/pixels.{measured.spec.model.interpolation}"
-    return name if measured.labels.sealed(name) else None
+    name = f"inputs/pixels.{model.spec.model.interpolation}"
+    return name if model.labels.sealed(name) else None
 
 
 def smaller(tiles: UInt8[np.ndarray, "tile height width 3"]) -> UInt8[np.ndarray, "tile rows columns 3"]:
@@ -70,16 +70,16 @@ class Examples:
         self.hits.append(hits)
         self.outcomes.append(became)
 
-    def arrays(self, measured: Measured, chosen: Chosen, array: str, pixels: str) -> Mapping[str, np.ndarray]:
+    def arrays(self, model: ModelSets, chosen: RowSelection, array: str, pixels: str) -> Mapping[str, np.ndarray]:
         """Return what a figure needs; each tile is kept once."""
         if not self.views:
             return {}
-        rows, columns = measured.grid(array)
+        rows, columns = model.grid(array)
         places = np.column_stack([np.array(self.queries, dtype=np.int64), np.stack(self.hits)])
         wanted, tile = np.unique(places // (rows * columns), return_inverse=True)
-        names = measured.classes["name"].to_numpy()
+        names = model.classes["name"].to_numpy()
         found = {
-            "tiles": smaller(measured.labels[pixels][chosen.rows[wanted]]),
+            "tiles": smaller(model.labels[pixels][chosen.rows[wanted]]),
             "tile": tile.reshape(places.shape),
             "patch": places % (rows * columns),
             "grid": np.array([rows, columns]),

@@ -5,23 +5,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import chunkwise
-from evaluate.inputs.rows import Chosen, image_numbers
+from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.bootstrap import FEWEST_UNITS
 from evaluate.kernels.moments import Moments
 
 
-def moments_by_image(measured: Measured, array: str, chosen: Chosen) -> tuple[Moments, list[Moments]]:
+def moments_by_image(model: ModelSets, array: str, chosen: RowSelection) -> tuple[Moments, list[Moments]]:
     """Return the moments of the chosen rows' patch tokens, and those of every source image; the tokens are read once.
 
     The first are merged row by row, to the bits of `patches.token_variance`.
     """
-    numbers = image_numbers(measured, chosen)
-    nothing = np.zeros(int(measured.features.arrays[array].row_shape[-1]))
+    numbers = image_numbers(model, chosen)
+    nothing = np.zeros(int(model.features.arrays[array].row_shape[-1]))
     whole = Moments(0, nothing, nothing)
     of_image = [whole] * len(chosen.sources)
-    rows = (row for block in chunkwise(measured.features[array], chosen.rows) for row in block)
+    rows = (row for block in chunkwise(model.features[array], chosen.rows) for row in block)
     for number, row in zip(numbers, rows, strict=True):
         moments = Moments.from_block(row)
         whole = whole.merge(moments)

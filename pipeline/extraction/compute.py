@@ -53,7 +53,7 @@ def choose_compute(device: str | None, batch_size: int | None) -> Compute:
     return Compute(device, batch_size, torch.get_num_threads())
 
 
-def settle(wanted: Compute, recorded: dict[str, Any], allow_mixed: bool) -> tuple[Compute, list[str]]:
+def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mixed: bool) -> tuple[Compute, list[str]]:
     """Return the settings to complete a set with, and one line for every flag that gives way.
 
     The recorded batch size and thread count are used, because they are part of what makes bytes equal. Raises

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from pipeline.extraction.capture import Capture
-from pipeline.extraction.compute import Compute, settle
-from pipeline.extraction.forward import Results, forward
+from pipeline.extraction.compute import Compute, reconcile_with_recorded
+from pipeline.extraction.forward import BatchArrays, forward
 from pipeline.extraction.job import FACTS, QUEUE_BYTES, Job
 from pipeline.extraction.loading import Batch, Loader
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
@@ -33,7 +33,7 @@ Missing = dict[RowRange, tuple[ArraySpec, ...]]
 
 
 @dataclass(frozen=True)
-class Begun:
+class StartedExtraction:
     """An extraction whose first batch is computed, and of which nothing is written yet."""
 
     job: Job
@@ -42,7 +42,7 @@ class Begun:
     workers: int
     allow_mixed: bool
     mine: Missing
-    passes: list[tuple[tuple[ArraySpec, ...], Results]]
+    passes: list[tuple[tuple[ArraySpec, ...], BatchArrays]]
     """Arrays that are made together, and their batches."""
     first_seconds: float
     """What the first batch took, from the start of its threads on."""
@@ -51,14 +51,14 @@ class Begun:
 
 
 @contextlib.contextmanager
-def begun(
+def start_extraction(
     job: Job,
     compute: Compute,
     *,
     workers: int = 2,
     shard: tuple[int, int] = (0, 1),
     allow_mixed: bool = False,
-) -> Iterator[Begun]:
+) -> Iterator[StartedExtraction]:
     """Compute the first batch of what is missing, so that a model that cannot run leaves nothing behind.
 
     ``shard`` (i, N) takes every N-th range from the i-th on, counted from 0. Leaving ends the threads that decode,
@@ -67,16 +67,16 @@ def begun(
     mine = _mine(job, shard)
     notes: list[str] = []
     if mine and job.existing is not None:
-        compute, notes = settle(compute, job.existing.compute, allow_mixed)
+        compute, notes = reconcile_with_recorded(compute, job.existing.compute, allow_mixed)
     seconds = StageSeconds()
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
-        passes: list[tuple[tuple[ArraySpec, ...], Results]] = []
+        passes: list[tuple[tuple[ArraySpec, ...], BatchArrays]] = []
         for ranges, arrays in _passes(mine):
             results = stack.enter_context(contextlib.closing(_results(job, ranges, arrays, compute, workers, seconds)))
             passes.append((arrays, results if passes else itertools.chain([next(results)], results)))
         first_seconds = time.perf_counter() - started
-        yield Begun(job, compute, shard, workers, allow_mixed, mine, passes, first_seconds, seconds, notes)
+        yield StartedExtraction(job, compute, shard, workers, allow_mixed, mine, passes, first_seconds, seconds, notes)
 
 
 def extract(
@@ -88,7 +88,7 @@ def extract(
     shard: tuple[int, int] = (0, 1),
     allow_mixed: bool = False,
     provenance: dict[str, Any] | None = None,
-    tell: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
     """Make what is missing of one feature set and seal it when it is complete.
 
@@ -97,16 +97,16 @@ def extract(
     naming layer and sample; what was committed before stays, and where that happens in the first batch nothing is
     written.
     """
-    with begun(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
-        return complete(work, store, provenance=provenance, tell=tell)
+    with start_extraction(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
+        return complete(work, store, provenance=provenance, on_progress=on_progress)
 
 
 def complete(
-    work: Begun,
+    work: StartedExtraction,
     store: Store,
     *,
     provenance: dict[str, Any] | None = None,
-    tell: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Outcome:
     """Create the set if need be, write what was begun and seal what is complete; raises what `extract` does."""
     job = work.job
@@ -124,14 +124,14 @@ def complete(
                 shard=work.shard,
                 allow_mixed=work.allow_mixed,
                 provenance=provenance,
-                tell=tell,
+                on_progress=on_progress,
             )
     n_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
     outcome = Outcome(job.title, target, rows_reused=job.layout.n_rows - n_missing, seconds=work.seconds)
     outcome.notes = work.notes
     target.add_arrays(job.arrays)  # a shard without a range of its own may come first
     if work.mine:
-        outcome.rows_made = _write(work, target, tell)
+        outcome.rows_made = _write(work, target, on_progress)
     unsealed = job.unsealed()
     if unsealed or target.commits:  # commit records beside seals: a command was killed while it cleared them away
         before = time.perf_counter()
@@ -170,7 +170,7 @@ def _create(job: Job, store: Store, compute: Compute, provenance: dict[str, Any]
     )
 
 
-def _write(work: Begun, target: ZarrSet, tell: Callable[[Progress], None]) -> int:
+def _write(work: StartedExtraction, target: ZarrSet, on_progress: Callable[[Progress], None]) -> int:
     """Write and commit all batches; return the number of their rows."""
     seconds = work.seconds
     rows_total = sum(row_range.stop - row_range.start for row_range in work.mine)
@@ -190,7 +190,7 @@ def _write(work: Begun, target: ZarrSet, tell: Callable[[Progress], None]) -> in
                 now = time.perf_counter()
                 seconds.write += now - before
                 rows_done += len(batch.pixels)
-                tell(Progress(work.job.title, rows_done, rows_total, now - started, seconds.bottleneck))
+                on_progress(Progress(work.job.title, rows_done, rows_total, now - started, seconds.bottleneck))
             before = time.perf_counter()
             writer.close()
             seconds.write += time.perf_counter() - before

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from pipeline.extraction.compute import Compute, settle
+from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.extract import recompute
 from pipeline.extraction.job import FACTS, Job
 from pipeline.extraction.loading import Batch
@@ -45,7 +45,7 @@ def compute_again(job: Job, compute: Compute, samples: int, seed: int, workers: 
     arrays = () if stored is None else tuple(array for array in of_model if stored.sealed(array.name))
     if stored is None or not arrays:
         raise MissingError(f"nothing of {job.title} is sealed yet: run `patchbank extract` first")
-    settled, notes = settle(compute, stored.compute, allow_mixed=True)
+    settled, notes = reconcile_with_recorded(compute, stored.compute, allow_mixed=True)
     if stored.compute.get("device") != settled.device.partition(":")[0]:
         notes.append(f"the set was made on {stored.compute.get('device')} and is compared on {settled.device}")
     valid = np.flatnonzero(job.samples.table["valid"].to_numpy(dtype=bool))

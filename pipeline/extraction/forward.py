@@ -13,11 +13,13 @@ from pipeline.extraction.not_finite import refuse_not_finite
 from pipeline.extraction.progress import StageSeconds
 from pipeline.rows.samples import Samples
 
-Results = Iterator[tuple[Batch, dict[str, np.ndarray]]]
+BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
 """Batches with their arrays, by address."""
 
 
-def forward(batches: Iterator[Batch], run: Capture, samples: Samples, device: str, seconds: StageSeconds) -> Results:
+def forward(
+    batches: Iterator[Batch], run: Capture, samples: Samples, device: str, seconds: StageSeconds
+) -> BatchArrays:
     """Yield every batch with its arrays on the host; on a GPU one batch behind, so that copies overlap.
 
     Rows of bad images hold the fill value. Raises UserError where a valid row is not finite.

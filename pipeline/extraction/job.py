@@ -12,7 +12,7 @@ from pipeline.models.contract import FrozenModel
 from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
 from pipeline.rows import frames
 from pipeline.rows.samples import Samples
-from pipeline.rows.under_view import under
+from pipeline.rows.under_view import for_view
 from pipeline.views import CLEAN, View
 from stores import Store, ZarrSet
 from stores.format.layout import Layout, RowRange, plan_layout
@@ -125,7 +125,7 @@ def prepare(
     """
     features = features or recipe.features
     if view is not CLEAN:
-        samples = under(samples, view)
+        samples = for_view(samples, view)
     spec = feature_spec(model, samples, features)
     tokens = capture.wanted_arrays(model, features)
     clean = tokens if clean_model is None else capture.wanted_arrays(clean_model, features)

@@ -14,7 +14,7 @@ from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import FACTS, Job
 from pipeline.extraction.loading import read_tiles
-from pipeline.extraction.run import Site, view_jobs
+from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.recipe import Recipe
 from pipeline.rows.frames import tiles
 from pipeline.rows.samples import Samples
@@ -63,11 +63,11 @@ class ModelPlan:
 
 
 def plan_models(
-    recipe: Recipe, site: Site, samples: Samples, compute: Compute, *, timed: bool = True
+    recipe: Recipe, site: Workspace, samples: Samples, compute: Compute, *, timed: bool = True
 ) -> Iterator[ModelPlan]:
     """Yield the plan of every model and view; models whose weights are not here are planned without.
 
-    To time them they get drawn weights.
+    To time them they get random weights.
     """
     counted: set[str] = set()
     for model_recipe in recipe.models:

@@ -7,25 +7,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.extraction.compute import Compute, settle
+from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.extract import extract, recompute
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch
-from pipeline.extraction.run import Choose, Recorded, Site, built_views, read_samples
+from pipeline.extraction.run import Choose, Recorded, Workspace, built_views, read_samples
 from pipeline.labels.input_pixels import GROUP
 from pipeline.labels.label_set import clean_grids, label_spec, label_values, make_labels
 from pipeline.labels.tables import tables_of
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
-from pipeline.rows.under_view import under
+from pipeline.rows.under_view import for_view
 from pipeline.views import CLEAN
 from stores.canonical import canonical_json
 from stores.errors import PatchbankError
 from stores.format.layout import Layout, RowRange
 from stores.format.paths import SPEC
 from stores.format.tables import table_bytes
-from stores.maintenance.rebuild import ChunkMender, unseal
-from stores.maintenance.repair import Mending, mend_set
+from stores.maintenance.rebuild import ChunkRebuilder, unseal
+from stores.maintenance.repair import RepairReport, repair_set
 
 CHANGED = "the images, labels, weights or settings are no longer those it was made from"
 DIFFERS = (
@@ -39,11 +39,11 @@ class Repaired:
     """What repairing one set came to; what is still in ``mending.lost`` could not be made again."""
 
     title: str
-    mending: Mending
+    report: RepairReport
     remade: dict[str, list[int]] = field(default_factory=dict)
     """Chunks that were computed again with the sealed bytes, by array."""
-    renewed: dict[str, list[int]] = field(default_factory=dict)
-    """Chunks that were computed again with other bytes and sealed anew, by array."""
+    accepted_new: dict[str, list[int]] = field(default_factory=dict)
+    """Chunks that were computed again with other bytes and sealed again, by array."""
     reason: str = ""
     """Why the rest is lost."""
     notes: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Repaired:
 
 def repair_recipe(
     recipe: Recipe,
-    site: Site,
+    site: Workspace,
     choose: Choose | None,
     recorded: Sequence[Recorded],
     compute: Callable[[], Compute],
@@ -70,8 +70,8 @@ def repair_recipe(
     for noted in recorded:
         for prefix, title in ((f"labels/{noted.labels}", "labels"), (f"features/{noted.features}", noted.title)):
             if prefix not in found:
-                found[prefix] = Repaired(title, mend_set(site.store, prefix, executor, remove_strays=remove_strays))
-    broken = {prefix: one for prefix, one in found.items() if one.mending.lost or one.mending.unmended}
+                found[prefix] = Repaired(title, repair_set(site.store, prefix, executor, remove_strays=remove_strays))
+    broken = {prefix: one for prefix, one in found.items() if one.report.lost or one.report.unrepairable}
     if not broken:
         return list(found.values())
     try:
@@ -81,7 +81,7 @@ def repair_recipe(
             one.reason = str(error)
         return list(found.values())
     for noted in recorded:
-        seen = samples if noted.view is CLEAN else under(samples, noted.view)
+        seen = samples if noted.view is CLEAN else for_view(samples, noted.view)
         for prefix in (f"labels/{noted.labels}", f"features/{noted.features}"):
             if prefix not in broken:
                 continue
@@ -101,7 +101,7 @@ def _features(
     noted: Recorded,
     recipe: Recipe,
     samples: Samples,
-    site: Site,
+    site: Workspace,
     compute: Callable[[], Compute],
     workers: int,
     accept_new: bool,
@@ -111,18 +111,18 @@ def _features(
         for view, features, shown, clean in built_views(recipe, noted.model, site)
         if view.spec == noted.view.spec
     )
-    seen = samples if noted.view is CLEAN else under(samples, noted.view)
+    seen = samples if noted.view is CLEAN else for_view(samples, noted.view)
     spec = feature_spec(model, seen, features)
-    if spec.digest != one.mending.set:
+    if spec.digest != one.report.set:
         one.reason = CHANGED
         return
     _mend_again(one, site, {SPEC: canonical_json(spec.canonical()), "samples.parquet": table_bytes(seen.table)})
-    if not one.mending.lost:
+    if not one.report.lost:
         return
     job = prepare(recipe, noted.model, model, samples, site.store, noted.view, features, clean_model)
     assert job.existing is not None
-    settled, one.notes = settle(compute(), job.existing.compute, allow_mixed=False)
-    mender = ChunkMender(job.existing, one.mending.lost)
+    settled, one.notes = reconcile_with_recorded(compute(), job.existing.compute, allow_mixed=False)
+    mender = ChunkRebuilder(job.existing, one.report.lost)
     wanted = {
         span: tuple(job.existing.arrays[name] for name in sorted(names))
         for span, names in _merged(mender.rows(), job.layout, settled.batch_size)
@@ -134,13 +134,13 @@ def _features(
 
     recompute(job, wanted, settled, workers, take)
     _settle(one, mender)
-    if one.mending.lost and accept_new:
-        renewed = dict(one.mending.lost)
-        unseal(job.existing, renewed)
-        arrays = tuple(job.existing.arrays[name] for name in sorted(renewed))
+    if one.report.lost and accept_new:
+        accepted_new = dict(one.report.lost)
+        unseal(job.existing, accepted_new)
+        arrays = tuple(job.existing.arrays[name] for name in sorted(accepted_new))
         again = dataclasses.replace(job, arrays=arrays)
         extract(again, site.store, settled, workers=workers)
-        one.mending.lost, one.renewed, one.reason = {}, renewed, ""
+        one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 
 
 def batch_span(layout: Layout, start: int, stop: int, batch_size: int) -> RowRange:
@@ -165,47 +165,47 @@ def _merged(
     return joined
 
 
-def _labels(one: Repaired, samples: Samples, site: Site, accept_new: bool) -> None:
+def _labels(one: Repaired, samples: Samples, site: Workspace, accept_new: bool) -> None:
     spec = label_spec(samples)
-    if spec.digest != one.mending.set:
+    if spec.digest != one.report.set:
         one.reason = CHANGED
         return
     made = {f"{name}.parquet": table_bytes(table) for name, table in tables_of(samples).items()}
     _mend_again(one, site, {SPEC: canonical_json(spec.canonical()), **made})
-    if not one.mending.lost:
+    if not one.report.lost:
         return
     target = site.store.open(spec)
-    mender = ChunkMender(target, one.mending.lost)
+    mender = ChunkRebuilder(target, one.report.lost)
     for (start, stop), names in mender.rows().items():
         span = RowRange(start // target.layout.range_rows, start, stop)
         for name in names:
             mender.take(name, start, label_values(target.arrays[name], samples, span))
     _settle(one, mender)
-    if one.mending.lost and accept_new:
-        renewed = dict(one.mending.lost)
-        unseal(target, renewed)
+    if one.report.lost and accept_new:
+        accepted_new = dict(one.report.lost)
+        unseal(target, accepted_new)
         arrays = target.arrays.values()
         grids = [array.grid for array in arrays if array.grid is not None]
         inputs = [array for array in arrays if array.name.startswith(f"{GROUP}/")]
         make_labels(samples, site.store, grids, {}, clean_grids(arrays), inputs)
-        one.mending.lost, one.renewed, one.reason = {}, renewed, ""
+        one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 
 
-def _mend_again(one: Repaired, site: Site, records: Mapping[str, bytes]) -> None:
+def _mend_again(one: Repaired, site: Workspace, records: Mapping[str, bytes]) -> None:
     """Mend what the store alone could not, with records made from the recipe."""
-    if one.mending.unmended:
-        again = mend_set(site.store, one.mending.prefix, records=records)
-        again.mended = one.mending.mended | again.mended
-        again.strays = one.mending.strays
-        one.mending = again
+    if one.report.unrepairable:
+        again = repair_set(site.store, one.report.prefix, records=records)
+        again.repaired = one.report.repaired | again.repaired
+        again.strays = one.report.strays
+        one.report = again
 
 
-def _settle(one: Repaired, mender: ChunkMender) -> None:
+def _settle(one: Repaired, mender: ChunkRebuilder) -> None:
     """Note what came back, and what is still lost."""
-    one.remade = {name: sorted(indexes) for name, indexes in mender.mended.items()}
-    left = {name: _without(indexes, one.remade.get(name, [])) for name, indexes in one.mending.lost.items()}
-    one.mending.lost = {name: indexes for name, indexes in left.items() if indexes}
-    if one.mending.lost:
+    one.remade = {name: sorted(indexes) for name, indexes in mender.repaired.items()}
+    left = {name: _without(indexes, one.remade.get(name, [])) for name, indexes in one.report.lost.items()}
+    one.report.lost = {name: indexes for name, indexes in left.items() if indexes}
+    if one.report.lost:
         one.reason = DIFFERS
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.datasets import DATASETS, open_dataset
 from pipeline.datasets.contract import Source
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import begun, complete
+from pipeline.extraction.extract import complete, start_extraction
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.progress import Outcome, Progress
 from pipeline.labels.label_set import make_labels
@@ -35,7 +35,7 @@ Choose = Callable[[pd.DataFrame], Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Site:
+class Workspace:
     """Where things are on this machine."""
 
     store: Store
@@ -89,7 +89,7 @@ def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
     return found or tried[0]
 
 
-def read_samples(recipe: Recipe, site: Site, choose: Choose | None, *, remember: bool = True) -> Samples:
+def read_samples(recipe: Recipe, site: Workspace, choose: Choose | None, *, remember: bool = True) -> Samples:
     """Return the rows of a recipe; with ``remember`` the store keeps the files' hashes.
 
     Raises UserError or MissingError when the data are not what the layout says.
@@ -121,7 +121,7 @@ def read_samples(recipe: Recipe, site: Site, choose: Choose | None, *, remember:
 
 
 def jobs(
-    recipe: Recipe, site: Site, samples: Samples, only: str | None = None
+    recipe: Recipe, site: Workspace, samples: Samples, only: str | None = None
 ) -> Iterator[tuple[ModelRecipe, list[tuple[View, Job]]]]:
     """Yield every model with its job under each view, building one model at a time, and again for other input sizes.
 
@@ -150,14 +150,16 @@ class Recorded:
         return self.model.display if self.view is CLEAN else f"{self.model.display}, {self.view.title}"
 
 
-def view_jobs(recipe: Recipe, model_recipe: ModelRecipe, site: Site, samples: Samples) -> Iterator[tuple[View, Job]]:
+def view_jobs(
+    recipe: Recipe, model_recipe: ModelRecipe, site: Workspace, samples: Samples
+) -> Iterator[tuple[View, Job]]:
     """Yield the job of one model under each view."""
     for view, features, shown, model in built_views(recipe, model_recipe, site):
         yield view, prepare(recipe, model_recipe, shown, samples, site.store, view, features, model)
 
 
 def built_views(
-    recipe: Recipe, model_recipe: ModelRecipe, site: Site
+    recipe: Recipe, model_recipe: ModelRecipe, site: Workspace
 ) -> Iterator[tuple[View, FeatureRecipe, FrozenModel, FrozenModel]]:
     """Yield every view with what is kept of it, the model built for its input size, and for the clean one."""
     model = site.model(model_recipe, recipe.frame.input)
@@ -176,7 +178,7 @@ def built_views(
 
 def extract_recipe(
     recipe: Recipe,
-    site: Site,
+    site: Workspace,
     choose: Choose | None,
     pool: object,
     compute: Compute,
@@ -186,7 +188,7 @@ def extract_recipe(
     shard: tuple[int, int] = (0, 1),
     allow_mixed: bool = False,
     provenance: dict[str, Any] | None = None,
-    tell: Callable[[Progress], None] = lambda progress: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
     """Make what is missing of a recipe's label set and feature sets, and note where they are.
 
@@ -197,12 +199,12 @@ def extract_recipe(
     for model_recipe, shown in jobs(recipe, site, samples, only):
         refuse_full_disk(model_recipe.display, [job for _, job in shown], site.store)
         for view, job in shown:
-            with begun(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
+            with start_extraction(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
                 inputs = [job.inputs] if job.inputs else []
                 labels, made = make_labels(
                     job.samples, site.store, job.grids, dict(provenance or {}), job.clean_grids, inputs
                 )
-                outcome = complete(work, site.store, provenance=provenance, tell=tell)
+                outcome = complete(work, site.store, provenance=provenance, on_progress=on_progress)
             report.labels = report.labels or labels
             report.label_rows_made += made
             report.outcomes.append(outcome)

@@ -72,7 +72,7 @@ def _licence(recipe: ModelRecipe, official: str) -> str:
     if recipe.licence is not None:
         return recipe.licence
     if recipe.weights == "random":
-        return "none: drawn from a seed"
+        return "none: random weights"
     # A file under a known name is the official one, under another name anybody's.
     return official if recipe.weights == "pretrained" or recipe.name in KNOWN else "not stated"
 

@@ -29,7 +29,7 @@ from pipeline.models import build_model
 from pipeline.models.contract import FrozenModel
 from pipeline.models.loading.patch_pixels import PatchPixels
 from pipeline.models.loading.sin_cos import sin_cos_table
-from pipeline.models.loading.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import load_strictly, random_weights, read_checkpoint, weights_digest
 from pipeline.recipe import OWN, DecoderRecipe, ModelRecipe
 from stores.canonical import digest
 from stores.errors import UserError
@@ -178,7 +178,7 @@ def build_decoder(
         load_strictly(module, weights, path, f"the decoder of {recipe.name} at {model.n_patches} patches")
     else:
         table = module.pos_embed.detach().clone()
-        draw_weights(module, recipe.seed)
+        random_weights(module, recipe.seed)
         module.pos_embed.data = table  # the official one is fixed, not drawn
     module.eval().requires_grad_(False).to(device)
     return MaeDecoder(

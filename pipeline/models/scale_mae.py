@@ -24,7 +24,7 @@ from torch import nn
 
 from pipeline.models.contract import FrozenModel, Pixels
 from pipeline.models.loading.sin_cos import sin_cos_table
-from pipeline.models.loading.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import load_strictly, random_weights, read_checkpoint, weights_digest
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
@@ -93,7 +93,7 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
         raise UserError(f"{recipe.name} cannot take inputs of {size} pixels: make `input` a multiple of {patch}")
     if recipe.weights == "random":
         module = ScaleMae(input_res, **numbers)
-        draw_weights(module, recipe.seed)
+        random_weights(module, recipe.seed)
     else:
         path = folder / Path(recipe.weights).expanduser()
         given = read_checkpoint(path)  # first: without them there is nothing to build

@@ -20,7 +20,7 @@ from torch import nn
 
 from pipeline.models.contract import FrozenModel, Layer, Pixels
 from pipeline.models.loading.presence import is_out_of_reach
-from pipeline.models.loading.weights import draw_weights, load_strictly, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import load_strictly, random_weights, read_checkpoint, weights_digest
 from pipeline.models.timm_vit import not_to_be_had
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
@@ -80,7 +80,7 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> StagedModel:
     head = str(configuration.get("classifier") or "head").partition(".")[0]
     setattr(module, head, nn.Identity())
     if recipe.weights == "random":
-        draw_weights(module, recipe.seed)
+        random_weights(module, recipe.seed)
         for key, buffer in module.named_buffers():
             if key.endswith("running_mean"):
                 buffer.sub_(1.0)  # drawn around 1 as every plain vector is: behind a ReLU nothing would be left

@@ -26,8 +26,8 @@ from pipeline.models.loading.position import (
 from pipeline.models.loading.presence import is_out_of_reach
 from pipeline.models.loading.weights import (
     Weights,
-    draw_weights,
     load_strictly,
+    random_weights,
     read_checkpoint,
     refuse_not_finite,
     weights_digest,
@@ -64,7 +64,7 @@ def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: Know
     position = "native"
     if recipe.weights == "random":
         module = create(name, recipe.name, recipe.arguments, size)
-        draw_weights(module, recipe.seed)
+        random_weights(module, recipe.seed)
     else:
         path = folder / Path(recipe.weights).expanduser()
         given = read_checkpoint(path)  # first: without them there is nothing to build

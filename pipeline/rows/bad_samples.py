@@ -19,7 +19,7 @@ from pipeline.rows.sources import FileDigests
 from stores.errors import UserError
 from stores.specs import FrameSpec, Size
 
-ONE_OF = 100
+ALLOWED_ONE_IN = 100
 """One image of so many may be bad; one bad image is borne in any set that has a good one."""
 _NAMED = 3
 """Bad images that are named when there are too many."""
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Judged:
+class SampleCheck:
     """What is known of the sources before they are rows; reasons are by source name, in its order."""
 
     sizes: dict[str, Size]
@@ -44,14 +44,16 @@ class Judged:
         return dict(sorted((self.images | self.labels).items()))
 
 
-def sizes_of(sources: Mapping[str, Source]) -> Judged:
+def sizes_of(sources: Mapping[str, Source]) -> SampleCheck:
     """Return the sizes of all images; raises UserError at the first that is bad."""
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(lambda source: images.image_size(source.image), sources.values())
-        return Judged(dict(zip(sources, found, strict=True)))
+        return SampleCheck(dict(zip(sources, found, strict=True)))
 
 
-def judge(dataset: Dataset, sources: Mapping[str, Source], frame: FrameSpec, digests: FileDigests) -> Judged:
+def check_samples(
+    dataset: Dataset, sources: Mapping[str, Source], frame: FrameSpec, digests: FileDigests
+) -> SampleCheck:
     """Decode every image and read its labels, or recall from ``digests`` what that came to.
 
     Raises UserError, which names the first ones and their number, when too many are bad, and when a file cannot be
@@ -79,7 +81,7 @@ def judge(dataset: Dataset, sources: Mapping[str, Source], frame: FrameSpec, dig
         asked = [*reader, name, [hashes[path] for path in _files(source)]]
         return size, *digests.verdict(asked, lambda: _problems(dataset, source))
 
-    found = Judged({})
+    found = SampleCheck({})
     with ThreadPoolExecutor(4) as pool:
         for name, (size, image, label) in zip(sources, pool.map(one, sources), strict=True):
             if size is not None:
@@ -149,7 +151,7 @@ def _without(dataset: Dataset, reason: str) -> str:
 
 def refuse_too_many(reasons: Mapping[str, str], n_sources: int) -> None:
     """Raise UserError when more than 1 % of the images, and more than one, are bad, or all are."""
-    most = min(max(1, n_sources // ONE_OF), n_sources - 1)
+    most = min(max(1, n_sources // ALLOWED_ONE_IN), n_sources - 1)
     if len(reasons) > most:
         raise UserError(
             f"{len(reasons)} of {n_sources} images are bad and at most {most} may be kept as invalid "

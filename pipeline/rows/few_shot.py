@@ -30,7 +30,7 @@ Key = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class FewShotChoice:
     """What a rule leaves of a data set."""
 
     sources: tuple[Source, ...]
@@ -42,7 +42,7 @@ class Chosen:
 
 def choose_rows(
     dataset: Dataset, sources: Sequence[Source], frame: FrameSpec, rule: FewShot, *, keep_invalid: bool = False
-) -> Chosen:
+) -> FewShotChoice:
     """Return the sources, and for ``tiles`` the tiles, that the rule takes.
 
     Reads the labels of all images of the rule's splits. Raises UserError when a split is unknown, when tiles are
@@ -72,7 +72,7 @@ def choose_rows(
     for name, row, column in taken:
         found.setdefault(name, set()).add((row, column))
     left = tuple(source for source in sources if source.name in found)
-    return Chosen(left, found if rule.unit == "tiles" else None, left_out)
+    return FewShotChoice(left, found if rule.unit == "tiles" else None, left_out)
 
 
 def class_order(dataset: Dataset, contains: Mapping[Key, Collection[int]], unit: str) -> list[tuple[int, str]]:

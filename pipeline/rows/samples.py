@@ -11,7 +11,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 from pipeline.datasets.contract import Dataset, Source
-from pipeline.rows.bad_samples import judge, sizes_of
+from pipeline.rows.bad_samples import check_samples, sizes_of
 from pipeline.rows.frames import Box, Tile, coverage, owned_in_input, tiles
 from pipeline.rows.sources import FileDigests
 from pipeline.views.contract import CLEAN, View
@@ -45,7 +45,7 @@ class Samples:
     licence: str = "not stated"
     """Terms of use of the data, in one line."""
     view: View = CLEAN
-    """How the rows are shown; `viewed.under` makes the same rows under another view."""
+    """How the rows are shown; `viewed.for_view` makes the same rows under another view."""
 
     @property
     def places(self) -> list[tuple[str, Box]]:
@@ -96,7 +96,7 @@ def make_samples(
     sources = {source.name: source for source in sorted(chosen, key=lambda source: source.name)}
     if not sources:
         raise UserError(f"no images are chosen from {dataset.root}: check [selection] in the experiment file")
-    judged = judge(dataset, sources, frame, digests) if keep_invalid else sizes_of(sources)
+    judged = check_samples(dataset, sources, frame, digests) if keep_invalid else sizes_of(sources)
     paths = [source.image for source in sources.values()]
     labels = {
         name: source.label

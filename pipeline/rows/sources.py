@@ -57,7 +57,7 @@ class FileDigests:
         self.changed = True
         return found
 
-    def verdict(self, asked: object, judge: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+    def verdict(self, asked: object, check_samples: Callable[[], tuple[str, str]]) -> tuple[str, str]:
         """Return what ``judge`` says of an image and of its label, empty where they are good.
 
         It is remembered under ``asked``, plain JSON values that name the files by content and whatever else it
@@ -66,7 +66,7 @@ class FileDigests:
         key = digest(asked)[:32]
         known = self.verdicts.get(key)
         if not isinstance(known, list) or len(known) != 2:
-            known = self.verdicts[key] = list(judge())
+            known = self.verdicts[key] = list(check_samples())
             self.changed = True
         return str(known[0]), str(known[1])
 
@@ -81,7 +81,7 @@ class FileDigests:
 def changed_files(dataset: Dataset, table: pd.DataFrame) -> dict[str, str]:
     """Return what is wrong with the source files of a sample table that changed or are gone, by path.
 
-    Every file is read and hashed anew, whatever the notes say.
+    Every file is read and hashed again, whatever the notes say.
     """
     expected: dict[Path, str] = {dataset.root / row.source: row.source_sha256 for row in _sources(table)}
     found: dict[str, str] = {}

@@ -23,7 +23,7 @@ _TURNING = {
 _IDENTITY = Placement()
 
 
-def under(samples: Samples, view: View) -> Samples:
+def for_view(samples: Samples, view: View) -> Samples:
     """Return the same rows under a view: input size and what each row is scored on are the view's."""
     frame = under_frame(samples.frame, view)
     table = samples.table.copy()

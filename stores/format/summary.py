@@ -1,6 +1,6 @@
 """The summary of a set: the one small object that `ls` reads, and the second copy of the set's records.
 
-It is written anew whenever arrays are declared or sealed, so it may lag behind what is on disk for a moment or after
+It is rewritten whenever arrays are declared or sealed, so it may lag behind what is on disk for a moment or after
 a kill, but only in one direction: arrays enter it before they are declared and become sealed in it after their seal
 is written. A summary whose arrays are all sealed is therefore the truth; any other sends the reader to the set.
 Because it lists what was sealed, a seal that is lost is noticed, and made again from the bytes it vouched for.

@@ -26,7 +26,7 @@ SMALL: tuple[Kind, ...] = ("partial file", "uncommitted chunk", "stale commit re
 
 
 @dataclass(frozen=True)
-class Leftover:
+class Garbage:
     """One object or one set that could be removed."""
 
     kind: Kind
@@ -35,7 +35,7 @@ class Leftover:
     n_bytes: int
 
 
-def leftovers(store: Store, cited: Collection[str] | None) -> Iterator[Leftover]:
+def find_garbage(store: Store, cited: Collection[str] | None) -> Iterator[Garbage]:
     """Yield what could be removed; ``cited`` are the set and content digests that results were computed from.
 
     Without ``cited`` no set is called uncited. A set that cannot be read is left to `verify`.
@@ -52,36 +52,36 @@ def leftovers(store: Store, cited: Collection[str] | None) -> Iterator[Leftover]
         except PatchbankError:
             continue
         if not opened.seals and line_of(opened)["state"] == "partial":
-            yield Leftover("unsealed set", prefix, _size(objects, prefix))
+            yield Garbage("unsealed set", prefix, _size(objects, prefix))
         elif cited is not None and not {digest, *opened.content.values()} & set(cited):
-            yield Leftover("uncited set", prefix, _size(objects, prefix))
+            yield Garbage("uncited set", prefix, _size(objects, prefix))
         yield from _inside(opened)
 
 
-def _inside(opened: ZarrSet) -> Iterator[Leftover]:
+def _inside(opened: ZarrSet) -> Iterator[Garbage]:
     objects, prefix = opened.objects, opened.prefix
     known = take_inventory(objects, prefix)
     for name, commit in known.commits.items():
         if commit.objects.keys() <= known.seals.keys():
             yield _object("stale commit record", objects, f"{prefix}/{COMMITS}/{name}")
-    vouched = known.vouched()
+    expected_objects = known.expected_objects()
     for child in sorted(known.names):
         folder, _, name = child.rpartition("/")
         open_array = folder in known.arrays and folder not in known.seals and folder not in known.lost_seals
-        if open_array and child not in vouched and CHUNK.fullmatch(name):
+        if open_array and child not in expected_objects and CHUNK.fullmatch(name):
             yield _object("uncommitted chunk", objects, f"{prefix}/{child}")
 
 
-def _object(kind: Kind, objects: Objects, key: str) -> Leftover:
-    return Leftover(kind, key, objects.size(key) or 0)
+def _object(kind: Kind, objects: Objects, key: str) -> Garbage:
+    return Garbage(kind, key, objects.size(key) or 0)
 
 
 def _size(objects: Objects, prefix: str) -> int:
     return sum(objects.size(key) or 0 for key in objects.keys(prefix))
 
 
-def refuse_young(
-    store: Store, found: Collection[Leftover], seconds: float, now: Callable[[], float] = time.time
+def check_minimum_age(
+    store: Store, found: Collection[Garbage], seconds: float, now: Callable[[], float] = time.time
 ) -> None:
     """Raise UserError when something that would be removed was written less than ``seconds`` ago.
 
@@ -115,7 +115,7 @@ def _written(objects: Objects, key: str) -> float | None:
         return None
 
 
-def remove(store: Store, found: Collection[Leftover]) -> int:
+def remove(store: Store, found: Collection[Garbage]) -> int:
     """Remove leftovers and the notes that lead to removed sets; return the bytes that were freed."""
     objects = store.objects
     for one in found:

@@ -41,7 +41,7 @@ class Inventory:
     """Arrays that are sealed, declared on disk or announced in the summary."""
 
     @property
-    def begun(self) -> bool:
+    def is_initialised(self) -> bool:
         """Whether the set was created to the end, so that a missing record is damage and not a killed creation."""
         noted = self.summary is not None and bool(self.summary["notes"] or self.summary["arrays"])
         return CREATED in self.names or noted or bool(self.seals or self.commits)
@@ -56,7 +56,7 @@ class Inventory:
             return data if _created(data, self.digest) is not None else None
         return data if self.created is not None and self.created.get(name) == _sha256(data) else None
 
-    def whole(self, name: str) -> bytes | None:
+    def intact_bytes(self, name: str) -> bytes | None:
         """Return a record's bytes as they were written: those on disk, or the summary's copy."""
         data = _read(self.objects, f"{self.prefix}/{name}")
         if data is not None and (self.created or {}).get(name) == _sha256(data):
@@ -75,7 +75,7 @@ class Inventory:
             found[f"{address}/{SPEC}"] = checksummed(array.canonical())
         return found
 
-    def vouched(self) -> dict[str, StoredObject]:
+    def expected_objects(self) -> dict[str, StoredObject]:
         """Return size and sha256 of every object of sealed arrays and committed ranges, by name inside the set."""
         found = {f"{name}/{child}": entry for name, seal in self.seals.items() for child, entry in seal.objects.items()}
         for commit in self.commits.values():
@@ -90,7 +90,7 @@ class Inventory:
         listed = {} if self.summary is None else self.summary["arrays"]
         return sorted(name for name, entry in listed.items() if "stored" in entry and name not in self.seals)
 
-    def may_hold(self, child: str) -> bool:
+    def is_allowed(self, child: str) -> bool:
         """Return whether an object without a digest of its own has a place here; partial files are a writer's."""
         folder, _, name = child.rpartition("/")
         if child.endswith(PARTIAL) or child in (SUMMARY, CREATED) or child in (self.created or {}):
@@ -117,7 +117,7 @@ def take_inventory(objects: Objects, prefix: str) -> Inventory:
         created = _created(str(summary["records"].get(CREATED, "")).encode(), digest)
     known = Inventory(objects, prefix, digest, names, summary, created, None, seals, commits, {})
     _refuse_newer(known)
-    layout = parse(Layout, _record(known.whole(LAYOUT)))
+    layout = parse(Layout, _record(known.intact_bytes(LAYOUT)))
     return Inventory(objects, prefix, digest, names, summary, created, layout, seals, commits, _arrays(known))
 
 

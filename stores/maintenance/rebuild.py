@@ -16,14 +16,14 @@ Chunks = Mapping[str, Iterable[int]]
 """Chunk numbers by array."""
 
 
-class ChunkMender:
+class ChunkRebuilder:
     """Takes rows of sealed arrays that were made again, and replaces damaged chunks that come out as sealed."""
 
     def __init__(self, target: ZarrSet, lost: Chunks) -> None:
         self.set = target
         self.lost = {name: frozenset(indexes) for name, indexes in lost.items()}
         self.buffers: dict[tuple[str, int], tuple[np.ndarray, int]] = {}
-        self.mended: dict[str, list[int]] = {}
+        self.repaired: dict[str, list[int]] = {}
         """Chunks that were replaced, by array."""
         self.differing: dict[str, list[int]] = {}
         """Chunks whose rows come out otherwise than they were sealed, by array; nothing was replaced there."""
@@ -60,7 +60,7 @@ class ChunkMender:
         chunk = chunk_name(index, array)
         encoded = encode_chunk(values, layout.compression)
         same = encoded.sha256 == self.set.seals[name].objects[chunk].sha256
-        (self.mended if same else self.differing).setdefault(name, []).append(index)
+        (self.repaired if same else self.differing).setdefault(name, []).append(index)
         if same:
             self.set.objects.put(f"{self.set.prefix}/{name}/{chunk}", encoded.parts)
 
@@ -74,7 +74,7 @@ def chunk_span(target: ZarrSet, name: str, index: int) -> tuple[int, int]:
 def unseal(target: ZarrSet, lost: Chunks) -> None:
     """Open sealed arrays again: sound ranges keep commit records, ranges with lost chunks count as missing.
 
-    The next extraction makes those anew and seals the arrays with new digests. A kill in between leaves the array
+    The next extraction makes those again and seals the arrays with new digests. A kill in between leaves the array
     sealed as it was, or open with every sound range committed.
     """
     objects, prefix, layout = target.objects, target.prefix, target.layout

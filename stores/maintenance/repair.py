@@ -1,4 +1,4 @@
-"""Mending a set from what the store itself still holds, and putting rows that were made again where they belong.
+"""Repairing a set from what the store itself still holds, and putting rows that were made again where they belong.
 
 What needs neither images nor models: records (the summary holds a copy of each), tables (other sets of the same
 samples hold equal ones), Zarr metadata (it follows from the records), seals (made again from the bytes they vouched
@@ -26,66 +26,66 @@ from stores.writing.dead_channels import DeadFeatures, valid_rows
 
 
 @dataclass
-class Mending:
-    """What mending one set came to."""
+class RepairReport:
+    """What repairing one set did."""
 
     set: str
     prefix: str
-    mended: dict[str, str] = field(default_factory=dict)
-    """How each object was mended, by key."""
+    repaired: dict[str, str] = field(default_factory=dict)
+    """How each object was repaired, by key."""
     lost: dict[str, list[int]] = field(default_factory=dict)
     """Chunks of sealed arrays that have to be made again, by array."""
-    unmended: dict[str, str] = field(default_factory=dict)
-    """Why an object could not be mended, by key."""
+    unrepairable: dict[str, str] = field(default_factory=dict)
+    """Why an object could not be repaired, by key."""
     strays: list[str] = field(default_factory=list)
     """Keys of objects that belong to nothing and were left where they are."""
 
     @property
     def whole(self) -> bool:
         """Whether nothing is left to be done."""
-        return not (self.lost or self.unmended or self.strays)
+        return not (self.lost or self.unrepairable or self.strays)
 
 
-def mend_set(
+def repair_set(
     store: Store,
     prefix: str,
     executor: Executor | None = None,
     *,
     records: Mapping[str, bytes] | None = None,
     remove_strays: bool = False,
-) -> Mending:
-    """Mend what the store itself can mend of the set in folder ``prefix``.
+) -> RepairReport:
+    """Repair what the store itself can repair of the set in folder ``prefix``.
 
     ``records`` are bytes that somebody made again from a recipe, by file name; they are used where their sha256 is
     the one that was written. Every replaced object has the digest it had when the set was made.
     """
     objects = store.objects
-    mending = Mending(prefix.rpartition("/")[2], prefix)
+    report = RepairReport(prefix.rpartition("/")[2], prefix)
     findings = verify_set(objects, prefix, executor).findings
     by_part: dict[str, list[Finding]] = {}
     for finding in findings:
         by_part.setdefault(finding.part, []).append(finding)
-    _mend_records(store, mending, by_part.get("record", []), records or {})
+    _mend_records(store, report, by_part.get("record", []), records or {})
     known = take_inventory(objects, prefix)
-    _mend_metadata(known, mending, by_part.get("metadata", []))
-    _mend_seals(known, mending, by_part.get("seal", []))
+    _mend_metadata(known, report, by_part.get("metadata", []))
+    _mend_seals(known, report, by_part.get("seal", []))
     for finding in by_part.get("commit", []):
         objects.delete(finding.key)
-        mending.mended[finding.key] = "removed: its range counts as missing and is extracted again"
-    _sort_chunks(known, mending, by_part.get("chunk", []))
+        report.repaired[finding.key] = "removed: its range counts as missing and is extracted again"
+    _sort_chunks(known, report, by_part.get("chunk", []))
     for finding in by_part.get("stray", []):
         if remove_strays:
             objects.delete(finding.key)
-            mending.mended[finding.key] = "removed"
+            report.repaired[finding.key] = "removed"
         else:
-            mending.strays.append(finding.key)
+            report.strays.append(finding.key)
     if "summary" in by_part:
-        _mend_summary(store, mending, by_part["summary"][0])
-    return mending
+        _mend_summary(store, report, by_part["summary"][0])
+    return report
 
 
-def _mend_records(store: Store, mending: Mending, findings: list[Finding], given: Mapping[str, bytes]) -> None:
-    prefix = mending.prefix
+def _mend_records(store: Store, report: RepairReport, findings: list[Finding], given: Mapping[str, bytes]) -> None:
+    prefix = report.prefix
     names = {finding.key[len(prefix) + 1 :]: finding for finding in findings}
     for name in sorted(names, key=lambda name: name != CREATED):  # created.json vouches for the others
         known = take_inventory(store.objects, prefix)
@@ -99,10 +99,10 @@ def _mend_records(store: Store, mending: Mending, findings: list[Finding], given
         how = next((how for how, data in candidates.items() if data is not None), None)
         key = f"{prefix}/{name}"
         if how is None:
-            mending.unmended[key] = f"{names[name].problem} and no copy of it is left"
+            report.unrepairable[key] = f"{names[name].problem} and no copy of it is left"
         else:
             store.objects.put(key, [candidates[how] or b""])
-            mending.mended[key] = how
+            report.repaired[key] = how
 
 
 def _table_elsewhere(store: Store, prefix: str, name: str, wanted: str) -> bytes | None:
@@ -115,26 +115,28 @@ def _table_elsewhere(store: Store, prefix: str, name: str, wanted: str) -> bytes
     return None
 
 
-def _mend_metadata(known: Inventory, mending: Mending, findings: list[Finding]) -> None:
+def _mend_metadata(known: Inventory, report: RepairReport, findings: list[Finding]) -> None:
     for finding in findings:
         known.objects.put(finding.key, [known.metadata[finding.key[len(known.prefix) + 1 :]]])
-        mending.mended[finding.key] = "from the records it follows from"
+        report.repaired[finding.key] = "from the records it follows from"
 
 
-def _mend_seals(known: Inventory, mending: Mending, findings: list[Finding]) -> None:
+def _mend_seals(known: Inventory, report: RepairReport, findings: list[Finding]) -> None:
     lost = {f"{known.prefix}/{SEALS}/{seal_name(name)}": name for name in known.lost_seals}
     for finding in findings:
         address = lost.get(finding.key)
         if address is None:  # a foreign record
             known.objects.delete(finding.key)
-            mending.mended[finding.key] = "removed: it seals nothing of this set"
+            report.repaired[finding.key] = "removed: it seals nothing of this set"
             continue
         seal = _seal_again(known, address)
         if seal is None:
-            mending.unmended[finding.key] = f"{finding.problem} and the bytes of {address} are not those it vouched for"
+            report.unrepairable[finding.key] = (
+                f"{finding.problem} and the bytes of {address} are not those it vouched for"
+            )
         else:
             known.objects.put(finding.key, [checksummed(seal.canonical())])
-            mending.mended[finding.key] = "from the bytes it vouched for"
+            report.repaired[finding.key] = "from the bytes it vouched for"
 
 
 def _seal_again(known: Inventory, address: str) -> Seal | None:
@@ -163,51 +165,51 @@ def _seal_again(known: Inventory, address: str) -> Seal | None:
     return seal if (seal.content, seal.stored) == (noted["content"], noted["stored"]) else None
 
 
-def _sort_chunks(known: Inventory, mending: Mending, findings: list[Finding]) -> None:
+def _sort_chunks(known: Inventory, report: RepairReport, findings: list[Finding]) -> None:
     """Note damaged chunks of sealed arrays as lost; ranges that are only committed become missing again."""
     for finding in findings:
         address, _, name = finding.key[len(known.prefix) + 1 :].rpartition("/")
         if address in known.seals:
-            mending.lost.setdefault(address, []).append(int(name.split(".")[1]))
+            report.lost.setdefault(address, []).append(int(name.split(".")[1]))
             continue
         for file_name, commit in known.commits.items():
             if name in commit.objects.get(address, {}):
                 known.objects.delete(f"{known.prefix}/{COMMITS}/{file_name}")
-                mending.mended[finding.key] = f"range {commit.range} counts as missing and is extracted again"
+                report.repaired[finding.key] = f"range {commit.range} counts as missing and is extracted again"
 
 
-def _mend_summary(store: Store, mending: Mending, finding: Finding) -> None:
+def _mend_summary(store: Store, report: RepairReport, finding: Finding) -> None:
     try:
-        made = ZarrSet(store.objects, mending.prefix)
+        made = ZarrSet(store.objects, report.prefix)
         notes = {}
         for child in store.objects.children(INDEX):
             noted = store.recall(child.removesuffix(".json"))
             if noted is not None and noted.get(made.spec.kind) == made.digest:
                 notes[child.removesuffix(".json")] = noted
-        records = {name: store.objects.read(f"{mending.prefix}/{name}") for name in COPIED}
+        records = {name: store.objects.read(f"{report.prefix}/{name}") for name in COPIED}
         entries = array_entries(made.arrays, made.seals)
         store.objects.put(finding.key, [summary_bytes(made.spec, made.layout, records, entries, notes)])
     except (DamageError, MissingError) as error:
-        mending.unmended[finding.key] = f"{finding.problem} and what it sums up is damaged too ({error})"
+        report.unrepairable[finding.key] = f"{finding.problem} and what it sums up is damaged too ({error})"
     else:
-        mending.mended[finding.key] = "from the set"
+        report.repaired[finding.key] = "from the set"
 
 
-def mend_notes(store: Store, *, remove_strays: bool = False) -> Mending:
+def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
     """Write the notes in ``index/`` again from the copies in the sets' summaries; torn caches are removed."""
-    mending = Mending(INDEX, INDEX)
+    report = RepairReport(INDEX, INDEX)
     noted = remembered(store)
     for finding in verify_notes(store).findings:
         key = finding.key[len(INDEX) + 1 :].removesuffix(".json")
         if finding.part == "note":
             store.objects.put(finding.key, [note_bytes(key, noted[key])])
-            mending.mended[finding.key] = "from the summary of a set it leads to"
+            report.repaired[finding.key] = "from the summary of a set it leads to"
         elif remove_strays or finding.key.startswith(f"{SOURCES}/"):
             store.objects.delete(finding.key)
-            mending.mended[finding.key] = "removed"
+            report.repaired[finding.key] = "removed"
         else:
-            mending.strays.append(finding.key)
-    return mending
+            report.strays.append(finding.key)
+    return report
 
 
 def _sha256(data: bytes) -> str:

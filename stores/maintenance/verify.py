@@ -17,7 +17,7 @@ from stores.storage.base import PARTIAL, Objects
 from stores.store import Store, read_note
 
 Part = Literal["record", "summary", "metadata", "seal", "commit", "chunk", "note", "stray"]
-"""Which kind of object a finding is about, and so how it can be mended."""
+"""Which kind of object a finding is about, and so how it can be repaired."""
 
 TORN = "is torn or edited"
 OTHER = "holds other bytes than were written"
@@ -63,8 +63,8 @@ def verify_set(objects: Objects, prefix: str, executor: Executor | None = None, 
     Without ``hashed`` only the sizes of chunks are compared: a glance that costs no reading.
     """
     known = take_inventory(objects, prefix)
-    vouched = known.vouched()
-    wrong = compare(objects, prefix, vouched, executor, hashed=hashed)
+    expected_objects = known.expected_objects()
+    wrong = compare(objects, prefix, expected_objects, executor, hashed=hashed)
     metadata = known.metadata
     findings = [
         Finding(known.digest, f"{prefix}/{child}", problem, "metadata" if child in metadata else "chunk")
@@ -72,15 +72,15 @@ def verify_set(objects: Objects, prefix: str, executor: Executor | None = None, 
     ]
     findings += _records(known)
     findings += _seals_and_commits(known)
-    findings += _metadata(known, metadata, set(vouched))
+    findings += _metadata(known, metadata, set(expected_objects))
     named = {finding.key for finding in findings}
     findings += [
         Finding(known.digest, f"{prefix}/{child}", "belongs to nothing this set lists", "stray")
         for child in sorted(known.names)
-        if child not in vouched and f"{prefix}/{child}" not in named and not known.may_hold(child)
+        if child not in expected_objects and f"{prefix}/{child}" not in named and not known.is_allowed(child)
     ]
-    n_bytes = sum(entry.size for entry in vouched.values())
-    return Verdict(known.digest, len(vouched), n_bytes, tuple(findings))
+    n_bytes = sum(entry.size for entry in expected_objects.values())
+    return Verdict(known.digest, len(expected_objects), n_bytes, tuple(findings))
 
 
 def compare(
@@ -122,7 +122,7 @@ def compare(
 
 def _records(known: Inventory) -> list[Finding]:
     """Check the files that `created.json` vouches for, that file itself, and the summary."""
-    if not known.names or (not known.begun and SPEC in known.names):
+    if not known.names or (not known.is_initialised and SPEC in known.names):
         return []  # a creation that was killed; the next one completes it
     wrong: dict[str, str] = {}
     for name, sha256 in (known.created or {SPEC: known.digest}).items():
@@ -161,13 +161,13 @@ def _seals_and_commits(known: Inventory) -> list[Finding]:
     return found
 
 
-def _metadata(known: Inventory, metadata: Mapping[str, bytes], vouched: set[str]) -> list[Finding]:
+def _metadata(known: Inventory, metadata: Mapping[str, bytes], expected_objects: set[str]) -> list[Finding]:
     """Check records that follow from others; before the first commit of an array they may still be missing."""
     counts = set(known.seals) | {address for commit in known.commits.values() for address in commit.objects}
     groups = {address.partition("/")[0] for address in counts}
     found = []
     for child, expected in metadata.items():
-        if child == GROUP or child in vouched:
+        if child == GROUP or child in expected_objects:
             continue  # these were compared with a digest
         folder = child.rpartition("/")[0]
         if child not in known.names:

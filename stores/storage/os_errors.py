@@ -42,7 +42,7 @@ def explained(doing: str, path: str) -> Iterator[None]:
     except PatchbankError:
         raise
     except OSError as error:
-        advice = ADVICE.get(error.errno or 0) or f"the system says {error.strerror or error!s}: mend that"
+        advice = ADVICE.get(error.errno or 0) or f"the system says {error.strerror or error!s}: fix that"
         raise UserError(f"cannot {doing} {path}: {advice}, {_AGAIN}") from error
 
 
@@ -59,7 +59,7 @@ def explained_remote(doing: str, url: str) -> Iterator[None]:
     except Exception as error:
         lines = str(error).strip().splitlines() or ["no reason given"]
         raise UserError(
-            f"cannot {doing} {url}: the object store says {type(error).__name__}: {lines[0][:200]}: mend that, {_AGAIN}"
+            f"cannot {doing} {url}: the object store says {type(error).__name__}: {lines[0][:200]}: fix that, {_AGAIN}"
         ) from error
 
 

@@ -13,7 +13,7 @@ from stores.format.paths import COMMITS, SEALS
 from stores.storage.base import Objects
 
 
-def standing(objects: Objects, prefix: str, commit: Commit) -> dict[str, dict[str, StoredObject]]:
+def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, dict[str, StoredObject]]:
     """Return what counts of a commit's range already, by array: the first commit record, or seals.
 
     The record is looked at first, because it is removed only after the seals are there.
@@ -36,13 +36,13 @@ def is_stored(objects: Objects, key: str, entry: StoredObject) -> bool:
     return len(data) == entry.size and hashlib.sha256(data).hexdigest() == entry.sha256
 
 
-def look_again(objects: Objects, prefix: str, commit: Commit) -> None:
+def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
     """After committing: take back what no longer tells the truth because a rival was at the same range.
 
     Equal bytes are harmless. Where they are not, the commit record is removed and the range is missing again;
     raises DamageError when the array is sealed already.
     """
-    counts = standing(objects, prefix, commit)
+    counts = existing_commit(objects, prefix, commit)
     record = f"{prefix}/{COMMITS}/{commit.name}"
     sealed = {name for name in counts if objects.size(f"{prefix}/{SEALS}/{seal_name(name)}") is not None}
     for name, theirs in counts.items():

@@ -21,7 +21,7 @@ from stores.format.layout import RowRange, chunk_name
 from stores.format.paths import SPEC
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
-from stores.writing.conflicts import look_again, standing
+from stores.writing.conflicts import existing_commit, resolve_conflict
 
 
 @dataclass
@@ -202,7 +202,7 @@ class SetWriter:
                 f"{objects.url}/{prefix} vanished while it was written to: mount or restore it, then run the same "
                 "command again"
             )
-        if standing(objects, prefix, commit):
+        if existing_commit(objects, prefix, commit):
             self._drop(staged)  # somebody else was faster; committed bytes are never knowingly rewritten
             return False
         try:
@@ -210,14 +210,14 @@ class SetWriter:
                 objects.publish(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}")
                 self.tickets.discard(entry.ticket)
         except MissingError as error:
-            if not standing(objects, prefix, commit):
+            if not existing_commit(objects, prefix, commit):
                 raise UserError(str(error)) from error
             self._drop(staged)  # whoever sealed the array cleared away what was still being written to it
             return False
         for array in self.specs:
             objects.sync(f"{prefix}/{array}")
         won = write_commit(objects, prefix, commit)
-        look_again(objects, prefix, commit)
+        resolve_conflict(objects, prefix, commit)
         return won
 
     def _drop(self, staged: list[_Staged]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from stores.format.layout import plan_layout
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FrameSpec, Size
@@ -89,7 +89,7 @@ def planted(folder, *, n_images=24, channels=16, planted=0, tiles=2, spread=1.0,
     label_set = write_set(
         folder, LABELS.model_copy(update={"frame": frame}), labels, {"samples": table, "classes": CLASSES}
     )
-    return Measured("planted", feature_set, label_set, False, "patchbank extract planted.toml")
+    return ModelSets("planted", feature_set, label_set, False, "patchbank extract planted.toml")
 
 
 def write_set(folder, spec, values, tables, range_bytes=1024):

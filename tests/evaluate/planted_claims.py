@@ -3,8 +3,8 @@
 import numpy as np
 
 from evaluate.claims.evidence import Evidence
-from evaluate.claims.roles import ROLES, Subject
-from evaluate.results.draws import DRAWN, Drawn, answer_of
+from evaluate.claims.roles import ROLES, ModelInfo
+from evaluate.results.draws import DRAWS, BootstrapDraws, result_of
 from evaluate.results.table import long_table
 from stores.specs import FrameSpec, Size
 
@@ -12,7 +12,7 @@ KNN = {"mae": 0.058, "simmim": 0.075, "supervised": 0.310, "dino": 0.345, "dinov
 PROBE = {"mae": 0.375, "simmim": 0.156, "supervised": 0.33, "dino": 0.383, "dinov2": 0.590, "ibot": 0.4, "random": 0.08}
 SPREAD = {"mae": 900.0, "simmim": 700.0, "dino": 4.0, "supervised": 5.0}
 SAME = {"dino": 0.95, "ibot": 0.96, "dinov2": 0.85, "supervised": 0.84, "mae": 0.45, "random": 0.2}
-ELSEWHERE = {"dinov2": 0.6, "dino": 0.5, "supervised": 0.49, "mae": 0.2}
+OTHER_EXPERIMENTS = {"dinov2": 0.6, "dino": 0.5, "supervised": 0.49, "mae": 0.2}
 TRACKED = {"dino": 0.9, "dinov2": 0.89, "supervised": 0.6, "mae": 0.5, "random": 0.3}
 TILES = FrameSpec(input=Size(height=224, width=224), tile=Size(height=256, width=256))
 WHOLE = FrameSpec(input=Size(height=896, width=1792))
@@ -63,10 +63,10 @@ class World:
             rows.append({"train": "72 images", **row, **dict(where)})
         return long_table(rows)
 
-    def subjects(self):
+    def models_info(self):
         facts = {"data_set": "cityscapes", "frame": self.frame, "width": self.width}
         return [
-            Subject(title=ROLES[role], name=role + self.rename, role=role, **facts)
+            ModelInfo(title=ROLES[role], name=role + self.rename, role=role, **facts)
             for role in dict.fromkeys(key[0] for key in self.found)
         ]
 
@@ -76,7 +76,7 @@ class World:
         if low is not None:
             table.loc[table["low"].notna(), ["low", "high"]] = [low, high]
         others = [other.evidence(low=low, high=high) for other in beside]
-        return Evidence(table, self.subjects(), beside=others)
+        return Evidence(table, self.models_info(), beside=others)
 
     def shaken(self, spread):
         """Return the rows as evidence when some images are harder for everyone, without and with its draws.
@@ -93,12 +93,12 @@ class World:
             for place, metric, value in zip(part.index, part["metric"], part["value"], strict=True):
                 drawn = None
                 if metric in KEPT.get(analysis, ()):
-                    drawn = Drawn(value + moved, "the same images")
+                    drawn = BootstrapDraws(value + moved, "the same images")
                     bounds[place] = np.quantile(drawn.values, [0.025, 0.975])
-                rows.append({"metric": metric, DRAWN: drawn})
-            arrays[result] = answer_of(rows, KEPT.get(analysis, ())).arrays
+                rows.append({"metric": metric, DRAWS: drawn})
+            arrays[result] = result_of(rows, KEPT.get(analysis, ())).arrays
         table.loc[list(bounds), ["low", "high"]] = np.array(list(bounds.values()))
-        return [Evidence(table, self.subjects(), kept) for kept in ({}, arrays)]
+        return [Evidence(table, self.models_info(), kept) for kept in ({}, arrays)]
 
 
 def patches(world, role, classifier, value, m=0, layer=11.0, train="72 images"):
@@ -180,7 +180,7 @@ def _retrieval(world):
             world.put(role, "retrieval", "upper_bound", 0.97 if view in ("rotation", "scale") else 1.0, **bound)
     put("mae", "noise", 10.0, "background", 0.45)
     put("mae", "noise", 10.0, "same-patch", 0.92, m=200)
-    for role, value in ELSEWHERE.items():
+    for role, value in OTHER_EXPERIMENTS.items():
         put(role, "clean", None, "same-category", value, left_out="tile")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from pipeline.models.loading.patch_pixels import PatchPixels
 from stores.specs import FrameSpec, Size
 from tests.evaluate.planted import CLASSES, write_set
@@ -94,4 +94,4 @@ def planted_reconstruction(folder, *, n_images=24, tiles=2, noise=0.3, seed=0, b
     tables = {"samples": table, "classes": CLASSES}
     feature_set = write_set(folder, FEATURES.model_copy(update=frame), features, {"samples": table}, 1 << 17)
     label_set = write_set(folder, LABELS.model_copy(update=frame), labels, tables, 1 << 17)
-    return Measured("planted", feature_set, label_set, False, "patchbank extract planted.toml")
+    return ModelSets("planted", feature_set, label_set, False, "patchbank extract planted.toml")

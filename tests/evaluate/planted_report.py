@@ -14,8 +14,8 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.registry import Questions
-from evaluate.results.table import Results, long_table
+from evaluate.registry import EvaluationSettings
+from evaluate.results.table import ResultStore, long_table
 from evaluate.runner import Evaluation, evaluate
 from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
@@ -32,7 +32,7 @@ TITLES = ("MAE ViT-B/16 (planted)", '<b>&" DINO ViT-B/16')
 
 def all_figures(folder):
     """Return the results folder, an evaluation that holds numbers for every figure, and its models."""
-    results = Results(folder / "results")
+    results = ResultStore(folder / "results")
     patches = [
         replace(planted(folder / f"patches{n}", planted=3 - 3 * n, layers=3, seed=n), title=title)
         for n, title in enumerate(TITLES)
@@ -99,9 +99,9 @@ def all_figures(folder):
     whole = Evaluation(long_table([]))
     rows = []
     for models, selection, analyses in asked:
-        questions = Questions(selection=selection, analyses=analyses)
+        questions = EvaluationSettings(selection=selection, analyses=analyses)
         part = evaluate(
-            "planted", models, questions, results, elsewhere={"other.toml": [(other, SELECTION)]},
+            "planted", models, questions, results, other_experiments={"other.toml": [(other, SELECTION)]},
             decoders=dict.fromkeys(TITLES, LinearDecoder),
         )  # fmt: skip
         rows += part.table.to_dict("records")

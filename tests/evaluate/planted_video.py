@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from stores.specs import FrameSpec, Size
 from tests.evaluate.planted import write_set
 from tests.stores.specs_for_tests import FEATURES, LABELS
@@ -108,4 +108,4 @@ def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0
         {"pixels/none": (np.zeros((len(table), 1), np.uint8), ("sample", "nothing"), {})},
         {"samples": table, "classes": CLASSES, "objects": object_table},
     )
-    return Measured("planted", features, labels, False, "patchbank extract planted.toml")
+    return ModelSets("planted", features, labels, False, "patchbank extract planted.toml")

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from evaluate.inputs.model_sets import Measured, Viewed
+from evaluate.inputs.model_sets import ModelSets, ViewSets
 from stores.specs import FrameSpec, Size, ViewSpec
 from tests.evaluate.planted import write_set
 from tests.stores.specs_for_tests import FEATURES, LABELS
@@ -81,14 +81,14 @@ def viewed_sets(folder, *, n_images=16, channels=32, own=1.0, noise=NOISE, seed=
     for level, spread in noise:
         values = clean + spread * rng.normal(size=clean.shape)
         spec = ViewSpec(name="noise", parameters={"level": level})
-        views["noise", float(level)] = Viewed(
+        views["noise", float(level)] = ViewSets(
             "noise", float(level), _write(folder, spec, values, None, None, table)[0], label_set
         )
     shifted = np.concatenate([0 * clean[:, :, :1], clean[:, :, :-1]], axis=2)
     shifted_labels = np.concatenate([np.full_like(labels[:, :, :1], 255), labels[:, :, :-1]], axis=2)
     spec = ViewSpec(name="shift", parameters={"level": 1})
-    views["shift", 1.0] = Viewed("shift", 1.0, *_write(folder, spec, shifted, shifted_labels, moved, table))
-    return Measured("planted", features, label_set, False, "patchbank extract planted.toml", views)
+    views["shift", 1.0] = ViewSets("shift", 1.0, *_write(folder, spec, shifted, shifted_labels, moved, table))
+    return ModelSets("planted", features, label_set, False, "patchbank extract planted.toml", views)
 
 
 def _write(folder, view, values, labels, moved, table, pictures=False):

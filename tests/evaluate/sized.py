@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from evaluate.inputs.model_sets import Measured, Viewed
-from evaluate.registry import ANALYSES, Questions
-from evaluate.results.table import Results
+from evaluate.inputs.model_sets import ModelSets, ViewSets
+from evaluate.registry import ANALYSES, EvaluationSettings
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
@@ -178,15 +178,15 @@ def opened(folder, features, labels):
     """Return the set, under a view that changes nothing too, as two models that are compared."""
     store = Store(folder)
     sets = store.open(features), store.open(labels)
-    views = {("noise", 10.0): Viewed("noise", 10.0, *sets)}
-    return [Measured(title, *sets, False, "patchbank extract sized.toml", views) for title in ("one", "other")]
+    views = {("noise", 10.0): ViewSets("noise", 10.0, *sets)}
+    return [ModelSets(title, *sets, False, "patchbank extract sized.toml", views) for title in ("one", "other")]
 
 
 def question(name):
     """Return the question of one entry of `QUESTIONS`."""
     selection = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val"))
     analysis = {"kind": name.partition(" by ")[0], **QUESTIONS[name]}
-    return Questions.model_validate({"selection": selection, "analyses": [analysis]})
+    return EvaluationSettings.model_validate({"selection": selection, "analyses": [analysis]})
 
 
 def asked(name, models):
@@ -201,7 +201,7 @@ def asked(name, models):
 
 def answer(name, models, folder, memory_bytes):
     asked_for, some, given, _ = asked(name, models)
-    return evaluate("sized", some, asked_for, Results(folder), memory_bytes=memory_bytes, decoders=given)
+    return evaluate("sized", some, asked_for, ResultStore(folder), memory_bytes=memory_bytes, decoders=given)
 
 
 def give_back():
@@ -225,7 +225,7 @@ def peaks(*sets):
         for models, name in [(opened(*one), name) for *one, names in sets for name in names]:
             for one in models:
                 _ = one.samples, one.classes, one.objects
-            stated = max(cell.holds() for cell in asked(name, models)[3])
+            stated = max(cell.peak_bytes() for cell in asked(name, models)[3])
             give_back()
             before = process.memory_info().rss
             done = threading.Event()

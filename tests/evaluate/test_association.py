@@ -7,8 +7,8 @@ import pytest
 
 from evaluate.analyses.association import Association, associate, largest_distance, scores
 from evaluate.analyses.tracking import FrameObjects
-from evaluate.registry import Questions
-from evaluate.results.table import Results
+from evaluate.registry import EvaluationSettings
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
@@ -69,8 +69,8 @@ def test_scores_of_a_swap_by_hand():
 
 def table(tmp_path, measured, **changes):
     analysis = Association(kind="association", resamples=100, **changes)
-    questions = Questions(selection=SELECTION, analyses=(analysis,))
-    return evaluate("t", [measured], questions, Results(tmp_path / "results")).table.set_index("metric")
+    questions = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    return evaluate("t", [measured], questions, ResultStore(tmp_path / "results")).table.set_index("metric")
 
 
 def test_planted_identities_are_kept(tmp_path, capsys):

@@ -13,11 +13,11 @@ from evaluate.analyses.tracking import Tracking
 from evaluate.claims import CLAIMS, decide
 from evaluate.claims.estimates import difference
 from evaluate.claims.evidence import Evidence
-from evaluate.claims.roles import subject_of
+from evaluate.claims.roles import model_info
 from evaluate.kernels.bootstrap import ratio_interval, resampled_ratio
-from evaluate.registry import Questions
-from evaluate.results.draws import DRAWN, Drawn, answer_of, drawn_of, units_of
-from evaluate.results.table import Results
+from evaluate.registry import EvaluationSettings
+from evaluate.results.draws import DRAWS, BootstrapDraws, draws_of, result_of, units_of
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from tests.evaluate.planted_claims import SAME, paper_world
 from tests.evaluate.planted_report import FRAMES
@@ -74,11 +74,11 @@ def answered(tmp_path_factory):
     ]
     found = []
     for models, selection, analyses in asked:
-        questions = Questions(selection=selection, analyses=analyses)
-        evaluation = evaluate("t", models, questions, Results(folder / "results"))
+        questions = EvaluationSettings(selection=selection, analyses=analyses)
+        evaluation = evaluate("t", models, questions, ResultStore(folder / "results"))
         arrays = {name: answer.arrays for name, (_, answer) in evaluation.answers.items()}
         found.append(
-            (evaluation.table, arrays, Evidence(evaluation.table, [subject_of(one) for one in models], arrays))
+            (evaluation.table, arrays, Evidence(evaluation.table, [model_info(one) for one in models], arrays))
         )
     return found
 
@@ -97,7 +97,7 @@ def test_the_draws_kept_are_those_of_the_interval_of_their_row(answered):
         for result, rows in table.groupby("result", sort=False):
             seen = set()
             for place, (_, row) in enumerate(rows.iterrows()):
-                drawn = drawn_of(arrays[result], place)
+                drawn = draws_of(arrays[result], place)
                 assert (drawn is not None) == (row["metric"] in KEPT[analysis]), (analysis, row["metric"])
                 if drawn is not None:
                     seen.add(row["metric"])
@@ -121,7 +121,7 @@ def test_models_share_the_draws_of_the_same_images(answered):
             where["reference"] = "tile left out"
         metric = where.pop("metric")
         one, other = (
-            evidence.estimate(evidence.rows(evidence.subject(role), analysis, metric, **where), role, "")
+            evidence.estimate(evidence.rows(evidence.info(role), analysis, metric, **where), role, "")
             for role in ("dino", "dinov2")
         )
         assert one.units == other.units != ""
@@ -138,14 +138,14 @@ def test_a_harder_video_is_harder_for_both_models(tmp_path):
         replace(videos(tmp_path / role, n_videos=16, n_frames=12, noise=noise * factor), title=role, role=role)
         for role, factor in (("dino", 1.0), ("mae", 1.5))
     ]
-    asked = Questions(selection=FRAMES, analyses=(Tracking(kind="tracking", gaps=(1,), resamples=500),))
-    found = evaluate("t", models, asked, Results(tmp_path / "results"))
+    asked = EvaluationSettings(selection=FRAMES, analyses=(Tracking(kind="tracking", gaps=(1,), resamples=500),))
+    found = evaluate("t", models, asked, ResultStore(tmp_path / "results"))
     arrays = {name: answer.arrays for name, (_, answer) in found.answers.items()}
     gaps = []
     for kept in ({}, arrays):
-        evidence = Evidence(found.table, [subject_of(one) for one in models], kept)
+        evidence = Evidence(found.table, [model_info(one) for one in models], kept)
         one, other = (
-            evidence.estimate(evidence.rows(evidence.subject(role), "tracking", "instance_accuracy"), role, "")
+            evidence.estimate(evidence.rows(evidence.info(role), "tracking", "instance_accuracy"), role, "")
             for role in ("dino", "mae")
         )
         gaps.append(difference("", one, other))
@@ -162,20 +162,20 @@ def test_units_are_named_by_images_seed_and_number_of_draws():
 
 
 def test_draws_that_are_not_whole_are_no_draws():
-    drawn = Drawn(np.arange(3.0), "images")
-    rows = [{"metric": "share"}, {"metric": "share", DRAWN: drawn}, {"metric": "recall", DRAWN: drawn}]
-    answer = answer_of(rows, ("share",), {"figure": np.zeros(1)})
+    drawn = BootstrapDraws(np.arange(3.0), "images")
+    rows = [{"metric": "share"}, {"metric": "share", DRAWS: drawn}, {"metric": "recall", DRAWS: drawn}]
+    answer = result_of(rows, ("share",), {"figure": np.zeros(1)})
     assert answer.rows == [{"metric": "share"}, {"metric": "share"}, {"metric": "recall"}]
     assert json.dumps(answer.arrays["drawn_row"].tolist()) == "[1]"
-    np.testing.assert_array_equal(drawn_of(answer.arrays, 1).values, drawn.values)
-    assert drawn_of(answer.arrays, 0) is None
+    np.testing.assert_array_equal(draws_of(answer.arrays, 1).values, drawn.values)
+    assert draws_of(answer.arrays, 0) is None
     for name, value in (
         ("drawn", np.zeros((1, 3), np.float32)),
         ("drawn", np.zeros(3)),
         ("drawn_row", np.array([1, 1])),
         ("drawn_units", np.array([], dtype=str)),
     ):
-        assert drawn_of({**answer.arrays, name: value}, 1) is None, name
+        assert draws_of({**answer.arrays, name: value}, 1) is None, name
 
 
 def test_a_resample_that_counts_nothing_is_undefined():

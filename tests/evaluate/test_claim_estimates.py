@@ -33,8 +33,8 @@ def test_equal_draws_are_combined_draw_by_draw():
     paired = difference("", one, other)
     assert (paired.low, paired.high) == pytest.approx((0.05, 0.05))
     assert ratio("", one, other).low == pytest.approx(np.quantile(one.drawn / other.drawn, 0.025), rel=1e-3)
-    elsewhere = Estimate("", 1.0, 0.8, 1.2, common, "other images")
-    assert difference("", one, elsewhere).low == pytest.approx(0.8 - 1.2)
+    other_experiments = Estimate("", 1.0, 0.8, 1.2, common, "other images")
+    assert difference("", one, other_experiments).low == pytest.approx(0.8 - 1.2)
 
 
 def test_a_ratio_over_nothing_is_infinite_and_decides_nothing():

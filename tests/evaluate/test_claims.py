@@ -10,7 +10,7 @@ from evaluate.claims import CLAIMS, decide, decide_all
 from evaluate.claims.estimates import Estimate, difference
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.gate import beats
-from evaluate.claims.verdicts import LackingError, verdict_of
+from evaluate.claims.verdicts import MissingEvidenceError, verdict_of
 from tests.evaluate.planted_claims import paper_world, whole_world
 
 PATCHES = ("patch-classification", "patch_miou")
@@ -188,7 +188,7 @@ def test_a_part_that_fails_is_not_hidden_by_one_that_is_missing():
 @pytest.mark.parametrize("masking", [0.0, 0.75])
 @pytest.mark.parametrize("over", [1.0, 1.4])
 def test_a_mild_change_of_a_picture_that_shows_nothing_is_no_evidence(masking, over):
-    """Drawn weights' error hardly changes either, and a decoder that fails has nothing to lose."""
+    """Random weights' error hardly changes either, and a decoder that fails has nothing to lose."""
     world = paper_world()
     world.change("mae", "reconstruction", "mse_normalised_over_mean_patch", over, x_value=masking)
     found = judged(17, world)
@@ -208,14 +208,14 @@ def test_cosine_rows_are_no_evidence():
     other["value"], other["low"], other["high"], other["params"] = 0.5, 0.49, 0.51, '{"metric":"cosine"}'
     evidence = world.evidence()
     before = decide(claim(1), evidence)
-    assert decide(claim(1), Evidence(pd.concat([other, table]), world.subjects())) == before
+    assert decide(claim(1), Evidence(pd.concat([other, table]), world.models_info())) == before
 
 
 def test_narrow_models_remove_in_proportion():
     world = paper_world()
     world.width = 384
     assert "100" in judged(5, world).reason
-    assert world.subjects()[0].scaled(10) == 5
+    assert world.models_info()[0].scaled(10) == 5
 
 
 def test_decisions_come_in_order():
@@ -231,6 +231,6 @@ def test_a_lucky_draw_is_not_beaten_by_a_luckier_one():
         Estimate("", value, value - 0.1, value + 0.1, drawn + value - 0.3, "same") for value in (0.3, 0.28)
     )
     assert difference("", score, control).low > 0
-    with pytest.raises(LackingError, match="does not beat"):
+    with pytest.raises(MissingEvidenceError, match="does not beat"):
         beats(score, control)
     beats(score, replace(control, high=0.19))

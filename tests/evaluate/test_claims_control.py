@@ -13,10 +13,10 @@ from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.claims import CLAIMS, decide_all
 from evaluate.claims.estimates import ratio
 from evaluate.claims.evidence import Evidence
-from evaluate.claims.roles import subject_of
+from evaluate.claims.roles import model_info
 from evaluate.claims.verdicts import verdict_of
-from evaluate.registry import Questions
-from evaluate.results.table import Results
+from evaluate.registry import EvaluationSettings
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_views import viewed_sets
@@ -43,13 +43,13 @@ def named(folder, role, seed, **changes):
     return replace(made, title=role, role=role)
 
 
-def decisions(folder, models, elsewhere, analyses=ASKED):
-    questions = Questions(selection=SELECTION, analyses=analyses)
-    results = Results(folder / "results")
-    other = {"other.toml": [(one, SELECTION) for one in elsewhere]}
-    found = evaluate("t", models, questions, results, elsewhere=other)
+def decisions(folder, models, other_experiments, analyses=ASKED):
+    questions = EvaluationSettings(selection=SELECTION, analyses=analyses)
+    results = ResultStore(folder / "results")
+    other = {"other.toml": [(one, SELECTION) for one in other_experiments]}
+    found = evaluate("t", models, questions, results, other_experiments=other)
     arrays = {digest: answer.arrays for digest, (_, answer) in found.answers.items()}
-    evidence = Evidence(found.table, [subject_of(one) for one in models], arrays)
+    evidence = Evidence(found.table, [model_info(one) for one in models], arrays)
     return evidence, {one.claim: one for one in decide_all(evidence)}
 
 
@@ -71,7 +71,7 @@ def test_planted_structure_makes_claims_hold(structured):
 
 def test_scores_of_the_same_images_are_compared_in_pairs(structured):
     evidence, _ = structured
-    neighbours, probe = (evidence.patches(evidence.subject("random"), name) for name in ("knn", "probe"))
+    neighbours, probe = (evidence.patches(evidence.info("random"), name) for name in ("knn", "probe"))
     assert neighbours.units == probe.units != ""
     # The draws are those that made the interval in the table.
     np.testing.assert_allclose(np.quantile(probe.drawn, [0.025, 0.975]), [probe.low, probe.high])

@@ -11,13 +11,13 @@ import pytest
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.claims import decide_all
 from evaluate.claims.paper_numbers import ADE20K, CITYSCAPES, PAPER_NUMBERS, compare
-from evaluate.claims.roles import BY_NAME, ROLES, Subject, role_of, subject_of
-from evaluate.registry import Questions
+from evaluate.claims.roles import BY_NAME, ROLES, ModelInfo, model_info, role_of
+from evaluate.registry import EvaluationSettings
 from evaluate.report.claims import claims_section
-from evaluate.report.reading import read_reported
+from evaluate.report.reading import read_stored_results
 from evaluate.report.store_state import states
 from evaluate.report.writing import rewrite_report, write_report
-from evaluate.results.table import Results
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from pipeline.models.known import KNOWN
 from pipeline.recipe import ModelRecipe, Role
@@ -47,9 +47,9 @@ def test_known_models_play_the_part_of_their_family():
 
 
 def test_who_says_a_role_is_believed_and_drawn_weights_are_the_control():
-    assert ModelRecipe(name="mae-base").played is None
-    assert ModelRecipe(name="mae-base", weights="random").played == "random"
-    assert ModelRecipe(name="mae-base", weights="random", role="mae").played == "mae"
+    assert ModelRecipe(name="mae-base").effective_role is None
+    assert ModelRecipe(name="mae-base", weights="random").effective_role == "random"
+    assert ModelRecipe(name="mae-base", weights="random", role="mae").effective_role == "mae"
     assert role_of("mae-base", "none") == "none"
     assert role_of("my-net", "dino") == "dino"
 
@@ -57,8 +57,8 @@ def test_who_says_a_role_is_believed_and_drawn_weights_are_the_control():
 def test_the_first_model_of_a_role_plays_it():
     world = paper_world()
     evidence = world.evidence()
-    first = evidence.subjects[0]
-    evidence.subjects = (first, first.model_copy(update={"title": "another"}))
+    first = evidence.models_info[0]
+    evidence.models_info = (first, first.model_copy(update={"title": "another"}))
     assert evidence.by_role == {first.role: first}
 
 
@@ -74,11 +74,13 @@ def printed(n_train=72, n_validation=30, frame=None, data_set="cityscapes", **ch
     table = paper_world().table()
     table["params"], table["view"] = params, "clean"
     frame = frame or CITYSCAPES.frame
-    subjects = [
-        Subject(title=ROLES[role], name=name, role=changes.get("role", role), data_set=data_set, frame=frame, width=768)
+    models_info = [
+        ModelInfo(
+            title=ROLES[role], name=name, role=changes.get("role", role), data_set=data_set, frame=frame, width=768
+        )
         for role, name in changes.get("names", NAMES).items()
     ]
-    return {(one.model, one.what): one for one in compare(table, subjects)}
+    return {(one.model, one.what): one for one in compare(table, models_info)}
 
 
 def test_numbers_stand_beside_ours_where_the_protocol_is_the_papers():
@@ -137,18 +139,18 @@ def made(tmp_path, undrawn):
         digests[kind] = folder / stored.digest
     store = Store(tmp_path / "store")
     one = replace(one, title="A <b>", features=store.open(one.features.digest), labels=store.open(one.labels.digest))
-    results = Results(tmp_path / "results")
-    question = Questions(selection=SELECTION, analyses=(VarianceSpectrum(kind="variance-spectrum", top=(4,)),))
+    results = ResultStore(tmp_path / "results")
+    question = EvaluationSettings(selection=SELECTION, analyses=(VarianceSpectrum(kind="variance-spectrum", top=(4,)),))
     found = evaluate("e", [one], question, results)
-    subjects = [subject_of(one)]
+    models_info = [model_info(one)]
     about = [{"model": one.title, "data set": "planted"}]
-    stored = states(store, subjects, found.table)
-    page = write_report(results, "e", found, about, subjects=subjects, stored=stored)
+    stored = states(store, models_info, found.table)
+    page = write_report(results, "e", found, about, models_info=models_info, stored=stored)
     return results, store, digests, page
 
 
 def look(store):
-    return lambda reported: states(store, reported.subjects, reported.table)
+    return lambda reported: states(store, reported.models_info, reported.table)
 
 
 def test_the_claims_are_on_the_page_and_beside_it_whoever_writes_it(made):
@@ -231,8 +233,8 @@ def test_a_chunk_cut_short_and_a_lost_record_are_named(made):
 
 def test_a_set_made_again_with_other_values_is_told_from_the_one_measured(made):
     results, store, _, _ = made
-    reported = read_reported(results, "e")
+    reported = read_stored_results(results, "e")
     array = "tokens/block.0.norm"
     inputs = [{**json.loads(one), array: "0" * 64} for one in reported.table["inputs"]]
-    found = states(store, reported.subjects, reported.table.assign(inputs=list(map(json.dumps, inputs))))
+    found = states(store, reported.models_info, reported.table.assign(inputs=list(map(json.dumps, inputs))))
     assert found == {"A <b>": f"features other than what was measured ({array} was made again with other values)"}

@@ -10,8 +10,8 @@ from sklearn.preprocessing import normalize
 
 from evaluate.analyses.feature_treatments import FeatureTreatments
 from evaluate.kernels.moments import variance_ranking
-from evaluate.kernels.treatments import Treatment, fitted, kept_features
-from evaluate.results.table import Results
+from evaluate.kernels.treatments import Treatment, fit_treatment, kept_features
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from stores.errors import UserError
 from tests.evaluate.planted import planted, write_set
@@ -29,19 +29,19 @@ def distances(a, b):
 
 def test_whitening_and_directions_equal_scikit_learn():
     bank, queries = rows(0), rows(1, 50)
-    whiten = fitted(Treatment("whiten"), bank, np.arange(12), 0)
+    whiten = fit_treatment(Treatment("whiten"), bank, np.arange(12), 0)
     by_sklearn = PCA(whiten=True, svd_solver="full").fit(bank.astype(np.float64))
     # scikit-learn divides by n - 1, which scales all distances alike.
     expected = distances(by_sklearn.transform(queries), by_sklearn.transform(bank)) * 300 / 299
     np.testing.assert_allclose(distances(whiten(queries), whiten(bank)), expected, rtol=1e-4)
-    directions = fitted(Treatment("l2"), bank, np.arange(12), 0)(queries)
+    directions = fit_treatment(Treatment("l2"), bank, np.arange(12), 0)(queries)
     np.testing.assert_allclose(directions, normalize(queries.astype(np.float64)), rtol=1e-5)
 
 
 def test_a_direction_without_variance_is_left_out_of_whitening():
     bank = rows(0)
     bank[:, 3] = bank[:, 2]
-    whitened = fitted(Treatment("whiten"), bank, np.arange(12), 0)(bank)
+    whitened = fit_treatment(Treatment("whiten"), bank, np.arange(12), 0)(bank)
     assert whitened.shape == (300, 11)
     np.testing.assert_allclose(np.cov(whitened.T, bias=True), np.eye(11), atol=1e-3)
 
@@ -62,7 +62,7 @@ def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("treated")
     measured = planted(folder / "store", planted=4)
     analysis = FeatureTreatments(kind="feature-treatments", m=(4, 40), draws=2, penalties=(0.01,), resamples=200)
-    return evaluate("t", [measured], ask(analysis), Results(folder / "r")).table
+    return evaluate("t", [measured], ask(analysis), ResultStore(folder / "r")).table
 
 
 def score(table, classifier, outcome, metric="patch_miou"):
@@ -122,7 +122,9 @@ OTHER = FeatureTreatments(
 
 def test_features_that_vary_on_the_training_rows_of_another_set_are_removed(tmp_path):
     here, there = planted(tmp_path / "a", planted=4), foreign(tmp_path / "b")
-    found = evaluate("t", [here], ask(OTHER), Results(tmp_path / "r"), elsewhere={"b.toml": [(there, SELECTION)]}).table
+    found = evaluate(
+        "t", [here], ask(OTHER), ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(there, SELECTION)]}
+    ).table
     (bank, labels), (queries, truth, scored, _) = by_hand(here)
     train = (there.samples["split"] == "train").to_numpy()
     variances = there.features["tokens/block.0.norm"][:][train].astype(np.float64).reshape(-1, 16).var(axis=0)
@@ -144,7 +146,9 @@ def test_features_that_vary_on_the_training_rows_of_another_set_are_removed(tmp_
 def test_the_ranking_of_a_set_that_varies_alike_helps_as_much(tmp_path):
     here, there = planted(tmp_path / "a", planted=4), planted(tmp_path / "b", planted=4, seed=5)
     both = OTHER.model_copy(update={"classifiers": ("knn", "probe"), "penalties": (0.01,)})
-    found = evaluate("t", [here], ask(both), Results(tmp_path / "r"), elsewhere={"b.toml": [(there, SELECTION)]}).table
+    found = evaluate(
+        "t", [here], ask(both), ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(there, SELECTION)]}
+    ).table
     for classifier in ("knn", "probe"):
         own, other = (score(found, classifier, name)["value"] for name in ("remove-top", "remove-other b.toml"))
         assert own == other
@@ -152,10 +156,10 @@ def test_the_ranking_of_a_set_that_varies_alike_helps_as_much(tmp_path):
 
 def test_the_answer_is_named_by_the_other_sets_and_their_selection(tmp_path):
     here, there = planted(tmp_path / "a", planted=4), foreign(tmp_path / "b")
-    results = Results(tmp_path / "r")
+    results = ResultStore(tmp_path / "r")
 
     def answered(other, selection=SELECTION, analysis=OTHER):
-        found = evaluate("t", [here], ask(analysis), results, elsewhere={"b.toml": [(other, selection)]})
+        found = evaluate("t", [here], ask(analysis), results, other_experiments={"b.toml": [(other, selection)]})
         [digest] = found.table["result"].unique()
         return digest, json.loads(found.table["inputs"][0]), found.table
 
@@ -179,15 +183,17 @@ def test_models_that_are_not_there_are_told_and_keep_their_other_treatments(tmp_
         replace(planted(tmp_path / "b", planted=4, seed=2), title="alone"),
         foreign(tmp_path / "c"),
     )
-    elsewhere = {"b.toml": [(there, SELECTION)]}
-    found = evaluate("t", [here, alone], ask(OTHER), Results(tmp_path / "r"), elsewhere=elsewhere)
+    other_experiments = {"b.toml": [(there, SELECTION)]}
+    found = evaluate("t", [here, alone], ask(OTHER), ResultStore(tmp_path / "r"), other_experiments=other_experiments)
     assert found.notes == ["feature-treatments compares alone with nothing in b.toml, which has no model of this title"]
     assert set(found.table[found.table["model"] == "alone"]["outcome"]) == {"none", "remove-top"}
     narrow = foreign(tmp_path / "d", channels=14)
-    found = evaluate("t", [here], ask(OTHER), Results(tmp_path / "r"), elsewhere={"b.toml": [(narrow, SELECTION)]})
+    found = evaluate(
+        "t", [here], ask(OTHER), ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(narrow, SELECTION)]}
+    )
     assert found.notes == [
         "feature-treatments compares planted with nothing in b.toml: it has 16 features here and 14 there"
     ]
     assert set(found.table["outcome"]) == {"none", "remove-top"}
     with pytest.raises(UserError, match="feature-treatments finds no model of b"):
-        evaluate("t", [alone], ask(OTHER), Results(tmp_path / "r"), elsewhere=elsewhere)
+        evaluate("t", [alone], ask(OTHER), ResultStore(tmp_path / "r"), other_experiments=other_experiments)

@@ -9,9 +9,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
-from evaluate.inputs.rows import choose
+from evaluate.inputs.rows import select_rows
 from evaluate.kernels.ridge import PENALTIES, r2, ridge
-from evaluate.results.table import Results
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from stores.errors import UserError
 from tests.evaluate.planted import planted
@@ -74,7 +74,7 @@ def test_a_fold_of_one_row_has_no_say_and_no_other_is_refused():
 
 def test_inputs_and_targets_are_the_central_patch_and_the_shares_of_pixels(tmp_path):
     measured = planted(tmp_path)
-    chosen = choose(measured, SELECTION.validation)
+    chosen = select_rows(measured, SELECTION.validation)
     stored, pixels = measured.features["block.0.norm"][chosen.rows], measured.labels["pixels/classes"][chosen.rows]
     np.testing.assert_array_equal(central_tokens(measured, "tokens/block.0.norm", chosen), stored[:, 3])
     shares = class_shares(measured, chosen, ("tree", "road"), "tile")
@@ -86,7 +86,7 @@ def test_inputs_and_targets_are_the_central_patch_and_the_shares_of_pixels(tmp_p
 
 def test_every_variant_is_a_row_with_an_interval(tmp_path):
     measured = planted(tmp_path / "store", planted=4)
-    found = evaluate("t", [measured], ask(analysis(resamples=100)), Results(tmp_path / "r")).table
+    found = evaluate("t", [measured], ask(analysis(resamples=100)), ResultStore(tmp_path / "r")).table
     differences = found[found["metric"] == "r2_difference"]
     found = found[found["metric"] == "r2"]
     assert found["outcome"].value_counts().to_dict() == {
@@ -110,6 +110,6 @@ def test_every_variant_is_a_row_with_an_interval(tmp_path):
 def test_unknown_classes_and_too_many_features_are_refused(tmp_path):
     measured = planted(tmp_path / "store")
     with pytest.raises(UserError, match="'lake'; the classes are road, tree, sky"):
-        evaluate("t", [measured], ask(analysis(classes=("lake",))), Results(tmp_path / "r"))
+        evaluate("t", [measured], ask(analysis(classes=("lake",))), ResultStore(tmp_path / "r"))
     with pytest.raises(UserError, match="ask for fewer"):
-        evaluate("t", [measured], ask(analysis(m=16)), Results(tmp_path / "r"))
+        evaluate("t", [measured], ask(analysis(m=16)), ResultStore(tmp_path / "r"))

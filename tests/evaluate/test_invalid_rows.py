@@ -21,9 +21,9 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.inputs.rows import choose
-from evaluate.registry import ANALYSES, Questions
-from evaluate.results.table import Results
+from evaluate.inputs.rows import select_rows
+from evaluate.registry import ANALYSES, EvaluationSettings
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
@@ -148,7 +148,7 @@ def test_invalid_rows_are_left_out_and_counted(tmp_path, what, features_too):
     selection, analyses = ASKED[what]
     models = made(tmp_path / "whole", what)
     bad = BAD[what]
-    questions = Questions(selection=selection, analyses=analyses)
+    questions = EvaluationSettings(selection=selection, analyses=analyses)
     found = []
     for name in ("marked", "removed"):
         sets = [
@@ -157,7 +157,7 @@ def test_invalid_rows_are_left_out_and_counted(tmp_path, what, features_too):
             else without(one, tmp_path / name / str(number), bad)
             for number, one in enumerate(models)
         ]
-        results = Results(tmp_path / f"results of {name}")
+        results = ResultStore(tmp_path / f"results of {name}")
         found.append(evaluate(name, sets, questions, results, decoders=DECODERS).table)
     marked, removed = found
     counted = marked["metric"] == "invalid_rows"
@@ -181,7 +181,7 @@ def test_images_without_a_valid_row_are_not_chosen_and_others_keep_their_good_ro
     table = measured.samples
     table.loc[[2, 6, 7], "valid"] = False
     measured.__dict__["samples"] = table
-    chosen = choose(measured, SelectionRule(split="train", groups=("b",)))
+    chosen = select_rows(measured, SelectionRule(split="train", groups=("b",)))
     assert chosen.sources == tuple(f"image{number:02d}.png" for number in (1, 5, 7, 9, 11))
     assert list(chosen.rows) == [3, 10, 11, 14, 15, 18, 19, 22, 23]
     assert chosen.title == "5 images"
@@ -190,5 +190,5 @@ def test_images_without_a_valid_row_are_not_chosen_and_others_keep_their_good_ro
 def test_a_selection_of_invalid_rows_alone_is_refused(tmp_path):
     measured = with_invalid(planted(tmp_path / "whole"), tmp_path / "marked", [f"image{n:02d}.png" for n in range(12)])
     with pytest.raises(UserError, match=r"rows that .* of planted are invalid: choose others") as stop:
-        choose(measured, SELECTION.train)
+        select_rows(measured, SELECTION.train)
     assert str(stop.value).startswith("all 24 rows that [selection] chooses of planted")

@@ -55,7 +55,7 @@ def test_every_analysis_is_measured_here():
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_what_holds_more_than_it_may_is_refused_with_both_numbers(name, models, tmp_path):
-    stated = max(cell.holds() for cell in asked(name, models)[3])
+    stated = max(cell.peak_bytes() for cell in asked(name, models)[3])
     with pytest.raises(UserError) as refused:
         answer(name, models, tmp_path, stated - 1)
     sentence = str(refused.value)

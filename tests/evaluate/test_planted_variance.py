@@ -1,11 +1,11 @@
-"""Planted high variance ruins 1-NN by as much as float64 Monte Carlo says, and its removal mends it as much."""
+"""Planted high variance ruins 1-NN by as much as float64 Monte Carlo says, and its removal undoes it as much."""
 
 import numpy as np
 import pytest
 
 from evaluate.analyses.patch_classification import PatchClassification
-from evaluate.registry import Questions
-from evaluate.results.table import Results
+from evaluate.registry import EvaluationSettings
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
@@ -21,8 +21,8 @@ def measured_errors(folder, n_planted, seed):
     """1-NN error of `evaluate` for m = 0 and m = PLANTED, and the patch labels of both halves, void ones among them."""
     measured = planted(folder / "store", n_images=IMAGES, channels=CHANNELS, planted=n_planted, seed=seed, tiles=1)
     analysis = PatchClassification(kind="patch-classification", classifiers=("knn",), remove=(0, PLANTED), resamples=0)
-    questions = Questions(selection=SELECTION, analyses=(analysis,))
-    table = evaluate("t", [measured], questions, Results(folder / "results")).table
+    questions = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    table = evaluate("t", [measured], questions, ResultStore(folder / "results")).table
     scores = table[table["metric"] == "patch_accuracy"].set_index("m")["value"]
     labels = measured.labels["patches/2x2"][:]
     half = len(labels) // 2
@@ -32,7 +32,7 @@ def measured_errors(folder, n_planted, seed):
 def drawn_errors(train, validation, n_planted, seed):
     """The same process in plain float64 numpy, DRAWS times: two means of norm 3, unit noise, variance 900 planted.
 
-    The direction of the means is random, and so is their distance: it is drawn anew too.
+    The direction of the means is random, and so is their distance: it is drawn again too.
     """
     rng = np.random.default_rng(seed)
     bank_rows, query_rows = train != VOID, validation != VOID
@@ -66,7 +66,7 @@ def test_the_error_of_nearest_neighbours_is_what_monte_carlo_expects(tmp_path, n
     low, high = np.quantile(drawn[:, 0] - drawn[:, 1], [0.005, 0.995])
     gain = measured[0] - measured[1]
     assert low <= gain <= high
-    # The intervals are narrow enough to tell the two apart: removal mends planted variance and nothing else.
+    # The intervals are narrow enough to tell the two apart: removal undoes planted variance and nothing else.
     if n_planted:
         assert low > 0.1
     else:

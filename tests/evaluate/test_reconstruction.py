@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from evaluate.analyses.reconstruction import Reconstruction, variants
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.kernels.image_metrics import mean_over, patch_errors, psnr, ssim
-from evaluate.results.table import Results
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.scoring import reconstruction
 from stores.errors import MissingError, UserError
@@ -39,7 +39,7 @@ def analysis(**changes):
 
 def found(measured, folder, decoder, *asked):
     given = {measured.title: lambda: decoder}
-    return evaluate("t", [measured], ask(*(asked or (analysis(),))), Results(folder), decoders=given)
+    return evaluate("t", [measured], ask(*(asked or (analysis(),))), ResultStore(folder), decoders=given)
 
 
 def cut(images):
@@ -305,7 +305,7 @@ def test_what_is_missing_is_said_in_one_sentence(measured, tmp_path):
     def refused(match, *asked, decoder=None, given=True, sets=measured, kind=UserError):
         makers = {sets.title: lambda: decoder or LinearDecoder()} if given else {}
         with pytest.raises(kind, match=match) as caught:
-            evaluate("t", [sets], ask(*(asked or (analysis(),))), Results(tmp_path / "r"), decoders=makers)
+            evaluate("t", [sets], ask(*(asked or (analysis(),))), ResultStore(tmp_path / "r"), decoders=makers)
         assert "\n" not in str(caught.value)
 
     refused("needs the decoder of planted and was given none", given=False)
@@ -331,7 +331,7 @@ def test_only_the_models_asked_for_need_a_decoder(measured, tmp_path):
     other = replace(measured, title="no decoder")
     asked = ask(analysis(models=("planted",), masking=(0.0,)))
     decoders = {"planted": LinearDecoder}
-    answers = evaluate("t", [measured, other], asked, Results(tmp_path), decoders=decoders)
+    answers = evaluate("t", [measured, other], asked, ResultStore(tmp_path), decoders=decoders)
     assert set(answers.table["model"]) == {"planted"}
 
 

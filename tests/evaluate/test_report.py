@@ -14,7 +14,7 @@ import pytest
 from evaluate.figures import FIGURES
 from evaluate.figures.style import save
 from evaluate.report.writing import rewrite_report, write_report
-from evaluate.results.table import COLUMNS, Results, long_table
+from evaluate.results.table import COLUMNS, ResultStore, long_table
 from evaluate.runner import Evaluation
 from stores.errors import MissingError
 from tests.evaluate.planted_report import TITLES, all_figures
@@ -104,7 +104,7 @@ def test_no_figure_without_numbers():
 def test_examples_that_cannot_be_shown_are_asked_for(made, tmp_path):
     table = made[1].table
     asked = Evaluation(table[table["metric"] == "upper_bound"])
-    page = write_report(Results(tmp_path), "bare", asked, made[2]).read_text()
+    page = write_report(ResultStore(tmp_path), "bare", asked, made[2]).read_text()
     assert "`input_pixels = true`" in page
     assert "`input_pixels = true`" not in made[3].read_text()
 

@@ -4,7 +4,7 @@ import re
 
 from evaluate.report.headline import headline
 from evaluate.report.writing import write_report
-from evaluate.results.table import Results, long_table
+from evaluate.results.table import ResultStore, long_table
 from evaluate.runner import Evaluation
 from tests.evaluate.planted_report import TITLES
 
@@ -61,11 +61,11 @@ def test_names_are_escaped():
 def test_what_all_models_share_is_said_once(tmp_path):
     about = [{"model": title, "data set": "planted", "features": str(n) * 64} for n, title in enumerate(TITLES)]
     table = long_table(scores(TITLES[0], "knn", {0: 0.2}))
-    page = write_report(Results(tmp_path), "planted", Evaluation(table), about).read_text()
+    page = write_report(ResultStore(tmp_path), "planted", Evaluation(table), about).read_text()
     assert page.count("<dt>data set</dt><dd>planted</dd>") == 1
     heads = re.findall(r"<thead><tr>(.*?)</tr></thead>", page)[0]
     assert re.findall(r'<th scope="col">(.*?)</th>', heads) == ["model", "features"]
-    alone = write_report(Results(tmp_path), "planted", Evaluation(table), about[:1]).read_text()
+    alone = write_report(ResultStore(tmp_path), "planted", Evaluation(table), about[:1]).read_text()
     assert f"<dt>model</dt><dd>{TITLES[0]}</dd>" in alone
     # The long table shows no column that is empty throughout.
     assert '<th scope="col">outcome</th>' not in page
@@ -76,7 +76,7 @@ def test_numbers_of_single_classes_say_under_which_view(tmp_path):
     noisy = {"analysis": "robustness", "metric": "predicted_share", "class": "road", "view": "noise", "level": 40.0}
     table = long_table([*scores("A", "knn", {0: 0.2}), *scores("A", "knn", {0: 0.5}, **noisy)])
     page = write_report(
-        Results(tmp_path), "planted", Evaluation(table), [{"model": "A", "data set": "planted"}]
+        ResultStore(tmp_path), "planted", Evaluation(table), [{"model": "A", "data set": "planted"}]
     ).read_text()
     single = page[page.index("Numbers of single classes") :]
     head = re.findall(r'<th scope="col">(.*?)</th>', single)

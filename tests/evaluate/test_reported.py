@@ -6,17 +6,17 @@ from matplotlib.axes import Axes
 
 import evaluate
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.registry import Questions
+from evaluate.registry import EvaluationSettings
 from evaluate.report.writing import write_report
-from evaluate.results.table import Results
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate as answer_all
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted import planted
 
 
 def test_tables_are_frames_and_figures_have_axes(tmp_path):
-    results = Results(tmp_path / "r")
-    asked = Questions(analyses=(VarianceSpectrum(kind="variance-spectrum", top=(3,)),))
+    results = ResultStore(tmp_path / "r")
+    asked = EvaluationSettings(analyses=(VarianceSpectrum(kind="variance-spectrum", top=(3,)),))
     found = answer_all("mine", [planted(tmp_path / "s", planted=3)], asked, results)
     write_report(results, "mine", found, [{"model": "planted", "data set": "-"}])
     read = evaluate.read(tmp_path / "r", "mine")

@@ -5,10 +5,10 @@ import pytest
 
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import choose
+from evaluate.inputs.rows import select_rows
 from evaluate.kernels.moments import Moments
-from evaluate.registry import Questions
-from evaluate.results.table import Results
+from evaluate.registry import EvaluationSettings
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.scoring.variance_bootstrap import bounds, moments_by_image, overlaps, rankings, resampled_variances
 from tests.evaluate.planted import planted
@@ -47,7 +47,7 @@ def test_overlaps_equal_pythons_sets():
 
 def test_images_are_told_apart_and_the_whole_keeps_its_bits(tmp_path):
     measured = planted(tmp_path, n_images=24)
-    chosen = choose(measured, SELECTION.train)
+    chosen = select_rows(measured, SELECTION.train)
     array = "tokens/block.0.norm"
     whole, of_image = moments_by_image(measured, array, chosen)
     np.testing.assert_array_equal(whole.variance, token_variance(measured, array, chosen))
@@ -59,8 +59,10 @@ def test_images_are_told_apart_and_the_whole_keeps_its_bits(tmp_path):
 
 def test_planted_spectrum_comes_with_intervals(tmp_path):
     measured = planted(tmp_path / "store", n_images=40, planted=4)
-    question = Questions(selection=SELECTION, analyses=(VarianceSpectrum(kind="variance-spectrum", top=(4, 16)),))
-    table = evaluate("t", [measured], question, Results(tmp_path / "r")).table.set_index(["metric", "m"])
+    question = EvaluationSettings(
+        selection=SELECTION, analyses=(VarianceSpectrum(kind="variance-spectrum", top=(4, 16)),)
+    )
+    table = evaluate("t", [measured], question, ResultStore(tmp_path / "r")).table.set_index(["metric", "m"])
     share = table.loc[("share_of_variance", 4)]
     assert 0.98 < share["low"] <= share["value"] <= share["high"] < 1.0
     assert table.loc[("share_of_variance", 16), ["low", "value", "high"]].tolist() == pytest.approx([1.0] * 3)

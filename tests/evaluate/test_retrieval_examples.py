@@ -7,9 +7,9 @@ from matplotlib.colors import to_rgb
 from evaluate.analyses.retrieval import Retrieval, asked
 from evaluate.figures import retrieval_examples
 from evaluate.figures.retrieval import COLOURS
-from evaluate.inputs.rows import choose
-from evaluate.registry import Questions
-from evaluate.results.table import Answer, Results
+from evaluate.inputs.rows import select_rows
+from evaluate.registry import EvaluationSettings
+from evaluate.results.table import Result, ResultStore
 from evaluate.runner import evaluate
 from evaluate.scoring.retrieval import OUTCOMES
 from evaluate.scoring.retrieval_examples import Examples, smaller
@@ -24,7 +24,7 @@ ARRAY = "tokens/block.0.norm"
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     measured = viewed_sets(folder / "store", noise=((10, 0.01), (40, 2.0)), pictures=True)
-    evaluation = evaluate("t", [measured], Questions(analyses=(ANALYSIS,)), Results(folder / "results"))
+    evaluation = evaluate("t", [measured], EvaluationSettings(analyses=(ANALYSIS,)), ResultStore(folder / "results"))
     [(_, answer)] = evaluation.answers.values()
     return measured, evaluation.table, answer
 
@@ -51,9 +51,9 @@ def test_every_example_is_what_float64_differences_find(found):
     for line, (view, m) in enumerate(lines):
         name, level = view.split()
         image, label, patch = marked(arrays, line, 0)
-        under = measured.views[name, float(level)].features[ARRAY][image]
+        for_view = measured.views[name, float(level)].features[ARRAY][image]
         place = patch + (name == "shift")  # one patch to the right
-        query, bank = under[place, order[m:]].astype(np.float64), clean[:, order[m:]]
+        query, bank = for_view[place, order[m:]].astype(np.float64), clean[:, order[m:]]
         nearest = np.argsort(((bank - query) ** 2).sum(axis=1), kind="stable")[:3]
         assert [marked(arrays, line, at) for at in (1, 2, 3)] == [
             (hit // CELLS**2, labels[hit], hit % CELLS**2) for hit in nearest
@@ -79,7 +79,7 @@ def test_the_figure_frames_these_patches_and_names_the_outcome(found):
             assert divmod(answer.arrays["example_patch"][line, place], CELLS) == (frame.get_y(), frame.get_x())
             if place:
                 assert frame.get_edgecolor()[:3] == to_rgb(COLOURS[names[place - 1]])
-    assert retrieval_examples.figure(table, [("Planted", Answer([]))]) is None
+    assert retrieval_examples.figure(table, [("Planted", Result([]))]) is None
     many = [("Planted", answer)] * 13  # 52 groups of four tiles: one query each
     assert len(retrieval_examples.figure(table, many).axes) == 13 * 4 * 4
 
@@ -87,7 +87,7 @@ def test_the_figure_frames_these_patches_and_names_the_outcome(found):
 def test_pictures_change_no_number_and_no_question_that_cannot_show_them(found, tmp_path):
     measured, table, _ = found
     plain = viewed_sets(tmp_path / "store", noise=((10, 0.01), (40, 2.0)))
-    other = evaluate("t", [plain], Questions(analyses=(ANALYSIS,)), Results(tmp_path / "results"))
+    other = evaluate("t", [plain], EvaluationSettings(analyses=(ANALYSIS,)), ResultStore(tmp_path / "results"))
     assert other.table["value"].to_list() == table["value"].to_list()
     assert not any(answer.arrays for _, answer in other.answers.values())
     context = Context(None, 0)
@@ -102,7 +102,7 @@ def test_queries_without_a_clean_patch_are_not_shown_and_nothing_is_kept_of_none
     assert Examples(2).shown(own).tolist() == [1, 4]
     assert Examples(0).shown(own).tolist() == Examples(2).shown(np.array([-1, -1])).tolist() == []
     measured = found[0]
-    assert Examples(2).arrays(measured, choose(measured, None), ARRAY, "inputs/pixels.bicubic") == {}
+    assert Examples(2).arrays(measured, select_rows(measured, None), ARRAY, "inputs/pixels.bicubic") == {}
 
 
 def test_large_tiles_become_means_of_squares():

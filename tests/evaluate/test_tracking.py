@@ -7,9 +7,9 @@ from torchvision.ops import roi_align
 
 from evaluate.analyses.tracking import Tracking, _step, frames_of, retrieve
 from evaluate.inputs.objects import PatchMap, frame_rows, patch_map, pooled
-from evaluate.inputs.rows import choose
-from evaluate.registry import Questions
-from evaluate.results.table import Results
+from evaluate.inputs.rows import select_rows
+from evaluate.registry import EvaluationSettings
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
@@ -23,8 +23,8 @@ ARRAY = "tokens/block.0.norm"
 
 def table(tmp_path, measured, **changes):
     analysis = Tracking(kind="tracking", **{"gaps": (1, 3), "resamples": 200, **changes})
-    questions = Questions(selection=SELECTION, analyses=(analysis,))
-    return evaluate("t", [measured], questions, Results(tmp_path / "results")).table
+    questions = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    return evaluate("t", [measured], questions, ResultStore(tmp_path / "results")).table
 
 
 def value(found, metric, gap, m=0):
@@ -81,7 +81,7 @@ def test_accuracy_equals_brute_force(tmp_path):
 def test_a_frame_that_is_not_there_makes_no_other_come_sooner(tmp_path):
     # Of frames 0 to 5 number 2 is left out: one apart are 0-1, 3-4 and 4-5, three apart 0-3 and 1-4.
     measured = videos(tmp_path / "store", n_videos=1)
-    frames = frames_of(measured, ARRAY, choose(measured, None), "roi-align", 0.0)
+    frames = frames_of(measured, ARRAY, select_rows(measured, None), "roi-align", 0.0)
     left = [frame for frame in frames if frame.frame != 2]
     for gap, firsts in ((1, (0, 3, 4)), (3, (0, 1))):
         hits = retrieve(left, gap, np.ones(24, dtype=np.bool_))
@@ -96,7 +96,7 @@ def test_frames_are_counted_in_the_steps_of_their_video(numbers, step):
 
 def test_maps_are_stitched_and_pooled_as_torchvision_does(tmp_path):
     measured = videos(tmp_path / "store", n_videos=1, noise=1.0)
-    rows = next(iter(frame_rows(measured, choose(measured, SELECTION.train)).values()))
+    rows = next(iter(frame_rows(measured, select_rows(measured, SELECTION.train)).values()))
     whole = patch_map(measured, ARRAY, rows)
     stored = measured.features["block.0.norm"][rows].astype(np.float32).reshape(2, CELLS, CELLS, -1)
     side_by_side = np.concatenate([stored[0], stored[1]], axis=1).transpose(2, 0, 1)
@@ -120,9 +120,9 @@ def test_boxes_beyond_the_map_are_clipped_or_left_out():
 
 
 def test_data_without_objects_and_overlapping_tiles_are_refused(tmp_path):
-    questions = Questions(analyses=(Tracking(kind="tracking"),))
+    questions = EvaluationSettings(analyses=(Tracking(kind="tracking"),))
     with pytest.raises(UserError, match="has no objects"):
-        evaluate("t", [planted(tmp_path / "a")], questions, Results(tmp_path / "r"))
+        evaluate("t", [planted(tmp_path / "a")], questions, ResultStore(tmp_path / "r"))
     measured = planted(tmp_path / "b")
     with pytest.raises(UserError, match="overlap"):
         patch_map(measured, ARRAY, np.array([0, 1]))

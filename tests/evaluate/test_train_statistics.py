@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
-from evaluate.inputs.rows import choose, image_numbers
+from evaluate.inputs.rows import image_numbers, select_rows
 from evaluate.kernels.ridge import r2, ridge
-from evaluate.results.table import Results
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
-from evaluate.scoring.patch_classifiers import task
+from evaluate.scoring.patch_classifiers import read_patches
 from tests.evaluate.planted import planted
 from tests.evaluate.test_patch_classification import SELECTION, ask
 
@@ -26,18 +26,18 @@ def ranking(measured, chosen):
 
 
 def test_the_task_ranks_by_its_training_patches(measured):
-    train, validation = choose(measured, SELECTION.train), choose(measured, SELECTION.validation)
+    train, validation = select_rows(measured, SELECTION.train), select_rows(measured, SELECTION.validation)
     ranked = [ranking(measured, chosen).tolist() for chosen in (train, validation)]
     assert ranked[0] != ranked[1]
-    assert task(measured, ARRAY, train, validation).ranking.tolist() == ranked[0]
+    assert read_patches(measured, ARRAY, train, validation).ranking.tolist() == ranked[0]
 
 
 def test_global_context_leaves_out_what_varies_most_in_training(measured, tmp_path):
     asked = GlobalContext(kind="global-context", classes=("road",), m=5, draws=1, resamples=0)
-    table = evaluate("t", [measured], ask(asked), Results(tmp_path)).table
+    table = evaluate("t", [measured], ask(asked), ResultStore(tmp_path)).table
     found = table[(table["metric"] == "r2") & (table["outcome"] == "top-alone") & (table["class"] == "road")]
     expected = []
-    train, validation = choose(measured, SELECTION.train), choose(measured, SELECTION.validation)
+    train, validation = select_rows(measured, SELECTION.train), select_rows(measured, SELECTION.validation)
     for ranked_by in (train, validation):
         top = np.sort(ranking(measured, ranked_by)[:5])
         inputs, queries = (central_tokens(measured, ARRAY, chosen)[:, top] for chosen in (train, validation))

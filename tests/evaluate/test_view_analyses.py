@@ -8,8 +8,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
-from evaluate.registry import Questions
-from evaluate.results.table import Results
+from evaluate.registry import EvaluationSettings
+from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.scoring.retrieval import average_precision, outcomes
 from stores.errors import UserError
@@ -18,8 +18,8 @@ from tests.evaluate.test_patch_classification import SELECTION
 
 
 def ask(tmp_path, measured, analysis, selection=None):
-    questions = Questions(selection=selection, analyses=(analysis,), seed=1)
-    return evaluate("t", [measured], questions, Results(tmp_path / "results")).table
+    questions = EvaluationSettings(selection=selection, analyses=(analysis,), seed=1)
+    return evaluate("t", [measured], questions, ResultStore(tmp_path / "results")).table
 
 
 def only(table, **where):
@@ -67,7 +67,7 @@ def test_without_the_own_tile_the_category_is_found_elsewhere(found):
 def test_shares_equal_brute_force(found):
     measured, table = found
     clean = measured.features["block.0.norm"][:].astype(np.float64)
-    noisy = measured.under("noise", 40.0).features["block.0.norm"][:].astype(np.float64)
+    noisy = measured.for_view("noise", 40.0).features["block.0.norm"][:].astype(np.float64)
     labels = measured.labels["patches/4x4"][:]
     n_rows, n_patches, channels = clean.shape
     bank, bank_labels = clean.reshape(-1, channels), labels.reshape(-1)

@@ -51,7 +51,7 @@ def recipe(**changes):
 
 
 def site(tmp_path, data, name="store"):
-    return run.Site(Store(tmp_path / name), data, tmp_path)
+    return run.Workspace(Store(tmp_path / name), data, tmp_path)
 
 
 def extract_all(wanted, where, **options):
@@ -109,9 +109,9 @@ def test_a_run_that_stopped_at_a_bad_image_leaves_nothing_that_the_policy_would_
     where = site(tmp_path, data)
     with pytest.raises(UserError, match="cannot be read"):
         extract_all(recipe(), where)
-    begun = {one.digest for one in where.store.sets()}
+    started = {one.digest for one in where.store.sets()}
     report = extract_all(recipe(dataset=KEEP), where)
-    assert report.outcomes[0].set.digest not in begun
+    assert report.outcomes[0].set.digest not in started
     assert not report.outcomes[0].missing
     alone = extract_all(recipe(dataset=KEEP), site(tmp_path, data, "alone"))
     assert report.outcomes[0].set.stored_digest() == alone.outcomes[0].set.stored_digest()
@@ -239,7 +239,7 @@ def test_shards_and_killed_runs_come_to_the_same_bytes(tmp_path, data):
 
     where = site(tmp_path, data)
     with pytest.raises(KilledError):
-        extract_all(wanted, where, tell=kill)
+        extract_all(wanted, where, on_progress=kill)
     resumed = extract_all(wanted, site(tmp_path, data))
     assert 0 < resumed.outcomes[0].rows_made <= 28
     parts = [extract_all(wanted, site(tmp_path, data, "shards"), shard=(index, 2)) for index in (1, 0)]
@@ -264,7 +264,7 @@ def test_images_are_judged_once(tmp_path, data, monkeypatch):
 
 
 def test_a_file_that_cannot_be_opened_is_no_bad_sample(tmp_path, data, monkeypatch):
-    """Whoever mends the disk must not find its files remembered as broken."""
+    """After the disk is repaired, a user must not find its files remembered as broken."""
     where = site(tmp_path, data)
     run.read_samples(recipe(dataset=KEEP), where, None)
     opened = Path.open
@@ -284,7 +284,7 @@ def test_a_file_that_cannot_be_opened_is_no_bad_sample(tmp_path, data, monkeypat
 def test_reasons_do_not_depend_on_where_the_data_are_named_from(tmp_path, data, monkeypatch):
     label_of(data).write_bytes(b"")
     truncate(data, "val/0001TP_val000.png")
-    monkeypatch.setattr(bad_samples, "ONE_OF", 3)
+    monkeypatch.setattr(bad_samples, "ALLOWED_ONE_IN", 3)
     monkeypatch.chdir(tmp_path)
     far = run.read_samples(recipe(dataset=KEEP), site(tmp_path, data), None)
     near = run.read_samples(recipe(dataset=KEEP), site(tmp_path, Path("data")), None)
@@ -412,7 +412,7 @@ def lay_out(root, name):
 
 @pytest.mark.parametrize("name", ["dota", "fair1m", "ade20k", "cityscapes", "manifest"])
 def test_readers_of_one_label_an_image_keep_an_image_without_its_own(tmp_path, name):
-    where = run.Site(Store(tmp_path / "store"), tmp_path, tmp_path)
+    where = run.Workspace(Store(tmp_path / "store"), tmp_path, tmp_path)
     asked = lay_out(tmp_path / "here", name)
     frame = FrameSpec(input=32)
     with pytest.raises(MissingError, match=r"is missing, the labels of|there is no file"):
@@ -443,7 +443,7 @@ def test_the_one_label_file_of_a_video_is_bad_for_each_of_its_frames(tmp_path, m
     spoiled, _ = layouts.bdd(tmp_path / "bdd100k", "b1", [car], [car])
     layouts.bdd(tmp_path / "bdd100k", "b2", *([car] for _ in range(3)))
     spoil(spoiled)
-    where = run.Site(Store(tmp_path / "store"), tmp_path, tmp_path)
+    where = run.Workspace(Store(tmp_path / "store"), tmp_path, tmp_path)
     wanted = Recipe(
         dataset=DatasetRecipe(name="bdd100k-mot", bad_samples="keep-invalid"), frame=FrameSpec(input=32), models=(TINY,)
     )
@@ -452,7 +452,7 @@ def test_the_one_label_file_of_a_video_is_bad_for_each_of_its_frames(tmp_path, m
         return
     with pytest.raises(UserError, match=r"2 of 5 images are bad and at most 1 may be kept .*b1\.json"):
         run.read_samples(wanted, where, None)
-    monkeypatch.setattr(bad_samples, "ONE_OF", 2)
+    monkeypatch.setattr(bad_samples, "ALLOWED_ONE_IN", 2)
     samples = run.read_samples(wanted, where, None)
     assert list(samples.label_table["valid"]) == [False, False, True, True, True]
     assert samples.table["valid"].all()

@@ -7,7 +7,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pipeline.datasets import open_dataset
-from pipeline.extraction.run import Site, read_samples
+from pipeline.extraction.run import Workspace, read_samples
 from pipeline.labels.label_set import label_spec
 from pipeline.recipe import DatasetRecipe, ManifestClass, Recipe
 from stores import Store
@@ -176,6 +176,6 @@ def test_the_meaning_of_mask_ids_names_the_label_set(tmp_path):
     for ids in ([7], [8]):
         classes = (CLASSES[0], {**CLASSES[1], "ids": ids}, CLASSES[2])
         wanted = Recipe(dataset=recipe(classes=classes), frame=FrameSpec(input=30), models=(TINY,))
-        site = Site(Store(str(tmp_path / "store")), tmp_path, tmp_path)
+        site = Workspace(Store(str(tmp_path / "store")), tmp_path, tmp_path)
         digests.add(label_spec(read_samples(wanted, site, None)).digest)
     assert len(digests) == 2

@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import begun, complete, extract
+from pipeline.extraction.extract import complete, extract, start_extraction
 from pipeline.extraction.job import prepare
 from pipeline.extraction.loading import Loader
 from pipeline.labels.label_set import PIXELS
@@ -42,7 +42,7 @@ def data(tmp_path):
 
 
 def site(tmp_path, data, name="store"):
-    return run.Site(Store(tmp_path / name), data, tmp_path)
+    return run.Workspace(Store(tmp_path / name), data, tmp_path)
 
 
 def extract_all(wanted, where, **options):
@@ -167,7 +167,7 @@ def test_an_edited_label_makes_new_labels_and_no_new_features(tmp_path, data, mo
 def test_terms_of_use_are_those_of_these_weights_and_these_data(tmp_path, data, monkeypatch):
     made = extract_all(recipe(), site(tmp_path, data))
     features, labels = made.outcomes[0].set, made.labels
-    assert features.provenance["licence_of_weights"] == "none: drawn from a seed"
+    assert features.provenance["licence_of_weights"] == "none: random weights"
     assert "CamVid" in features.provenance["licence_of_data"]
 
     model = build_model(TINY, wanted_size := FrameSpec(input=32, tile=32).input, tmp_path)
@@ -237,7 +237,7 @@ def test_a_set_that_another_creates_meanwhile_is_completed_in_its_ranges_and_bat
     other = Compute("cpu", batch_size=3, threads=1)
     wider = replace(job, layout=job.layout.model_copy(update={"range_rows": 2 * job.layout.range_rows}))
     alone = extract(wider, Store(tmp_path / "alone"), other).set
-    with begun(job, CPU) as work:
+    with start_extraction(job, CPU) as work:
         assert list(where.store.sets()) == []
         extract(wider, where.store, other, shard=(0, 2))
         made = complete(work, where.store)
@@ -258,11 +258,11 @@ def test_resuming_uses_the_recorded_batch_and_says_so(tmp_path, data):
 
 
 def test_another_kind_of_device_needs_to_be_allowed(tmp_path, data):
-    from pipeline.extraction.compute import settle
+    from pipeline.extraction.compute import reconcile_with_recorded
 
     with pytest.raises(UserError, match="--allow-mixed"):
-        settle(CPU, {"device": "cuda", "batch_size": 4}, allow_mixed=False)
-    assert settle(CPU, {"device": "cuda", "batch_size": 8}, allow_mixed=True)[0].batch_size == 8
+        reconcile_with_recorded(CPU, {"device": "cuda", "batch_size": 4}, allow_mixed=False)
+    assert reconcile_with_recorded(CPU, {"device": "cuda", "batch_size": 8}, allow_mixed=True)[0].batch_size == 8
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, data, monkeypatch):
@@ -335,7 +335,7 @@ def test_killed_extractions_resume_to_the_bytes_of_an_undisturbed_one(tmp_path, 
         left = [one for one in Store(store).sets() if one.spec.kind == "features"]
         reused.append(len(left[0].committed("tokens/block.5")) if left else 0)
         time.sleep(0.05)
-    resumed = extract_all(recipe(), run.Site(Store(store), data, tmp_path)).outcomes[0]
+    resumed = extract_all(recipe(), run.Workspace(Store(store), data, tmp_path)).outcomes[0]
     alone = extract_all(recipe(), site(tmp_path, data, "alone")).outcomes[0]
     assert resumed.rows_made < alone.rows_made or reused[-1] == 0
     assert resumed.set.stored_digest() == alone.set.stored_digest()
@@ -376,7 +376,7 @@ def test_where_the_time_went_is_noted_once_an_extraction(tmp_path, data):
 def test_the_first_batch_counts_in_what_is_told_of_the_speed(tmp_path, data):
     """It is computed before anything is written; a clock that starts later promises hours as minutes."""
     told = []
-    made = extract_all(recipe(), site(tmp_path, data), tell=told.append).outcomes[0]
+    made = extract_all(recipe(), site(tmp_path, data), on_progress=told.append).outcomes[0]
     assert told[-1].rows_done == told[-1].rows_total == made.rows_made
     assert told[-1].seconds >= made.seconds.decode + made.seconds.model
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.datasets import open_dataset
 from pipeline.datasets.fair1m import Fair1m
 from pipeline.extraction.plan import labelled_coverage, warnings
-from pipeline.extraction.run import Site, read_samples
+from pipeline.extraction.run import Workspace, read_samples
 from pipeline.labels.label_set import make_labels
 from pipeline.recipe import DatasetRecipe, FewShot, Recipe
 from pipeline.rows.few_shot import choose, choose_rows, class_order, tile_classes
@@ -124,7 +124,7 @@ def test_samples_hold_only_the_chosen_tiles_and_the_digest_says_which(tmp_path):
     lines = [f"{x} {y} {x + 8} {y} {x + 8} {y + 8} {x} {y + 8} ship 0" for x in (4, 36) for y in (4, 36)]
     for number in range(3):
         dota(tmp_path / "dota/train", f"P{number}", *lines, width=128, height=128)
-    site, digests = Site(Store(str(tmp_path / "store")), tmp_path, tmp_path), set()
+    site, digests = Workspace(Store(str(tmp_path / "store")), tmp_path, tmp_path), set()
     for seed in (0, 1):
         rule = FewShot(unit="tiles", per_class={"train": 5}, seed=seed)
         recipe = Recipe(
@@ -180,7 +180,7 @@ def test_images_of_objects_and_of_scenes_can_be_chosen_too(tmp_path):
 
 
 def test_usual_folder_names_are_tried(tmp_path):
-    site = Site(Store(str(tmp_path / "store")), tmp_path, tmp_path)
+    site = Workspace(Store(str(tmp_path / "store")), tmp_path, tmp_path)
     recipe = Recipe(dataset=DatasetRecipe(name="ade20k"), frame=FrameSpec(input=32), models=(TINY,))
     with pytest.raises(MissingError, match=r"no folder .*/ade20k or .*/ADEChallengeData2016 for the data set ade20k"):
         read_samples(recipe, site, None)
@@ -202,7 +202,7 @@ def test_labels_that_cannot_be_used_are_left_out_of_a_kept_choice(tmp_path, spoi
     lines = [f"{x} {y} {x + 8} {y} {x + 8} {y + 8} {x} {y + 8} ship 0" for x in (4, 36) for y in (4, 36)]
     for number in range(4):
         dota(tmp_path / "dota/train", f"P{number}", *lines, width=128, height=128)
-    site = Site(Store(str(tmp_path / "store")), tmp_path, tmp_path)
+    site = Workspace(Store(str(tmp_path / "store")), tmp_path, tmp_path)
     rule = FewShot(unit="tiles", per_class={"train": 11})
     whole = read_samples(keep("dota", rule), site, None)
     assert whole.left_out == {}

@@ -29,7 +29,7 @@ SMALLER = FrameSpec(input=32, tile=40, edge="shift-last")
 @pytest.fixture
 def site(tmp_path):
     write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
-    return run.Site(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
+    return run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
 
 
 def extract(wanted, site):
@@ -113,8 +113,8 @@ def test_views_keep_no_inputs_and_never_replace_the_clean_ones(site):
     noted = site.store.recall(wanted.model_key(TINY, "all"))
     views = [view for view, _ in wanted.shown() if view is not CLEAN]
     recorded = [run.Recorded(TINY, view, noted["features"], noted["labels"]) for view in views]
-    mended = repair_recipe(wanted, site, None, recorded, lambda: CPU)
-    assert mended[0].remade == {NAME: [0]}
+    repaired = repair_recipe(wanted, site, None, recorded, lambda: CPU)
+    assert repaired[0].remade == {NAME: [0]}
     assert chunk.read_bytes() == whole
     np.testing.assert_array_equal(site.store.open(report.labels.digest)[NAME][:], before)
 
@@ -131,9 +131,9 @@ def test_repair_accepts_new_inputs_beside_the_patch_labels(site, monkeypatch):
     noted = site.store.recall(wanted.model_key(TINY, "all"))
     recorded = [run.Recorded(TINY, CLEAN, noted["features"], noted["labels"])]
     (one, _) = repair_recipe(wanted, site, None, recorded, lambda: CPU)
-    assert one.mending.lost == {NAME: [0]}
+    assert one.report.lost == {NAME: [0]}
     (one, _) = repair_recipe(wanted, site, None, recorded, lambda: CPU, accept_new=True)
-    assert one.renewed == {NAME: [0]}
+    assert one.accepted_new == {NAME: [0]}
     again = site.store.open(labels.digest)
     assert again.content[PIXELS] == labels.content[PIXELS]
     assert again.content[NAME] != labels.content[NAME]

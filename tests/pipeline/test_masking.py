@@ -105,7 +105,7 @@ def test_extracted_masks_do_not_depend_on_batches_order_or_workers(tmp_path):
     for number, (batch, workers, choose) in enumerate(
         [(4, 1, None), (3, 3, None), (5, 2, lambda table: table["source"][2:])]
     ):
-        where = run.Site(Store(tmp_path / str(number)), tmp_path / "data", tmp_path)
+        where = run.Workspace(Store(tmp_path / str(number)), tmp_path / "data", tmp_path)
         compute = Compute("cpu", batch_size=batch, threads=1)
         done = run.extract_recipe(wanted, where, choose, "all", compute, workers=workers).outcomes[0].set
         places = zip(done.samples["source"], done.samples["left"], done.samples["top"], strict=True)
@@ -123,7 +123,7 @@ def test_extracted_masks_do_not_depend_on_batches_order_or_workers(tmp_path):
 def test_a_mask_is_added_to_a_finished_set_without_a_second_full_pass(tmp_path, monkeypatch):
     write_camvid(tmp_path / "data" / "camvid", n_train=1, n_val=1)
     model = ModelRecipe(name="vit_tiny_patch16_224", weights="random", arguments=ARGUMENTS)
-    where = run.Site(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
+    where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
     compute = Compute("cpu", batch_size=4, threads=1)
 
     def extract(masked):

@@ -8,7 +8,7 @@ import torch
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.models import build_model
 from pipeline.models.loading.position import fit_bias_table, fit_embedding
-from pipeline.models.loading.weights import draw_weights
+from pipeline.models.loading.weights import random_weights
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size
@@ -78,14 +78,14 @@ def test_plain_timm_names_take_the_hub_s_way_when_asked(tmp_path):
 
 @pytest.mark.parametrize("mode", ["timm", "hub"])
 def test_downloaded_weights_come_to_the_grid_in_both_ways(tmp_path, monkeypatch, mode):
-    """timm's download is replaced by drawn weights at the model's own size; the interpolation is the real one."""
+    """timm's download is replaced by random weights at the model's own size; the interpolation is the real one."""
     create = timm.create_model
 
     def downloads(name, pretrained=False, **arguments):
         if not pretrained:
             return create(name, **arguments)
         own = create(name, **{**arguments, "img_size": 72})
-        draw_weights(own, 0)
+        random_weights(own, 0)
         if "img_size" not in arguments:
             return own
         own.set_input_size(arguments["img_size"])
@@ -97,7 +97,7 @@ def test_downloaded_weights_come_to_the_grid_in_both_ways(tmp_path, monkeypatch,
     model = build_model(recipe, Size(height=48, width=48), tmp_path)
     assert model.record.position_embedding == {"timm": "timm-resample", "hub": "hub"}[mode]
     source = create("vit_base_patch14_dinov2", num_classes=0, img_size=72, **recipe.arguments)
-    draw_weights(source, 0)
+    random_weights(source, 0)
     if mode == "hub":
         expected = hub_positions(source.pos_embed[0, 1:], 6, 6)
         np.testing.assert_allclose(model.module.pos_embed[0, 1:], expected, atol=1e-5)

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.models import build_model
-from pipeline.models.loading.weights import draw_weights, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import random_weights, read_checkpoint, weights_digest
 from pipeline.models.timm_vit import final_norm
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores.errors import MissingError, UserError
@@ -37,21 +37,21 @@ def test_tokens_equal_a_plain_timm_forward(tmp_path, pixels, n_prefix):
     """timm's own forward_intermediates is the judge, on a model built without our code."""
     recipe = MODELS[n_prefix]
     model = build_model(recipe, SIZE, tmp_path)
-    judge = timm.create_model(recipe.name, num_classes=0, img_size=(32, 32), **recipe.arguments).eval()
-    judge.load_state_dict(model.module.state_dict())
-    assert model.n_prefix == judge.num_prefix_tokens == n_prefix
-    mean, std = (torch.tensor(judge.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    check_samples = timm.create_model(recipe.name, num_classes=0, img_size=(32, 32), **recipe.arguments).eval()
+    check_samples.load_state_dict(model.module.state_dict())
+    assert model.n_prefix == check_samples.num_prefix_tokens == n_prefix
+    mean, std = (torch.tensor(check_samples.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     inputs = (pixels.permute(0, 3, 1, 2) / 255 - mean) / std
     arrays = wanted_arrays(model, FeatureRecipe(norm="both", store_dtype="float32"))
     stored, sums = Capture(model, arrays, "float32")(pixels)
     assert torch.isfinite(sums).all()
-    norm = final_norm(judge)
+    norm = final_norm(check_samples)
     with torch.inference_mode():
-        raw = judge.forward_intermediates(
+        raw = check_samples.forward_intermediates(
             inputs, output_fmt="NLC", return_prefix_tokens=True, norm=False, intermediates_only=True
         )
-        last = judge.forward_features(inputs)
-        if isinstance(judge.norm, torch.nn.Identity):
+        last = check_samples.forward_features(inputs)
+        if isinstance(check_samples.norm, torch.nn.Identity):
             last = norm(last)
     assert len(raw) == 3
     for layer, (patch, *prefix) in enumerate(raw if n_prefix else [(tokens,) for tokens in raw]):
@@ -96,9 +96,9 @@ def test_layers_are_counted_from_0_and_negative_ones_from_the_end(tmp_path):
 def test_drawn_weights_are_golden(tmp_path):
     """Seeded weights must survive torch and numpy upgrades: golden features of the demo and the tests hang on them."""
     module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.LayerNorm(2))
-    draw_weights(module, 0)
+    random_weights(module, 0)
     assert weights_digest(module) == "fd2ad90a03e0078957f648b84d1cb9f663601f97c73af79b4107e4396e9e8eb7"
-    draw_weights(module, 1)
+    random_weights(module, 1)
     assert weights_digest(module) != "fd2ad90a03e0078957f648b84d1cb9f663601f97c73af79b4107e4396e9e8eb7"
 
 

@@ -7,7 +7,7 @@ import torch
 from pipeline.models import FAMILIES, build_model
 from pipeline.models.known import KNOWN
 from pipeline.models.known_model import HALF, IMAGENET_MEAN, IMAGENET_STD
-from pipeline.models.loading.weights import draw_weights
+from pipeline.models.loading.weights import random_weights
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size
@@ -149,7 +149,7 @@ zero, which its loader refuses."""
 def test_another_key_map_needs_another_revision(tmp_path, kind):
     case = CASES[kind]
     reference = case.reference(**case.options)
-    draw_weights(reference, 0)
+    random_weights(reference, 0)
     write(case.save(dict(reference.state_dict())), tmp_path / "official.pth")
     heads = {} if "heads" in case.options else {"num_heads": 4}
     recipe = ModelRecipe(name=case.name, weights="official.pth", arguments={**SMALL, **heads})

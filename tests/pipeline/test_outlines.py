@@ -64,7 +64,7 @@ def test_what_is_asked_wrongly_is_refused_all_the_same(tmp_path):
 
 def test_a_plan_without_weights_tells_what_one_with_them_does(tmp_path, monkeypatch):
     write_camvid(tmp_path / "data" / "camvid")
-    where = run.Site(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
+    where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
     compute = Compute("cpu", batch_size=4, threads=1)
     drawn, absent = (recipe(ModelRecipe(name="test_vit", weights=weights)) for weights in ("random", "gone.pth"))
     samples = run.read_samples(drawn, where, None)

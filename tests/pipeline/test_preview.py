@@ -25,7 +25,7 @@ class Boxes(CamVid):
 
 def test_outlines_move_with_the_pixels(tmp_path):
     write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
-    where = run.Site(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
+    where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
     samples = run.read_samples(recipe(), where, None, remember=False)
     samples = dataclasses.replace(samples, dataset=Boxes(tmp_path / "data" / "camvid"))
     name, tile = samples.tiles[0]
@@ -44,7 +44,7 @@ def test_outlines_move_with_the_pixels(tmp_path):
 
 def test_rows_come_from_different_sources_while_there_are_enough(tmp_path):
     write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
-    where = run.Site(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
+    where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
     samples = run.read_samples(recipe(), where, None, remember=False)
     for seed in range(5):
         rows = preview.choose_rows(samples, 3, seed)
@@ -55,7 +55,7 @@ def test_rows_come_from_different_sources_while_there_are_enough(tmp_path):
 
 def test_of_a_source_the_tile_with_the_objects_is_shown(tmp_path):
     write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
-    where = run.Site(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
+    where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
     samples = run.read_samples(recipe(), where, None, remember=False)
     samples = dataclasses.replace(samples, dataset=Boxes(tmp_path / "data" / "camvid"))
     for seed in range(5):

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.damage import COMPUTE, KINDS, bytes_of, campaign, check_and_mend, small_store
+from benchmarks.damage import COMPUTE, KINDS, bytes_of, campaign, check_and_repair, small_store
 from pipeline.extraction import repair
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.repair import batch_span, repair_recipe
-from pipeline.extraction.run import Recorded, Site
+from pipeline.extraction.run import Recorded, Workspace
 from pipeline.views import CLEAN
 from stores import Store
 from stores.format.layout import Layout
@@ -28,14 +28,14 @@ def made(tmp_path_factory):
 def site(made, tmp_path):
     folder, recipe = made
     shutil.copytree(folder / "store", tmp_path / "store")
-    where = Site(Store(tmp_path / "store"), folder, folder)
+    where = Workspace(Store(tmp_path / "store"), folder, folder)
     noted = where.store.recall(recipe.model_key(recipe.models[0], "all"))
     recorded = [Recorded(recipe.models[0], CLEAN, noted["features"], noted["labels"])]
 
-    def mend(compute=COMPUTE, data=folder, **options):
-        return repair_recipe(recipe, Site(where.store, data, folder), None, recorded, lambda: compute, **options)
+    def run_repair(compute=COMPUTE, data=folder, **options):
+        return repair_recipe(recipe, Workspace(where.store, data, folder), None, recorded, lambda: compute, **options)
 
-    return where, recipe, mend
+    return where, recipe, run_repair
 
 
 def findings(store):
@@ -57,21 +57,21 @@ def test_damage_is_named_and_mended_whatever_it_is(site):
     inside.append("seals/tokens__block.3.json")
     chosen = [*records, *(f"{target.prefix}/{name}" for name in inside), *(key for key in keys if "index/" in key)]
     assert len(records) == 8
-    cases = list(campaign(root, chosen, *check_and_mend(where, recipe), seed=1))
+    cases = list(campaign(root, chosen, *check_and_repair(where, recipe), seed=1))
     assert {case.kind for case in cases} == set(KINDS)
-    assert [case for case in cases if not (case.named and case.mended)] == []
+    assert [case for case in cases if not (case.named and case.repaired)] == []
 
 
 @pytest.mark.slow
 def test_every_damage_is_named_and_mended(site):
     where, recipe, _ = site
     root = Path(where.store.location)
-    cases = list(campaign(root, list(bytes_of(root)), *check_and_mend(where, recipe)))
-    assert [case for case in cases if not (case.named and case.mended)] == []
+    cases = list(campaign(root, list(bytes_of(root)), *check_and_repair(where, recipe)))
+    assert [case for case in cases if not (case.named and case.repaired)] == []
 
 
 def test_the_recorded_batch_is_used_and_only_damaged_chunks_are_computed(site, monkeypatch):
-    where, _, mend = site
+    where, _, run_repair = site
     target = features(where.store)
     damaged = Path(where.store.location) / target.prefix / "tokens" / "block.3" / "c.1.0.0"
     before = damaged.read_bytes()
@@ -87,7 +87,7 @@ def test_the_recorded_batch_is_used_and_only_damaged_chunks_are_computed(site, m
         recompute(job, wanted, compute, workers, noted)
 
     monkeypatch.setattr(repair, "recompute", watched)
-    found = mend(Compute("cpu", batch_size=3, threads=1))
+    found = run_repair(Compute("cpu", batch_size=3, threads=1))
     assert damaged.read_bytes() == before
     assert seen == [(4, 4, ["tokens/block.3"])]
     assert [one.remade for one in found if one.title == "test_vit"] == [{"tokens/block.3": [1]}]
@@ -95,13 +95,13 @@ def test_the_recorded_batch_is_used_and_only_damaged_chunks_are_computed(site, m
 
 
 def test_without_images_the_lost_rows_are_named_and_records_are_still_mended(site, tmp_path):
-    where, _, mend = site
+    where, _, run_repair = site
     target = features(where.store)
     folder = Path(where.store.location) / target.prefix
     (folder / "tokens" / "block.3" / "c.1.0.0").unlink()
     (folder / "compute.json").unlink()
-    found = {one.title: one for one in mend(data=tmp_path / "nowhere")}
-    assert found["test_vit"].mending.lost == {"tokens/block.3": [1]}
+    found = {one.title: one for one in run_repair(data=tmp_path / "nowhere")}
+    assert found["test_vit"].report.lost == {"tokens/block.3": [1]}
     assert "there is no folder" in found["test_vit"].reason
     assert findings(where.store) == [f"{target.prefix}/tokens/block.3/c.1.0.0"]
 
@@ -115,20 +115,20 @@ class Shifted(Capture):
 
 
 def test_other_bytes_replace_nothing_until_they_are_accepted(site, monkeypatch):
-    where, _, mend = site
+    where, _, run_repair = site
     target = features(where.store)
     whole = target["block.3"][:]
     content = dict(target.content)
     damaged = Path(where.store.location) / target.prefix / "tokens" / "block.3" / "c.1.0.0"
     damaged.write_bytes(b"not a chunk")
     monkeypatch.setattr("pipeline.extraction.extract.Capture", Shifted)
-    one = next(one for one in mend() if one.title == "test_vit")
-    assert one.mending.lost == {"tokens/block.3": [1]}
+    one = next(one for one in run_repair() if one.title == "test_vit")
+    assert one.report.lost == {"tokens/block.3": [1]}
     assert "--accept-new" in one.reason
     assert damaged.read_bytes() == b"not a chunk"
 
-    one = next(one for one in mend(accept_new=True) if one.title == "test_vit")
-    assert one.renewed == {"tokens/block.3": [1]}
+    one = next(one for one in run_repair(accept_new=True) if one.title == "test_vit")
+    assert one.accepted_new == {"tokens/block.3": [1]}
     assert findings(where.store) == []
     again = features(where.store)
     changed = again["block.3"][:]
@@ -139,13 +139,13 @@ def test_other_bytes_replace_nothing_until_they_are_accepted(site, monkeypatch):
 
 
 def test_damaged_labels_come_back_from_the_label_files(site):
-    where, _, mend = site
+    where, _, run_repair = site
     labels = next(one for one in where.store.sets() if one.spec.kind == "labels")
     before = bytes_of(Path(where.store.location))
     for name in labels.arrays:
         chunk = next(child for child in labels.seals[name].objects if child.startswith("c."))
         (Path(where.store.location) / labels.prefix / name / chunk).write_bytes(b"")
-    mend()
+    run_repair()
     assert bytes_of(Path(where.store.location)) == before
 
 

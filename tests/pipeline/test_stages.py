@@ -7,7 +7,7 @@ import timm
 import torch
 import xarray
 
-from evaluate.inputs.model_sets import Measured
+from evaluate.inputs.model_sets import ModelSets
 from pipeline.extraction import run
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.extraction.compute import Compute
@@ -31,11 +31,11 @@ def pixels_of(size, n=2):
 
 def judge_of(name, model):
     """timm's features_only with the same weights; it renames `stages.0` to `stages_0` in some families."""
-    judge = timm.create_model(name, features_only=True).eval()
+    check_samples = timm.create_model(name, features_only=True).eval()
     own = {key.replace(".", "_"): value for key, value in model.module.state_dict().items()}
-    for key, value in judge.state_dict().items():
+    for key, value in check_samples.state_dict().items():
         value.copy_(own[key.replace(".", "_")])
-    return judge
+    return check_samples
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_efficientnet"])
@@ -112,7 +112,7 @@ def test_weights_come_from_files_with_or_without_the_head(tmp_path, name):
 
 def test_stages_are_extracted_labelled_found_and_opened_with_xarray(tmp_path):
     write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
-    where = run.Site(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
+    where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
     wanted = recipe(RESNET, frame=FrameSpec(input=64, tile=32, edge="shift-last"))
     # Behind a rectifier some channels of random weights are zero everywhere.
     wanted = wanted.model_copy(update={"features": FeatureRecipe(dead_features="count")})
@@ -127,7 +127,7 @@ def test_stages_are_extracted_labelled_found_and_opened_with_xarray(tmp_path):
         assert set(tokens.data_vars) == {f"stage.{k}" for k in range(5)}
         assert tokens["stage.4"].dims[1:] == ("patch_2x2", f"channel_{features['stage.4'].shape[2]}")
         np.testing.assert_array_equal(tokens["stage.1"].values, features["stage.1"][:])
-    measured = Measured("resnet", features, labels, False, "patchbank extract")
+    measured = ModelSets("resnet", features, labels, False, "patchbank extract")
     for norm in ("final", "none"):
         assert measured.arrays("all", norm) == [f"tokens/stage.{k}" for k in range(5)]
         assert measured.arrays((-1,), norm) == ["tokens/stage.4"]
@@ -143,12 +143,12 @@ def test_published_sizes_equal_timms_features_only(tmp_path, name):
     size = Size(height=224, width=224)
     model = build_model(ModelRecipe(name=name, weights="random"), size, tmp_path)
     pixels = pixels_of(size, 1)
-    judge = judge_of(name, model).double()
+    check_samples = judge_of(name, model).double()
     model.module.double()  # float32 sums in another order would hide whatever is smaller than 1e-4
     wanted = wanted_arrays(model, FeatureRecipe(store_dtype="float32"))
     stored, _ = Capture(model, [array.model_copy(update={"dtype": "float64"}) for array in wanted], "float64")(pixels)
     with torch.inference_mode():
-        maps = judge(model.normalise(pixels).double())
+        maps = check_samples(model.normalise(pixels).double())
     for tokens, each in zip(stored.values(), maps, strict=True):
         assert each.std() > 0.01, "zeros equal zeros"
         np.testing.assert_allclose(tokens, each.flatten(2).transpose(1, 2), rtol=0, atol=1e-9)

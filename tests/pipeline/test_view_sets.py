@@ -16,7 +16,7 @@ from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model
 from pipeline.recipe import Recipe
 from pipeline.rows.frames import tiles
-from pipeline.rows.under_view import under
+from pipeline.rows.under_view import for_view
 from stores import Store
 from stores.errors import UserError
 from stores.format.layout import RowRange
@@ -39,7 +39,7 @@ def data(tmp_path):
 
 
 def site(tmp_path, data, name="store"):
-    return run.Site(Store(tmp_path / name), data, tmp_path)
+    return run.Workspace(Store(tmp_path / name), data, tmp_path)
 
 
 def with_views(*views, **changes):
@@ -59,7 +59,7 @@ def test_the_loader_resizes_first_then_changes_then_cuts(tmp_path, data):
     name = samples.tiles[0][0]
     plane = Image.open(data / "camvid" / name).convert("RGB").resize((50, 40), Image.Resampling.BICUBIC)
     for view, _ in wanted.shown():
-        pixels, _ = read_tiles(under(samples, view), "bicubic", 0, 1)
+        pixels, _ = read_tiles(for_view(samples, view), "bicubic", 0, 1)
         by_hand = np.asarray(plane)
         by_hand = by_hand[3:35, 3:35] if view.name == "shift" else by_hand[:32, :32]
         if view.name == "greyscale":
@@ -72,7 +72,7 @@ def test_bytes_depend_on_neither_workers_nor_order(tmp_path, data, settings):
     wanted = with_views(settings)
     samples = run.read_samples(wanted, site(tmp_path, data), None)
     [_, (view, _)] = wanted.shown()
-    shown = under(samples, view)
+    shown = for_view(samples, view)
     ranges = [RowRange(number, start, min(start + 5, 12)) for number, start in enumerate(range(0, 12, 5))]
     made = []
     for workers, order in ((1, ranges), (4, ranges), (4, ranges[::-1])):
@@ -86,7 +86,7 @@ def test_bytes_depend_on_neither_workers_nor_order(tmp_path, data, settings):
     assert made[0] == made[1] == made[2]
     alone = with_views(settings)
     kept = run.read_samples(alone, site(tmp_path, data), lambda table: [table["source"].iloc[-1]])
-    last, _ = read_tiles(under(kept, view), "bicubic", 0, 4)
+    last, _ = read_tiles(for_view(kept, view), "bicubic", 0, 4)
     assert [pixels.tobytes() for pixels in last] == [made[0][row][0] for row in range(8, 12)], "rows are not counted"
 
 
@@ -187,7 +187,7 @@ def test_the_model_sees_the_view(tmp_path, data):
     assert set(made.arrays) == {"tokens/block.2", "prefix/block.2"}
     samples = run.read_samples(wanted, site(tmp_path, data), None)
     [_, (view, _)] = wanted.shown()
-    pixels, _ = read_tiles(under(samples, view), "bicubic", 0, 4)
+    pixels, _ = read_tiles(for_view(samples, view), "bicubic", 0, 4)
     model = build_model(TINY, wanted.frame.input, tmp_path)
     assert len(tiles(wanted.frame, Size(height=48, width=64))) == 4
     with torch.inference_mode():

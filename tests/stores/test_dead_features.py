@@ -9,7 +9,7 @@ from stores.errors import UserError
 from stores.format.commits import seal_name
 from stores.maintenance.describe import card
 from stores.maintenance.rebuild import unseal
-from stores.maintenance.repair import mend_set
+from stores.maintenance.repair import repair_set
 from stores.maintenance.verify import verify
 from stores.store import Store
 from stores.writing.dead_channels import DeadFeatures, has_channels, in_words
@@ -120,6 +120,6 @@ def test_seals_without_dead_features_are_as_before_and_a_lost_one_comes_back_wit
     for key in keys.values():
         made.objects.delete(key)
     store = Store(tmp_path)
-    mend_set(store, made.prefix)
+    repair_set(store, made.prefix)
     assert {name: made.objects.read(key) for name, key in keys.items()} == before
     assert [finding for verdict in verify(store) for finding in verdict.findings] == []

@@ -1,4 +1,4 @@
-"""What the store mends from what it holds, and what it takes for damage."""
+"""What the store repairs from what it holds, and what it takes for damage."""
 
 import json
 
@@ -9,8 +9,8 @@ from stores import Store
 from stores.canonical import canonical_json
 from stores.maintenance.describe import card
 from stores.maintenance.listing import lines
-from stores.maintenance.rebuild import ChunkMender, unseal
-from stores.maintenance.repair import mend_notes, mend_set
+from stores.maintenance.rebuild import ChunkRebuilder, unseal
+from stores.maintenance.repair import repair_index, repair_set
 from stores.maintenance.verify import verify
 from stores.writing.sealing import seal
 from tests.stores.specs_for_tests import values
@@ -47,14 +47,14 @@ def test_a_seal_is_made_again_only_from_the_bytes_it_vouched_for(sealed):
     path = root / made.prefix / "seals" / "tokens__block.0.json"
     before = path.read_bytes()
     path.unlink()
-    assert mend_set(Store(root), made.prefix).whole
+    assert repair_set(Store(root), made.prefix).whole
     assert path.read_bytes() == before
     path.unlink()
     chunk = root / made.prefix / "tokens" / "block.0" / "c.1.0.0"
     kept = chunk.read_bytes()
     chunk.write_bytes(kept[::-1])
-    mending = mend_set(Store(root), made.prefix)
-    assert list(mending.unmended) == [f"{made.prefix}/seals/tokens__block.0.json"]
+    report = repair_set(Store(root), made.prefix)
+    assert list(report.unrepairable) == [f"{made.prefix}/seals/tokens__block.0.json"]
     assert not path.exists()
 
 
@@ -63,20 +63,20 @@ def test_lost_chunks_are_listed_and_strays_wait_for_a_word(sealed):
     (root / made.prefix / "tokens" / "block.1" / "c.2.0.0").unlink()
     stray = root / made.prefix / "notes.txt"
     stray.write_text("mine")
-    mending = mend_set(Store(root), made.prefix)
-    assert mending.lost == {"tokens/block.1": [2]}
-    assert mending.strays == [f"{made.prefix}/notes.txt"]
+    report = repair_set(Store(root), made.prefix)
+    assert report.lost == {"tokens/block.1": [2]}
+    assert report.strays == [f"{made.prefix}/notes.txt"]
     assert stray.exists()
-    assert mend_set(Store(root), made.prefix, remove_strays=True).lost
+    assert repair_set(Store(root), made.prefix, remove_strays=True).lost
     assert not stray.exists()
-    mender = ChunkMender(made, mending.lost)
+    mender = ChunkRebuilder(made, report.lost)
     assert mender.rows() == {(16, 20): ("tokens/block.1",)}
     rows = values(made.arrays["tokens/block.1"], 20)
     mender.take("tokens/block.1", 0, rows[:17] + 1)  # rows of other chunks are passed over
     mender.take("tokens/block.1", 17, rows[17:])
     assert mender.differing == {"tokens/block.1": [2]}, "row 16 is not what it was"
     mender.take("tokens/block.1", 8, rows[8:])
-    assert mender.mended == {"tokens/block.1": [2]}
+    assert mender.repaired == {"tokens/block.1": [2]}
     assert findings(root) == {}
 
 
@@ -85,16 +85,16 @@ def test_both_copies_of_a_record_must_go_before_it_is_lost(sealed):
     summary, layout = root / made.prefix / "summary.json", root / made.prefix / "layout.json"
     before = summary.read_bytes()
     summary.write_bytes(b"{}")
-    assert mend_set(Store(root), made.prefix).whole
+    assert repair_set(Store(root), made.prefix).whole
     assert summary.read_bytes() == before
     summary.unlink()
     layout.unlink()
-    mending = mend_set(Store(root), made.prefix)
-    assert set(mending.unmended) == {f"{made.prefix}/summary.json", f"{made.prefix}/layout.json"}
-    assert mend_set(Store(root), made.prefix, records={"layout.json": b"wrong"}).unmended
+    report = repair_set(Store(root), made.prefix)
+    assert set(report.unrepairable) == {f"{made.prefix}/summary.json", f"{made.prefix}/layout.json"}
+    assert repair_set(Store(root), made.prefix, records={"layout.json": b"wrong"}).unrepairable
     spec = canonical_json(made.spec.canonical())
     (root / made.prefix / "spec.json").unlink()
-    mend_set(Store(root), made.prefix, records={"spec.json": spec})
+    repair_set(Store(root), made.prefix, records={"spec.json": spec})
     assert (root / made.prefix / "spec.json").read_bytes() == spec
 
 
@@ -102,12 +102,12 @@ def test_a_torn_commit_returns_its_range_to_missing(tmp_path):
     made, _ = half_made(tmp_path, numbers=(0, 2))
     record = sorted((tmp_path / made.prefix / "commits").iterdir())[0]
     record.write_bytes(record.read_bytes()[:-20])
-    assert mend_set(Store(tmp_path), made.prefix).whole
+    assert repair_set(Store(tmp_path), made.prefix).whole
     assert findings(tmp_path) == {}
     made.refresh()
     assert made.committed("tokens/block.0") == {2}
     (tmp_path / made.prefix / "tokens" / "block.0" / "c.2.0.0").write_bytes(b"")
-    assert mend_set(Store(tmp_path), made.prefix).whole
+    assert repair_set(Store(tmp_path), made.prefix).whole
     made.refresh()
     assert made.committed("tokens/block.0") == frozenset()
     assert findings(tmp_path) == {}
@@ -133,7 +133,7 @@ def test_notes_are_watched_and_mended(sealed):
         note.unlink() if data is None else note.write_bytes(data)
         assert findings(root)
         assert store.recall("recipe") is None
-        assert mend_notes(store).mended
+        assert repair_index(store).repaired
         assert note.read_bytes() == before
     assert store.recall("recipe") == {"features": made.digest}
 

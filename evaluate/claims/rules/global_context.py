@@ -13,7 +13,7 @@ def global_context(evidence: Evidence) -> Iterator[Condition]:
     """Claim 18: R² without MAE's top 200 stays within 0.02 of that of all, is better than without random ones, which
     is better than the top 200 alone.
     """
-    mae = evidence.subject("mae")
+    mae = evidence.info("mae")
     m = mae.scaled(200)
 
     def change(outcome: str, reference: str) -> Iterator[Condition]:

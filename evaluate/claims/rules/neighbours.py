@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from evaluate.claims.estimates import Estimate, difference, ratio, weighted
 from evaluate.claims.evidence import CLASSIFIERS, Evidence, distinct
-from evaluate.claims.roles import Subject
-from evaluate.claims.verdicts import Condition, LackingError, above, below
+from evaluate.claims.roles import ModelInfo
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, below
 
 NOISE = 0.02
 """mIoU that counts as no change; the margin of claim 4."""
@@ -26,22 +26,22 @@ def gap_to_probe(evidence: Evidence) -> Iterator[Condition]:
     The other models are asked for the side of 0.65, midway, that they have in the paper (SimMIM 0.48, DINOv2 0.84,
     Supervised 0.94).
     """
-    yield below(_over_probe(evidence, evidence.subject("mae")), 0.5)
-    yield above(_over_probe(evidence, evidence.subject("dino")), 0.8)
-    for subject in evidence.present("simmim"):
-        yield below(_over_probe(evidence, subject), 0.65)
-    for subject in evidence.present("dinov2", "supervised"):
-        yield above(_over_probe(evidence, subject), 0.65)
+    yield below(_over_probe(evidence, evidence.info("mae")), 0.5)
+    yield above(_over_probe(evidence, evidence.info("dino")), 0.8)
+    for info in evidence.present("simmim"):
+        yield below(_over_probe(evidence, info), 0.65)
+    for info in evidence.present("dinov2", "supervised"):
+        yield above(_over_probe(evidence, info), 0.65)
 
 
 def removal(evidence: Evidence) -> Iterator[Condition]:
     """Claim 2: without its top 200 MAE's 1-NN mIoU is at least threefold; the others gain no more than noise."""
-    mae = evidence.subject("mae")
+    mae = evidence.info("mae")
     m = mae.scaled(200)
     removed, whole = evidence.patches(mae, "knn", m), evidence.patches(mae, "knn")
     yield above(ratio(f"1-NN mIoU of {mae.title} with {m} removed over all", removed, whole), 3.0)
-    for subject in [evidence.subject("dino"), *evidence.present("dinov2", "supervised")]:
-        yield below(evidence.removal_gain(subject, "knn", subject.scaled(200)), NOISE)
+    for info in [evidence.info("dino"), *evidence.present("dinov2", "supervised")]:
+        yield below(evidence.removal_gain(info, "knn", info.scaled(200)), NOISE)
 
 
 def sweep(evidence: Evidence) -> Iterator[Condition]:
@@ -50,7 +50,7 @@ def sweep(evidence: Evidence) -> Iterator[Condition]:
     The best m of that band must beat every m outside of it; the best is the one of the highest value, which only
     chooses what is compared.
     """
-    mae = evidence.subject("mae")
+    mae = evidence.info("mae")
     few, whole = evidence.patches(mae, "knn", mae.scaled(10)), evidence.patches(mae, "knn")
     yield above(ratio(f"1-NN mIoU of {mae.title} with {mae.scaled(10)} removed over all", few, whole), 2.0)
     swept = evidence.rows(mae, "patch-classification", "patch_miou", classifier="knn")
@@ -59,7 +59,7 @@ def sweep(evidence: Evidence) -> Iterator[Condition]:
     inside = {m: score for m, score in scores.items() if low <= m <= high}
     outside = {m: score for m, score in scores.items() if m not in inside}
     if not inside or min(outside, default=high) > low or max(outside, default=low) < high:
-        raise LackingError(
+        raise MissingEvidenceError(
             f"a peak needs m below, within and above {low:.0f} to {high:.0f}: ask [[analyses]] kind = "
             f'"patch-classification" with remove = [0, {mae.scaled(10)}, {mae.width // 4}, {mae.width // 2}]'
         )
@@ -70,7 +70,7 @@ def sweep(evidence: Evidence) -> Iterator[Condition]:
 
 def probe_unharmed(evidence: Evidence) -> Iterator[Condition]:
     """Claim 4: without its top 200 MAE's probe loses less than 0.02."""
-    mae = evidence.subject("mae")
+    mae = evidence.info("mae")
     gain = evidence.removal_gain(mae, "probe", mae.scaled(200))
     yield above(gain, -NOISE)
 
@@ -80,16 +80,16 @@ def standardising(evidence: Evidence) -> Iterator[Condition]:
 
     The SimMIM part is asked where there is such a model.
     """
-    mae = evidence.subject("mae")
+    mae = evidence.info("mae")
     scaled, removed = _scaling_gain(evidence, mae, "knn"), evidence.removal_gain(mae, "knn", mae.scaled(200))
     yield above(scaled, 0.0)
     yield above(removed, 0.0)
     name = f"gain of {mae.title} by BatchNorm less {{}} that by removal"
     yield above(weighted(name.format("half of"), [(1.0, scaled), (-0.5, removed)]), 0.0)
     yield below(weighted(name.format("twice"), [(1.0, scaled), (-2.0, removed)]), 0.0)
-    for subject in evidence.present("simmim"):
-        yield above(_scaling_gain(evidence, subject, "knn"), 0.0)
-        yield below(_scaling_gain(evidence, subject, "probe"), 0.0)
+    for info in evidence.present("simmim"):
+        yield above(_scaling_gain(evidence, info, "knn"), 0.0)
+        yield below(_scaling_gain(evidence, info, "probe"), 0.0)
 
 
 def ranks(evidence: Evidence) -> Iterator[Condition]:
@@ -103,11 +103,13 @@ def ranks(evidence: Evidence) -> Iterator[Condition]:
         for place, entries in enumerate(order):
             for entry in entries:
                 role, _, removed = entry.rpartition("-") if entry.endswith("-200") else (entry, "", "")
-                for subject in evidence.present(role):
-                    m = subject.scaled(200) if removed else 0
-                    scores.append((place, evidence.patches(subject, classifier, m)))
+                for info in evidence.present(role):
+                    m = info.scaled(200) if removed else 0
+                    scores.append((place, evidence.patches(info, classifier, m)))
         if len(scores) < 3:
-            raise LackingError("an order needs at least three of MAE, SimMIM, DINO, DINOv2 and Supervised: add models")
+            raise MissingEvidenceError(
+                "an order needs at least three of MAE, SimMIM, DINO, DINOv2 and Supervised: add models"
+            )
         pairs = [
             difference("", one, other)
             for number, (place, one) in enumerate(scores)
@@ -122,14 +124,14 @@ def ranks(evidence: Evidence) -> Iterator[Condition]:
         yield above(Estimate(name, point, low, high), LEAST_AGREEMENT)
 
 
-def _over_probe(evidence: Evidence, subject: Subject) -> Estimate:
-    neighbours, probe = evidence.patches(subject, "knn"), evidence.patches(subject, "probe")
-    return ratio(f"1-NN over probe of {subject.title}", neighbours, probe)
+def _over_probe(evidence: Evidence, info: ModelInfo) -> Estimate:
+    neighbours, probe = evidence.patches(info, "knn"), evidence.patches(info, "probe")
+    return ratio(f"1-NN over probe of {info.title}", neighbours, probe)
 
 
-def _scaling_gain(evidence: Evidence, subject: Subject, classifier: str) -> Estimate:
+def _scaling_gain(evidence: Evidence, info: ModelInfo, classifier: str) -> Estimate:
     rows = evidence.rows(
-        subject, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="batchnorm"
+        info, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="batchnorm"
     )
-    add = f'ask [[analyses]] kind = "feature-treatments" with m = [{subject.scaled(200)}]'
-    return evidence.estimate(rows, f"{CLASSIFIERS[classifier]} gain of {subject.title} by BatchNorm", add)
+    add = f'ask [[analyses]] kind = "feature-treatments" with m = [{info.scaled(200)}]'
+    return evidence.estimate(rows, f"{CLASSIFIERS[classifier]} gain of {info.title} by BatchNorm", add)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from evaluate.claims.evidence import Evidence
-from evaluate.claims.roles import Subject
-from evaluate.claims.verdicts import Condition, LackingError, above, below
+from evaluate.claims.roles import ModelInfo
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, below
 
 MILD = 1.5
 """Error over that of untouched features which still counts as mild; the paper has 1.22 and 1.14."""
@@ -17,12 +17,12 @@ def reconstruction(evidence: Evidence) -> Iterator[Condition]:
 
     A ratio of two bad pictures is near 1 too, so that it counts only where the untouched one beats the mean patch.
     """
-    mae = evidence.subject("mae")
+    mae = evidence.info("mae")
     m = mae.scaled(200)
     add = f'ask [[analyses]] kind = "reconstruction" with m = {m}'
     rows = evidence.rows(mae, "reconstruction", "mse_normalised_ratio", outcome="top", m=m, x_name="mask_ratio")
     if not rows:
-        raise LackingError(f"there is no reconstruction by {mae.title}: {add}")
+        raise MissingEvidenceError(f"there is no reconstruction by {mae.title}: {add}")
     for masking in MASKINGS:
         _draws_something(evidence, mae, masking, add)
     for masking in MASKINGS:
@@ -33,17 +33,19 @@ def reconstruction(evidence: Evidence) -> Iterator[Condition]:
         yield below(change, MILD)
 
 
-def _draws_something(evidence: Evidence, subject: Subject, masking: float, add: str) -> None:
+def _draws_something(evidence: Evidence, info: ModelInfo, masking: float, add: str) -> None:
     """Raise LackingError unless the untouched reconstruction errs less than the mean of the patches that were seen."""
     rows = evidence.rows(
-        subject,
+        info,
         "reconstruction",
         "mse_normalised_over_mean_patch",
         outcome="none",
         x_name="mask_ratio",
         x_value=masking,
     )
-    name = f"squared error of {subject.title} over that of the mean patch, {masking:.0%} masked"
+    name = f"squared error of {info.title} over that of the mean patch, {masking:.0%} masked"
     untouched = evidence.estimate(rows, name, f"{add} and masking = [0.0, 0.75]")
     if not untouched.high < 1.0:
-        raise LackingError(f"the interval of {untouched} covers 1 or lies above: what it draws shows nothing here")
+        raise MissingEvidenceError(
+            f"the interval of {untouched} covers 1 or lies above: what it draws shows nothing here"
+        )

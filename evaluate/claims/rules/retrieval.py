@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from evaluate.claims.estimates import Estimate, difference, weighted
 from evaluate.claims.evidence import Evidence, distinct
-from evaluate.claims.roles import Subject
-from evaluate.claims.verdicts import Condition, LackingError, above, below
+from evaluate.claims.roles import ModelInfo
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, below
 
 SMALL = ("shift", "blur", "noise")
 """Views that the paper calls small transforms."""
@@ -17,10 +17,12 @@ def order_of_models(evidence: Evidence) -> Iterator[Condition]:
     """Claim 12: DINO finds the same patch more often than DINOv2 at every level of shift, blur and noise, and iBOT at
     least as often as DINO; with the own tile left out, DINOv2 finds the same category most often.
     """
-    dino, dinov2 = evidence.subject("dino"), evidence.subject("dinov2")
+    dino, dinov2 = evidence.info("dino"), evidence.info("dinov2")
     views = [(view, level) for view in SMALL for level in levels(evidence, dino, view)]
     if not views:
-        raise LackingError('there is no retrieval under small transforms: add [[views]] name = "noise" and "blur"')
+        raise MissingEvidenceError(
+            'there is no retrieval under small transforms: add [[views]] name = "noise" and "blur"'
+        )
     for view, level in views:
         first = found(evidence, dino, view, level)
         at = f"same patch under {view} {level:g}"
@@ -28,16 +30,16 @@ def order_of_models(evidence: Evidence) -> Iterator[Condition]:
         for ibot in evidence.present("ibot"):
             yield above(difference(f"{at}, iBOT less DINO", found(evidence, ibot, view, level), first), -MARGIN)
     best = found(evidence, dinov2, "clean", None, "same-category", "tile")
-    for subject in [dino, *evidence.present("supervised", "mae")]:
-        other = found(evidence, subject, "clean", None, "same-category", "tile")
-        yield above(difference(f"same category in other tiles, DINOv2 less {subject.title}", best, other), 0.0)
+    for info in [dino, *evidence.present("supervised", "mae")]:
+        other = found(evidence, info, "clean", None, "same-category", "tile")
+        yield above(difference(f"same category in other tiles, DINOv2 less {info.title}", best, other), 0.0)
 
 
 def masked_model(evidence: Evidence) -> Iterator[Condition]:
     """Claim 13: under the least noise MAE finds the same patch in 30 to 60 % of queries, most misses are background,
     and without its top 200 it comes within 10 % of DINO.
     """
-    mae, dino = evidence.subject("mae"), evidence.subject("dino")
+    mae, dino = evidence.info("mae"), evidence.info("dino")
     level = _least(evidence, mae, "noise")
     same = found(evidence, mae, "noise", level)
     yield above(same, 0.3)
@@ -57,20 +59,20 @@ def rotation_and_scale(evidence: Evidence) -> Iterator[Condition]:
     A loss counts only queries that have a corresponding patch at all. DINO is asked, and DINOv2, Supervised and iBOT
     where they are there; MAE is the paper's outlier.
     """
-    for subject in [evidence.subject("dino"), *evidence.present("dinov2", "supervised", "ibot")]:
-        turned = _least(evidence, subject, "rotation")
-        scaled = min(_all_levels(evidence, subject, "scale"), key=lambda level: abs(level - 1.0))
+    for info in [evidence.info("dino"), *evidence.present("dinov2", "supervised", "ibot")]:
+        turned = _least(evidence, info, "rotation")
+        scaled = min(_all_levels(evidence, info, "scale"), key=lambda level: abs(level - 1.0))
         for view, level in (("rotation", turned), ("scale", scaled)):
             for other in ("blur", "noise"):
-                strongest = max(_all_levels(evidence, subject, other))
-                name = f"{subject.title}: loss under {view} {level:g} less that under {other} {strongest:g}"
-                moved, blurred = _loss(evidence, subject, view, level), _loss(evidence, subject, other, strongest)
+                strongest = max(_all_levels(evidence, info, other))
+                name = f"{info.title}: loss under {view} {level:g} less that under {other} {strongest:g}"
+                moved, blurred = _loss(evidence, info, view, level), _loss(evidence, info, other, strongest)
                 yield above(difference(name, moved, blurred), 0.0)
 
 
 def found(
     evidence: Evidence,
-    subject: Subject,
+    info: ModelInfo,
     view: str,
     level: float | None,
     outcome: str = "same-patch",
@@ -79,36 +81,36 @@ def found(
 ) -> Estimate:
     """Return the share of queries under a view whose nearest patch came out as said."""
     rows = evidence.rows(
-        subject, "retrieval", "share", view=view, level=level, outcome=outcome, m=m, reference=f"{left_out} left out"
+        info, "retrieval", "share", view=view, level=level, outcome=outcome, m=m, reference=f"{left_out} left out"
     )
     under = view if level is None else f"{view} {level:g}"
-    name = f"{outcome} of {subject.title} under {under}" + (f", {m} removed" if m else "")
+    name = f"{outcome} of {info.title} under {under}" + (f", {m} removed" if m else "")
     return evidence.estimate(rows, name, f'ask [[analyses]] kind = "retrieval" with remove = [0, {m or 200}]')
 
 
-def levels(evidence: Evidence, subject: Subject, view: str) -> list[float]:
+def levels(evidence: Evidence, info: ModelInfo, view: str) -> list[float]:
     """Return the levels of a view at which a model was asked for the same patch."""
-    rows = evidence.rows(subject, "retrieval", "share", view=view, outcome="same-patch")
+    rows = evidence.rows(info, "retrieval", "share", view=view, outcome="same-patch")
     return distinct(rows, "level")
 
 
-def _all_levels(evidence: Evidence, subject: Subject, view: str) -> list[float]:
-    known = levels(evidence, subject, view)
+def _all_levels(evidence: Evidence, info: ModelInfo, view: str) -> list[float]:
+    known = levels(evidence, info, view)
     if not known:
-        raise LackingError(
-            f'{subject.title} was not asked for patches under {view}: add [[views]] name = "{view}" and [[analyses]] '
+        raise MissingEvidenceError(
+            f'{info.title} was not asked for patches under {view}: add [[views]] name = "{view}" and [[analyses]] '
             'kind = "retrieval"'
         )
     return known
 
 
-def _least(evidence: Evidence, subject: Subject, view: str) -> float:
-    return min(_all_levels(evidence, subject, view), key=abs)
+def _least(evidence: Evidence, info: ModelInfo, view: str) -> float:
+    return min(_all_levels(evidence, info, view), key=abs)
 
 
-def _loss(evidence: Evidence, subject: Subject, view: str, level: float) -> Estimate:
+def _loss(evidence: Evidence, info: ModelInfo, view: str, level: float) -> Estimate:
     where = {"view": view, "level": level, "m": 0}
-    bound = evidence.rows(subject, "retrieval", "upper_bound", **where)
-    name = f"upper bound of {subject.title} under {view} {level:g}"
+    bound = evidence.rows(info, "retrieval", "upper_bound", **where)
+    name = f"upper bound of {info.title} under {view} {level:g}"
     most = evidence.estimate(bound, name, 'ask [[analyses]] kind = "retrieval" with left_out = ["nothing"]')
-    return difference(f"loss of {subject.title} under {view}", most, found(evidence, subject, view, level))
+    return difference(f"loss of {info.title} under {view}", most, found(evidence, info, view, level))

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from evaluate.claims.estimates import Estimate, difference, ratio
 from evaluate.claims.evidence import Evidence, distinct
-from evaluate.claims.roles import Subject
-from evaluate.claims.verdicts import Condition, LackingError, above
+from evaluate.claims.roles import ModelInfo
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above
 
 BANDS = "frequency-noise"
 CLASSIFIER = "probe"
@@ -20,10 +20,10 @@ def bands_and_collapse(evidence: Evidence) -> Iterator[Condition]:
     """Claim 20: Supervised loses less than 0.02 in the highest band; in every band MAE keeps the smallest share of its
     clean mIoU; the least of every corruption puts over 90 % of MAE's 1-NN predictions on one class.
     """
-    supervised, mae = evidence.subject("supervised"), evidence.subject("mae")
+    supervised, mae = evidence.info("supervised"), evidence.info("mae")
     bands = _bands(evidence, mae)
     if not bands:
-        raise LackingError(
+        raise MissingEvidenceError(
             f'there is no score in frequency bands: add [[views]] name = "{BANDS}" and [[analyses]] kind = "robustness"'
         )
     where = {"classifier": CLASSIFIER, "view": BANDS, "level": max(bands), "m": 0}
@@ -31,12 +31,12 @@ def bands_and_collapse(evidence: Evidence) -> Iterator[Condition]:
     yield above(evidence.estimate(rows, f"change of {supervised.title} in the highest band", _ADD), -SAME)
     for band in bands:
         worst = _kept(evidence, mae, band)
-        for subject in [supervised, *evidence.present("dino", "dinov2")]:
-            name = f"share kept in band {band:g}, {subject.title} less {mae.title}"
-            yield above(difference(name, _kept(evidence, subject, band), worst), 0.0)
+        for info in [supervised, *evidence.present("dino", "dinov2")]:
+            name = f"share kept in band {band:g}, {info.title} less {mae.title}"
+            yield above(difference(name, _kept(evidence, info, band), worst), 0.0)
     asked = evidence.rows(mae, "robustness", "largest_predicted_share", classifier="knn", m=0)
     if not distinct(asked, "level"):
-        raise LackingError(f"there are no 1-NN predictions of {mae.title} on changed images: {_ADD}")
+        raise MissingEvidenceError(f"there are no 1-NN predictions of {mae.title} on changed images: {_ADD}")
     for view in distinct([row for row in asked if row["level"] is not None], "view"):
         least = distinct([row for row in asked if row["view"] == view], "level")[0]
         one = [row for row in asked if (row["view"], row["level"]) == (view, least)]
@@ -48,15 +48,15 @@ def bands_and_collapse(evidence: Evidence) -> Iterator[Condition]:
 _ADD = 'ask [[analyses]] kind = "robustness" with both classifiers'
 
 
-def _bands(evidence: Evidence, subject: Subject) -> list[float]:
-    rows = evidence.rows(subject, "robustness", "patch_miou", classifier=CLASSIFIER, view=BANDS, m=0)
+def _bands(evidence: Evidence, info: ModelInfo) -> list[float]:
+    rows = evidence.rows(info, "robustness", "patch_miou", classifier=CLASSIFIER, view=BANDS, m=0)
     return distinct(rows, "level")
 
 
-def _kept(evidence: Evidence, subject: Subject, band: float) -> Estimate:
+def _kept(evidence: Evidence, info: ModelInfo, band: float) -> Estimate:
     where = {"classifier": CLASSIFIER, "m": 0}
-    noisy = evidence.rows(subject, "robustness", "patch_miou", view=BANDS, level=band, **where)
-    clean = evidence.rows(subject, "robustness", "patch_miou", view="clean", **where)
-    names = [f"mIoU of {subject.title} in band {band:g}", f"clean mIoU of {subject.title}"]
+    noisy = evidence.rows(info, "robustness", "patch_miou", view=BANDS, level=band, **where)
+    clean = evidence.rows(info, "robustness", "patch_miou", view="clean", **where)
+    names = [f"mIoU of {info.title} in band {band:g}", f"clean mIoU of {info.title}"]
     sides = [evidence.estimate(rows, name, _ADD) for rows, name in zip((noisy, clean), names, strict=True)]
-    return ratio(f"share kept by {subject.title}", sides[0], sides[1])
+    return ratio(f"share kept by {info.title}", sides[0], sides[1])

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from evaluate.claims.estimates import Estimate, difference, share, weighted
 from evaluate.claims.evidence import CLASSIFIERS, Evidence, distinct, n_train
-from evaluate.claims.roles import Subject
-from evaluate.claims.verdicts import Condition, LackingError, above
+from evaluate.claims.roles import ModelInfo
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above
 
 SATURATED = 0.75
 """Share of the rise from the first layer to the best that lies before the layer where a profile saturates."""
@@ -14,11 +14,11 @@ SATURATED = 0.75
 def more_images(evidence: Evidence) -> Iterator[Condition]:
     """Claim 10: from the smallest to the largest training set the probe gains more than 1-NN, for most models."""
     grows: list[bool | None] = []
-    subjects = evidence.present("mae", "simmim", "dino", "dinov2", "supervised")
-    for subject in subjects:
-        gains = {classifier: _gain(evidence, subject, classifier) for classifier in CLASSIFIERS}
+    models_info = evidence.present("mae", "simmim", "dino", "dinov2", "supervised")
+    for info in models_info:
+        gains = {classifier: _gain(evidence, info, classifier) for classifier in CLASSIFIERS}
         grows.append(above(difference("", gains["probe"], gains["knn"]), 0.0).outcome)
-    yield above(share(f"share of {len(subjects)} models whose probe gains more than their 1-NN", grows), 0.5)
+    yield above(share(f"share of {len(models_info)} models whose probe gains more than their 1-NN", grows), 0.5)
 
 
 def profiles(evidence: Evidence) -> Iterator[Condition]:
@@ -28,40 +28,40 @@ def profiles(evidence: Evidence) -> Iterator[Condition]:
     Other depths are taken in proportion. Supervised and SimMIM are asked where there are such models. Which layer is
     best is chosen by value and then compared by intervals.
     """
-    for subject in [evidence.subject("dino"), *evidence.present("supervised")]:
-        scores = _profile(evidence, subject)
+    for info in [evidence.info("dino"), *evidence.present("supervised")]:
+        scores = _profile(evidence, info)
         eighth, best = scores[round(len(scores) * 8 / 12) - 1], max(scores, key=lambda one: one.value)
-        name = f"1-NN of {subject.title}: layer 8 beyond 3/4 of the rise"
+        name = f"1-NN of {info.title}: layer 8 beyond 3/4 of the rise"
         yield above(weighted(name, [(1.0, eighth), (-SATURATED, best), (SATURATED - 1, scores[0])]), 0.0)
-    scores = _profile(evidence, evidence.subject("dinov2"))
+    scores = _profile(evidence, evidence.info("dinov2"))
     before = scores[len(scores) - 1 - max(1, round(len(scores) * 3 / 12))]
-    name = f"1-NN of {evidence.subject('dinov2').title}: rise of the last three layers less half of all"
+    name = f"1-NN of {evidence.info('dinov2').title}: rise of the last three layers less half of all"
     yield above(weighted(name, [(0.5, scores[-1]), (-1.0, before), (0.5, scores[0])]), 0.0)
-    for subject in evidence.present("simmim"):
-        scores = _profile(evidence, subject)
+    for info in evidence.present("simmim"):
+        scores = _profile(evidence, info)
         middle = max(scores[len(scores) // 3 : 2 * len(scores) // 3], key=lambda one: one.value)
-        yield above(difference(f"1-NN of {subject.title}: middle layers less the last", middle, scores[-1]), 0.0)
+        yield above(difference(f"1-NN of {info.title}: middle layers less the last", middle, scores[-1]), 0.0)
 
 
-def _gain(evidence: Evidence, subject: Subject, classifier: str) -> Estimate:
-    rows = evidence.rows(subject, "patch-classification", "patch_miou", classifier=classifier, m=0)
+def _gain(evidence: Evidence, info: ModelInfo, classifier: str) -> Estimate:
+    rows = evidence.rows(info, "patch-classification", "patch_miou", classifier=classifier, m=0)
     sizes = {n_train(row): row["train"] for row in rows}
     if len(sizes) < 2:
-        raise LackingError(
-            f'{subject.title} has one training size: ask [[analyses]] kind = "patch-classification" with '
+        raise MissingEvidenceError(
+            f'{info.title} has one training size: ask [[analyses]] kind = "patch-classification" with '
             "train_per_group = [2, 4, 8]"
         )
-    least, most = (evidence.patches(subject, classifier, train=sizes[end(sizes)]) for end in (min, max))
-    return difference(f"{CLASSIFIERS[classifier]} gain of {subject.title}", most, least)
+    least, most = (evidence.patches(info, classifier, train=sizes[end(sizes)]) for end in (min, max))
+    return difference(f"{CLASSIFIERS[classifier]} gain of {info.title}", most, least)
 
 
-def _profile(evidence: Evidence, subject: Subject) -> list[Estimate]:
-    rows = evidence.rows(subject, "patch-classification", "patch_miou", classifier="knn", m=0, x_name="layer")
+def _profile(evidence: Evidence, info: ModelInfo) -> list[Estimate]:
+    rows = evidence.rows(info, "patch-classification", "patch_miou", classifier="knn", m=0, x_name="layer")
     layers = distinct(rows, "x_value")
     if len(layers) < 6:
-        raise LackingError(
-            f"a profile needs six layers or more and {subject.title} has {len(layers)}: ask [[analyses]] "
+        raise MissingEvidenceError(
+            f"a profile needs six layers or more and {info.title} has {len(layers)}: ask [[analyses]] "
             'kind = "patch-classification" with layers = "all"'
         )
     train = max((row for row in rows if row["x_value"] == layers[0]), key=n_train)["train"]
-    return [evidence.patches(subject, "knn", train=train, x_value=layer) for layer in layers]
+    return [evidence.patches(info, "knn", train=train, x_value=layer) for layer in layers]

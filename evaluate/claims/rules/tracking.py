@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from evaluate.claims.estimates import Estimate, difference, weighted
 from evaluate.claims.evidence import Evidence, distinct
-from evaluate.claims.roles import Subject
-from evaluate.claims.verdicts import Condition, LackingError, above
+from evaluate.claims.roles import ModelInfo
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above
 
 MARGIN = 0.02
 """Accuracy by which a model may fall short and still be at least as good."""
@@ -18,18 +18,20 @@ def tracking(evidence: Evidence) -> Iterator[Condition]:
 
     DINOv2 and Supervised are asked where there are such models.
     """
-    dino, mae = evidence.subject("dino"), evidence.subject("mae")
+    dino, mae = evidence.info("dino"), evidence.info("mae")
     gaps = distinct(evidence.rows(dino, "tracking", "instance_accuracy", m=0), "x_value")
     if len(gaps) < 3:
-        raise LackingError('three gaps or more are needed: ask [[analyses]] kind = "tracking" with gaps = [1, 5, 30]')
+        raise MissingEvidenceError(
+            'three gaps or more are needed: ask [[analyses]] kind = "tracking" with gaps = [1, 5, 30]'
+        )
     first, middle, last = gaps[0], gaps[len(gaps) // 2], gaps[-1]
     at = [_accuracy(evidence, dino, gap) for gap in (first, middle, last)]
     yield above(difference(f"{at[0].name} less at gap {last:g}", at[0], at[2]), 0.0)
     name = f"accuracy of {dino.title}: fall before gap {middle:g} less the fall after"
     yield above(weighted(name, [(1.0, at[0]), (-2.0, at[1]), (1.0, at[2])]), 0.0)
     without = _accuracy(evidence, mae, middle, mae.scaled(200))
-    for subject in [dino, *evidence.present("dinov2")]:
-        leading = _accuracy(evidence, subject, middle)
+    for info in [dino, *evidence.present("dinov2")]:
+        leading = _accuracy(evidence, info, middle)
         yield above(difference(f"{leading.name} less {without.name}", leading, without), 0.0)
     for supervised in evidence.present("supervised"):
         score = _accuracy(evidence, supervised, middle)
@@ -39,15 +41,15 @@ def tracking(evidence: Evidence) -> Iterator[Condition]:
     for dinov2 in evidence.present("dinov2"):
         other = _accuracy(evidence, dinov2, first)
         yield above(difference(f"{at[0].name} less {other.name}", at[0], other), -MARGIN)
-    for subject in [dino, *evidence.present("dinov2")]:
-        rows = evidence.rows(subject, "tracking", "category_accuracy_on_failure", m=0, x_value=middle)
-        yield above(evidence.estimate(rows, f"right category of wrong objects, {subject.title}", _add(0)), 0.9)
+    for info in [dino, *evidence.present("dinov2")]:
+        rows = evidence.rows(info, "tracking", "category_accuracy_on_failure", m=0, x_value=middle)
+        yield above(evidence.estimate(rows, f"right category of wrong objects, {info.title}", _add(0)), 0.9)
 
 
-def _accuracy(evidence: Evidence, subject: Subject, gap: float, m: int = 0) -> Estimate:
-    rows = evidence.rows(subject, "tracking", "instance_accuracy", m=m, x_value=gap)
+def _accuracy(evidence: Evidence, info: ModelInfo, gap: float, m: int = 0) -> Estimate:
+    rows = evidence.rows(info, "tracking", "instance_accuracy", m=m, x_value=gap)
     lacks = f" without {m}" if m else ""
-    return evidence.estimate(rows, f"accuracy of {subject.title}{lacks} at gap {gap:g}", _add(m))
+    return evidence.estimate(rows, f"accuracy of {info.title}{lacks} at gap {gap:g}", _add(m))
 
 
 def _add(m: int) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from evaluate.claims.estimates import Estimate, ratio
 from evaluate.claims.evidence import Evidence, distinct
-from evaluate.claims.roles import Subject
-from evaluate.claims.verdicts import Condition, LackingError, above, below
+from evaluate.claims.roles import ModelInfo
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, below
 
 NEARLY_ALL = 0.9
 FAR_LOWER = 0.6
@@ -17,41 +17,41 @@ STABLE = 0.8975
 
 def leading_share(evidence: Evidence) -> Iterator[Condition]:
     """Claim 5: MAE's top 200 hold more than 0.9 of the variance, DINO's less than 0.6."""
-    yield above(_share(evidence, evidence.subject("mae")), NEARLY_ALL)
-    yield below(_share(evidence, evidence.subject("dino")), FAR_LOWER)
+    yield above(_share(evidence, evidence.info("mae")), NEARLY_ALL)
+    yield below(_share(evidence, evidence.info("dino")), FAR_LOWER)
 
 
 def spread(evidence: Evidence) -> Iterator[Condition]:
     """Claim 6: largest over median variance of MAE and SimMIM is ten times that of DINO and Supervised."""
-    for masked in [evidence.subject("mae"), *evidence.present("simmim")]:
-        for other in [evidence.subject("dino"), *evidence.present("supervised")]:
+    for masked in [evidence.info("mae"), *evidence.present("simmim")]:
+        for other in [evidence.info("dino"), *evidence.present("supervised")]:
             name = f"spread of {masked.title} over that of {other.title}"
             yield above(ratio(name, _spread(evidence, masked), _spread(evidence, other)), ORDER_OF_MAGNITUDE)
 
 
 def stable_top(evidence: Evidence) -> Iterator[Condition]:
     """Claim 7: of MAE's top 200 at least 180 are the same on every other data set it is compared with."""
-    mae = evidence.subject("mae")
+    mae = evidence.info("mae")
     m = mae.scaled(200)
     rows = evidence.rows(mae, "ranking-overlap", "overlap_share", m=m)
     add = f'ask [[analyses]] kind = "ranking-overlap" with m = [{m}] and experiments = ["other-data.toml"]'
     rows = [row for row in rows if str(row["reference"]).endswith(".toml")]
     if not rows:
-        raise LackingError(f"there is no overlap with another data set of {mae.title}: {add}")
+        raise MissingEvidenceError(f"there is no overlap with another data set of {mae.title}: {add}")
     for reference in distinct(rows, "reference"):
         here = [row for row in rows if row["reference"] == reference]
         name = f"share of the top {m} of {mae.title} that are those of {reference}"
         yield above(evidence.estimate(here, name, add), STABLE)
 
 
-def _share(evidence: Evidence, subject: Subject) -> Estimate:
-    m = subject.scaled(200)
-    rows = evidence.rows(subject, "variance-spectrum", "share_of_variance", m=m)
+def _share(evidence: Evidence, info: ModelInfo) -> Estimate:
+    m = info.scaled(200)
+    rows = evidence.rows(info, "variance-spectrum", "share_of_variance", m=m)
     add = f'ask [[analyses]] kind = "variance-spectrum" with top = [{m}]'
-    return evidence.estimate(rows, f"share of variance in the top {m} of {subject.title}", add)
+    return evidence.estimate(rows, f"share of variance in the top {m} of {info.title}", add)
 
 
-def _spread(evidence: Evidence, subject: Subject) -> Estimate:
-    rows = evidence.rows(subject, "variance-spectrum", "max_to_median_variance")
-    name = f"largest over median variance of {subject.title}"
+def _spread(evidence: Evidence, info: ModelInfo) -> Estimate:
+    rows = evidence.rows(info, "variance-spectrum", "max_to_median_variance")
+    name = f"largest over median variance of {info.title}"
     return evidence.estimate(rows, name, 'ask [[analyses]] kind = "variance-spectrum"')

@@ -5,8 +5,8 @@ from functools import partial
 
 from evaluate.claims.estimates import Estimate, difference, share
 from evaluate.claims.evidence import Evidence, distinct
-from evaluate.claims.roles import ROLES, Subject
-from evaluate.claims.verdicts import Condition, LackingError, above
+from evaluate.claims.roles import ROLES, ModelInfo
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above
 
 MARGIN = 0.02
 """Accuracy that counts as no difference."""
@@ -16,11 +16,13 @@ def over_sizes(evidence: Evidence) -> Iterator[Condition]:
     """Claim 16: at most ground distances Scale-MAE's mean patch without its top 200 beats the class token, which beats
     the mean patch; without the 200 the class token stays within 0.02.
     """
-    scale_mae = evidence.subject("scale-mae")
+    scale_mae = evidence.info("scale-mae")
     m = scale_mae.scaled(200)
     sizes = distinct(evidence.rows(scale_mae, "image-knn", "image_accuracy"), "x_value")
     if not sizes:
-        raise LackingError('there is no image accuracy: ask [[analyses]] kind = "image-knn" with remove = [0, 200]')
+        raise MissingEvidenceError(
+            'there is no image accuracy: ask [[analyses]] kind = "image-knn" with remove = [0, 200]'
+        )
     better: dict[str, list[bool | None]] = {
         "mean patch without the top features beats the class token": [],
         "the class token beats the mean patch": [],
@@ -55,32 +57,32 @@ def tiles(evidence: Evidence) -> Iterator[Condition]:
     yield above(difference(f"{tiled.name}, whole images less tiles", whole, tiled), 0.0)
 
 
-def _images(evidence: Evidence, subject: Subject, token: str, m: int, size: float) -> Estimate:
-    rows = evidence.rows(subject, "image-knn", "image_accuracy", token=token, m=m, x_value=size)
-    name = f"accuracy of {subject.title} by {token} at {size:g} of the native size" + (f", {m} removed" if m else "")
+def _images(evidence: Evidence, info: ModelInfo, token: str, m: int, size: float) -> Estimate:
+    rows = evidence.rows(info, "image-knn", "image_accuracy", token=token, m=m, x_value=size)
+    name = f"accuracy of {info.title} by {token} at {size:g} of the native size" + (f", {m} removed" if m else "")
     return evidence.estimate(rows, name, f'ask [[analyses]] kind = "image-knn" with remove = [0, {m or 200}]')
 
 
-def _tracked(evidence: Evidence, subject: Subject) -> Estimate:
-    rows = evidence.rows(subject, "tracking", "instance_accuracy", m=0)
+def _tracked(evidence: Evidence, info: ModelInfo) -> Estimate:
+    rows = evidence.rows(info, "tracking", "instance_accuracy", m=0)
     gaps = distinct(rows, "x_value")
     rows = [row for row in rows if row["x_value"] == gaps[len(gaps) // 2]]
-    return evidence.estimate(rows, f"tracking accuracy of {subject.title}", 'ask [[analyses]] kind = "tracking"')
+    return evidence.estimate(rows, f"tracking accuracy of {info.title}", 'ask [[analyses]] kind = "tracking"')
 
 
-def _both(evidence: Evidence, role: str, score: Callable[[Evidence, Subject], Estimate]) -> tuple[Estimate, Estimate]:
+def _both(evidence: Evidence, role: str, score: Callable[[Evidence, ModelInfo], Estimate]) -> tuple[Estimate, Estimate]:
     """Return a score on tiles and on whole images of one data set."""
     ways: dict[tuple[str, bool], Estimate] = {}
     for one in (evidence, *evidence.beside):
-        for subject in one.present(role):
+        for info in one.present(role):
             try:
-                ways.setdefault((subject.data_set, subject.frame.tile is not None), score(one, subject))
-            except LackingError:
+                ways.setdefault((info.data_set, info.frame.tile is not None), score(one, info))
+            except MissingEvidenceError:
                 continue  # this experiment asked something else
     for data_set in dict.fromkeys(name for name, _ in ways):
         if (data_set, True) in ways and (data_set, False) in ways:
             return ways[data_set, True], ways[data_set, False]
-    raise LackingError(
+    raise MissingEvidenceError(
         f"{ROLES[role]} was not scored both on tiles and on whole images of one data set: evaluate an experiment with "
         '`tile` in [frame] and one without, and name the other in [claims] beside = ["..."]'
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.loading.position import Mode, fit_positions
-from pipeline.models.loading.weights import Weights, draw_weights, load_strictly, read_checkpoint
+from pipeline.models.loading.weights import Weights, load_strictly, random_weights, read_checkpoint
 from pipeline.models.timm_vit import create, download, freeze, refuse_other_patches
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
@@ -35,7 +35,7 @@ def build_known(recipe: ModelRecipe, size: Size, folder: Path, revision: int, re
         return freeze(recipe, module, known.family, revision, position, known)
     if recipe.weights == "random":
         module = create(known.architecture, recipe.name, arguments, size)
-        draw_weights(module, recipe.seed)
+        random_weights(module, recipe.seed)
     else:
         path = folder / Path(recipe.weights).expanduser()
         weights = rename(read_checkpoint(path, prefixes=()))  # first: without them there is nothing to build

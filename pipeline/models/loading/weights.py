@@ -78,7 +78,7 @@ def refuse_not_finite(weights: Iterable[tuple[str, torch.Tensor]], where: str) -
             )
 
 
-def draw_weights(module: nn.Module, seed: int) -> None:
+def random_weights(module: nn.Module, seed: int) -> None:
     """Fill a module with weights that depend on the seed and the parameter names alone.
 
     Uniform numbers from the raw bits of PCG64, whose stream numpy guarantees, with no transcendental function in
