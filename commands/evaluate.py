@@ -44,9 +44,9 @@ def evaluate(
     models = _model_sets(experiment, recipe, settings, opened)
     other_experiments = {name: _other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
 
-    def on_progress(cell: Task, reused: bool) -> None:
+    def on_progress(task: Task, reused: bool) -> None:
         if not reused:
-            say(f"{cell.title}: {cell.what}")
+            say(f"{task.title}: {task.description}")
 
     kept = ResultStore(results)
     found = answer_all(

@@ -1,4 +1,4 @@
-"""A question of your own: a function over stored sets, answered once for every set and parameter.
+"""Analyses of your own: a function over stored sets, computed once for every set and parameter.
 
 ::
 
@@ -12,12 +12,14 @@
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
-from evaluate.results.table import COLUMNS, Result, ResultKey, ResultStore, long_table
+from evaluate.results.table import COLUMNS, Result, ResultStore, long_table
+from evaluate.task import Task
 from stores import ZarrSet
 from stores.canonical import canonical_json
 from stores.errors import UserError
@@ -37,49 +39,85 @@ def run(
 
     The function returns (or yields) rows: mappings from columns of the long table, evaluate/README.md lists them, to
     values; a DataFrame of such; one mapping; or one number, which becomes ``value``. With ``results``, a folder,
-    answers are kept there and a question that was answered is read: its name is the function's source text, the
-    parameters and the content digests of the set's sealed arrays. What the function calls is not part of the name, so
-    say ``version=2`` or the like when that changes.
+    results are stored there and reused: the key is the function's source text, the parameters and the content digests
+    of the set's sealed arrays. What the function calls is not part of the key: pass ``version=2`` or the like when that
+    changes.
 
     Raises UserError when a row has a column the long table does not know, a parameter is no plain JSON value, or the
-    function's source is not to be had (in an interactive prompt) while ``results`` is given.
+    function's source cannot be read (in an interactive prompt) while ``results`` is given.
     """
-    kept = None if results is None else ResultStore(results)
+    stored = None if results is None else ResultStore(results)
     rows: list[dict[str, Any]] = []
     for one in [sets] if isinstance(sets, ZarrSet) else sets:
-        if kept is None:
-            rows += _rows(function, one, parameters)
-            continue
-        asked = _asked(function, one, parameters)
-        if not kept.has(asked):
-            kept.write(asked, Result(_rows(function, one, parameters)))
-        rows += kept.read(asked).rows
+        task = FunctionTask(function, one, parameters)
+        result = task.result() if stored is None else task.read_or_compute(stored)
+        rows += result.rows
     return long_table(rows)
 
 
-def _asked(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, Any]) -> ResultKey:
-    try:
-        source = inspect.getsource(function)
-    except (OSError, TypeError):
-        raise UserError(
-            f"the source of {_name(function)} is not to be had, so its answers cannot be named: put it into a file, "
-            "or leave out results="
-        ) from None
-    named = {"function": _name(function), "source": hashlib.sha256(source.encode()).hexdigest(), **parameters}
-    try:
-        canonical_json(named)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"a parameter of {_name(function)} is no plain value ({error}): pass numbers, strings, lists and tables"
-        ) from error
-    return ResultKey("own", 1, named, {"set": one.digest, **one.content})
+@dataclass(frozen=True, eq=False)
+class FunctionTask(Task):
+    """A function of the user's over one set."""
+
+    function: Callable[..., Rows]
+    set: ZarrSet
+    arguments: dict[str, Any]
+
+    analysis: ClassVar[str] = "own"
+    revision: ClassVar[int] = 2
+
+    @property
+    def title(self) -> str:
+        """The set's digest."""
+        return self.set.digest[:12]
+
+    @property
+    def description(self) -> str:
+        """The function's name."""
+        return _name(self.function)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The function's name as analysis, data set, view and model."""
+        spec = self.set.spec
+        model = {"model": spec.model.name} if isinstance(spec, FeatureSpec) else {}
+        shared = {"data_set": spec.dataset.name, "view": spec.view.name}
+        return {"analysis": _name(self.function), **shared, **model}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the function's name, a digest of its source, and its arguments; raises UserError for other values."""
+        try:
+            source = inspect.getsource(self.function)
+        except (OSError, TypeError):
+            raise UserError(
+                f"the source of {_name(self.function)} cannot be read, so its results cannot be named: put it into a "
+                "file, or leave out results="
+            ) from None
+        digest = hashlib.sha256(source.encode()).hexdigest()
+        parameters = {"function": _name(self.function), "source": digest, **self.arguments}
+        try:
+            canonical_json(parameters)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"a parameter of {_name(self.function)} is no plain value ({error}): pass numbers, strings, lists and "
+                "tables"
+            ) from error
+        return parameters
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of the set and of its sealed arrays."""
+        return {"set": self.set.digest, **self.set.content}
+
+    def compute(self) -> Result:
+        """Call the function."""
+        return Result(_rows(self.function, self.set, self.arguments))
+
+    def peak_bytes(self) -> int:
+        """Return 0: what a user's function needs is not known."""
+        return 0
 
 
 def _rows(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    names: dict[str, Any] = {"analysis": _name(function), "data_set": one.spec.dataset.name}
-    names |= {"view": one.spec.view.name}
-    if isinstance(one.spec, FeatureSpec):
-        names["model"] = one.spec.model.name
     found = function(one, **parameters)
     if isinstance(found, pd.DataFrame):
         names_of = [str(name) for name in found.columns]
@@ -98,7 +136,7 @@ def _rows(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, Any
             f"{_name(function)} gives the column {unknown[0]!r}, which the long table does not have: use "
             f"{', '.join(list(COLUMNS)[:8])} ... (evaluate/README.md lists them all)"
         )
-    return [{**names, **row} for row in given]
+    return [dict(row) for row in given]
 
 
 def _name(function: Callable[..., Rows]) -> str:

@@ -1,57 +1,41 @@
-"""What an experiment asks of the stored sets: which rows, which analyses, which parameters."""
+"""The table of analyses, and the settings of an experiment's evaluation: selection, analyses, seed."""
 
-from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from evaluate.analyses import (
-    association,
-    feature_treatments,
-    global_context,
-    image_knn,
-    label_maps,
-    patch_classification,
-    ranking_overlap,
-    reconstruction,
-    retrieval,
-    robustness,
-    tracking,
-    variance_spectrum,
-)
-from evaluate.analyses.association import Association
-from evaluate.analyses.feature_treatments import FeatureTreatments
-from evaluate.analyses.global_context import GlobalContext
-from evaluate.analyses.image_knn import ImageKnn
-from evaluate.analyses.label_maps import LabelMaps
-from evaluate.analyses.patch_classification import PatchClassification
-from evaluate.analyses.ranking_overlap import RankingOverlap
-from evaluate.analyses.reconstruction import Reconstruction
-from evaluate.analyses.retrieval import Retrieval
-from evaluate.analyses.robustness import Robustness
-from evaluate.analyses.tracking import Tracking
-from evaluate.analyses.variance_spectrum import VarianceSpectrum
-from evaluate.inputs.model_sets import ModelSets
+from evaluate.analyses.association import Association, AssociationTask
+from evaluate.analyses.feature_treatments import FeatureTreatments, FeatureTreatmentsTask
+from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
+from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
+from evaluate.analyses.label_maps import LabelMaps, LabelMapsTask
+from evaluate.analyses.patch_classification import PatchClassification, PatchClassificationTask
+from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
+from evaluate.analyses.reconstruction import Reconstruction, ReconstructionTask
+from evaluate.analyses.retrieval import Retrieval, RetrievalTask
+from evaluate.analyses.robustness import Robustness, RobustnessTask
+from evaluate.analyses.tracking import Tracking, TrackingTask
+from evaluate.analyses.variance_spectrum import VarianceSpectrum, VarianceSpectrumTask
 from evaluate.selection import SelectionRule
-from evaluate.settings import Context, Selection
-from evaluate.task import Task
+from evaluate.settings import Selection
+from evaluate.task import ModelTask
 from stores.specs import Record
 
-ANALYSES: dict[type[Record], Callable[[Sequence[ModelSets], Any, Context], Iterator[Task]]] = {
-    VarianceSpectrum: variance_spectrum.cells,
-    RankingOverlap: ranking_overlap.cells,
-    PatchClassification: patch_classification.cells,
-    FeatureTreatments: feature_treatments.cells,
-    GlobalContext: global_context.cells,
-    Reconstruction: reconstruction.cells,
-    Robustness: robustness.cells,
-    Retrieval: retrieval.cells,
-    Tracking: tracking.cells,
-    Association: association.cells,
-    ImageKnn: image_knn.cells,
-    LabelMaps: label_maps.cells,
+ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
+    VarianceSpectrum: VarianceSpectrumTask,
+    RankingOverlap: RankingOverlapTask,
+    PatchClassification: PatchClassificationTask,
+    FeatureTreatments: FeatureTreatmentsTask,
+    GlobalContext: GlobalContextTask,
+    Reconstruction: ReconstructionTask,
+    Robustness: RobustnessTask,
+    Retrieval: RetrievalTask,
+    Tracking: TrackingTask,
+    Association: AssociationTask,
+    ImageKnn: ImageKnnTask,
+    LabelMaps: LabelMapsTask,
 }
-"""Every analysis: its settings, and what yields the answers they ask of some models."""
+"""Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
     VarianceSpectrum
@@ -71,7 +55,7 @@ Analysis = Annotated[
 
 
 class ClaimSettings(Record):
-    """What is put to the papers' claims beside the experiment's own results."""
+    """What the papers' claims are tested on beside the experiment's own results."""
 
     beside: tuple[Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")], ...] = ()
     """Names (files' names without .toml) of other experiments evaluated into the same results folder, for claims that
@@ -79,7 +63,7 @@ class ClaimSettings(Record):
 
 
 class EvaluationSettings(Record):
-    """Everything `patchbank evaluate` needs to know beside the sets."""
+    """The tables of an experiment file that concern `patchbank evaluate`."""
 
     selection: Selection | None = None
     """None takes every row for training, which suits unlabelled data."""
@@ -89,7 +73,7 @@ class EvaluationSettings(Record):
     claims: ClaimSettings = ClaimSettings()
 
     def rules(self) -> tuple[SelectionRule, ...]:
-        """Return every selection rule the analyses can ask for; their union is what must be extracted."""
+        """Return every selection rule the analyses use; their union is what must be extracted."""
         if self.selection is None:
             return ()
         rules = [self.selection.train]

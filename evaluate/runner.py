@@ -1,5 +1,6 @@
-"""Answering an experiment's questions: what is answered is read, what is missing is computed."""
+"""Run an experiment's analyses: stored results are reused, missing ones are computed."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,27 +13,29 @@ from evaluate.inputs.counterparts import unmatched_notes
 from evaluate.inputs.decoder import PatchDecoder
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.widths import fit_removals
-from evaluate.kernels.memory import refuse
 from evaluate.registry import ANALYSES, EvaluationSettings
 from evaluate.results.runs import append_run
 from evaluate.results.table import Result, ResultStore, long_table
 from evaluate.settings import Context, Selection
 from evaluate.task import Task
+from stores.errors import UserError
+from stores.storage.os_errors import gigabytes
 
 
 @dataclass
 class Evaluation:
-    """Everything an experiment's questions came to."""
+    """The results of an experiment."""
 
     table: pd.DataFrame
-    answers: dict[str, tuple[Task, Result]] = field(default_factory=dict)
-    """By result digest."""
+    """The long table."""
+    results: dict[str, tuple[str, Result]] = field(default_factory=dict)
+    """Model title and result, by result digest."""
     n_computed: int = 0
     n_reused: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-    """What each computed answer took, by result digest."""
+    """Duration of each computed task, by result digest."""
     notes: list[str] = field(default_factory=list)
-    """What was asked and cannot be had of some models, for people."""
+    """What the settings ask for and some models cannot have, for people."""
 
 
 def evaluate(
@@ -44,43 +47,51 @@ def evaluate(
     memory_bytes: int = 2 << 30,
     other_experiments: Mapping[str, Sequence[tuple[ModelSets, Selection | None]]] = MappingProxyType({}),
     decoders: Mapping[str, Callable[[], PatchDecoder]] = MappingProxyType({}),
-    on_progress: Callable[[Task, bool], None] = lambda cell, reused: None,
+    on_progress: Callable[[Task, bool], None] = lambda task, reused: None,
 ) -> Evaluation:
-    """Answer all questions and write the experiment's long table.
+    """Compute the missing results of an experiment and write its long table.
 
-    ``elsewhere`` are the models of the other experiments that `EvaluationSettings.experiments` names.
-    ``decoders`` make the decoders of models, by title, for the analyses that ask for one.
-    ``tell`` is called before each answer with whether it is already there. Raises MissingError when a set lacks an
-    array, and UserError when more features are to be removed than any model has or another experiment has no model in
-    common, before anything is computed; so when an answer that is missing holds more than ``memory_bytes``.
+    Raises, before anything is computed, MissingError when a set lacks an array, and UserError when the settings cannot
+    be met: more features to remove than any model has, no model in common with another experiment, a missing task
+    whose estimated memory is above ``memory_bytes``.
+
+    Args:
+        experiment: name of the experiment, the folder of its table in the results.
+        models: the experiment's models with their sets.
+        settings: selection, analyses and seed.
+        results: where results are stored.
+        memory_bytes: memory limit of one task above the idle process.
+        other_experiments: models and selections of the experiments that ``settings.experiments()`` names.
+        decoders: builds a model's decoder, by the model's title, for the analyses that need one.
+        on_progress: called before each task with whether its result is reused.
     """
-    # Two analyses may share a cell, such as the last layer of a sweep over layers: it is answered once.
-    wanted: dict[tuple[str, str], Task] = {}
     context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders)
     evaluation = Evaluation(long_table([]))
+    # Two analyses may share a task, such as the last layer of a sweep over layers: it is computed once.
+    tasks: dict[tuple[str, str], Task] = {}
     for analysis in settings.analyses:
         evaluation.notes += unmatched_notes(models, analysis, context)
-        for asked, some, note in fit_removals(analysis, models):
+        for fitted, some, note in fit_removals(analysis, models):
             evaluation.notes += [note] if note else []
-            for cell in ANALYSES[type(analysis)](some, asked, context):
-                wanted.setdefault((cell.title, cell.asked.digest), cell)
-    refuse((cell for cell in wanted.values() if not results.has(cell.asked)), memory_bytes)
+            task: Task
+            for task in ANALYSES[type(analysis)].tasks(some, fitted, context):
+                task.check()
+                tasks.setdefault((task.title, task.key.digest), task)
+    check_memory([task for task in tasks.values() if not results.has(task.key)], memory_bytes)
     rows = []
-    for cell in wanted.values():
-        reused = results.has(cell.asked)
-        on_progress(cell, reused)
-        if reused:
-            evaluation.n_reused += 1
-        else:
-            before = time.perf_counter()
-            results.write(cell.asked, cell.answer())
-            evaluation.seconds[cell.asked.digest] = round(time.perf_counter() - before, 3)
+    for task in tasks.values():
+        reused = results.has(task.key)
+        on_progress(task, reused)
+        started = time.perf_counter()
+        result = task.read_or_compute(results)
+        evaluation.n_reused += reused
+        if not reused:
             evaluation.n_computed += 1
-        found = results.read(cell.asked)
-        # Titles are how one experiment calls a model; the answer itself does not depend on them.
-        rows += [{**row, "experiment": experiment, "model": cell.title} for row in found.rows]
-        evaluation.answers[cell.asked.digest] = (cell, found)
-    evaluation.table = long_table(rows + _invalid_rows(experiment, models, wanted.values()))
+            evaluation.seconds[task.key.digest] = round(time.perf_counter() - started, 3)
+        # Titles are how one experiment calls a model; the result does not depend on them.
+        rows += [{**row, "experiment": experiment, "model": task.title} for row in result.rows]
+        evaluation.results[task.key.digest] = (task.title, result)
+    evaluation.table = long_table(rows + _invalid_rows(experiment, models, tasks.values()))
     folder = results.write_experiment(experiment, evaluation.table)
     append_run(
         folder / "runs.jsonl",
@@ -89,20 +100,33 @@ def evaluate(
     return evaluation
 
 
-def _invalid_rows(experiment: str, models: Sequence[ModelSets], answered: Iterable[Task]) -> list[dict[str, Any]]:
+def check_memory(tasks: Sequence[Task], memory_bytes: int) -> None:
+    """Raise UserError when a task is estimated to need more memory than it may use; the largest one is named."""
+    peak, largest = max(((task.peak_bytes(), task) for task in tasks), key=lambda pair: pair[0], default=(0, None))
+    if largest is None or peak <= memory_bytes:
+        return
+    data_set = largest.columns.get("data_set", "")
+    raise UserError(
+        f"{largest.analysis} needs an estimated {gigabytes(peak)} and the limit is {gigabytes(memory_bytes)} "
+        f"({data_set}, {largest.title}: {largest.description}): run with --memory {math.ceil(peak / 1e7) / 100:g}, or "
+        "choose fewer images (per_group in [selection])"
+    )
+
+
+def _invalid_rows(experiment: str, models: Sequence[ModelSets], tasks: Iterable[Task]) -> list[dict[str, Any]]:
     """Return one row an analysis and model that left rows out, with their number; none where all rows are valid."""
     return [
         {
             "experiment": experiment,
             "analysis": analysis,
-            "data_set": one.spec.dataset.name,
-            "model": one.title,
+            "data_set": model.spec.dataset.name,
+            "model": model.title,
             "metric": "invalid_rows",
-            "value": sum(one.invalid.values()),
+            "value": sum(model.invalid.values()),
             "unit": "row",
-            "n_units": len(one.samples),
+            "n_units": len(model.samples),
         }
-        for analysis in dict.fromkeys(cell.asked.analysis for cell in answered)
-        for one in models
-        if one.invalid
+        for analysis in dict.fromkeys(task.analysis for task in tasks)
+        for model in models
+        if model.invalid
     ]

@@ -1,15 +1,21 @@
-"""The words every analysis is asked in: layers, row selections, seeds and bounds."""
+"""Settings that analyses share (layers, removed features, classifiers, bootstraps), and the context of a run."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from evaluate.inputs.decoder import PatchDecoder
 from evaluate.selection import SelectionRule
 from stores.specs import Record
 
 Layers = Literal["all"] | tuple[int, ...]
-"""``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
+"""``all`` stored layers, or numbers from 0; negative ones count from the last stored."""
+
+Classifier = Literal["knn", "probe"]
+
+Counts = tuple[Annotated[int, Field(ge=0)], ...]
 
 
 class Selection(Record):
@@ -25,27 +31,84 @@ class Settings(Record):
     """Base of the settings of every analysis: one ``[[analyses]]`` table."""
 
     def rules(self, selection: Selection) -> list[SelectionRule]:
-        """Return the selection rules the analysis can ask for beside the selection's own two."""
+        """Return the selection rules the analysis uses beside the selection's own two."""
         return []
 
     def other_experiments(self) -> tuple[str, ...]:
-        """Return the other experiment files whose sets the analysis reads too, as they are named."""
+        """Return the other experiment files whose sets the analysis reads too, by file name."""
         return ()
+
+    @property
+    def selected_layers(self) -> Layers:
+        """The layers whose tokens are analysed."""
+        return (-1,)
+
+
+class LayerSettings(Settings):
+    """Settings of an analysis of several layers."""
+
+    layers: Layers = (-1,)
+    """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
+    norm: Literal["final", "none"] = "final"
+    """Tokens after the model's final norm, or as the block left them."""
+
+    @property
+    def selected_layers(self) -> Layers:
+        """The layers whose tokens are analysed."""
+        return self.layers
+
+
+class SingleLayerSettings(Settings):
+    """Settings of an analysis of one layer."""
+
+    layer: int = -1
+    """Layer counted from 0; negative numbers count from the last stored."""
+    norm: Literal["final", "none"] = "final"
+    """Tokens after the model's final norm, or as the block left them."""
+
+    @property
+    def selected_layers(self) -> Layers:
+        """The layer whose tokens are analysed."""
+        return (self.layer,)
+
+
+class RemovalSettings(Settings):
+    """Settings of an analysis that leaves out the features of highest variance."""
+
+    remove: Counts = (0,)
+    """Numbers m of highest-variance features to leave out; features are ranked on the training patches (tracking:
+    all frames; retrieval: the gallery)."""
+
+
+class ClassifierSettings(Settings):
+    """Settings of an analysis by nearest neighbours and linear probes."""
+
+    classifiers: tuple[Classifier, ...] = ("knn", "probe")
+    """Nearest neighbours, a linear probe, or both."""
+    penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    """L2 penalties to choose from on held-out training images; the default grid without."""
+
+
+class BootstrapSettings(Settings):
+    """Settings of an analysis whose scores have bootstrap intervals."""
+
+    resamples: int = Field(default=1000, ge=0)
+    """Bootstrap resamples over images (tracking and association: over videos); 0 prints no intervals."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What all analyses of one experiment share."""
+    """What all tasks of one experiment share."""
 
     selection: Selection | None
     seed: int
     """Seed of held-out images, random features and bootstraps."""
     memory_bytes: int = 2 << 30
-    """Bound on what one analysis uses above the process, in bytes; it changes no number."""
+    """Memory limit of one task above the idle process, in bytes; it changes no number."""
     other_experiments: Mapping[str, Sequence[tuple[Any, Selection | None]]] = field(default_factory=dict)
-    """The models (`measured.ModelSets`) of other experiments with their selections, by the file's name as asked for."""
+    """Models (`ModelSets`) of other experiments with their selections, by the file's name in the settings."""
     decoders: Mapping[str, Callable[[], PatchDecoder]] = field(default_factory=dict)
-    """What makes a model's decoder, by the model's title; called only where an analysis asks for it."""
+    """Builds a model's decoder, by the model's title; called only by analyses that need it."""
 
 
 def train_rules(train: SelectionRule, per_group: Iterable[int] | None) -> list[SelectionRule]:

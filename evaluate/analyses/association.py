@@ -8,31 +8,31 @@ that only association can fail: DetA is 1. Scores are those of trackeval: HOTA, 
 
 import io
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from functools import partial
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
 from evaluate.analyses.tracking import FrameObjects, counted_objects, frames_of, objects_bytes
-from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.objects import Pooling
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import scored_rows
-from evaluate.kernels.bootstrap import ratio_interval
 from evaluate.kernels.moments import variance_ranking, without_top
-from evaluate.results.table import Result, ResultKey
-from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Task, task_of
+from evaluate.results.draws import result_of
+from evaluate.results.rows import Bootstrap
+from evaluate.results.table import Result
+from evaluate.settings import (
+    BootstrapSettings,
+    LayerSettings,
+    RemovalSettings,
+)
+from evaluate.task import ModelTask
 
-REVISION = 2
-"""Raised when the same inputs and parameters give other numbers."""
 
-
-class Association(Settings):
+class Association(LayerSettings, RemovalSettings, BootstrapSettings):
     """HOTA, IDF1 and identity switches when true boxes are joined to tracks by their features."""
 
     kind: Literal["association"]
@@ -41,18 +41,10 @@ class Association(Settings):
     gate: float | None = Field(default=None, gt=0, le=1)
     """No object joins a track farther than this quantile of all objects' distances to their nearest object one
     annotated frame later; none allows any distance."""
-    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Numbers m of highest-variance features to leave out; the ranking is that of all chosen frames' patches."""
     pooling: Pooling = "roi-align"
     """How a box's patches become one vector."""
     min_visibility: float = Field(default=0.0, ge=0, le=1)
     """Objects that are seen less than this are left out."""
-    layers: Layers = (-1,)
-    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over videos; 0 prints no intervals."""
 
 
 def distances(
@@ -144,48 +136,78 @@ def scores(truth: Sequence[np.ndarray], found: Sequence[Int64[np.ndarray, " _"]]
     }
 
 
-def asked(model: ModelSets, array: str, analysis: Association, context: Context) -> ResultKey:
-    """Return what the answer depends on."""
-    chosen = scored_rows(model, context.selection)
-    model.objects  # noqa: B018  (says so where there are none)
-    parameters = analysis.model_dump(mode="json", exclude={"kind", "layers", "norm"})
-    parameters |= {"remove": sorted(set(analysis.remove)), "seed": context.seed, "frames": list(chosen.sources)}
-    return ResultKey("association", REVISION, parameters, model.inputs(array))
+@dataclass(frozen=True, eq=False)
+class AssociationTask(ModelTask[Association]):
+    """HOTA, AssA, DetA, IDF1 and identity switches of all videos together, for every m."""
+
+    analysis: ClassVar[str] = "association"
+    revision: ClassVar[int] = 3
+
+    @property
+    def description(self) -> str:
+        """The array."""
+        return f"association by {self.array}"
+
+    def check(self) -> None:
+        """Raise UserError for data without objects."""
+        self.model.objects  # noqa: B018  (raises)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the settings but layers and norm, the seed and the frames."""
+        parameters = self.settings.model_dump(mode="json", exclude={"kind", "layers", "norm"})
+        return parameters | {
+            "remove": sorted(set(self.settings.remove)),
+            "seed": self.context.seed,
+            "frames": list(self.split.scored.sources),
+        }
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns."""
+        return {**super().columns, "distance": "euclidean"}
+
+    def compute(self) -> Result:
+        """Return one row a metric and m; videos are resampled."""
+        settings = self.settings
+        frames = frames_of(self.model, self.array, self.split.scored, settings.pooling, settings.min_visibility)
+        ranking = variance_ranking(token_variance(self.model, self.array, self.split.scored))
+        by_video: dict[str, list[FrameObjects]] = {}
+        for frame in frames:
+            by_video.setdefault(frame.video, []).append(frame)
+        videos = {name: some for name, some in by_video.items() if any(len(frame.tracks) for frame in some)}
+        bootstrap = self.bootstrap(list(videos), "video")
+        rows: list[dict[str, Any]] = []
+        for m in self.removed:
+            kept = without_top(ranking, m)
+            limit = float("inf") if settings.gate is None else largest_distance(frames, kept, settings.gate)
+            counted = []
+            for some in videos.values():
+                vectors = [frame.vectors[:, kept] for frame in some]
+                tracks = associate(vectors, [frame.frame for frame in some], settings.max_age, limit)
+                counted.append(scores([frame.tracks for frame in some], tracks))
+            rows += _rows(counted, bootstrap, m)
+        return result_of(rows, ())
+
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: frames stream, and every object is one vector.
+
+        One video's vectors are copied without their top features, and its tracks are compared at HOTA's 19 thresholds,
+        as if four times as many were found as there are.
+        """
+        min_visibility, rows = self.settings.min_visibility, self.split.scored
+        objects = counted_objects(self.model, min_visibility)
+        of_video = objects[objects["source"].isin(rows.sources)].groupby("video", sort=False)["track"]
+        videos = of_video.agg(["size", "nunique"])
+        vectors = 8 * self.n_channels * int(videos["size"].max()) if len(videos) else 0
+        tracks = 8 * (HOTA_THRESHOLDS + 3) * 4 * int(videos["nunique"].max()) ** 2 if len(videos) else 0
+        return objects_bytes(self.model, self.array, rows, min_visibility) + vectors + tracks
 
 
-def answer(model: ModelSets, array: str, analysis: Association, context: Context) -> Result:
-    """Return the scores of all videos together for every m; videos are what is resampled."""
-    chosen = scored_rows(model, context.selection)
-    frames = frames_of(model, array, chosen, analysis.pooling, analysis.min_visibility)
-    ranking = variance_ranking(token_variance(model, array, chosen))
-    videos: dict[str, list[FrameObjects]] = {}
-    for frame in frames:
-        videos.setdefault(frame.video, []).append(frame)
-    videos = {name: listed for name, listed in videos.items() if any(len(frame.tracks) for frame in listed)}
-    rows: list[dict[str, Any]] = []
-    for m in sorted(set(analysis.remove)):
-        if m >= len(ranking):
-            continue
-        kept = without_top(ranking, m)
-        limit = float("inf") if analysis.gate is None else largest_distance(frames, kept, analysis.gate)
-        counted = [
-            scores(
-                [frame.tracks for frame in listed],
-                associate(
-                    [frame.vectors[:, kept] for frame in listed],
-                    [frame.frame for frame in listed],
-                    analysis.max_age,
-                    limit,
-                ),
-            )
-            for listed in videos.values()
-        ]
-        common = {"m": m, "unit": "video", "n_units": len(videos), "seed": context.seed}
-        rows += [{**common, **row} for row in _rows(counted, analysis.resamples, context.seed)]
-    return Result(rows)
+HOTA_THRESHOLDS = 19
+"""Localisation thresholds over which TrackEval's HOTA averages."""
 
 
-def _rows(counted: Sequence[Mapping[str, float]], resamples: int, seed: int) -> Iterator[dict[str, Any]]:
+def _rows(counted: Sequence[Mapping[str, float]], bootstrap: Bootstrap, m: int) -> list[dict[str, Any]]:
     column = {name: np.array([video[name] for video in counted]) for name in counted[0]}
     ratios = {
         "ass_a": (column["association"], column["boxes"]),
@@ -193,42 +215,14 @@ def _rows(counted: Sequence[Mapping[str, float]], resamples: int, seed: int) -> 
         "idf1": (column["identity"], column["identity_all"]),
         "id_switches": (column["switches"], np.full(len(counted), 1.0 / len(counted))),
     }
-    found: dict[str, list[float | None]] = {}
-    for metric, (numerator, denominator) in ratios.items():
-        bounds = ratio_interval(numerator, denominator, seed=seed, resamples=resamples)
-        found[metric] = [float(numerator.sum() / denominator.sum()), *bounds]
-    # HOTA is the root of DetA times AssA, and DetA is 1 in every resample: bounds go through the root.
-    detection = found["det_a"][0] or 0.0
-    found["hota"] = [None if value is None else float(np.sqrt(value * detection)) for value in found["ass_a"]]
-    for metric, (value, low, high) in found.items():
-        yield {"metric": metric, "value": value, "low": low, "high": high}
-
-
-def peak_bytes(model: ModelSets, array: str, analysis: Association, context: Context) -> int:
-    """Return the bytes that answering holds; frames stream, and every object is one vector.
-
-    One video's vectors are copied without their top features, and its tracks are compared at HOTA's 19 thresholds, as
-    if four times as many were found as there are.
-    """
-    chosen = scored_rows(model, context.selection)
-    objects = counted_objects(model, analysis.min_visibility)
-    videos = (
-        objects[objects["source"].isin(chosen.sources)].groupby("video", sort=False)["track"].agg(["size", "nunique"])
-    )
-    vectors = 8 * model.n_channels(array) * int(videos["size"].max()) if len(videos) else 0
-    tracks = 8 * (19 + 3) * 4 * int(videos["nunique"].max()) ** 2 if len(videos) else 0
-    return objects_bytes(model, array, chosen, analysis.min_visibility) + vectors + tracks
-
-
-def cells(models: Sequence[ModelSets], analysis: Association, context: Context) -> Iterator[Task]:
-    """Yield one answer a model and layer."""
-    for model in models:
-        for array in model.arrays(analysis.layers, analysis.norm):
-            yield task_of(
-                model,
-                array,
-                asked(model, array, analysis, context),
-                partial(answer, model, array, analysis, context),
-                f"association by {array}",
-                partial(peak_bytes, model, array, analysis, context),
-            )
+    rows = {
+        metric: bootstrap.row(metric, float(sides[0].sum() / sides[1].sum()), bootstrap.ratio(*sides), m=m)
+        for metric, sides in ratios.items()
+    }
+    # HOTA is the root of DetA times AssA, and DetA is 1 in every resample: value and bounds go through the root.
+    detection = rows["det_a"]["value"]
+    root = {
+        name: None if rows["ass_a"][name] is None else float(np.sqrt(rows["ass_a"][name] * detection))
+        for name in ("value", "low", "high")
+    }
+    return [*rows.values(), {**rows["ass_a"], "metric": "hota", **root}]

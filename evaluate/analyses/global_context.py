@@ -7,30 +7,30 @@ the training tiles' statistics, the penalty is chosen by five-fold cross-validat
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
+from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.patches import chunkwise, token_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
-from evaluate.kernels.bootstrap import FEWEST_UNITS
-from evaluate.kernels.memory import reading_bytes
+from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.ridge import r2, ridge
 from evaluate.kernels.treatments import Treatment, kept_features
-from evaluate.results.table import Result, ResultKey
-from evaluate.scoring.patch_classifiers import selected
-from evaluate.scoring.variance_bootstrap import bounds
-from evaluate.settings import Context, Settings
-from evaluate.task import Task, task_of
+from evaluate.results.draws import result_of
+from evaluate.results.rows import Bootstrap
+from evaluate.results.table import Result
+from evaluate.settings import (
+    BootstrapSettings,
+    SingleLayerSettings,
+)
+from evaluate.task import ModelTask, fit_counts
 from stores.errors import UserError
-
-REVISION = 3
-"""Raised when the same inputs and parameters give other numbers."""
 
 SHARE_BYTES = 4 << 20
 """Pixels whose classes are compared at a time, a byte each."""
@@ -39,7 +39,7 @@ DIFFERENCES = (("without-top", "all"), ("without-random", "without-top"), ("top-
 """What is compared with what, image by image: the paper's order is all ~ top left out > random left out > top alone."""
 
 
-class GlobalContext(Settings):
+class GlobalContext(SingleLayerSettings, BootstrapSettings):
     """R² of class shares in the image from its central patch, with features left out (paper A, Table 6)."""
 
     kind: Literal["global-context"]
@@ -51,12 +51,6 @@ class GlobalContext(Settings):
     """Number of features of highest variance that are left out, or kept alone."""
     draws: int = Field(default=5, ge=1, le=100)
     """Random choices of m features to leave out, each reported."""
-    layer: int = -1
-    """Layer counted from 0; negative numbers count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over images; 0 prints no intervals."""
 
 
 def central_tokens(model: ModelSets, array: str, chosen: RowSelection) -> Float64[np.ndarray, "sample channel"]:
@@ -94,81 +88,6 @@ def class_shares(
     return shares
 
 
-def asked(model: ModelSets, array: str, analysis: GlobalContext, context: Context) -> ResultKey:
-    """Return what the answer depends on."""
-    model.need_labels("global-context")
-    class_ids(model, analysis.classes)  # says so before anything is computed
-    train, validation = selected(model, context, "global-context")
-    return ResultKey(
-        "global-context",
-        REVISION,
-        {
-            "classes": list(analysis.classes),
-            "scope": analysis.scope,
-            "m": analysis.m,
-            "draws": analysis.draws,
-            "resamples": analysis.resamples,
-            "seed": context.seed,
-            "train": list(train.sources),
-            "validation": list(validation.sources),
-        },
-        model.inputs(array, labelled=True),
-    )
-
-
-def answer(model: ModelSets, array: str, analysis: GlobalContext, context: Context) -> Result:
-    """Return R² of every class and their mean: all features, top m left out, random m left out, top m alone.
-
-    Differences are of the means, random choices averaged, with intervals paired over images.
-    """
-    train, validation = selected(model, context, "global-context")
-    inputs, queries = (central_tokens(model, array, chosen) for chosen in (train, validation))
-    targets, truth = (class_shares(model, chosen, analysis.classes, analysis.scope) for chosen in (train, validation))
-    train_images, images = (image_numbers(model, chosen) for chosen in (train, validation))
-    ranking = variance_ranking(token_variance(model, array, train))
-    if analysis.m >= len(ranking):
-        raise UserError(f"global-context leaves out m = {analysis.m} of {len(ranking)} features: ask for fewer")
-    rows: list[dict[str, Any]] = []
-    means: dict[str, list[tuple[float | None, np.ndarray | None]]] = {}
-    for outcome, draw, kept in _variants(ranking, analysis, context.seed):
-        predicted = ridge(inputs[:, kept], targets, train_images, queries[:, kept])
-        common: dict[str, Any] = {
-            "classifier": "ridge",
-            "train": train.title,
-            "m": 0 if outcome == "all" else analysis.m,
-            "x_name": None if draw is None else "draw",
-            "x_value": None if draw is None else float(draw),
-            "outcome": outcome,
-            "metric": "r2",
-            "unit": "image",
-            "n_units": len(validation.sources),
-            "seed": context.seed,
-        }
-        scores = r2(truth, predicted)
-        drawn = _resampled(truth, predicted, images, len(validation.sources), analysis.resamples, context.seed)
-        means.setdefault(outcome, []).append((_mean(scores), None if drawn is None else drawn[:, -1]))
-        rows.append({**common, "value": _mean(scores), **bounds(None if drawn is None else drawn[:, -1])})
-        rows += [
-            {**common, "class": name, "value": _number(scores[place]),
-             **bounds(None if drawn is None else drawn[:, place])}
-            for place, name in enumerate(analysis.classes)
-        ]  # fmt: skip
-    shared = {name: rows[0][name] for name in ("classifier", "train", "unit", "n_units", "seed")}
-    return Result(rows + [{**shared, "m": analysis.m, **row} for row in _differences(means)])
-
-
-def _differences(means: dict[str, list[tuple[float | None, np.ndarray | None]]]) -> Iterator[dict[str, Any]]:
-    for outcome, reference in DIFFERENCES:
-        sides = [means[outcome], means[reference]]
-        known = [[value for value, _ in side if value is not None] for side in sides]
-        if not all(known):
-            continue
-        drawn = [[values for _, values in side if values is not None] for side in sides]
-        paired = np.mean(drawn[0], axis=0) - np.mean(drawn[1], axis=0) if all(drawn) else None
-        value = float(np.mean(known[0]) - np.mean(known[1]))
-        yield {"outcome": outcome, "reference": reference, "metric": "r2_difference", "value": value, **bounds(paired)}
-
-
 def _variants(
     ranking: Int64[np.ndarray, " channel"], analysis: GlobalContext, seed: int
 ) -> Iterator[tuple[str, int | None, Bool[np.ndarray, " channel"]]]:
@@ -184,50 +103,109 @@ def _resampled(
     truth: Float64[np.ndarray, "row class"],
     predicted: Float64[np.ndarray, "row class"],
     images: Int64[np.ndarray, " row"],
-    n_images: int,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> Float64[np.ndarray, "resample class_and_mean"] | None:
     """Return R² of every class and, last, of their mean in every resample; equal seeds draw equal images."""
-    if n_images < FEWEST_UNITS or not resamples:
+    if not bootstrap.enabled:
         return None
-    generator = np.random.Generator(np.random.PCG64(seed))
-    values = np.empty((resamples, truth.shape[1] + 1))
-    for number in range(resamples):
-        times = np.bincount(generator.integers(0, n_images, n_images), minlength=n_images).astype(np.float64)
+    n_images = len(bootstrap.units)
+    values = np.empty((bootstrap.resamples, truth.shape[1] + 1))
+    for number, units in enumerate(draw_units(n_images, bootstrap.seed, bootstrap.resamples)):
+        times = np.bincount(units, minlength=n_images).astype(np.float64)
         values[number, :-1] = r2(truth, predicted, times[images])
         values[number, -1] = values[number, :-1].mean()
     return values
 
 
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+@dataclass(frozen=True, eq=False)
+class GlobalContextTask(ModelTask[GlobalContext]):
+    """R² of every class and their mean: all features, top m left out, random m left out, top m alone."""
 
+    analysis: ClassVar[str] = "global-context"
+    revision: ClassVar[int] = 4
+    labelled: ClassVar[bool] = True
 
-def _mean(scores: Float64[np.ndarray, " class"]) -> float | None:
-    return _number(float(np.nanmean(scores))) if (~np.isnan(scores)).any() else None
+    @property
+    def description(self) -> str:
+        """The array."""
+        return f"global context from {self.array}"
 
-
-def peak_bytes(model: ModelSets, array: str, analysis: GlobalContext, context: Context) -> int:
-    """Return the bytes that answering holds; patches stream, and regression copies a token of every tile."""
-    train, validation = selected(model, context, "global-context")
-    n_channels = model.n_channels(array)
-    tokens = 8 * n_channels * (8 * len(train.rows) + 4 * len(validation.rows)) + 4 * 8 * n_channels**2
-    pixels = model.labels[PIXELS]
-    shares = 4 * pixels.layout.chunk_rows(pixels.spec) * pixels.spec.row_bytes + 2 * len(analysis.classes) * SHARE_BYTES
-    drawn = 8 * analysis.resamples * (1 + len(analysis.classes)) * (3 + analysis.draws)
-    return reading_bytes(model, array) + tokens + shares + drawn
-
-
-def cells(models: Sequence[ModelSets], analysis: GlobalContext, context: Context) -> Iterator[Task]:
-    """Yield one answer a model."""
-    for model in models:
-        for array in model.arrays((analysis.layer,), analysis.norm):
-            yield task_of(
-                model,
-                array,
-                asked(model, array, analysis, context),
-                partial(answer, model, array, analysis, context),
-                f"global context from {array}",
-                partial(peak_bytes, model, array, analysis, context),
+    def check(self) -> None:
+        """Raise UserError for data without labels, unknown classes, and m that leaves no feature."""
+        super().check()
+        class_ids(self.model, self.settings.classes)
+        if not fit_counts((self.settings.m,), self.n_channels):
+            raise UserError(
+                f"global-context leaves out m = {self.settings.m} of {self.n_channels} features: choose a smaller m"
             )
+
+    def parameters(self) -> dict[str, Any]:
+        """Return classes and scope, the features that are left out, and the images."""
+        return {
+            "classes": list(self.settings.classes),
+            "scope": self.settings.scope,
+            "m": self.settings.m,
+            "draws": self.settings.draws,
+            "resamples": self.settings.resamples,
+            "seed": self.context.seed,
+            "train": list(self.train.sources),
+            "validation": list(self.validation.sources),
+        }
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns."""
+        return {**super().columns, **self.train_columns, "classifier": "ridge"}
+
+    def compute(self) -> Result:
+        """Return R² by outcome and class, and differences of the means, random choices averaged."""
+        model, settings, rows_of = self.model, self.settings, (self.train, self.validation)
+        inputs, queries = (central_tokens(model, self.array, rows) for rows in rows_of)
+        targets, truth = (class_shares(model, rows, settings.classes, settings.scope) for rows in rows_of)
+        train_images, images = (image_numbers(model, rows) for rows in rows_of)
+        ranking = variance_ranking(token_variance(model, self.array, self.train))
+        bootstrap = self.bootstrap(self.validation.sources)
+        rows: list[dict[str, Any]] = []
+        means: dict[str, list[tuple[float, np.ndarray | None]]] = {}
+        for outcome, draw, kept in _variants(ranking, settings, self.context.seed):
+            predicted = ridge(inputs[:, kept], targets, train_images, queries[:, kept])
+            columns: dict[str, Any] = {
+                "m": 0 if outcome == "all" else settings.m,
+                "x_name": None if draw is None else "draw",
+                "x_value": None if draw is None else float(draw),
+                "outcome": outcome,
+            }
+            scores = r2(truth, predicted)
+            draws = _resampled(truth, predicted, images, bootstrap)
+            mean = float(np.nanmean(scores)) if (~np.isnan(scores)).any() else float("nan")
+            of_mean = None if draws is None else draws[:, -1]
+            means.setdefault(outcome, []).append((mean, of_mean))
+            rows.append(bootstrap.row("r2", mean, of_mean, **columns))
+            for index, name in enumerate(settings.classes):
+                of_class = None if draws is None else draws[:, index]
+                rows.append(bootstrap.row("r2", scores[index], of_class, **columns, **{"class": name}))
+        return result_of(rows + list(self._differences(means, bootstrap)), ())
+
+    def _differences(
+        self, means: dict[str, list[tuple[float, np.ndarray | None]]], bootstrap: Bootstrap
+    ) -> Iterator[dict[str, Any]]:
+        for outcome, reference in DIFFERENCES:
+            sides = [means[outcome], means[reference]]
+            values = [[value for value, _ in side if not np.isnan(value)] for side in sides]
+            if not all(values):
+                continue
+            draws = [[drawn for _, drawn in side if drawn is not None] for side in sides]
+            paired = np.mean(draws[0], axis=0) - np.mean(draws[1], axis=0) if all(draws) else None
+            difference = float(np.mean(values[0]) - np.mean(values[1]))
+            columns = {"m": self.settings.m, "outcome": outcome, "reference": reference}
+            yield bootstrap.row("r2_difference", difference, paired, **columns)
+
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: patches stream, and regression copies one token of every tile."""
+        n_channels, settings = self.n_channels, self.settings
+        tokens = 8 * n_channels * (8 * len(self.train.rows) + 4 * len(self.validation.rows)) + 4 * 8 * n_channels**2
+        pixels = self.model.labels[PIXELS]
+        shares = 4 * pixels.layout.chunk_rows(pixels.spec) * pixels.spec.row_bytes
+        shares += 2 * len(settings.classes) * SHARE_BYTES
+        draws = 8 * settings.resamples * (1 + len(settings.classes)) * (3 + settings.draws)
+        return reading_bytes(self.model, self.array) + tokens + shares + draws

@@ -6,35 +6,31 @@ and of the mean of the patch tokens, each as it is and without the m features wh
 *patch tokens* is highest. The x axis is the relative ground distance: the size the model saw over the native size.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from pydantic import Field
 
+from evaluate.inputs.memory import neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import chunkwise, token_variance
-from evaluate.inputs.rows import RowSelection, image_numbers, train_and_validation_rows
-from evaluate.kernels.bootstrap import quantiles, resampled_ratio
-from evaluate.kernels.memory import neighbours_bytes, reading_bytes, search_memory
+from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
-from evaluate.results.draws import DRAWS, BootstrapDraws, result_of, units_of
-from evaluate.results.table import Result, ResultKey
-from evaluate.settings import Context, Settings
-from evaluate.task import Task, task_of
+from evaluate.results.draws import result_of
+from evaluate.results.table import Result
+from evaluate.scoring.patch_classifiers import check_k
+from evaluate.settings import BootstrapSettings, SingleLayerSettings
+from evaluate.task import ModelTask, fit_counts
 from stores.errors import MissingError, UserError
-
-REVISION = 3
-"""Raised when the same inputs and parameters give other numbers."""
 
 Pooled = Literal["class-token", "mean-patch"]
 
 
-class ImageKnn(Settings):
+class ImageKnn(SingleLayerSettings, BootstrapSettings):
     """Accuracy of k nearest neighbours on whole images, at every size of the experiment (paper A, Fig. 8)."""
 
     kind: Literal["image-knn"]
@@ -46,12 +42,6 @@ class ImageKnn(Settings):
     """Neighbours that vote."""
     temperature: Annotated[float, Field(gt=0)] = 0.07
     """Votes are exp(cosine similarity / temperature)."""
-    layer: int = -1
-    """Layer counted from 0; negative numbers count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over validation images; 0 prints no intervals."""
 
 
 def sizes(model: ModelSets) -> list[tuple[float | None, ModelSets]]:
@@ -60,13 +50,18 @@ def sizes(model: ModelSets) -> list[tuple[float | None, ModelSets]]:
     return [(None, model), *((level, model.for_view("size", level)) for level in ladder)]
 
 
+def prefix_array(array: str) -> str:
+    """Return the address of the prefix tokens of a token array's layer."""
+    return f"prefix/{array.partition('/')[2]}"
+
+
 def image_vectors(
     model: ModelSets, array: str, chosen: RowSelection, pooled: Pooled
 ) -> Float32[np.ndarray, "image channel"]:
     """Return one vector an image: tiles of one source are averaged; raises MissingError without prefix tokens."""
     address = array
     if pooled == "class-token":
-        address = array.replace("tokens/", "prefix/", 1)
+        address = prefix_array(array)
         if address not in model.features.arrays or not model.features.sealed(address):
             raise MissingError(
                 f"{model.title} has no stored class token: ask for mean-patch, or set prefix = true in [features] "
@@ -93,119 +88,105 @@ def image_classes(model: ModelSets, chosen: RowSelection) -> Int64[np.ndarray, "
     return classes
 
 
-def asked(model: ModelSets, array: str, analysis: ImageKnn, context: Context) -> ResultKey:
-    """Return what the answer depends on."""
-    train, validation = train_and_validation_rows(model, context.selection, "image-knn")
-    image_classes(model, train)
-    inputs = model.inputs(array)
-    for level, for_view in sizes(model):
-        for address in (array, array.replace("tokens/", "prefix/", 1)):
-            if for_view.features.sealed(address):
-                inputs[f"size {level} {address}"] = for_view.features.content[address]
-    parameters: dict[str, Any] = {
-        "pooled": list(analysis.pooled),
-        "remove": sorted(set(analysis.remove)),
-        "k": analysis.k,
-        "temperature": analysis.temperature,
-        "resamples": analysis.resamples,
-        "seed": context.seed,
-        "train": list(train.sources),
-        "validation": list(validation.sources),
-    }
-    return ResultKey("image-knn", REVISION, parameters, inputs)
+@dataclass(frozen=True, eq=False)
+class ImageKnnTask(ModelTask[ImageKnn]):
+    """Accuracy of every pooled token, m and size, and of the most common class."""
 
+    analysis: ClassVar[str] = "image-knn"
+    revision: ClassVar[int] = 4
 
-def answer(model: ModelSets, array: str, analysis: ImageKnn, context: Context) -> Result:
-    """Return the accuracy of every pooled token, m and size, and that of always saying the most common class."""
-    train, validation = train_and_validation_rows(model, context.selection, "image-knn")
-    classes, truth = image_classes(model, train), image_classes(model, validation)
-    if analysis.k > len(classes):
-        raise UserError(f"k = {analysis.k} neighbours are asked of {len(classes)} training images: lower k")
-    search_bytes = search_memory(context.memory_bytes, peak_bytes(model, array, analysis, context))
-    frame = model.spec.frame
-    native = (frame.resize or frame.input).height
-    rows: list[dict[str, Any]] = [
-        {
-            "train": train.title,
-            "metric": "majority_accuracy",
-            "reference": "majority",
-            **_share(truth == np.bincount(classes).argmax(), validation.sources, analysis.resamples, context.seed),
+    @property
+    def description(self) -> str:
+        """The array."""
+        return f"image k-NN on {self.array}"
+
+    def check(self) -> None:
+        """Raise UserError for images without a class, and for more neighbours than training images."""
+        n_train = len(image_classes(self.model, self.train))
+        image_classes(self.model, self.validation)
+        check_k(self.settings.k, n_train, "images")
+
+    def parameters(self) -> dict[str, Any]:
+        """Return how images are pooled, how neighbours vote, removed features and images."""
+        return {
+            "pooled": list(self.settings.pooled),
+            "remove": sorted(set(self.settings.remove)),
+            "k": self.settings.k,
+            "temperature": self.settings.temperature,
+            "resamples": self.settings.resamples,
+            "seed": self.context.seed,
+            "train": list(self.train.sources),
+            "validation": list(self.validation.sources),
         }
-    ]
-    for level, for_view in sizes(model):
-        ranking = variance_ranking(token_variance(for_view, array, train))
-        seen = for_view.spec.frame.input.height if level is None else level
-        for pooled in analysis.pooled:
-            bank, queries = (image_vectors(for_view, array, chosen, pooled) for chosen in (train, validation))
-            for m in sorted(set(analysis.remove)):
-                if m >= bank.shape[1]:
-                    continue
-                kept = np.sort(ranking[m:])
-                found = nearest(
-                    np.take(bank, kept, axis=1),
-                    np.take(queries, kept, axis=1),
-                    analysis.k,
-                    metric="cosine",
-                    memory_bytes=search_bytes,
-                )
-                predicted = vote(
-                    found,
-                    classes,
-                    len(model.classes),
-                    analysis.k,
-                    weights="softmax",
-                    temperature=analysis.temperature,
-                )
-                rows.append(
-                    {
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of patch and prefix tokens at every size."""
+        inputs = super().inputs()
+        for level, sized in sizes(self.model):
+            for address in (self.array, prefix_array(self.array)):
+                if sized.features.sealed(address):
+                    inputs[f"size {level} {address}"] = sized.features.content[address]
+        return inputs
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns."""
+        return {**super().columns, **self.train_columns}
+
+    def compute(self) -> Result:
+        """Return one row a size, pooled token and m."""
+        train, validation, settings = self.train, self.validation, self.settings
+        classes, truth = image_classes(self.model, train), image_classes(self.model, validation)
+        bootstrap = self.bootstrap(validation.sources)
+        frame = self.model.spec.frame
+        native = (frame.resize or frame.input).height
+
+        def accuracy_row(metric: str, right: Bool[np.ndarray, " image"], **columns: Any) -> dict[str, Any]:
+            draws = bootstrap.ratio(right.astype(np.float64), np.ones(len(right)))
+            return bootstrap.row(metric, float(right.mean()), draws, **columns)
+
+        rows = [accuracy_row("majority_accuracy", truth == np.bincount(classes).argmax(), reference="majority")]
+        for level, sized in sizes(self.model):
+            ranking = variance_ranking(token_variance(sized, self.array, train))
+            seen = sized.spec.frame.input.height if level is None else level
+            for pooled in settings.pooled:
+                bank, queries = (image_vectors(sized, self.array, some, pooled) for some in (train, validation))
+                for m in fit_counts(settings.remove, bank.shape[1]):
+                    kept = np.sort(ranking[m:])
+                    neighbours = nearest(
+                        np.take(bank, kept, axis=1),
+                        np.take(queries, kept, axis=1),
+                        settings.k,
+                        metric="cosine",
+                        memory_bytes=self.search_bytes,
+                    )
+                    n_classes = len(self.model.classes)
+                    predicted = vote(neighbours, classes, n_classes, settings.k, weights="softmax",
+                                     temperature=settings.temperature)  # fmt: skip
+                    columns = {
                         "view": "clean" if level is None else "size",
                         "level": level,
                         "token": pooled,
                         "classifier": "knn",
-                        "train": train.title,
+                        "distance": "cosine",
                         "m": m,
-                        "k": analysis.k,
+                        "k": settings.k,
                         "x_name": "relative_gsd",
                         "x_value": float(seen / native),
-                        "metric": "image_accuracy",
-                        **_share(predicted == truth, validation.sources, analysis.resamples, context.seed),
                     }
-                )
-    return result_of(rows, ("image_accuracy",))
+                    rows.append(accuracy_row("image_accuracy", predicted == truth, **columns))
+        return result_of(rows, ("image_accuracy",))
 
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: patches stream, and every image is one vector.
 
-def _share(right: Bool[np.ndarray, " image"], names: Sequence[str], resamples: int, seed: int) -> dict[str, Any]:
-    drawn = resampled_ratio(right.astype(np.float64), np.ones(len(right)), seed=seed, resamples=resamples)
-    low, high = quantiles(drawn)
-    kept = None if drawn is None else BootstrapDraws(drawn, units_of(names, seed, resamples))
-    counted = {"unit": "image", "n_units": len(right), "seed": seed, DRAWS: kept}
-    return {"value": float(right.mean()), "low": low, "high": high, **counted}
-
-
-def peak_bytes(model: ModelSets, array: str, analysis: ImageKnn, context: Context) -> int:
-    """Return the bytes that answering holds; patches stream, and every image is one vector.
-
-    Vectors are summed in float64, divided, kept in float32, and copied without their top features; those of one size
-    are there while the next are made.
-    """
-    chosen = train_and_validation_rows(model, context.selection, "image-knn")
-    n_train, n_queries = (len(one.sources) for one in chosen)
-    numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * analysis.resamples * n_queries
-    per_channel = 4 * (n_train + n_queries) + max(20 * n_train, 4 * n_train + 20 * n_queries, 8 * (n_train + n_queries))
-    reading = max(reading_bytes(for_view, array) for _, for_view in sizes(model))
-    searching = neighbours_bytes(n_queries, analysis.k, 1, 1)
-    return reading + model.n_channels(array) * per_channel + numbers + searching
-
-
-def cells(models: Sequence[ModelSets], analysis: ImageKnn, context: Context) -> Iterator[Task]:
-    """Yield one answer a model."""
-    for model in models:
-        for array in model.arrays((analysis.layer,), analysis.norm):
-            yield task_of(
-                model,
-                array,
-                asked(model, array, analysis, context),
-                partial(answer, model, array, analysis, context),
-                f"image k-NN on {array}",
-                partial(peak_bytes, model, array, analysis, context),
-            )
+        Vectors are summed in float64, divided, kept in float32, and copied without their top features; those of one
+        size are there while the next are made.
+        """
+        n_train, n_queries = len(self.train.sources), len(self.validation.sources)
+        numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
+        summed, copied = 20 * n_train, 4 * n_train + 20 * n_queries
+        per_channel = 4 * (n_train + n_queries) + max(summed, copied, 8 * (n_train + n_queries))
+        reading = max(reading_bytes(sized, self.array) for _, sized in sizes(self.model))
+        searching = neighbours_bytes(n_queries, self.settings.k, 1, 1)
+        return reading + self.n_channels * per_channel + numbers + searching

@@ -1,29 +1,27 @@
 """Predicted patch classes of whole source images, beside the truth: paper A, appendix (qualitative maps)."""
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 from pydantic import Field
 
+from evaluate.inputs.memory import probed_bytes, searched_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import owned_patches, scored_labels
 from evaluate.inputs.rows import RowSelection, image_numbers
-from evaluate.kernels.memory import probed_bytes, search_memory, searched_bytes
 from evaluate.kernels.penalties import PENALTIES
-from evaluate.results.table import Result, ResultKey
-from evaluate.scoring.patch_classifiers import predict_knn, predict_probe, read_patches, selected
-from evaluate.settings import Context, Settings
-from evaluate.task import Task, task_of
+from evaluate.results.rows import score_row
+from evaluate.results.table import Result
+from evaluate.scoring.patch_classifiers import predict_knn, predict_probe, read_patches
+from evaluate.settings import RemovalSettings, SingleLayerSettings
+from evaluate.task import ModelTask
 from stores.specs import VOID
 
-REVISION = 1
-"""Raised when the same inputs and parameters give other maps."""
 
-
-class LabelMaps(Settings):
+class LabelMaps(SingleLayerSettings, RemovalSettings):
     """Predicted patch classes of some validation images, beside the truth (paper A, appendix)."""
 
     kind: Literal["label-maps"]
@@ -31,74 +29,6 @@ class LabelMaps(Settings):
     """What predicts the classes."""
     images: int = Field(default=4, ge=1, le=64)
     """Validation images, spread evenly over the selection."""
-    layer: int = -1
-    """Layer counted from 0; negative numbers count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
-    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Numbers m of highest-variance features to leave out; one map for each."""
-
-
-def shown(model: ModelSets, analysis: LabelMaps, context: Context) -> tuple[RowSelection, RowSelection]:
-    """Return the training rows and the rows of the validation images that are shown, evenly spread."""
-    train, validation = selected(model, context, "label-maps")
-    n_images = min(analysis.images, len(validation.sources))
-    places = np.linspace(0, len(validation.sources) - 1, n_images).round().astype(int)
-    sources = tuple(validation.sources[place] for place in places)
-    of_row = model.samples["source"].to_numpy()[validation.rows]
-    return train, RowSelection(sources, validation.rows[np.isin(of_row, sources)])
-
-
-def asked(model: ModelSets, array: str, analysis: LabelMaps, context: Context) -> ResultKey:
-    """Return what the answer depends on."""
-    model.need_labels("label-maps")
-    train, images = shown(model, analysis, context)
-    parameters: dict[str, Any] = {
-        "classifier": analysis.classifier,
-        "remove": sorted(set(analysis.remove)),
-        "seed": context.seed,
-        "batchnorm": model.probe_batchnorm,
-        "train": list(train.sources),
-        "images": list(images.sources),
-    }
-    return ResultKey("label-maps", REVISION, parameters, model.inputs(array, labelled=True))
-
-
-def answer(model: ModelSets, array: str, analysis: LabelMaps, context: Context) -> Result:
-    """Return the maps of every image, stitched from its tiles, one cell a patch."""
-    train, images = shown(model, analysis, context)
-    given = read_patches(model, array, train, images)
-    remove = sorted(set(analysis.remove))
-    predicted: dict[int, np.ndarray]
-    if analysis.classifier == "knn":
-        left = search_memory(context.memory_bytes, peak_bytes(model, array, analysis, context))
-        predicted = {m: classes for (m, _), (classes, _) in predict_knn(given, remove, memory_bytes=left).items()}
-    else:
-        predicted = {m: classes for m, (classes, _, _) in predict_probe(given, remove, context.seed).items()}
-    truth = scored_labels(model, array, images)
-    maps = {"truth": stitch(model, array, images, truth)}
-    maps |= {f"predicted_m{m}": stitch(model, array, images, classes) for m, classes in predicted.items()}
-    n_patches = len(truth) // len(images.rows)
-    numbers = image_numbers(model, images, n_patches)
-    rows = []
-    for m, classes in predicted.items():
-        for number, _ in enumerate(images.sources):
-            here = (numbers == number) & (truth != VOID)
-            right = float((classes[here] == truth[here]).mean()) if here.any() else None
-            rows.append(
-                {
-                    "classifier": analysis.classifier,
-                    "train": train.title,
-                    "m": m,
-                    "x_name": "image",
-                    "x_value": float(number),
-                    "metric": "patch_accuracy",
-                    "value": right,
-                }
-            )
-    colours = model.classes[["red", "green", "blue"]].to_numpy(dtype=np.uint8)
-    extras = {"colours": colours, "class_names": np.array(model.class_names), "sources": np.array(images.sources)}
-    return Result(rows, {**maps, **extras})
 
 
 def stitch(
@@ -124,24 +54,82 @@ def stitch(
     return maps
 
 
-def peak_bytes(model: ModelSets, array: str, analysis: LabelMaps, context: Context) -> int:
-    """Return the bytes that answering holds: the training patches and those of the images that are shown."""
-    train, images = shown(model, analysis, context)
-    n_m = len(set(analysis.remove))
-    if analysis.classifier == "probe":
-        return probed_bytes(model, array, train, images, n_m, len(PENALTIES))
-    return searched_bytes(model, array, train, images, n_m, (1,), "exact")
+@dataclass(frozen=True, eq=False)
+class LabelMapsTask(ModelTask[LabelMaps]):
+    """Maps of predicted classes of some validation images, stitched from their tiles, one cell a patch."""
 
+    analysis: ClassVar[str] = "label-maps"
+    revision: ClassVar[int] = 2
+    labelled: ClassVar[bool] = True
 
-def cells(models: Sequence[ModelSets], analysis: LabelMaps, context: Context) -> Iterator[Task]:
-    """Yield one answer a model."""
-    for model in models:
-        for array in model.arrays((analysis.layer,), analysis.norm):
-            yield task_of(
-                model,
-                array,
-                asked(model, array, analysis, context),
-                partial(answer, model, array, analysis, context),
-                f"label maps of {array}",
-                partial(peak_bytes, model, array, analysis, context),
-            )
+    @property
+    def description(self) -> str:
+        """The array."""
+        return f"label maps of {self.array}"
+
+    @cached_property
+    def images(self) -> RowSelection:
+        """The validation images that are shown, spread evenly over the selection."""
+        sources = self.validation.sources
+        indices = np.linspace(0, len(sources) - 1, min(self.settings.images, len(sources))).round().astype(int)
+        shown = tuple(sources[index] for index in indices)
+        of_row = self.model.samples["source"].to_numpy()[self.validation.rows]
+        return RowSelection(shown, self.validation.rows[np.isin(of_row, shown)])
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the classifier, the counts of removed features and the images."""
+        return {
+            "classifier": self.settings.classifier,
+            "remove": sorted(set(self.settings.remove)),
+            "seed": self.context.seed,
+            "batchnorm": self.model.probe_batchnorm,
+            "train": list(self.train.sources),
+            "images": list(self.images.sources),
+        }
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns, with the image as x."""
+        return {
+            **super().columns,
+            **self.train_columns,
+            "classifier": self.settings.classifier,
+            "distance": "euclidean" if self.settings.classifier == "knn" else None,
+            "x_name": "image",
+        }
+
+    def compute(self) -> Result:
+        """Return the accuracy of every map, and the maps themselves beside the truth."""
+        patches = read_patches(self.model, self.array, self.train, self.images)
+        predicted: dict[int, np.ndarray]
+        if self.settings.classifier == "knn":
+            by_m = predict_knn(patches, self.removed, memory_bytes=self.search_bytes)
+            predicted = {m: classes for (m, _), (classes, _) in by_m.items()}
+        else:
+            fits = predict_probe(patches, self.removed, self.context.seed)
+            predicted = {m: classes for m, (classes, _, _) in fits.items()}
+        truth = scored_labels(self.model, self.array, self.images)
+        numbers = image_numbers(self.model, self.images, len(truth) // len(self.images.rows))
+        rows = []
+        for m, classes in predicted.items():
+            for number in range(len(self.images.sources)):
+                here = (numbers == number) & (truth != VOID)
+                accuracy = float((classes[here] == truth[here]).mean()) if here.any() else None
+                rows.append(score_row("patch_accuracy", accuracy, m=m, x_value=float(number)))
+        maps = [stitch(self.model, self.array, self.images, classes) for classes in predicted.values()]
+        arrays = {
+            "truth": stitch(self.model, self.array, self.images, truth),
+            "predicted": np.stack(maps),
+            "predicted_m": np.array(list(predicted), dtype=np.int64),
+            "colours": self.model.classes[["red", "green", "blue"]].to_numpy(dtype=np.uint8),
+            "class_names": np.array(self.model.class_names),
+            "sources": np.array(self.images.sources),
+        }
+        return Result(rows, arrays)
+
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: the training patches and those of the images that are shown."""
+        n_m = len(set(self.settings.remove))
+        if self.settings.classifier == "probe":
+            return probed_bytes(self.model, self.array, self.train, self.images, n_m, len(PENALTIES))
+        return searched_bytes(self.model, self.array, self.train, self.images, n_m, (1,), "exact")

@@ -5,15 +5,14 @@ Classifiers are fitted on the labelled training patches; the ranking of features
 Scores count patches (a patch has one label) and pixels (every pixel of a patch gets the patch's prediction).
 """
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from evaluate.inputs.model_sets import ModelSets
-from evaluate.kernels.memory import (
+from evaluate.inputs.memory import (
     SEARCH_BYTES,
     faiss_bytes,
     n_patches,
@@ -22,38 +21,41 @@ from evaluate.kernels.memory import (
     search_memory,
     searched_bytes,
 )
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.rows import RowSplit
 from evaluate.kernels.penalties import PENALTIES
-from evaluate.results.table import Result, ResultKey
+from evaluate.results.draws import result_of
+from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.rows import score_row
+from evaluate.results.table import Result
 from evaluate.scoring.patch_classifiers import (
-    Classifier,
+    PatchData,
+    check_k,
     predict_knn,
     predict_probe,
     read_patches,
-    refuse_more_neighbours,
-    selected,
 )
 from evaluate.scoring.patches import Truth
 from evaluate.selection import SelectionRule
-from evaluate.settings import Context, Layers, Selection, Settings, train_rules
-from evaluate.task import Task, task_of
+from evaluate.settings import (
+    BootstrapSettings,
+    ClassifierSettings,
+    Context,
+    LayerSettings,
+    RemovalSettings,
+    Selection,
+    train_rules,
+)
+from evaluate.task import ClassifierTask
 
-REVISION = 2
-"""Raised when the same inputs and parameters give other numbers."""
 
-
-class PatchClassification(Settings):
+class PatchClassification(ClassifierSettings, LayerSettings, RemovalSettings, BootstrapSettings):
     """Classes of patches by nearest neighbours and by a linear probe (paper A, sections 3.1 and 4).
 
     Every combination of layer, classifier, training size and number of removed features is one line of results.
     """
 
     kind: Literal["patch-classification"]
-    classifiers: tuple[Literal["knn", "probe"], ...] = ("knn", "probe")
-    """Nearest neighbours, a linear probe, or both."""
-    layers: Layers = (-1,)
-    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
     k: tuple[Annotated[int, Field(ge=1)], ...] = (1,)
     """Neighbours that vote."""
     metric: Literal["euclidean", "cosine"] = "euclidean"
@@ -62,140 +64,127 @@ class PatchClassification(Settings):
     """``exact`` orders by the float64 distance of the stored values; ``faiss`` is FAISS's flat index as it is."""
     weights: Literal["uniform", "softmax"] = "uniform"
     """How neighbours vote: equally, or by exp(similarity / 0.07)."""
-    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Numbers m of highest-variance features to leave out; the ranking is that of the training patches."""
     train_per_group: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """Training images a group, instead of the selection's; several make a sweep of nested sets."""
-    penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    """L2 penalties to choose from on held-out training images; None takes the default grid."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over images; 0 prints no intervals."""
 
     def rules(self, selection: Selection) -> list[SelectionRule]:
         """Return one training rule for each size of a sweep."""
         return train_rules(selection.train, self.train_per_group)
 
 
-def asked(
-    model: ModelSets,
-    array: str,
-    classifier: Classifier,
-    analysis: PatchClassification,
-    context: Context,
-    train_rule: SelectionRule | None,
-) -> ResultKey:
-    """Return what the answer depends on: only the parameters that this classifier uses."""
-    model.need_labels("patch-classification")
-    train, validation = selected(model, context, "patch-classification", train_rule)
-    parameters: dict[str, Any] = {
-        "classifier": classifier,
-        "remove": sorted(set(analysis.remove)),
-        "resamples": analysis.resamples,
-        "seed": context.seed,
-        "train": list(train.sources),
-        "validation": list(validation.sources),
-    }
-    if classifier == "knn":
-        refuse_more_neighbours(max(analysis.k), n_patches(model, array, len(train.rows)))
-        parameters |= {
-            "k": sorted(set(analysis.k)),
-            "metric": analysis.metric,
-            "search": analysis.search,
-            "weights": analysis.weights,
+@dataclass(frozen=True, eq=False)
+class PatchClassificationTask(ClassifierTask[PatchClassification]):
+    """mIoU, accuracy and class IoUs of one classifier for every m (and k), by patches and by pixels."""
+
+    analysis: ClassVar[str] = "patch-classification"
+    revision: ClassVar[int] = 3
+
+    @classmethod
+    def of_model(
+        cls, model: ModelSets, settings: PatchClassification, context: Context
+    ) -> Iterator["PatchClassificationTask"]:
+        """Yield one task a layer, training size and classifier."""
+        selections = [context.selection]
+        if context.selection is not None and settings.train_per_group is not None:
+            rules = train_rules(context.selection.train, settings.train_per_group)
+            selections = [context.selection.model_copy(update={"train": rule}) for rule in rules]
+        splits = [RowSplit(model, selection, cls.analysis) for selection in selections]
+        for array in model.arrays(settings.layers, settings.norm):
+            for split in splits:
+                for classifier in settings.classifiers:
+                    yield cls(model, array, settings, context, split, classifier)
+
+    @property
+    def description(self) -> str:
+        """The classifier and the array."""
+        return f"{self.classifier_title} on {self.array}"
+
+    def check(self) -> None:
+        """Raise UserError for data without labels, and for more neighbours than training patches."""
+        super().check()
+        if self.classifier == "knn":
+            check_k(max(self.settings.k), n_patches(self.model, self.array, len(self.train.rows)))
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that this classifier uses."""
+        parameters: dict[str, Any] = {
+            "classifier": self.classifier,
+            "remove": sorted(set(self.settings.remove)),
+            "resamples": self.settings.resamples,
+            "seed": self.context.seed,
+            "train": list(self.train.sources),
+            "validation": list(self.validation.sources),
         }
-    else:
-        parameters |= {
-            "penalties": list(analysis.penalties or PENALTIES),
-            "batchnorm": model.probe_batchnorm,
+        if self.classifier == "knn":
+            return parameters | {
+                "k": sorted(set(self.settings.k)),
+                "metric": self.settings.metric,
+                "search": self.settings.search,
+                "weights": self.settings.weights,
+            }
+        return parameters | {
+            "penalties": list(self.settings.penalties or PENALTIES),
+            "batchnorm": self.model.probe_batchnorm,
         }
-    return ResultKey("patch-classification", REVISION, parameters, model.inputs(array, labelled=True))
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns, the distance of neighbours, and the layer as x."""
+        distance = self.settings.metric if self.classifier == "knn" else None
+        return {
+            **super().columns,
+            "distance": distance,
+            "x_name": "layer",
+            "x_value": float(self.model.layer(self.array)),
+            "seed": self.context.seed,
+        }
 
-def answer(
-    model: ModelSets,
-    array: str,
-    classifier: Classifier,
-    analysis: PatchClassification,
-    context: Context,
-    train_rule: SelectionRule | None,
-) -> Result:
-    """Return mIoU, accuracy and class IoUs for every m (and k), by patches and by pixels."""
-    train, validation = selected(model, context, "patch-classification", train_rule)
-    given = read_patches(model, array, train, validation)
-    truth = Truth(model, array, validation)
-    common: dict[str, Any] = {
-        "classifier": classifier,
-        "train": train.title,
-        "x_name": "layer",
-        "x_value": float(model.layer(array)),
-        "seed": context.seed,
-    }
-    rows = [{**common, "metric": "majority_miou", "reference": "majority", **truth.majority(given.bank_labels)}]
-    easy = model.classes.loc[model.classes["easy"].astype(bool), "name"]
-    arrays: dict[str, np.ndarray] = {"easy_classes": np.array([str(name) for name in easy], dtype=np.str_)}
-    if classifier == "knn":
-        for (m, k), (predicted, redone) in predict_knn(
-            given,
-            analysis.remove,
-            analysis.k,
-            metric=analysis.metric,
-            search=analysis.search,
-            weights=analysis.weights,
-            memory_bytes=search_memory(
-                context.memory_bytes,
-                peak_bytes(model, array, classifier, analysis, context, train_rule),
-                SEARCH_BYTES if analysis.search == "exact" else faiss_bytes(model, array, validation, max(analysis.k)),
-            ),
-        ).items():
-            cell = {**common, "m": m, "k": k}
-            rows += truth.rows(predicted, cell, analysis.resamples, context.seed)
-            if analysis.search == "exact":
-                rows.append({**cell, "metric": "redone_in_float64", "value": redone})
-            arrays[f"patch_confusion_m{m}_k{k}"] = truth.patch_confusion(predicted)
-    else:
-        for m, (predicted, penalty, converged) in predict_probe(
-            given, analysis.remove, context.seed, analysis.penalties
-        ).items():
-            cell = {**common, "m": m}
-            rows += truth.rows(predicted, cell, analysis.resamples, context.seed)
-            rows.append({**cell, "metric": "penalty", "value": penalty})
-            rows.append({**cell, "metric": "converged", "value": float(converged)})
-            arrays[f"patch_confusion_m{m}"] = truth.patch_confusion(predicted)
-    return Result(rows, arrays)
+    def compute(self) -> Result:
+        """Return the scores of every m and k, and that of the most common class."""
+        patches = read_patches(self.model, self.array, self.train, self.validation)
+        truth = Truth(self.model, self.array, self.validation)
+        bootstrap = self.bootstrap(self.validation.sources)
+        rows = [truth.majority_row(patches.bank_labels)]
+        for columns, predicted, details in self._predictions(patches):
+            rows += truth.rows(predicted, bootstrap, columns)
+            rows += [score_row(metric, value, **columns) for metric, value in details.items()]
+        easy = self.model.classes.loc[self.model.classes["easy"].astype(bool), "name"]
+        arrays = {"easy_classes": np.array([str(name) for name in easy], dtype=np.str_)}
+        return result_of(rows, (PATCH_MIOU,), arrays)
 
+    def _predictions(self, patches: PatchData) -> Iterator[tuple[dict[str, Any], np.ndarray, dict[str, float]]]:
+        """Yield the columns m and k, the predicted classes, and numbers about how they were computed."""
+        settings = self.settings
+        if self.classifier == "probe":
+            fits = predict_probe(patches, self.removed, self.context.seed, settings.penalties)
+            for m, (predicted, penalty, converged) in fits.items():
+                yield {"m": m}, predicted, {"penalty": penalty, "converged": float(converged)}
+            return
+        by_cell = predict_knn(
+            patches,
+            self.removed,
+            settings.k,
+            metric=settings.metric,
+            search=settings.search,
+            weights=settings.weights,
+            memory_bytes=self.search_bytes,
+        )
+        for (m, k), (predicted, redone) in by_cell.items():
+            yield {"m": m, "k": k}, predicted, {"redone_in_float64": redone} if settings.search == "exact" else {}
 
-def peak_bytes(
-    model: ModelSets,
-    array: str,
-    classifier: Classifier,
-    analysis: PatchClassification,
-    context: Context,
-    train_rule: SelectionRule | None,
-) -> int:
-    """Return the bytes that answering holds: all patches of both selections, and what the classifier needs."""
-    train, validation = selected(model, context, "patch-classification", train_rule)
-    n_m, n_k = len(set(analysis.remove)), len(set(analysis.k)) if classifier == "knn" else 1
-    scoring = scoring_bytes(model, array, validation, analysis.resamples, n_m * n_k)
-    if classifier == "probe":
-        return scoring + probed_bytes(model, array, train, validation, n_m, len(analysis.penalties or PENALTIES))
-    searched = searched_bytes(model, array, train, validation, n_m, analysis.k, analysis.search)
-    return scoring + searched
+    @property
+    def search_bytes(self) -> int:
+        """Memory that the neighbour search may use; FAISS needs a reserve of its own."""
+        faiss = faiss_bytes(self.model, self.array, self.validation, max(self.settings.k))
+        reserved = SEARCH_BYTES if self.settings.search == "exact" else faiss
+        return search_memory(self.context.memory_bytes, self.peak_bytes(), reserved)
 
-
-def cells(models: Sequence[ModelSets], analysis: PatchClassification, context: Context) -> Iterator[Task]:
-    """Yield one answer a model, layer, training size and classifier."""
-    rules: list[SelectionRule | None] = [None]
-    if context.selection is not None and analysis.train_per_group is not None:
-        rules = [*train_rules(context.selection.train, analysis.train_per_group)]
-    for model in models:
-        for array in model.arrays(analysis.layers, analysis.norm):
-            for rule in rules:
-                for classifier in analysis.classifiers:
-                    yield task_of(
-                        model,
-                        array,
-                        asked(model, array, classifier, analysis, context, rule),
-                        partial(answer, model, array, classifier, analysis, context, rule),
-                        f"{'k-NN' if classifier == 'knn' else classifier} on {array}",
-                        partial(peak_bytes, model, array, classifier, analysis, context, rule),
-                    )
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: all patches of both selections, and what the classifier needs."""
+        settings, rows = self.settings, (self.train, self.validation)
+        n_m, n_k = len(set(settings.remove)), len(set(settings.k)) if self.classifier == "knn" else 1
+        scoring = scoring_bytes(self.model, self.array, self.validation, settings.resamples, n_m * n_k)
+        if self.classifier == "probe":
+            n_penalties = len(settings.penalties or PENALTIES)
+            return scoring + probed_bytes(self.model, self.array, *rows, n_m, n_penalties)
+        return scoring + searched_bytes(self.model, self.array, *rows, n_m, settings.k, settings.search)

@@ -9,27 +9,31 @@ lie low.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64
 from pydantic import Field
 
+from evaluate.inputs.memory import spectrum_bytes
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.rows import training_rows
-from evaluate.kernels.memory import spectrum_bytes
+from evaluate.inputs.rows import RowSplit
+from evaluate.kernels.bootstrap import quantiles
 from evaluate.kernels.moments import overlap, variance_ranking
-from evaluate.results.table import Result, ResultKey
-from evaluate.scoring.variance_bootstrap import bounds, moments_by_image, overlaps, rankings, resampled_variances
-from evaluate.settings import Context, Layers, Selection, Settings
-from evaluate.task import Task, task_of
+from evaluate.results.rows import score_row
+from evaluate.results.table import Result
+from evaluate.scoring.variance_bootstrap import moments_by_image, overlaps, rankings, resampled_variances
+from evaluate.settings import (
+    BootstrapSettings,
+    Context,
+    LayerSettings,
+    Selection,
+)
+from evaluate.task import ModelTask
 
-REVISION = 2
-"""Raised when the same inputs and parameters give other numbers."""
 
-
-class RankingOverlap(Settings):
+class RankingOverlap(LayerSettings, BootstrapSettings):
     """Overlap of the m features of highest variance between layers, models and data sets, against chance."""
 
     kind: Literal["ranking-overlap"]
@@ -37,12 +41,6 @@ class RankingOverlap(Settings):
     """Sizes of the sets; those larger than the number of features are passed over."""
     experiments: tuple[str, ...] = ()
     """Experiment files with the same models on other data, relative to this file; models meet by their titles."""
-    layers: Layers = (-1,)
-    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over images; 0 prints no intervals."""
 
     def other_experiments(self) -> tuple[str, ...]:
         """Return the experiments whose rankings are compared with these."""
@@ -66,113 +64,157 @@ class Ranked:
     n_images: int
 
 
-def rows_of(one: Ranked, other: Ranked, sizes: Sequence[int], reference: str, seed: int) -> list[dict[str, Any]]:
-    """Return the overlap of two rankings and what chance gives, for every m."""
-    rows: list[dict[str, Any]] = []
-    for m in sorted(set(sizes)):
-        if m > len(one.ranking):
-            continue
-        shared = overlap(one.ranking, other.ranking, m)
-        drawn = None
-        if one.resampled is not None and other.resampled is not None:
-            drawn = overlaps(one.resampled, other.resampled, m).astype(np.float64)
-        common = {"m": m, "reference": reference}
-        counted = {**common, "unit": "image", "n_units": min(one.n_images, other.n_images), "seed": seed}
-        rows.append({**counted, "metric": "overlap", "value": float(shared), **bounds(drawn)})
-        share = None if drawn is None else drawn / m
-        rows.append({**counted, "metric": "overlap_share", "value": shared / m, **bounds(share)})
-        names = ("chance_overlap", "chance_overlap_low", "chance_overlap_high")
-        chance = chance_bounds(len(one.ranking), m)
-        rows += [{**common, "metric": name, "value": value} for name, value in zip(names, chance, strict=True)]
-    return rows
+@dataclass(frozen=True, eq=False)
+class RankedModel:
+    """One model's set with its training rows; every array is ranked once, whichever pairs it is part of."""
 
+    split: RowSplit
+    seed: int
+    resamples: int
 
-class _Read:
-    """One model's set with its training rows; rankings are made once an array."""
+    @property
+    def model(self) -> ModelSets:
+        """The model's sets."""
+        return self.split.model
 
-    def __init__(self, model: ModelSets, selection: Selection | None) -> None:
-        self.model = model
-        self.chosen = training_rows(model, selection)
-        self.ranked: dict[str, Ranked] = {}
+    @cached_property
+    def rankings(self) -> dict[str, Ranked]:
+        """The arrays that were ranked so far."""
+        return {}
 
-    def ranking(self, array: str, seed: int, resamples: int) -> Ranked:
-        if array not in self.ranked:
-            moments, of_image = moments_by_image(self.model, array, self.chosen)
-            variances = resampled_variances(of_image, seed=seed, resamples=resamples)
+    def ranking(self, array: str) -> Ranked:
+        """Return an array's features by decreasing variance over the training patches."""
+        if array not in self.rankings:
+            moments, of_image = moments_by_image(self.model, array, self.split.train)
+            variances = resampled_variances(of_image, seed=self.seed, resamples=self.resamples)
             resampled = None if variances is None else rankings(variances)
-            self.ranked[array] = Ranked(variance_ranking(moments.variance), resampled, len(of_image))
-        return self.ranked[array]
-
-    def width(self, array: str) -> int:
-        return int(self.model.features.arrays[array].row_shape[-1])
+            self.rankings[array] = Ranked(variance_ranking(moments.variance), resampled, len(of_image))
+        return self.rankings[array]
 
 
-def asked(
-    one: _Read, array: str, other: _Read, other_array: str, reference: str, analysis: RankingOverlap, seed: int
-) -> ResultKey:
-    """Return what the answer depends on."""
-    inputs = one.model.inputs(array)
-    inputs |= {f"reference {name}": value for name, value in other.model.inputs(other_array).items()}
-    parameters = {
-        "m": sorted(set(analysis.m)),
-        "reference": reference,
-        "resamples": analysis.resamples,
-        "seed": seed,
-        "train": list(one.chosen.sources),
-        "reference_train": list(other.chosen.sources),
-    }
-    return ResultKey("ranking-overlap", REVISION, parameters, inputs)
+@dataclass(frozen=True)
+class Pair:
+    """Two arrays whose rankings are compared."""
+
+    array: str
+    other: RankedModel
+    other_array: str
+    reference: str
+    """What the other array is called in the results: a layer, a model's title or an experiment's file."""
+    kind: Literal["layer", "model", "experiment"]
+    """What ``reference`` names."""
+    reference_layer: int | None = None
+    """The other layer, where layers of one model are compared."""
 
 
-def answer(
-    one: _Read, array: str, other: _Read, other_array: str, reference: str, analysis: RankingOverlap, seed: int
-) -> Result:
-    """Return the overlap of two arrays' top-m sets for every m."""
-    ranked = one.ranking(array, seed, analysis.resamples), other.ranking(other_array, seed, analysis.resamples)
-    rows = rows_of(*ranked, analysis.m, reference, seed)
-    return Result([{"train": one.chosen.title, **row} for row in rows])
+@dataclass(frozen=True, eq=False)
+class RankingOverlapTask(ModelTask[RankingOverlap]):
+    """Overlap of the top-m features of two arrays for every m, against chance."""
 
+    analysis: ClassVar[str] = "ranking-overlap"
+    revision: ClassVar[int] = 3
 
-def peak_bytes(one: _Read, array: str, other: _Read, other_array: str, n_rankings: int, resamples: int) -> int:
-    """Return the bytes that answering holds; patches stream, and the rankings of all arrays are kept."""
-    kept = 4 * resamples * one.width(array) * n_rankings
-    sides = (one, array), (other, other_array)
-    return kept + max(spectrum_bytes(side.model, name, side.chosen, resamples) for side, name in sides)
+    ranked: RankedModel
+    pair: Pair
+    n_rankings: int
+    """Number of arrays whose rankings are kept in memory while the experiment's pairs are compared."""
 
+    @classmethod
+    def tasks(
+        cls, models: Sequence[ModelSets], settings: RankingOverlap, context: Context
+    ) -> Iterator["RankingOverlapTask"]:
+        """Yield one task a pair: of layers, of models at the same layer, of data sets at the same layer."""
 
-def cells(models: Sequence[ModelSets], analysis: RankingOverlap, context: Context) -> Iterator[Task]:
-    """Yield one answer a pair: of layers, of models at the same place, of data sets at the same layer."""
-    read = [_Read(model, context.selection) for model in models]
-    other_experiments = [
-        (name, _Read(model, selection))
-        for name in analysis.experiments
-        for model, selection in context.other_experiments[name]
-    ]
-    n_layers = max((len(one.model.arrays(analysis.layers, analysis.norm)) for one in read), default=0)
-    n_rankings = n_layers * (len(read) + len(other_experiments))
-    for number, one in enumerate(read):
-        arrays = one.model.arrays(analysis.layers, analysis.norm)
-        pairs = [
-            (array, one, other, other.partition("/")[2])
-            for place, array in enumerate(arrays)
-            for other in arrays[place + 1 :]
+        def ranked_model(model: ModelSets, selection: Selection | None) -> RankedModel:
+            return RankedModel(RowSplit(model, selection, cls.analysis), context.seed, settings.resamples)
+
+        ranked = [ranked_model(model, context.selection) for model in models]
+        others = [
+            (name, ranked_model(model, selection))
+            for name in settings.experiments
+            for model, selection in context.other_experiments[name]
         ]
-        for later in read[number + 1 :]:
-            others = later.model.arrays(analysis.layers, analysis.norm)
-            pairs += [(array, later, other, later.model.title) for array, other in zip(arrays, others, strict=False)]
-        for name, other_set in other_experiments:
-            if other_set.model.title == one.model.title:
-                numbers = tuple(one.model.layer(array) for array in arrays)
-                others = other_set.model.arrays(numbers, analysis.norm)
-                pairs += [(array, other_set, other, name) for array, other in zip(arrays, others, strict=True)]
-        for array, other_set, other, reference in pairs:
-            if one.width(array) != other_set.width(other):
-                continue
-            yield task_of(
-                one.model,
-                array,
-                asked(one, array, other_set, other, reference, analysis, context.seed),
-                partial(answer, one, array, other_set, other, reference, analysis, context.seed),
-                f"overlap of the top features of {array} and of {reference}",
-                partial(peak_bytes, one, array, other_set, other, n_rankings, analysis.resamples),
-            )
+        n_layers = max((len(one.model.arrays(settings.layers, settings.norm)) for one in ranked), default=0)
+        n_rankings = n_layers * (len(ranked) + len(others))
+        for index, one in enumerate(ranked):
+            for pair in _pairs(one, ranked[index + 1 :], others, settings):
+                if one.model.n_channels(pair.array) == pair.other.model.n_channels(pair.other_array):
+                    yield cls(one.model, pair.array, settings, context, one.split, one, pair, n_rankings)
+
+    @property
+    def description(self) -> str:
+        """The two arrays."""
+        return f"overlap of the top features of {self.array} and of {self.pair.reference}"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the counts of features, the reference and both sides' training images."""
+        return {
+            "m": sorted(set(self.settings.m)),
+            "reference": self.pair.reference,
+            "resamples": self.settings.resamples,
+            "seed": self.context.seed,
+            "train": list(self.train.sources),
+            "reference_train": list(self.pair.other.split.train.sources),
+        }
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of both arrays."""
+        other = self.pair.other.model.inputs(self.pair.other_array)
+        return super().inputs() | {f"reference {name}": value for name, value in other.items()}
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns, and what is compared with."""
+        compared: dict[str, Any] = {"reference": self.pair.reference, "outcome": self.pair.kind}
+        if self.pair.reference_layer is not None:
+            compared |= {"x_name": "reference_layer", "x_value": float(self.pair.reference_layer)}
+        return {**super().columns, **self.train_columns, **compared}
+
+    def compute(self) -> Result:
+        """Return overlap, its share of m, and the overlap of unrelated features, for every m."""
+        one = self.ranked.ranking(self.array)
+        other = self.pair.other.ranking(self.pair.other_array)
+        n_units = min(one.n_images, other.n_images)
+        n_features = len(one.ranking)
+        rows: list[dict[str, Any]] = []
+        for m in sorted(m for m in set(self.settings.m) if m <= n_features):
+            shared = overlap(one.ranking, other.ranking, m)
+            draws = None
+            if one.resampled is not None and other.resampled is not None:
+                draws = overlaps(one.resampled, other.resampled, m).astype(np.float64)
+            counted = {"m": m, "unit": "image", "n_units": n_units, "seed": self.context.seed}
+            for metric, total in (("overlap", 1), ("overlap_share", m)):
+                low, high = quantiles(None if draws is None else draws / total)
+                rows.append({**score_row(metric, shared / total, **counted), "low": low, "high": high})
+            names = ("chance_overlap", "chance_overlap_low", "chance_overlap_high")
+            chance = chance_bounds(n_features, m)
+            rows += [score_row(name, value, m=m) for name, value in zip(names, chance, strict=True)]
+        return Result(rows)
+
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: patches stream, and the rankings of all arrays are kept."""
+        kept = 4 * self.settings.resamples * self.n_channels * self.n_rankings
+        sides = (self.ranked, self.array), (self.pair.other, self.pair.other_array)
+        resamples = self.settings.resamples
+        return kept + max(spectrum_bytes(side.model, name, side.split.train, resamples) for side, name in sides)
+
+
+def _pairs(
+    one: RankedModel,
+    later_models: Sequence[RankedModel],
+    others: Sequence[tuple[str, RankedModel]],
+    settings: RankingOverlap,
+) -> Iterator[Pair]:
+    arrays = one.model.arrays(settings.layers, settings.norm)
+    for index, array in enumerate(arrays):
+        for later in arrays[index + 1 :]:
+            yield Pair(array, one, later, later.partition("/")[2], "layer", one.model.layer(later))
+    for other in later_models:
+        there = other.model.arrays(settings.layers, settings.norm)
+        for array, other_array in zip(arrays, there, strict=False):
+            yield Pair(array, other, other_array, other.model.title, "model")
+    for name, other in others:
+        if other.model.title == one.model.title:
+            there = other.model.arrays(tuple(one.model.layer(array) for array in arrays), settings.norm)
+            for array, other_array in zip(arrays, there, strict=True):
+                yield Pair(array, other, other_array, name, "experiment")

@@ -13,23 +13,22 @@ that of drawing every patch as the mean of those the encoder saw, for a ratio to
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, Literal
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
 from evaluate.inputs.decoder import PatchDecoder
+from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import RowSelection, image_numbers
-from evaluate.kernels.bootstrap import ratio_interval
-from evaluate.kernels.memory import reading_bytes
+from evaluate.inputs.rows import RowSplit, image_numbers
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.treatments import Treatment, kept_features
-from evaluate.results.table import Result, ResultKey
-from evaluate.scoring.patch_classifiers import selected
+from evaluate.results.draws import result_of
+from evaluate.results.table import Result
 from evaluate.scoring.reconstruction import (
     Stored,
     batch_bytes,
@@ -39,18 +38,18 @@ from evaluate.scoring.reconstruction import (
     scored,
     stored_arrays,
 )
-from evaluate.settings import Context, Settings
-from evaluate.task import Task, task_of
+from evaluate.settings import (
+    BootstrapSettings,
+    Context,
+)
+from evaluate.task import ModelTask, fit_counts
 from stores.errors import UserError
-
-REVISION = 2
-"""Raised when the same inputs and parameters give other numbers."""
 
 Outcome = Literal["none", "top", "random", "all-but-top"]
 """Which features are zeroed."""
 
 
-class Reconstruction(Settings):
+class Reconstruction(BootstrapSettings):
     """How well MAE's decoder draws the image with features of the encoder zeroed (paper A, Table 4)."""
 
     kind: Literal["reconstruction"]
@@ -68,8 +67,6 @@ class Reconstruction(Settings):
     """Zero features of the class token too; the paper does not say."""
     pictures: int = Field(default=3, ge=0, le=32)
     """Validation tiles to show, spread evenly over the selection."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over images; 0 prints no intervals."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,7 @@ class Variant:
 
 
 def variants(ranking: Int64[np.ndarray, " channel"], m: int, draws: int, seed: int) -> list[Variant]:
-    """Return every choice of features to zero; raises UserError when m leaves none."""
-    if m >= len(ranking):
-        raise UserError(f"reconstruction zeroes m = {m} of {len(ranking)} features: ask for fewer")
+    """Return every choice of features to zero."""
     top = ~kept_features(Treatment("remove-top", m), ranking, seed)
     random = [~kept_features(Treatment("remove-random", m, draw), ranking, seed) for draw in range(draws)]
     return [
@@ -95,76 +90,6 @@ def variants(ranking: Int64[np.ndarray, " channel"], m: int, draws: int, seed: i
     ]
 
 
-def asked(
-    model: ModelSets,
-    stored: Stored,
-    decoder: PatchDecoder,
-    ratio: float,
-    analysis: Reconstruction,
-    context: Context,
-) -> ResultKey:
-    """Return what the answer depends on; the decoder counts by its digest."""
-    train, validation = selected(model, context, "reconstruction")
-    inputs = model.inputs(stored.ranking)
-    inputs |= {name: model.features.content[name] for name in (stored.tokens, stored.prefix, stored.ids) if name}
-    inputs |= {stored.pixels: model.labels.content[stored.pixels], "decoder": decoder.digest}
-    return ResultKey(
-        "reconstruction",
-        REVISION,
-        {
-            "m": analysis.m,
-            "draws": analysis.draws,
-            "mask_ratio": ratio,
-            "mask_seed": analysis.mask_seed if ratio else None,
-            "prefix": analysis.prefix,
-            "pictures": analysis.pictures,
-            "resamples": analysis.resamples,
-            "seed": context.seed,
-            "train": list(train.sources),
-            "validation": list(validation.sources),
-        },
-        inputs,
-    )
-
-
-def answer(
-    model: ModelSets,
-    stored: Stored,
-    decoder: PatchDecoder,
-    ratio: float,
-    analysis: Reconstruction,
-    context: Context,
-) -> Result:
-    """Return every score of every variant, and pictures of some tiles."""
-    train, validation = selected(model, context, "reconstruction")
-    ranking = variance_ranking(token_variance(model, stored.ranking, train))
-    chosen = variants(ranking, analysis.m, analysis.draws, context.seed)
-    scores: list[dict[str, list[np.ndarray]]] = [{} for _ in chosen]
-    n_shown = min(analysis.pictures, len(validation.rows))
-    shown = np.unique(np.linspace(0, len(validation.rows) - 1, n_shown).round().astype(np.int64))
-    pictures: dict[str, list[np.ndarray]] = {}
-    of_mean: list[np.ndarray] = []
-    grid = model.grid(stored.tokens)
-    for batch in batches(model, stored, validation.rows):
-        here = np.isin(batch.places, shown)
-        _keep(pictures, "input", batch.pixels[here])
-        _keep(pictures, "masked_input", greyed(batch, grid)[here])
-        of_mean.append(mean_patch_errors(decoder, batch))
-        for variant, found in zip(chosen, scores, strict=True):
-            one, drawn = scored(decoder, batch, variant.zeroed, analysis.prefix, grid)
-            for name, values in one.items():
-                found.setdefault(name, []).append(values)
-            if not variant.draw:
-                _keep(pictures, variant.outcome, np.rint(drawn[here] * 255).astype(np.uint8))
-    whole = [{name: np.concatenate(parts) for name, parts in found.items()} for found in scores]
-    arrays = {f"reconstruction_{name}": np.concatenate(parts) for name, parts in pictures.items()}
-    named = model.samples["sample"].to_numpy()[validation.rows[shown]]
-    arrays["reconstruction_samples"] = np.array([str(name) for name in named])
-    arrays["reconstruction_mask_ratio"] = np.array(ratio)
-    rows = _rows(model, train, validation, chosen, whole, np.concatenate(of_mean), ratio, analysis, context.seed)
-    return Result(rows, arrays)
-
-
 _REFERENCES = {
     "mse_normalised_ratio": "none",
     "mse_pixels_ratio": "none",
@@ -173,102 +98,166 @@ _REFERENCES = {
 """What a metric is compared with."""
 
 
-def _keep(pictures: dict[str, list[np.ndarray]], name: str, some: np.ndarray) -> None:
-    pictures.setdefault(name, []).append(some)
+@dataclass(frozen=True, eq=False)
+class ReconstructionTask(ModelTask[Reconstruction]):
+    """Every score of every choice of zeroed features, and pictures of some tiles."""
+
+    analysis: ClassVar[str] = "reconstruction"
+    revision: ClassVar[int] = 3
+
+    stored: Stored
+    decoder: PatchDecoder
+    ratio: float
+    """Share of masked patches."""
+
+    @classmethod
+    def tasks(
+        cls, models: Sequence[ModelSets], settings: Reconstruction, context: Context
+    ) -> Iterator["ReconstructionTask"]:
+        """Yield one task a model and share of masked patches; raises UserError for a model without a decoder."""
+        titles = [model.title for model in models]
+        for title in settings.models or ():
+            if title not in titles:
+                raise UserError(f"reconstruction has the model {title!r}; the models are {', '.join(titles)}")
+        for model in models:
+            if settings.models is not None and model.title not in settings.models:
+                continue
+            if model.title not in context.decoders:
+                raise UserError(
+                    f"reconstruction needs the decoder of {model.title} and was given none: run `patchbank evaluate`, "
+                    "or pass one to evaluate.runner.evaluate"
+                )
+            decoder = context.decoders[model.title]()
+            split = RowSplit(model, context.selection, cls.analysis)
+            for ratio in sorted(set(settings.masking)):
+                stored = stored_arrays(model, decoder, ratio, settings.mask_seed)
+                yield cls(model, stored.tokens, settings, context, split, stored, decoder, ratio)
+
+    @property
+    def description(self) -> str:
+        """The array."""
+        return f"reconstruction from {self.array}"
+
+    def check(self) -> None:
+        """Raise UserError when m leaves no feature."""
+        n_features = self.model.n_channels(self.stored.ranking)
+        if not fit_counts((self.settings.m,), n_features):
+            raise UserError(f"reconstruction zeroes m = {self.settings.m} of {n_features} features: choose a smaller m")
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the zeroed features, the mask and the images."""
+        return {
+            "m": self.settings.m,
+            "draws": self.settings.draws,
+            "mask_ratio": self.ratio,
+            "mask_seed": self.settings.mask_seed if self.ratio else None,
+            "prefix": self.settings.prefix,
+            "pictures": self.settings.pictures,
+            "resamples": self.settings.resamples,
+            "seed": self.context.seed,
+            "train": list(self.train.sources),
+            "validation": list(self.validation.sources),
+        }
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of tokens, ids and pixels; the decoder is named by its own digest."""
+        stored, features = self.stored, self.model.features
+        inputs = self.model.inputs(stored.ranking)
+        inputs |= {name: features.content[name] for name in (stored.tokens, stored.prefix, stored.ids) if name}
+        return inputs | {stored.pixels: self.model.labels.content[stored.pixels], "decoder": self.decoder.digest}
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns."""
+        return {**super().columns, **self.train_columns}
+
+    def compute(self) -> Result:
+        """Return one row a metric and choice of zeroed features."""
+        ranking = variance_ranking(token_variance(self.model, self.stored.ranking, self.train))
+        choices = variants(ranking, self.settings.m, self.settings.draws, self.context.seed)
+        scores: list[dict[str, list[np.ndarray]]] = [{} for _ in choices]
+        pictures: dict[str, list[np.ndarray]] = {}
+        mean_errors: list[np.ndarray] = []
+        grid = self.model.grid(self.stored.tokens)
+        for batch in batches(self.model, self.stored, self.validation.rows):
+            here = np.isin(batch.places, self.shown)
+            shown = {"input": batch.pixels[here], "masked_input": greyed(batch, grid)[here]}
+            mean_errors.append(mean_patch_errors(self.decoder, batch))
+            for variant, of_variant in zip(choices, scores, strict=True):
+                values, drawn = scored(self.decoder, batch, variant.zeroed, self.settings.prefix, grid)
+                for name, some in values.items():
+                    of_variant.setdefault(name, []).append(some)
+                if not variant.draw:
+                    shown[variant.outcome] = np.rint(drawn[here] * 255).astype(np.uint8)
+            for name, some in shown.items():
+                pictures.setdefault(name, []).append(some)
+        arrays = {f"reconstruction_{name}": np.concatenate(parts) for name, parts in pictures.items()}
+        samples = self.model.samples["sample"].to_numpy()[self.validation.rows[self.shown]]
+        arrays["reconstruction_samples"] = np.array([str(name) for name in samples])
+        arrays["reconstruction_mask_ratio"] = np.array(self.ratio)
+        whole = [{name: np.concatenate(parts) for name, parts in of_variant.items()} for of_variant in scores]
+        return result_of(list(self._rows(choices, whole, np.concatenate(mean_errors))), (), arrays)
+
+    @cached_property
+    def shown(self) -> Int64[np.ndarray, " tile"]:
+        """Indices into the validation rows of the tiles that are shown, spread evenly."""
+        n_rows = len(self.validation.rows)
+        n_shown = min(self.settings.pictures, n_rows)
+        return np.unique(np.linspace(0, n_rows - 1, n_shown).round().astype(np.int64))
+
+    def _rows(
+        self,
+        choices: Sequence[Variant],
+        scores: Sequence[dict[str, Float64[np.ndarray, " sample"]]],
+        mean_errors: Float64[np.ndarray, " sample"],
+    ) -> Iterator[dict[str, Any]]:
+        """Yield one row a metric and variant; the mean of the random choices comes before each of them."""
+        listed = [(variant.outcome, variant.draw, of) for variant, of in zip(choices, scores, strict=True)]
+        random = [of for outcome, _, of in listed if outcome == "random"]
+        mean = {name: np.mean([of[name] for of in random], axis=0) for name in scores[0]}
+        listed.insert(2, ("random", None, mean))
+        images = image_numbers(self.model, self.validation)
+        bootstrap = self.bootstrap(self.validation.sources)
+
+        def by_image(values: Float64[np.ndarray, " sample"]) -> Float64[np.ndarray, " image"]:
+            return np.bincount(images, weights=values, minlength=len(self.validation.sources))
+
+        for outcome, draw, of in listed:
+            columns = {
+                "m": 0 if outcome == "none" else self.settings.m,
+                "x_name": "mask_ratio" if draw is None else "draw",
+                "x_value": self.ratio if draw is None else float(draw),
+                "outcome": outcome,
+            }
+            for metric, values, over in _ratios(outcome, of, scores[0], mean_errors):
+                finite = bool(np.isfinite(values).all()) and over.sum() > 0  # a perfect picture has an infinite PSNR
+                value = float(values.sum() / over.sum()) if finite else None
+                draws = bootstrap.ratio(by_image(values), by_image(over)) if finite else None
+                yield bootstrap.row(metric, value, draws, reference=_REFERENCES.get(metric), **columns)
+
+    def peak_bytes(self) -> int:
+        """Estimate peak memory beside the decoder: tiles stream, to rank the features and then to score."""
+        n_rows, settings = len(self.validation.rows), self.settings
+        tile = self.model.labels[self.stored.pixels].spec.row_bytes
+        pictures = (5 + settings.draws) * 2 * min(settings.pictures, n_rows) * tile
+        scores = 8 * 2 * 8 * (3 + settings.draws) * n_rows
+        draws = 2 * 8 * settings.resamples * len(self.validation.sources)
+        reading = reading_bytes(self.model, self.stored.ranking)
+        return max(reading, batch_bytes(self.model, self.stored)) + pictures + scores + draws
 
 
-def _rows(
-    model: ModelSets,
-    train: RowSelection,
-    validation: RowSelection,
-    chosen: Sequence[Variant],
-    scores: Sequence[dict[str, Float64[np.ndarray, " sample"]]],
-    of_mean: Float64[np.ndarray, " sample"],
-    ratio: float,
-    analysis: Reconstruction,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """Return one row a metric and variant, the random choices one by one and, before them, their mean."""
-    listed = [(variant.outcome, variant.draw, found) for variant, found in zip(chosen, scores, strict=True)]
-    of_random = [found for outcome, _, found in listed if outcome == "random"]
-    listed.insert(2, ("random", None, {name: np.mean([one[name] for one in of_random], axis=0) for name in scores[0]}))
-    images = image_numbers(model, validation)
-    n_images = len(validation.sources)
-
-    def summed(values: Float64[np.ndarray, " sample"]) -> Float64[np.ndarray, " image"]:
-        return np.bincount(images, weights=values, minlength=n_images)
-
-    rows = []
-    for outcome, draw, found in listed:
-        compared = [(name, values, np.ones(len(values))) for name, values in found.items()]
-        if outcome == "none":
-            compared.append(("mse_normalised_of_mean_patch", of_mean, np.ones(len(of_mean))))
-            compared.append(("mse_normalised_over_mean_patch", found["mse_normalised"], of_mean))
-        else:
-            compared += [(f"{name}_ratio", found[name], scores[0][name]) for name in ("mse_normalised", "mse_pixels")]
-        for metric, values, over in compared:
-            finite = bool(np.isfinite(values).all()) and over.sum() > 0  # a perfect picture has an infinite PSNR
-            low, high = (
-                ratio_interval(summed(values), summed(over), seed=seed, resamples=analysis.resamples)
-                if finite
-                else (None, None)
-            )
-            rows.append(
-                {
-                    "train": train.title,
-                    "m": 0 if outcome == "none" else analysis.m,
-                    "x_name": "mask_ratio" if draw is None else "draw",
-                    "x_value": ratio if draw is None else float(draw),
-                    "outcome": outcome,
-                    "metric": metric,
-                    "value": float(values.sum() / over.sum()) if finite else None,
-                    "low": low,
-                    "high": high,
-                    "unit": "image",
-                    "n_units": n_images,
-                    "reference": _REFERENCES.get(metric),
-                    "seed": seed,
-                }
-            )
-    return rows
-
-
-def peak_bytes(model: ModelSets, stored: Stored, analysis: Reconstruction, context: Context) -> int:
-    """Return the bytes that answering holds beside the decoder: tiles stream, to rank the features and then to score.
-
-    A few are decoded at a time.
-    """
-    _, validation = selected(model, context, "reconstruction")
-    tile = model.labels[stored.pixels].spec.row_bytes
-    pictures = (5 + analysis.draws) * 2 * min(analysis.pictures, len(validation.rows)) * tile
-    scores = 8 * 2 * 8 * (3 + analysis.draws) * len(validation.rows)
-    drawn = 2 * 8 * analysis.resamples * len(validation.sources)
-    streamed = max(reading_bytes(model, stored.ranking), batch_bytes(model, stored))
-    return streamed + pictures + scores + drawn
-
-
-def cells(models: Sequence[ModelSets], analysis: Reconstruction, context: Context) -> Iterator[Task]:
-    """Yield one answer a model and share of masked patches; raises UserError for a model that has no decoder."""
-    titles = [model.title for model in models]
-    for title in analysis.models or ():
-        if title not in titles:
-            raise UserError(f"reconstruction asks for the model {title!r}; the models are {', '.join(titles)}")
-    for model in models:
-        if analysis.models is not None and model.title not in analysis.models:
-            continue
-        if model.title not in context.decoders:
-            raise UserError(
-                f"reconstruction needs the decoder of {model.title} and was given none: run `patchbank evaluate`, "
-                "or hand one to evaluate.runner.evaluate"
-            )
-        decoder = context.decoders[model.title]()
-        for ratio in sorted(set(analysis.masking)):
-            stored = stored_arrays(model, decoder, ratio, analysis.mask_seed)
-            yield task_of(
-                model,
-                stored.tokens,
-                asked(model, stored, decoder, ratio, analysis, context),
-                partial(answer, model, stored, decoder, ratio, analysis, context),
-                f"reconstruction from {stored.tokens}",
-                partial(peak_bytes, model, stored, analysis, context),
-            )
+def _ratios(
+    outcome: Outcome,
+    scores: dict[str, Float64[np.ndarray, " sample"]],
+    untouched: dict[str, Float64[np.ndarray, " sample"]],
+    mean_errors: Float64[np.ndarray, " sample"],
+) -> Iterator[tuple[str, Float64[np.ndarray, " sample"], Float64[np.ndarray, " sample"]]]:
+    """Yield metric, numerator and denominator of every score, one value a tile."""
+    for metric, values in scores.items():
+        yield metric, values, np.ones(len(values))
+    if outcome == "none":
+        yield "mse_normalised_of_mean_patch", mean_errors, np.ones(len(mean_errors))
+        yield "mse_normalised_over_mean_patch", scores["mse_normalised"], mean_errors
+    else:
+        for metric in ("mse_normalised", "mse_pixels"):
+            yield f"{metric}_ratio", scores[metric], untouched[metric]

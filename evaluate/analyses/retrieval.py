@@ -7,43 +7,37 @@ else of *another* category, else *background*. Leaving out the query's own tile,
 whether the model finds the category elsewhere.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 from pydantic import Field
 
 from evaluate.inputs.gallery import Gallery, LeftOut, Queries, background_of, gallery, queries, shows_object
-from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.patches import patch_labels, token_variance
-from evaluate.inputs.rows import training_rows
-from evaluate.kernels.bootstrap import quantiles, resampled_ratio
-from evaluate.kernels.memory import (
+from evaluate.inputs.memory import (
     PATCH_BYTES,
     n_patches,
     neighbours_bytes,
     reading_bytes,
     rows_bytes,
-    search_memory,
 )
+from evaluate.inputs.patches import patch_labels, token_variance
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest_without_top
-from evaluate.results.draws import DRAWS, BootstrapDraws, result_of, units_of
-from evaluate.results.table import Result, ResultKey
-from evaluate.scoring.retrieval import OUTCOMES, n_relevant, outcomes, values_by_metric
+from evaluate.results.draws import result_of
+from evaluate.results.table import Result
+from evaluate.scoring.retrieval import OUTCOMES, QueryScores
 from evaluate.scoring.retrieval_examples import NEAREST, Examples, pixels_of, strongest
-from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Task, task_of
+from evaluate.settings import BootstrapSettings, LayerSettings, RemovalSettings
+from evaluate.task import ModelTask
 from stores.errors import UserError
 from stores.specs import VOID
 
-REVISION = 2
-"""Raised when the same inputs and parameters give other numbers."""
 
-
-class Retrieval(Settings):
+class Retrieval(LayerSettings, RemovalSettings, BootstrapSettings):
     """What the nearest clean patch of a transformed object patch is (paper A, Figs. 5 and 6)."""
 
     kind: Literal["retrieval"]
@@ -51,214 +45,179 @@ class Retrieval(Settings):
     """Names of the views whose patches are queries; None takes all of the experiment on the clean grid."""
     left_out: tuple[LeftOut, ...] = ("nothing", "tile")
     """What of the gallery is left out for a query: nothing, its own tile, or its whole source image."""
-    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Numbers m of highest-variance features to leave out; the ranking is that of the gallery."""
     recall_at: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
     """Depths k at which recall (some hit of the same category) and mean average precision are reported."""
     metric: Literal["euclidean", "cosine"] = "euclidean"
     """Distance between the features as stored, or between their directions."""
-    layers: Layers = (-1,)
-    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over source images; 0 prints no intervals."""
     pictures: int = Field(default=2, ge=0, le=16)
     """Queries to show of every view at its last level, with their nearest patches; they need ``input_pixels = true``
     in [features]."""
 
 
-def wanted(model: ModelSets, array: str, analysis: Retrieval) -> list[tuple[str, float]]:
-    """Return the views whose patches are queries; raises UserError for names the experiment lacks."""
-    known = {name for name, _ in model.views}
-    absent = [name for name in analysis.views or () if name not in known]
-    if absent:
-        raise UserError(f"retrieval asks for the view {absent[0]}, which [[views]] does not list: add it there")
-    found = []
-    for key, viewed in model.views.items():
-        on_grid = array in viewed.features.arrays and model.for_view(*key).grid(array) == model.grid(array)
-        if key[0] in analysis.views if analysis.views is not None else on_grid:
-            found.append(key)
-    return found
+@dataclass(frozen=True, eq=False)
+class RetrievalTask(ModelTask[Retrieval]):
+    """Share of every outcome, recall, average precision and the upper bound, by view, level and m."""
 
+    analysis: ClassVar[str] = "retrieval"
+    revision: ClassVar[int] = 3
+    labelled: ClassVar[bool] = True
 
-def asked(model: ModelSets, array: str, analysis: Retrieval, context: Context) -> ResultKey:
-    """Return what the answer depends on."""
-    model.need_labels("retrieval")
-    chosen = training_rows(model, context.selection)
-    inputs = model.inputs(array, labelled=True)
-    for name, level in wanted(model, array, analysis):
-        for_view = model.for_view(name, level)
-        for_view.arrays((for_view.layer(array),), analysis.norm)
-        inputs[f"{name} {level:g} {array}"] = for_view.features.content[array]
-        inputs[f"{name} {level:g} labels"] = for_view.labels.digest
-    parameters: dict[str, Any] = {
-        "views": [[name, level] for name, level in wanted(model, array, analysis)],
-        "left_out": list(analysis.left_out),
-        "remove": sorted(set(analysis.remove)),
-        "recall_at": sorted(set(analysis.recall_at)),
-        "metric": analysis.metric,
-        "resamples": analysis.resamples,
-        "seed": context.seed,
-        "images": list(chosen.sources),
-    }
-    pixels = pixels_of(model)
-    if pixels is not None and analysis.pictures:  # where nothing can be shown, the question is what it always was
-        parameters["pictures"] = analysis.pictures
-        inputs[pixels] = model.labels.content[pixels]
-    return ResultKey("retrieval", REVISION, parameters, inputs)
+    @property
+    def description(self) -> str:
+        """The array."""
+        return f"retrieval by {self.array}"
 
+    @cached_property
+    def views(self) -> list[tuple[str, float]]:
+        """The views whose patches are queries; raises UserError for names the experiment lacks."""
+        names = self.settings.views
+        known = {name for name, _ in self.model.views}
+        for name in names or ():
+            if name not in known:
+                raise UserError(f"retrieval has the view {name}, which [[views]] does not list: add it there")
+        grid = self.model.grid(self.array)
+        return [
+            (name, level)
+            for (name, level), view in self.model.views.items()
+            if (
+                name in names
+                if names is not None
+                else self.array in view.features.arrays and self.model.for_view(name, level).grid(self.array) == grid
+            )
+        ]
 
-def answer(model: ModelSets, array: str, analysis: Retrieval, context: Context) -> Result:
-    """Return the share of every outcome, recall, average precision and the upper bound, by view, level and m."""
-    found = gallery(model, array, context)
-    ranking = variance_ranking(token_variance(model, array, found.chosen))
-    supers = {name: number for number, name in enumerate(sorted(set(model.classes["supercategory"])))}
-    supercategory = np.array([supers[name] for name in model.classes["supercategory"]], dtype=np.int64)
-    search_bytes = search_memory(context.memory_bytes, peak_bytes(model, array, analysis, context))
-    rows: list[dict[str, Any]] = []
-    pixels = pixels_of(model)
-    examples = Examples(analysis.pictures if pixels is not None else 0)
-    pictured = strongest(wanted(model, array, analysis))
-    shown_without = "nothing" if "nothing" in analysis.left_out else analysis.left_out[0]
-    for view, level in [("clean", 0.0), *wanted(model, array, analysis)]:
-        asking = queries(model, array, (view, level), found)
-        if not len(asking.labels):
-            continue
-        for left_out in analysis.left_out:
-            if view == "clean" and left_out == "nothing":
-                continue  # every patch finds itself
-            shows = left_out == shown_without and (view, level) in pictured
-            rows += _searched(found, asking, ranking, left_out, analysis, context.seed, search_bytes, supercategory,
-                              {"view": view, "level": None if view == "clean" else level},
-                              examples if shows else Examples(0))  # fmt: skip
-    if not rows:
-        raise UserError("no patch under any view shows an object: check the selection and the data set's labels")
-    arrays = {} if pixels is None else dict(examples.arrays(model, found.chosen, array, pixels))
-    return result_of(rows, ("share", "upper_bound"), arrays)
+    @cached_property
+    def pixels(self) -> str | None:
+        """Address of the clean tiles' input pixels, None where no pictures are shown."""
+        return pixels_of(self.model) if self.settings.pictures else None
 
+    def parameters(self) -> dict[str, Any]:
+        """Return views, what is left out of the gallery, removed features, depths, distance and images."""
+        parameters: dict[str, Any] = {
+            "views": [[name, level] for name, level in self.views],
+            "left_out": list(self.settings.left_out),
+            "remove": sorted(set(self.settings.remove)),
+            "recall_at": sorted(set(self.settings.recall_at)),
+            "metric": self.settings.metric,
+            "resamples": self.settings.resamples,
+            "seed": self.context.seed,
+            "images": list(self.train.sources),
+        }
+        if self.pixels is not None:
+            parameters["pictures"] = self.settings.pictures
+        return parameters
 
-def _searched(
-    found: Gallery,
-    asking: Queries,
-    ranking: Int64[np.ndarray, " channel"],
-    left_out: LeftOut,
-    analysis: Retrieval,
-    seed: int,
-    memory_bytes: int,
-    supercategory: Int64[np.ndarray, " classes"],
-    view: dict[str, Any],
-    examples: Examples,
-) -> list[dict[str, Any]]:
-    groups = found.groups(left_out)
-    depths = sorted(set(analysis.recall_at))
-    removed = [m for m in sorted(set(analysis.remove)) if m < len(ranking)]
-    hits = nearest_without_top(
-        found.features,
-        asking.features,
-        ranking,
-        removed,
-        max(depths),
-        metric=analysis.metric,
-        bank_groups=None if groups is None else groups[found.places // found.n_patches],
-        query_groups=None if groups is None else groups[asking.rows],
-        memory_bytes=memory_bytes,
-    )
-    images = found.sources[asking.rows]
-    n_images = len(found.chosen.sources)
-    units = units_of(found.chosen.sources, seed, analysis.resamples)
-    could_find = n_relevant(found, asking, left_out, len(supercategory))
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of tokens and labels under every view, and of the pixels that are shown."""
+        inputs = super().inputs()
+        for name, level in self.views:
+            viewed = self.model.for_view(name, level)
+            viewed.arrays((viewed.layer(self.array),), self.settings.norm)
+            inputs[f"{name} {level:g} {self.array}"] = viewed.features.content[self.array]
+            inputs[f"{name} {level:g} labels"] = viewed.labels.digest
+        if self.pixels is not None:
+            inputs[self.pixels] = self.model.labels.content[self.pixels]
+        return inputs
 
-    def became_of(some: Int64[np.ndarray, " query"], hit: Int64[np.ndarray, " query"]) -> Int64[np.ndarray, " query"]:
-        return outcomes(
-            asking.labels[some], asking.own[some], found.labels[hit], found.places[hit], supercategory, found.background
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns."""
+        shared = {"classifier": "retrieval", "distance": self.settings.metric}
+        return {**super().columns, **self.train_columns, **shared}
+
+    def compute(self) -> Result:
+        """Return one row a view, gallery, m and metric, and tiles of some queries with their nearest patches."""
+        bank = gallery(self.model, self.array, self.train)
+        ranking = variance_ranking(token_variance(self.model, self.array, self.train))
+        examples = Examples(0 if self.pixels is None else self.settings.pictures)
+        pictured = strongest(self.views)
+        shown_without = "nothing" if "nothing" in self.settings.left_out else self.settings.left_out[0]
+        rows: list[dict[str, Any]] = []
+        for view in [("clean", 0.0), *self.views]:
+            asking = queries(self.model, self.array, view, bank)
+            if not len(asking.labels):
+                continue
+            for left_out in self.settings.left_out:
+                if view[0] == "clean" and left_out == "nothing":
+                    continue  # every patch would find itself
+                shown = examples if left_out == shown_without and view in pictured else None
+                rows += self._search(bank, asking, ranking, left_out, view, shown)
+        if not rows:
+            raise UserError("no patch under any view shows an object: check the selection and the data set's labels")
+        arrays: Mapping[str, np.ndarray] = {}
+        if self.pixels is not None:
+            arrays = examples.arrays(self.model, self.train, self.array, self.pixels)
+        return result_of(rows, ("share", "upper_bound"), arrays)
+
+    def _search(
+        self,
+        bank: Gallery,
+        asking: Queries,
+        ranking: Int64[np.ndarray, " channel"],
+        left_out: LeftOut,
+        view: tuple[str, float],
+        examples: Examples | None,
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the queries under one view; lines of ``examples`` are added where they are shown."""
+        groups = bank.groups(left_out)
+        depths = sorted(set(self.settings.recall_at))
+        neighbours = nearest_without_top(
+            bank.features,
+            asking.features,
+            ranking,
+            self.removed,
+            max(depths),
+            metric=self.settings.metric,
+            bank_groups=None if groups is None else groups[bank.places // bank.n_patches],
+            query_groups=None if groups is None else groups[asking.rows],
+            memory_bytes=self.search_bytes,
         )
+        scores = QueryScores(bank, asking, self._supercategories(), left_out)
+        bootstrap = self.bootstrap(bank.chosen.sources)
+        images = bank.sources[asking.rows]
+        n_images = len(bank.chosen.sources)
+        denominator = np.bincount(images, minlength=n_images).astype(np.float64)
+        columns = {
+            "view": view[0],
+            "level": None if view[0] == "clean" else view[1],
+            "reference": f"{left_out} left out",
+        }
+        for m in self.removed:
+            indices = neighbours[m].indices
+            if examples is not None:
+                scores.add_examples(examples, f"{view[0]} {view[1]:g}", m, indices)
+            for metric, outcome, k, values in scores.by_metric(indices, depths):
+                numerator = np.bincount(images, values, n_images)
+                draws = bootstrap.ratio(numerator, denominator)
+                yield bootstrap.row(metric, float(values.mean()), draws, m=m, k=k, outcome=outcome, **columns)
 
-    rows: list[dict[str, Any]] = []
-    for m in removed:
-        indices = hits[m].indices
-        for query in examples.shown(asking.own):
-            hit = indices[query, :NEAREST]
-            same = np.repeat(query, len(hit))
-            asked_for = int(asking.own[query]), int(asking.labels[query])
-            examples.add(f"{view['view']} {view['level']:g}", m, asked_for, found.places[hit], became_of(same, hit))
-        became = became_of(np.arange(len(indices)), indices[:, 0])
-        relevant = found.labels[indices] == asking.labels[:, None]
-        values = values_by_metric(became, relevant, could_find, depths)
-        if left_out == "nothing":
-            values.append(("upper_bound", None, 1, np.isin(asking.own, found.places)))
-        for metric, outcome, k, per_query in values:
-            share, drawn = _share(per_query.astype(np.float64), images, n_images, analysis.resamples, seed)
-            rows.append(
-                {
-                    **view,
-                    "classifier": "retrieval",
-                    "train": found.chosen.title,
-                    "m": m,
-                    "k": k,
-                    "outcome": outcome,
-                    "metric": metric,
-                    "reference": f"{left_out} left out",
-                    **share,
-                    "seed": seed,
-                    DRAWS: None if drawn is None else BootstrapDraws(drawn, units),
-                }
-            )
-    return rows
+    def _supercategories(self) -> Int64[np.ndarray, " classes"]:
+        names = self.model.classes["supercategory"]
+        numbers = {name: number for number, name in enumerate(sorted(set(names)))}
+        return np.array([numbers[name] for name in names], dtype=np.int64)
 
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: the gallery, and the queries of one view after another.
 
-def _share(
-    per_query: Float64[np.ndarray, " query"],
-    images: Int64[np.ndarray, " query"],
-    n_images: int,
-    resamples: int,
-    seed: int,
-) -> tuple[dict[str, Any], Float64[np.ndarray, " resample"] | None]:
-    numerator = np.bincount(images, per_query, n_images)
-    denominator = np.bincount(images, minlength=n_images).astype(np.float64)
-    drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
-    low, high = quantiles(drawn)
-    return {"value": float(per_query.mean()), "low": low, "high": high, "unit": "image", "n_units": n_images}, drawn
-
-
-def peak_bytes(model: ModelSets, array: str, analysis: Retrieval, context: Context) -> int:
-    """Return the bytes that answering holds: the gallery, and the queries of one view after another.
-
-    Patches are counted by their labels, a byte each: of most data few show an object.
-    """
-    chosen = training_rows(model, context.selection)
-    background = background_of(model)
-    n_gallery = int(np.count_nonzero(patch_labels(model, array, chosen) != VOID))
-    views = wanted(model, array, analysis)
-    n_queries = max(
-        int(np.count_nonzero(shows_object(patch_labels(for_view, array, chosen), background)))
-        for for_view in (model, *(model.for_view(*key) for key in views))
-    )
-    pixels = pixels_of(model)
-    n_tiles = 0 if pixels is None else analysis.pictures * (1 + NEAREST) * len(views) * len(set(analysis.remove))
-    tiles = 3 * min(n_tiles, len(chosen.rows)) * (model.labels[pixels].spec.row_bytes if pixels else 0)
-    n_lines = (1 + len(views)) * len(analysis.left_out) * len(set(analysis.remove))
-    draws = 8 * analysis.resamples * n_lines * 2 * (len(OUTCOMES) + 2 * len(set(analysis.recall_at)) + 1)
-    patch = rows_bytes(model, array, 1) // n_patches(model, array, 1)
-    return (
-        reading_bytes(model, array)
-        + patch * (n_gallery + 2 * n_queries)  # of one view while the next is read
-        + PATCH_BYTES * n_patches(model, array, len(chosen.rows))
-        + neighbours_bytes(n_queries, max(analysis.recall_at), len(set(analysis.remove)), 1)
-        + draws
-        + tiles
-    )
-
-
-def cells(models: Sequence[ModelSets], analysis: Retrieval, context: Context) -> Iterator[Task]:
-    """Yield one answer a model and layer."""
-    for model in models:
-        for array in model.arrays(analysis.layers, analysis.norm):
-            yield task_of(
-                model,
-                array,
-                asked(model, array, analysis, context),
-                partial(answer, model, array, analysis, context),
-                f"retrieval by {array}",
-                partial(peak_bytes, model, array, analysis, context),
-            )
+        Patches are counted by their labels, a byte each: in most data few show an object.
+        """
+        model, array, settings = self.model, self.array, self.settings
+        background = background_of(model)
+        n_gallery = int(np.count_nonzero(patch_labels(model, array, self.train) != VOID))
+        n_queries = max(
+            int(np.count_nonzero(shows_object(patch_labels(viewed, array, self.train), background)))
+            for viewed in (model, *(model.for_view(*view) for view in self.views))
+        )
+        n_m, n_depths = len(set(settings.remove)), len(set(settings.recall_at))
+        n_tiles = 0 if self.pixels is None else settings.pictures * (1 + NEAREST) * len(self.views) * n_m
+        tile_bytes = model.labels[self.pixels].spec.row_bytes if self.pixels else 0
+        n_lines = (1 + len(self.views)) * len(settings.left_out) * n_m
+        patch = rows_bytes(model, array, 1) // n_patches(model, array, 1)
+        return (
+            reading_bytes(model, array)
+            + patch * (n_gallery + 2 * n_queries)  # of one view while the next is read
+            + PATCH_BYTES * n_patches(model, array, len(self.train.rows))
+            + neighbours_bytes(n_queries, max(settings.recall_at), n_m, 1)
+            + 8 * settings.resamples * n_lines * 2 * (len(OUTCOMES) + 2 * n_depths + 1)
+            + 3 * min(n_tiles, len(self.train.rows)) * tile_bytes
+        )

@@ -5,54 +5,45 @@ track also exists in frame t + g is a query; the candidates are all objects of f
 distance (float64, ties to the first) is retrieved. Gaps count annotated frames; seconds are those of the annotation.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64
 from pydantic import Field
 
+from evaluate.inputs.memory import n_patches, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.objects import Pooling, boxes_in_plane, frame_rows, patch_map, pooled
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import RowSelection, scored_rows
-from evaluate.kernels.bootstrap import quantiles, resampled_ratio
-from evaluate.kernels.memory import n_patches, reading_bytes
+from evaluate.inputs.rows import RowSelection
 from evaluate.kernels.moments import variance_ranking, without_top
-from evaluate.results.draws import DRAWS, BootstrapDraws, result_of, units_of
-from evaluate.results.table import Result, ResultKey
-from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Task, task_of
+from evaluate.results.draws import result_of
+from evaluate.results.table import Result
+from evaluate.settings import (
+    BootstrapSettings,
+    LayerSettings,
+    RemovalSettings,
+)
+from evaluate.task import ModelTask
 from stores.errors import UserError
-
-REVISION = 3
-"""Raised when the same inputs and parameters give other numbers."""
 
 OBJECT_BYTES = 1024
 """What is known of one object beside its vector, and of what became of it as a query."""
 
 
-class Tracking(Settings):
+class Tracking(LayerSettings, RemovalSettings, BootstrapSettings):
     """Share of objects whose nearest object some frames later is the same one (paper A, Fig. 7)."""
 
     kind: Literal["tracking"]
     gaps: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50)
     """Distances between the two frames, in annotated frames."""
-    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Numbers m of highest-variance features to leave out; the ranking is that of all chosen frames' patches."""
     pooling: Pooling = "roi-align"
     """How a box's patches become one vector."""
     min_visibility: float = Field(default=0.0, ge=0, le=1)
     """Objects that are seen less than this are left out."""
-    layers: Layers = (-1,)
-    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over videos; 0 prints no intervals."""
 
 
 @dataclass(frozen=True)
@@ -179,99 +170,78 @@ def retrieve(frames: Sequence[FrameObjects], gap: int, kept: Bool[np.ndarray, " 
     )
 
 
-def asked(model: ModelSets, array: str, analysis: Tracking, context: Context) -> ResultKey:
-    """Return what the answer depends on."""
-    chosen = scored_rows(model, context.selection)
-    model.objects  # noqa: B018  (says so where there are none)
-    return ResultKey(
-        "tracking",
-        REVISION,
-        {
-            "gaps": sorted(set(analysis.gaps)),
-            "remove": sorted(set(analysis.remove)),
-            "pooling": analysis.pooling,
-            "min_visibility": analysis.min_visibility,
-            "resamples": analysis.resamples,
-            "seed": context.seed,
-            "frames": list(chosen.sources),
-        },
-        model.inputs(array),
-    )
+@dataclass(frozen=True, eq=False)
+class TrackingTask(ModelTask[Tracking]):
+    """Shares of right objects and right categories, and chance, for every m and gap."""
 
+    analysis: ClassVar[str] = "tracking"
+    revision: ClassVar[int] = 4
 
-def answer(model: ModelSets, array: str, analysis: Tracking, context: Context) -> Result:
-    """Return, for every m and gap, the shares of right objects and of right categories, and chance."""
-    chosen = scored_rows(model, context.selection)
-    frames = frames_of(model, array, chosen, analysis.pooling, analysis.min_visibility)
-    ranking = variance_ranking(token_variance(model, array, chosen))
-    rows: list[dict[str, Any]] = []
-    for m in sorted(set(analysis.remove)):
-        if m >= len(ranking):
-            continue
-        kept = without_top(ranking, m)
-        for gap in sorted(set(analysis.gaps)):
-            hits = retrieve(frames, gap, kept)
-            cell = {"classifier": "knn", "k": 1, "m": m, "x_name": "gap", "x_value": float(gap), "seed": context.seed}
-            rows += _rows(hits, cell, analysis.resamples, context.seed)
-    if not rows:
-        raise UserError(f"no video has two frames that are {min(analysis.gaps)} apart: lower gaps")
-    return result_of(rows, ("instance_accuracy",))
+    @property
+    def description(self) -> str:
+        """The array."""
+        return f"tracking by {self.array}"
 
+    def check(self) -> None:
+        """Raise UserError for data without objects."""
+        self.model.objects  # noqa: B018  (raises)
 
-def _rows(hits: Hits, cell: dict[str, Any], resamples: int, seed: int) -> list[dict[str, Any]]:
-    if not len(hits.video):
-        return []
-    present = ~hits.vanished
-    failed = present & ~hits.same_track
-    measures = {
-        "instance_accuracy": (hits.same_track, present),
-        "instance_accuracy_all": (hits.same_track, np.ones_like(present)),
-        "category_accuracy": (hits.same_category, present),
-        "category_accuracy_on_failure": (hits.same_category, failed),
-        "chance": (hits.chance, present),
-        "gap_seconds": (hits.seconds, present),
-    }
-    videos = list(dict.fromkeys(hits.video))
-    units = units_of([str(video) for video in videos], seed, resamples)
-    unit = np.array([videos.index(video) for video in hits.video])
-    rows = []
-    for metric, (values, counted) in measures.items():
-        if not counted.any():
-            continue
-        numerator = np.bincount(unit[counted], values[counted].astype(np.float64), len(videos))
-        denominator = np.bincount(unit[counted], minlength=len(videos)).astype(np.float64)
-        value = float(numerator.sum() / denominator.sum())
-        drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
-        low, high = quantiles(drawn)
-        rows.append(
-            {
-                **cell,
-                "metric": metric,
-                "value": None if np.isnan(value) else value,
-                "low": low,
-                "high": high,
-                "unit": "video",
-                "n_units": len(videos),
-                DRAWS: None if drawn is None else BootstrapDraws(drawn, units),
-            }
-        )
-    return rows
+    def parameters(self) -> dict[str, Any]:
+        """Return gaps, removed features, pooling and frames."""
+        return {
+            "gaps": sorted(set(self.settings.gaps)),
+            "remove": sorted(set(self.settings.remove)),
+            "pooling": self.settings.pooling,
+            "min_visibility": self.settings.min_visibility,
+            "resamples": self.settings.resamples,
+            "seed": self.context.seed,
+            "frames": list(self.split.scored.sources),
+        }
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns, with the gap as x."""
+        return {**super().columns, "classifier": "knn", "distance": "euclidean", "k": 1, "x_name": "gap"}
 
-def peak_bytes(model: ModelSets, array: str, analysis: Tracking, context: Context) -> int:
-    """Return the bytes that answering holds; frames stream, and every object is one vector."""
-    return objects_bytes(model, array, scored_rows(model, context.selection), analysis.min_visibility)
+    def compute(self) -> Result:
+        """Return one row a gap, m and metric; videos are resampled."""
+        settings = self.settings
+        frames = frames_of(self.model, self.array, self.split.scored, settings.pooling, settings.min_visibility)
+        ranking = variance_ranking(token_variance(self.model, self.array, self.split.scored))
+        rows: list[dict[str, Any]] = []
+        for m in self.removed:
+            kept = without_top(ranking, m)
+            for gap in sorted(set(settings.gaps)):
+                rows += self._rows(retrieve(frames, gap, kept), {"m": m, "x_value": float(gap)})
+        if not rows:
+            raise UserError(f"no video has two frames that are {min(settings.gaps)} apart: lower gaps")
+        return result_of(rows, ("instance_accuracy",))
 
+    def _rows(self, hits: Hits, columns: dict[str, Any]) -> list[dict[str, Any]]:
+        if not len(hits.video):
+            return []
+        present = ~hits.vanished
+        measures = {
+            "instance_accuracy": (hits.same_track, present),
+            "instance_accuracy_all": (hits.same_track, np.ones_like(present)),
+            "category_accuracy": (hits.same_category, present),
+            "category_accuracy_on_failure": (hits.same_category, present & ~hits.same_track),
+            "chance": (hits.chance, present),
+            "gap_seconds": (hits.seconds, present),
+        }
+        videos = list(dict.fromkeys(hits.video))
+        bootstrap = self.bootstrap([str(video) for video in videos], "video")
+        unit = np.array([videos.index(video) for video in hits.video])
+        rows = []
+        for metric, (values, counted) in measures.items():
+            if not counted.any():
+                continue
+            numerator = np.bincount(unit[counted], values[counted].astype(np.float64), len(videos))
+            denominator = np.bincount(unit[counted], minlength=len(videos)).astype(np.float64)
+            draws = bootstrap.ratio(numerator, denominator)
+            rows.append(bootstrap.row(metric, float(numerator.sum() / denominator.sum()), draws, **columns))
+        return rows
 
-def cells(models: Sequence[ModelSets], analysis: Tracking, context: Context) -> Iterator[Task]:
-    """Yield one answer a model and layer."""
-    for model in models:
-        for array in model.arrays(analysis.layers, analysis.norm):
-            yield task_of(
-                model,
-                array,
-                asked(model, array, analysis, context),
-                partial(answer, model, array, analysis, context),
-                f"tracking by {array}",
-                partial(peak_bytes, model, array, analysis, context),
-            )
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: frames stream, and every object is one vector."""
+        return objects_bytes(self.model, self.array, self.split.scored, self.settings.min_visibility)

@@ -4,75 +4,29 @@ Shares and the ratio of the largest to the median variance come with bootstrap i
 a resample are ranked again.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
-from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.rows import training_rows
-from evaluate.kernels.memory import spectrum_bytes
+from evaluate.inputs.memory import spectrum_bytes
 from evaluate.kernels.moments import share_of_variance, variance_ranking
-from evaluate.results.table import Result, ResultKey
-from evaluate.scoring.variance_bootstrap import interval_of, moments_by_image, resampled_variances
-from evaluate.settings import Context, Layers, Settings
-from evaluate.task import Task, task_of
+from evaluate.results.draws import result_of
+from evaluate.results.rows import score_row
+from evaluate.results.table import Result
+from evaluate.scoring.variance_bootstrap import moments_by_image, resampled_variances
+from evaluate.settings import BootstrapSettings, LayerSettings
+from evaluate.task import ModelTask
 
-REVISION = 3
-"""Raised when the same inputs and parameters give other numbers."""
 
-
-class VarianceSpectrum(Settings):
+class VarianceSpectrum(LayerSettings, BootstrapSettings):
     """The variance of every feature over the patch tokens of the training rows (paper A, Fig. 1a)."""
 
     kind: Literal["variance-spectrum"]
-    layers: Layers = (-1,)
-    """Layers to ask about: ``all`` that are stored, or numbers from 0; negative ones count from the last stored."""
-    norm: Literal["final", "none"] = "final"
-    """Tokens through the model's final norm, or as the block left them."""
     top: tuple[Annotated[int, Field(ge=1)], ...] = (10, 200)
     """Numbers of leading features whose share of the variance is reported."""
-    resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over images; 0 prints no intervals."""
-
-
-def asked(model: ModelSets, array: str, analysis: VarianceSpectrum, context: Context) -> ResultKey:
-    """Return what the answer depends on."""
-    chosen = training_rows(model, context.selection)
-    parameters = {
-        "top": list(analysis.top),
-        "resamples": analysis.resamples,
-        "seed": context.seed,
-        "train": list(chosen.sources),
-    }
-    return ResultKey("variance-spectrum", REVISION, parameters, model.inputs(array))
-
-
-def answer(model: ModelSets, array: str, analysis: VarianceSpectrum, context: Context) -> Result:
-    """Return the variances in decreasing order, the shares of the leading features and the spread of it all."""
-    chosen = training_rows(model, context.selection)
-    moments, of_image = moments_by_image(model, array, chosen)
-    variance = moments.variance
-    ranking = variance_ranking(variance)
-    resampled = resampled_variances(of_image, seed=context.seed, resamples=analysis.resamples)
-    common: dict[str, Any] = {"train": chosen.title, "x_name": "rank"}
-    drawn = {**common, "unit": "image", "n_units": len(of_image), "seed": context.seed}
-    rows = [
-        {**common, "x_value": float(rank), "metric": "variance", "value": float(variance[feature])}
-        for rank, feature in enumerate(ranking, start=1)
-    ]
-    for m in analysis.top:
-        if m <= len(variance):
-            share = share_of_variance(variance, ranking, m)
-            interval = interval_of(resampled, partial(_shares, m=m))
-            rows.append({**drawn, "m": m, "metric": "share_of_variance", "value": share, **interval})
-    spread = float(_spread(variance[ranking][None])[0])
-    row = {**drawn, "metric": "max_to_median_variance", "value": spread if np.isfinite(spread) else None}
-    rows.append({**row, **interval_of(resampled, _spread)})
-    return Result(rows, {"variance": variance, "ranking": ranking})
 
 
 def _shares(ordered: Float64[np.ndarray, "resample channel"], m: int) -> Float64[np.ndarray, " resample"]:
@@ -86,21 +40,54 @@ def _spread(ordered: Float64[np.ndarray, "resample channel"]) -> Float64[np.ndar
     return np.divide(ordered[:, 0], median, out=np.full(len(median), np.nan), where=median > 0)
 
 
-def peak_bytes(model: ModelSets, array: str, analysis: VarianceSpectrum, context: Context) -> int:
-    """Return the bytes that answering holds; patches stream."""
-    chosen = training_rows(model, context.selection)
-    return spectrum_bytes(model, array, chosen, analysis.resamples)
+@dataclass(frozen=True, eq=False)
+class VarianceSpectrumTask(ModelTask[VarianceSpectrum]):
+    """Variances in decreasing order, the shares of the leading features and the spread of them all."""
 
+    analysis: ClassVar[str] = "variance-spectrum"
+    revision: ClassVar[int] = 4
 
-def cells(models: Sequence[ModelSets], analysis: VarianceSpectrum, context: Context) -> Iterator[Task]:
-    """Yield one answer a model and layer."""
-    for model in models:
-        for array in model.arrays(analysis.layers, analysis.norm):
-            yield task_of(
-                model,
-                array,
-                asked(model, array, analysis, context),
-                partial(answer, model, array, analysis, context),
-                f"variance of {array}",
-                partial(peak_bytes, model, array, analysis, context),
-            )
+    @property
+    def description(self) -> str:
+        """The array."""
+        return f"variance of {self.array}"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the numbers of leading features, the bootstrap and the training images."""
+        return {
+            "top": list(self.settings.top),
+            "resamples": self.settings.resamples,
+            "seed": self.context.seed,
+            "train": list(self.train.sources),
+        }
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns, with the rank as x."""
+        return {**super().columns, **self.train_columns, "x_name": "rank"}
+
+    def compute(self) -> Result:
+        """Return one row a feature, then shares and spread with their intervals."""
+        moments, of_image = moments_by_image(self.model, self.array, self.train)
+        variance = moments.variance
+        ranking = variance_ranking(variance)
+        bootstrap = self.bootstrap(self.train.sources)
+        resampled = resampled_variances(of_image, seed=self.context.seed, resamples=self.settings.resamples)
+        ordered = None if resampled is None else -np.sort(-resampled, axis=1)
+        rows = [
+            score_row("variance", float(variance[feature]), x_value=float(rank))
+            for rank, feature in enumerate(ranking, start=1)
+        ]
+        for m in self.settings.top:
+            if m <= len(variance):
+                draws = None if ordered is None else _shares(ordered, m)
+                share = share_of_variance(variance, ranking, m)
+                rows.append(bootstrap.row("share_of_variance", share, draws, m=m))
+        draws = None if ordered is None else _spread(ordered)
+        spread = float(_spread(variance[ranking][None])[0])
+        rows.append(bootstrap.row("max_to_median_variance", spread, draws))
+        return result_of(rows, (), {"variance": variance, "ranking": ranking})
+
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: patches stream, the moments of every image and resampled variances are kept."""
+        return spectrum_bytes(self.model, self.array, self.train, self.settings.resamples)

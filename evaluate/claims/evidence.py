@@ -1,13 +1,12 @@
-"""The rows of an evaluated experiment as estimates: one question, one number with its interval.
+"""The rows of an evaluated experiment as estimates: each lookup gives one number with its interval.
 
-Claims are about Euclidean distances between tokens through the final norm: rows by cosine are passed over, and where a
-table holds arrays with and without the norm, those with it count. Where several sizes or layers were asked for, the
-largest training set, the last layer and the smallest k are taken, unless a rule asks for others.
+Claims are about Euclidean distances between tokens after the final norm: rows by cosine are left out (but for whole
+images, whose protocol it is), and where a table holds arrays with and without the norm, those with it count. Where an
+experiment has several sizes or layers, the largest training set, the last layer and the smallest k are taken, unless a
+rule names others.
 """
 
 import copy
-import json
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -17,15 +16,13 @@ import pandas as pd
 
 from evaluate.claims.estimates import Estimate, difference
 from evaluate.claims.roles import ROLES, ModelInfo
-from evaluate.claims.verdicts import MissingEvidenceError
-from evaluate.kernels.bootstrap import FEWEST_UNITS, resampled_statistic
-from evaluate.kernels.confusion import miou_present
-from evaluate.results.draws import draws_of, units_of
+from evaluate.claims.verdicts import MissingEvidenceError, add_analysis
+from evaluate.kernels.bootstrap import FEWEST_UNITS
+from evaluate.results.draws import draws_of
+from evaluate.results.metrics import PATCH_MIOU
 
 Row = Mapping[str, Any]
 """A row of the long table by column, None where it is empty."""
-
-_PLACE = "place in the answer"
 
 CLASSIFIERS = {"knn": "1-NN", "probe": "probe"}
 
@@ -41,10 +38,8 @@ class Evidence:
         beside: "Sequence[Evidence]" = (),
     ) -> None:
         """Take a long table; ``arrays`` are the answers' by result digest, ``beside`` other evaluated experiments."""
-        # Draws are kept by the place of a row in its answer, whose rows follow each other in the table.
-        placed = table.assign(**{_PLACE: table.groupby(["model", "result"], dropna=False, sort=False).cumcount()})
-        plain = placed[placed["class"].isna() & (placed["metric"] != "variance")]
-        plain = plain[~plain["params"].fillna("").str.contains('"metric":"cosine"', regex=False)]
+        by_cosine = (table["distance"] == "cosine").fillna(False) & (table["analysis"] != "image-knn")
+        plain = table[table["class"].isna() & (table["metric"] != "variance") & ~by_cosine]
         # Plain values: rules ask hundreds of small questions, for which typed columns are slow.
         filled = plain.astype(object).where(plain.notna(), None)
         self._rows: dict[tuple[str, str, str], list[Row]] = {}
@@ -53,7 +48,6 @@ class Evidence:
         self.models_info = tuple(models_info)
         self.arrays = arrays or {}
         self.beside = tuple(beside)
-        self._resampled: dict[tuple[str, str], np.ndarray] = {}
 
     @cached_property
     def by_role(self) -> dict[str, ModelInfo]:
@@ -83,8 +77,7 @@ class Evidence:
         """Return a model's rows of one metric whose columns are as given; None asks for an empty cell."""
         known = self._rows.get((info.title, analysis, metric), [])
         found = [row for row in known if all(row[name] == value for name, value in where.items())]
-        normed = [row for row in found if str(row["array"]).endswith(".norm")]
-        return normed or found
+        return [row for row in found if row["normed"]] or found
 
     def estimate(self, rows: Sequence[Row], name: str, add: str) -> Estimate:
         """Return the number of some rows, the last layer's and so on; raises LackingError where there is none.
@@ -105,12 +98,12 @@ class Evidence:
 
     def patches(self, info: ModelInfo, classifier: str, m: int = 0, **where: Any) -> Estimate:
         """Return the mIoU of patches of a classifier without the m features of highest variance."""
-        rows = self.rows(info, "patch-classification", "patch_miou", classifier=classifier, m=m, **where)
+        rows = self.rows(info, "patch-classification", PATCH_MIOU, classifier=classifier, m=m, **where)
         lacks = f", {m} removed" if m else ""
         return self.estimate(
             rows,
             f"{CLASSIFIERS[classifier]} mIoU of {info.title}{lacks}",
-            f'ask [[analyses]] kind = "patch-classification" with "{classifier}" and remove = [{m}]',
+            add_analysis("patch-classification", classifiers=[classifier], remove=[m]),
         )
 
     def removal_gain(self, info: ModelInfo, classifier: str, m: int) -> Estimate:
@@ -124,26 +117,10 @@ class Evidence:
         return difference(name, self.patches(info, classifier, m), self.patches(info, classifier))
 
     def _draws(self, row: Row) -> tuple[np.ndarray | None, str]:
-        """Return the resampled values of a row as its answer keeps them, and what was resampled; None without."""
+        """Return the resampled values of a row as its result keeps them, and what was resampled; None without."""
         arrays = self.arrays.get(str(row["result"]), {})
-        kept = draws_of(arrays, row[_PLACE])
-        if kept is not None:
-            return kept.values, kept.units
-        if row["metric"] != "patch_miou" or row["analysis"] != "patch-classification":
-            return None, ""
-        # These answers keep confusion matrices, for their figures: the draws are made again from them.
-        name = f"patch_confusion_m{row['m']}" + ("" if row["k"] is None else f"_k{row['k']}")
-        matrices = arrays.get(name)
-        if matrices is None or row["params"] is None or matrices.ndim != 3 or len(matrices) != row["n_units"]:
-            return None, ""
-        asked = json.loads(row["params"])
-        seed, resamples = int(asked["seed"]), int(asked["resamples"])
-        key = (str(row["result"]), name)
-        if key not in self._resampled:
-            self._resampled[key] = resampled_statistic(
-                matrices.astype(np.int64), miou_present, seed=seed, resamples=resamples
-            )
-        return self._resampled[key], units_of(asked["validation"], seed, resamples)
+        kept = None if row["row"] is None else draws_of(arrays, int(row["row"]))
+        return (None, "") if kept is None else (kept.values, kept.units)
 
 
 def distinct(rows: Sequence[Row], column: str) -> list[Any]:
@@ -152,9 +129,8 @@ def distinct(rows: Sequence[Row], column: str) -> list[Any]:
 
 
 def n_train(row: Row) -> int:
-    """Return the number of training images of a row, 0 where it is not said."""
-    found = re.match(r"\d+", row["train"] or "")
-    return int(found[0]) if found else 0
+    """Return the number of training images of a row, 0 where it has none."""
+    return int(row["n_train"] or 0)
 
 
 def _preferred(rows: Sequence[Row]) -> list[Row]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from evaluate.claims.estimates import Estimate, exactly
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
-from evaluate.claims.verdicts import MissingEvidenceError
+from evaluate.claims.verdicts import MissingEvidenceError, add_analysis
 
 Measure = Callable[[Evidence, ModelInfo], tuple[Estimate, Estimate]]
 """Returns a model's score and the score that needs no features."""
@@ -34,7 +34,7 @@ def by_tracking(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estimate
     """Return the share of objects found again at the smallest gap, and what chance finds."""
     found = evidence.rows(info, "tracking", "instance_accuracy", m=0)
     gap = min(distinct(found, "x_value"), default=None)
-    add = 'ask [[analyses]] kind = "tracking" with remove = [0]'
+    add = add_analysis("tracking", remove=[0])
     score = evidence.estimate(
         [row for row in found if row["x_value"] == gap], f"tracking accuracy of {info.title}", add
     )
@@ -44,9 +44,9 @@ def by_tracking(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estimate
 
 def by_images(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estimate]:
     """Return the accuracy of nearest neighbours by class token at the native size, and the most common class's."""
-    add = 'ask [[analyses]] kind = "image-knn" with remove = [0, 200]'
+    add = add_analysis("image-knn", remove=[0, 200])
     found = evidence.rows(info, "image-knn", "image_accuracy", view="clean", m=0)
-    found = [row for row in found if row["token"].startswith("class")]
+    found = [row for row in found if row["token"] == "class-token"]
     score = evidence.estimate(found, f"image accuracy of {info.title}", add)
     majority = evidence.rows(info, "image-knn", "majority_accuracy")
     return score, evidence.estimate(majority, "accuracy of the most common class", add)

@@ -8,13 +8,20 @@ Intervals are not widened for the number of conditions: of true claims with k co
 chance, while a false one holds by chance in at most 2.5 %, for every condition must be met.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from evaluate.claims.estimates import Estimate
 
 Verdict = Literal["holds", "fails", "not testable"]
+
+
+def add_analysis(kind: str, **keys: Any) -> str:
+    """Return the advice to add an ``[[analyses]]`` table with these keys, as TOML."""
+    with_keys = " and ".join(f"{name} = {json.dumps(value)}" for name, value in keys.items())
+    return f'add [[analyses]] kind = "{kind}"' + (f" with {with_keys}" if keys else "")
 
 
 class MissingEvidenceError(Exception):

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluate.figures.style import legend_above, looks, n_train, new_figure, numbers, smallest_k
+from evaluate.figures.style import legend_above, looks, new_figure, numbers, smallest_k
 from evaluate.results.table import Result
 
 
@@ -15,7 +15,7 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
     easy = {str(name) for _, answer in answers for name in answer.arrays.get("easy_classes", ())}
     if rows.empty or rows["x_value"].nunique() < 2 or not easy:
         return None
-    rows = smallest_k(rows[n_train(rows) == n_train(rows).max()])
+    rows = smallest_k(rows[rows["n_train"] == rows["n_train"].max()])
     rows = rows.drop_duplicates(["model", "class", "x_value"])
     groups = [("easy classes", rows[rows["class"].isin(easy)]), ("other classes", rows[~rows["class"].isin(easy)])]
     groups = [(title, part) for title, part in groups if part["value"].notna().any()]

@@ -34,10 +34,8 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
     first = maps[0][1].arrays
     columns: list[tuple[str, np.ndarray]] = [("truth", first["truth"])]
     for model, answer in maps:
-        names = [name for name in answer.arrays if name.startswith("predicted_m")]
-        for name in sorted(names, key=lambda name: int(name[11:])):
-            m = name[11:]
-            columns.append((f"{model}\n{'all features' if m == '0' else f'without top {m}'}", answer.arrays[name]))
+        for m, predicted in zip(answer.arrays["predicted_m"], answer.arrays["predicted"], strict=True):
+            columns.append((f"{model}\n{f'without top {m}' if m else 'all features'}", predicted))
     n_images, height, width = first["truth"].shape
     cell = 1.9
     drawn = Figure(figsize=(cell * len(columns), (cell * height / width + 0.08) * n_images + 1.4), layout="constrained")

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from evaluate.figures.removal_curve import NAMES
-from evaluate.figures.style import cells, curve, legend_above, looks, n_train, new_figure, smallest_k
+from evaluate.figures.style import cells, curve, legend_above, looks, new_figure, smallest_k
 from evaluate.results.table import Result
 
 
@@ -20,7 +20,7 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
     drawn, panels = new_figure(max(6.4, 3.4 * len(classifiers) + 0.6), 3.9, len(classifiers), sharey=True)
     for axes, classifier in zip(panels, classifiers, strict=True):
         for model, part in rows[rows["classifier"] == classifier].groupby("model", sort=False):
-            largest = smallest_k(part[n_train(part) == n_train(part).max()])
+            largest = smallest_k(part[part["n_train"] == part["n_train"].max()])
             curve(axes, largest, "x_value", styles[str(model)], str(model))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(NAMES[classifier], fontsize=10, loc="left")

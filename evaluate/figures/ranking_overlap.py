@@ -1,7 +1,7 @@
 """Which features vary most elsewhere too, against chance: paper A, appendix (experiment A-9)."""
 
-import re
 import textwrap
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -9,13 +9,10 @@ from matplotlib.figure import Figure
 from evaluate.figures.style import cells, error_bars, grid_figure, last_array, legend_above, looks, numbers
 from evaluate.results.table import Result
 
-LAYER = re.compile(r"(?:block|stage)\.(\d+)(?:\.norm)?")
-"""A reference of this form is another layer of the same model; others are models or experiment files."""
-
 
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons that are drawn, a row an m: of last layers with elsewhere, of layers with the last one."""
-    layers = rows[rows["reference"].map(lambda name: LAYER.fullmatch(str(name)) is not None)]
+    layers = rows[rows["outcome"] == "layer"]
     last = layers.groupby("model", sort=False)["reference"].transform("last")
     return pd.concat([last_array(rows.drop(layers.index)), layers[layers["reference"] == last]])
 
@@ -27,19 +24,19 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
     if rows.empty:
         return None
     rows = compared(rows)
-    keys = ["model", "array", "reference"]
-    lines = list(rows[keys].drop_duplicates().itertuples(index=False, name=None))
+    keys = ["model", "array", "reference", "layer", "x_value"]
+    lines = _keys(rows, keys)
     sizes = sorted({int(m) for m in rows["m"]})
     styles = looks(table)
     drawn, axes = grid_figure(2.0 * len(sizes) + 2.9, 0.42 * len(lines) + 1.5, 1, len(sizes), sharey=True, sharex=True)
     for panel, m in zip(axes[0], sizes, strict=True):
         low, high = (
-            cells(asked[asked["m"] == m], f"chance_overlap_{end}").set_index(keys)["value"] / m
-            for end in ("low", "high")
+            {key: value / m for key, value in zip(_keys(chance, keys), chance["value"], strict=True)}
+            for chance in (cells(asked[asked["m"] == m], f"chance_overlap_{end}") for end in ("low", "high"))
         )
         for model in dict.fromkeys(rows["model"]):
             part = rows[(rows["model"] == model) & (rows["m"] == m)]
-            named = list(part[keys].itertuples(index=False, name=None))
+            named = _keys(part, keys)
             places = [lines.index(name) for name in named]
             starts, ends = ([float(bound[name]) for name in named] for bound in (low, high))
             panel.barh(
@@ -62,8 +59,13 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
     return drawn
 
 
-def _words(model: str, array: str, reference: str) -> str:
-    layer, other = LAYER.fullmatch(array), LAYER.fullmatch(reference)
-    if layer is not None and other is not None:
-        return f"{model}: " + f"layers {layer[1]} and {other[1]}".replace(" ", "\N{NO-BREAK SPACE}")
+def _keys(rows: pd.DataFrame, names: list[str]) -> list[tuple[Any, ...]]:
+    """Return the values of some columns of every row, each once, empty cells as None."""
+    plain = rows[names].astype(object).where(rows[names].notna(), None)
+    return list(dict.fromkeys(plain.itertuples(index=False, name=None)))
+
+
+def _words(model: str, array: str, reference: str, layer: int, other_layer: float | None) -> str:
+    if other_layer is not None:
+        return f"{model}: " + f"layers {layer} and {other_layer:g}".replace(" ", "\N{NO-BREAK SPACE}")
     return f"{model} and {reference}"

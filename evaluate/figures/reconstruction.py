@@ -16,6 +16,8 @@ VARIANTS = {
     "all-but-top": "all but top\n{m} zeroed",
 }
 SCORES = {"mse_normalised": "MSE, normalised", "psnr": "PSNR in dB", "ssim": "SSIM"}
+ERRORS = {"mse_normalised"}
+"""Scores that count masked patches alone."""
 
 
 def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
@@ -53,7 +55,7 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
                 )  # fmt: skip
             panel.set_xticks(range(len(VARIANTS)), [name.format(m=m) for name in VARIANTS.values()], fontsize=8)
             panel.axhline(0.0, color="#555555", linewidth=0.8)
-            over = ", masked patches" if ratio and metric.startswith("mse") else ""
+            over = ", masked patches" if ratio and metric in ERRORS else ""
             panel.set_title(title + over, fontsize=10, loc="left")
             panel.grid(visible=False, axis="x")
         line[0].set_ylabel("nothing masked" if ratio == 0 else f"{100 * ratio:g} % masked")

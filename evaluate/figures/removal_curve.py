@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evaluate.figures.style import cells, curve, legend_above, looks, n_train, new_figure, smallest_k
+from evaluate.figures.style import cells, curve, legend_above, looks, new_figure, smallest_k
 from evaluate.results.table import Result
 
 NAMES = {"knn": "nearest neighbours", "probe": "linear probe"}
@@ -21,7 +21,7 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
     for axes, classifier in zip(panels, classifiers, strict=True):
         for model, part in rows[rows["classifier"] == classifier].groupby("model", sort=False):
             last = part[part["x_value"] == part["x_value"].max()]
-            last = smallest_k(last[n_train(last) == n_train(last).max()])
+            last = smallest_k(last[last["n_train"] == last["n_train"].max()])
             curve(axes, last, "m", styles[str(model)], str(model))
         # Linear up to 10, so that m = 0 has a place; logarithmic beyond.
         axes.set_xscale("symlog", linthresh=10, linscale=0.6)

@@ -107,11 +107,6 @@ def error_bars(rows: pd.DataFrame) -> Float64[np.ndarray, "2 row"] | None:
     return None if np.isnan(reach).all() else np.clip(np.nan_to_num(reach), 0.0, None)
 
 
-def n_train(rows: pd.DataFrame) -> pd.Series:
-    """Return the number of training images of every row, from its ``train`` column."""
-    return rows["train"].str.extract(r"^(\d+)", expand=False).astype("Int64")
-
-
 def smallest_k(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the smallest k (1 in the paper); probes have none."""
     return rows if rows["k"].isna().all() else rows[rows["k"] == rows["k"].min()]

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures.removal_curve import NAMES
-from evaluate.figures.style import cells, curve, legend_above, looks, n_train, new_figure, smallest_k
+from evaluate.figures.style import cells, curve, legend_above, looks, new_figure, smallest_k
 from evaluate.results.table import Result
 
 
@@ -12,7 +12,6 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
     """Return one panel a classifier that was fitted on several training sizes, last layer, nothing removed."""
     rows = cells(table[table["analysis"] == "patch-classification"], "patch_miou")
     rows = rows[rows["m"] == 0]
-    rows = rows.assign(n_train=n_train(rows))
     classifiers = [name for name in NAMES if rows.loc[rows["classifier"] == name, "n_train"].nunique() > 1]
     if not classifiers:
         return None

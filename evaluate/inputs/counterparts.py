@@ -1,4 +1,4 @@
-"""The same models in other experiments: who meets whom, and what to tell of those that meet nobody."""
+"""The same models in other experiments, matched by title."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from jaxtyping import Int64
 
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import RowSelection, training_rows
+from evaluate.inputs.rows import RowSelection, RowSplit
 from evaluate.inputs.widths import width
 from evaluate.kernels.moments import variance_ranking
-from evaluate.settings import Context, Settings
+from evaluate.settings import Context, LayerSettings, Settings
 from stores.errors import UserError
 
 
@@ -35,20 +35,20 @@ class Counterpart:
         return variance_ranking(token_variance(self.model, self.array, self.train))
 
 
-def counterparts(model: ModelSets, array: str, norm: str, analysis: Settings, context: Context) -> list[Counterpart]:
+def counterparts(model: ModelSets, array: str, settings: LayerSettings, context: Context) -> list[Counterpart]:
     """Return the array's layer of the model of the same title in each experiment that the analysis names.
 
     Models that are not there or have another number of features there are left out; `unmatched_notes` tells of them.
     """
     channels = model.features.arrays[array].row_shape[-1]
     found = []
-    for name in dict.fromkeys(analysis.other_experiments()):
+    for name in dict.fromkeys(settings.other_experiments()):
         for other, selection in context.other_experiments[name]:
             if other.title != model.title:
                 continue
-            [there] = other.arrays((model.layer(array),), norm)
+            [there] = other.arrays((model.layer(array),), settings.norm)
             if other.features.arrays[there].row_shape[-1] == channels:
-                found.append(Counterpart(name, other, there, training_rows(other, selection)))
+                found.append(Counterpart(name, other, there, RowSplit(other, selection, "").train))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Clean patches that can be found, and patches under a view that ask for them: paper A, section 3.3."""
+"""Gallery and query patches of retrieval: clean patches, and patches under a view (paper A, section 3.3)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +8,8 @@ from jaxtyping import Bool, Int64, UInt8
 
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, tokens
-from evaluate.inputs.rows import RowSelection, image_numbers, training_rows
+from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.inputs.views import correspondence
-from evaluate.settings import Context
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -55,9 +54,8 @@ class Queries:
     """Place in the gallery's numbering of the corresponding clean patch, -1 for none."""
 
 
-def gallery(model: ModelSets, array: str, context: Context) -> Gallery:
+def gallery(model: ModelSets, array: str, chosen: RowSelection) -> Gallery:
     """Read the labelled clean patches of the chosen rows; raises UserError when there is none."""
-    chosen = training_rows(model, context.selection)
     labels = patch_labels(model, array, chosen)
     labelled = labels != VOID
     known = np.flatnonzero(labelled)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import pandas as pd
 
@@ -85,11 +84,6 @@ class ModelSets:
         return self.labels.samples
 
     @cached_property
-    def choices(self) -> dict[Any, Any]:
-        """The rows that rules chose so far (`evaluate.inputs.rows`)."""
-        return {}
-
-    @cached_property
     def invalid(self) -> dict[str, int]:
         """How many rows every analysis leaves out, by the reason why."""
         left_out = self.samples[~self.samples["valid"].to_numpy(dtype=bool)]
@@ -156,6 +150,11 @@ class ModelSets:
     def layer(self, array: str) -> int:
         """Return the layer of an array, counted from 0."""
         return int(self.features.arrays[array].attributes["layer"] or 0)
+
+    def is_normed(self, array: str) -> bool | None:
+        """Return whether an array holds tokens after the final norm; None for stages, which have no norm to choose."""
+        norm = self.features.arrays[array].attributes["norm"]
+        return None if norm is None else bool(norm)
 
     def need_labels(self, analysis: str) -> None:
         """Raise UserError when the data has no pixel labels."""

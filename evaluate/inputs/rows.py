@@ -1,6 +1,7 @@
-"""The rows of a model's sets that an analysis reads: those of the images a selection takes, invalid ones left out."""
+"""Rows of a model's sets that an analysis reads: those of the selected images, invalid rows left out."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Int64
@@ -16,6 +17,7 @@ class RowSelection:
     """The rows one selection takes from a sample table."""
 
     sources: tuple[str, ...]
+    """Names of the source images, sorted."""
     rows: Int64[np.ndarray, " row"]
 
     @property
@@ -24,58 +26,62 @@ class RowSelection:
         return f"{len(self.sources)} image{'' if len(self.sources) == 1 else 's'}"
 
 
+@dataclass(frozen=True, eq=False)
+class RowSplit:
+    """The training and validation rows of one model under one selection, read from the sample table on first use."""
+
+    model: ModelSets
+    selection: Selection | None
+    analysis: str
+    """Name of the analysis, for error messages."""
+
+    @cached_property
+    def train(self) -> RowSelection:
+        """Training rows, all rows without a selection: classifiers are fitted and features ranked on them."""
+        return select_rows(self.model, self.selection.train if self.selection else None)
+
+    @cached_property
+    def validation(self) -> RowSelection:
+        """Validation rows; raises UserError when the experiment selects none, or an image that also trains."""
+        if self.selection is None or self.selection.validation is None:
+            raise UserError(
+                f"{self.analysis} needs [selection.train] and [selection.validation] in the experiment file: add the "
+                "one missing"
+            )
+        validation = select_rows(self.model, self.selection.validation)
+        disjoint(self.train.sources, validation.sources)
+        return validation
+
+    @cached_property
+    def scored(self) -> RowSelection:
+        """Validation rows, or the training rows where the selection has no validation part."""
+        selection = self.selection
+        return select_rows(self.model, (selection.validation or selection.train) if selection else None)
+
+
 def select_rows(model: ModelSets, rule: SelectionRule | None) -> RowSelection:
-    """Return the rows a rule takes, or all rows without one; invalid rows are left out, and images that have no other.
+    """Return the rows a rule selects, or all rows without one; invalid rows are left out.
 
-    A rule chooses before rows are left out, so that no other image takes a bad one's place. Raises UserError when no
-    row is left. What a model was asked once is remembered with it: every cell asks several times.
+    Images are selected before invalid rows are left out, so that no other image takes the place of a bad one; an
+    image without a valid row is left out. Raises UserError when no row is left.
     """
-    if rule not in model.choices:
-        model.choices[rule] = _select_rows(model, rule)
-    return model.choices[rule]
-
-
-def _select_rows(model: ModelSets, rule: SelectionRule | None) -> RowSelection:
     samples = model.samples
     sources = tuple(sorted(samples["source"].unique())) if rule is None else select_sources(samples, rule)
     rows = rows_of(samples, sources)
-    kept = rows[samples["valid"].to_numpy(dtype=bool)[rows]]
-    if not len(kept):
+    valid = rows[samples["valid"].to_numpy(dtype=bool)[rows]]
+    if not len(valid):
         raise UserError(
             f"all {len(rows)} rows that [selection] chooses of {model.title} are invalid: choose others, or fix "
             f"the images that `patchbank show {model.labels.digest[:12]}` names"
         )
-    if len(kept) < len(rows):
-        left = set(samples["source"].to_numpy()[kept])
-        sources = tuple(name for name in sources if name in left)
-    return RowSelection(sources, kept)
+    if len(valid) < len(rows):
+        remaining = set(samples["source"].to_numpy()[valid])
+        sources = tuple(name for name in sources if name in remaining)
+    return RowSelection(sources, valid)
 
 
-def training_rows(model: ModelSets, selection: Selection | None) -> RowSelection:
-    """Return the rows that train, or all without a selection: those whose patches rank the features."""
-    return select_rows(model, selection.train if selection else None)
-
-
-def scored_rows(model: ModelSets, selection: Selection | None) -> RowSelection:
-    """Return the rows that validate; those that train where none do, and all without a selection."""
-    return select_rows(model, (selection.validation or selection.train) if selection else None)
-
-
-def train_and_validation_rows(
-    model: ModelSets, selection: Selection | None, analysis: str
-) -> tuple[RowSelection, RowSelection]:
-    """Return training and validation rows; raises UserError when either is not asked for or they share images."""
-    if selection is None or selection.validation is None:
-        raise UserError(
-            f"{analysis} needs [selection.train] and [selection.validation] in the experiment file: add the one missing"
-        )
-    train, validation = select_rows(model, selection.train), select_rows(model, selection.validation)
-    disjoint(train.sources, validation.sources)
-    return train, validation
-
-
-def image_numbers(model: ModelSets, chosen: RowSelection, n_patches: int = 1) -> Int64[np.ndarray, " patch"]:
-    """Return the number, 0..len(chosen.sources), of the source image of each patch; of each row where it is one."""
-    order = {name: number for number, name in enumerate(chosen.sources)}
-    of_row = model.samples["source"].to_numpy()[chosen.rows]
+def image_numbers(model: ModelSets, selection: RowSelection, n_patches: int = 1) -> Int64[np.ndarray, " patch"]:
+    """Return the index into ``selection.sources`` of each patch's source image; of each row's with one patch a row."""
+    order = {name: number for number, name in enumerate(selection.sources)}
+    of_row = model.samples["source"].to_numpy()[selection.rows]
     return np.repeat(np.array([order[name] for name in of_row], dtype=np.int64), n_patches)

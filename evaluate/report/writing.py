@@ -47,13 +47,12 @@ def write_report(
     """
     note = {
         "about": about,
-        "answers": [[cell.title, digest] for digest, (cell, _) in evaluation.answers.items()],
+        "answers": [[title, digest] for digest, (title, _) in evaluation.results.items()],
         "models": [info.model_dump(mode="json") for info in models_info],
         "beside": list(beside),
     }
     write_file(results.root / experiment / NOTE, (json.dumps(note, indent=2) + "\n").encode())
-    answers = {digest: (cell.title, answer) for digest, (cell, answer) in evaluation.answers.items()}
-    reported = StoredResults(evaluation.table, about, answers, tuple(models_info), tuple(beside))
+    reported = StoredResults(evaluation.table, about, evaluation.results, tuple(models_info), tuple(beside))
     return _write(results, experiment, reported, stored)
 
 

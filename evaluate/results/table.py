@@ -1,12 +1,11 @@
-"""Results: long tables named by what they were computed from.
+"""Results: rows of the long table and arrays, stored under the digest of what they were computed from.
 
-One *answer* is what one analysis found for one model (and array): rows of the long table and arrays for figures. Its
-name is the digest of the analysis, its revision, its parameters and the content digests of the arrays it read, so
-that nothing is computed twice and nothing stale is shown.
+The result of one task is named by the digest of the analysis, its revision, its parameters and the content digests of
+the arrays it read, so that nothing is computed twice and no outdated result is reused.
 
 ::
 
-    RESULTS/answers/<digest>/answer.json     what was asked, self-checksummed, written last
+    RESULTS/answers/<digest>/answer.json     the result key, self-checksummed, written last
                              rows.parquet    rows of the long table
                              arrays.npz      arrays for figures, if any
     RESULTS/<experiment>/results.parquet     the experiment's long table
@@ -38,9 +37,13 @@ COLUMNS: dict[str, str] = {
     "view": "string",
     "level": "Float64",
     "array": "string",
+    "layer": "Int64",
+    "normed": "boolean",
     "token": "string",
     "classifier": "string",
+    "distance": "string",
     "train": "string",
+    "n_train": "Int64",
     "m": "Int64",
     "k": "Int64",
     "x_name": "string",
@@ -58,13 +61,14 @@ COLUMNS: dict[str, str] = {
     "params": "string",
     "inputs": "string",
     "result": "string",
+    "row": "Int64",
 }
 """Columns of the long table and their pandas types; evaluate/README.md says what each means."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one analysis found."""
+    """What one task computed."""
 
     rows: list[dict[str, Any]]
     """Rows of the long table; absent columns are empty."""
@@ -74,7 +78,7 @@ class Result:
 
 @dataclass(frozen=True)
 class ResultKey:
-    """What an answer is an answer to."""
+    """What names a result: analysis, parameters and everything that was read."""
 
     analysis: str
     revision: int
@@ -84,7 +88,7 @@ class ResultKey:
 
     @property
     def digest(self) -> str:
-        """Name of the answer."""
+        """Name of the result."""
         return digest(
             {
                 "schema": SCHEMA_VERSION,
@@ -97,58 +101,59 @@ class ResultKey:
 
 
 class ResultStore:
-    """A folder of answers and of experiments' tables."""
+    """A folder of results and of experiments' tables."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
-    def folder(self, asked: ResultKey) -> Path:
-        """Return the folder of an answer."""
-        return self.root / "answers" / asked.digest
+    def folder(self, key: ResultKey) -> Path:
+        """Return the folder of a result."""
+        return self.root / "answers" / key.digest
 
-    def has(self, asked: ResultKey) -> bool:
-        """Return whether the question was answered; a torn answer was not."""
+    def has(self, key: ResultKey) -> bool:
+        """Return whether the result is stored; a torn record counts as absent."""
         try:
-            record = read_checksummed((self.folder(asked) / "answer.json").read_bytes())
+            record = read_checksummed((self.folder(key) / "answer.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return False
-        return record is not None and record.get("digest") == asked.digest
+        return record is not None and record.get("digest") == key.digest
 
-    def read(self, asked: ResultKey) -> Result:
-        """Return a stored answer."""
-        return self.read_digest(asked.digest)
+    def read(self, key: ResultKey) -> Result:
+        """Return a stored result."""
+        return self.read_digest(key.digest)
 
     def read_digest(self, digest: str) -> Result:
-        """Return a stored answer by its name; raises UserError when it is no answer, MissingError when it is gone."""
+        """Return a stored result by its name; raises UserError when it is no result, MissingError when it is gone."""
         if re.fullmatch("[0-9a-f]{64}", digest) is None:
-            raise UserError(f"{digest[:80]!r} is no name of an answer in {self.root}: run `patchbank evaluate` again")
+            raise UserError(f"{digest[:80]!r} is no name of a result in {self.root}: run `patchbank evaluate` again")
         folder = self.root / "answers" / digest
         rows = read_long_table(folder / "rows.parquet")
         arrays = read_arrays(folder / "arrays.npz") if (folder / "arrays.npz").exists() else {}
         return Result(rows.to_dict("records"), arrays)  # type: ignore[arg-type]
 
-    def write(self, asked: ResultKey, answer: Result) -> None:
-        """Store an answer; ``answer.json`` is written last, so its existence means the rest is whole."""
-        folder = self.folder(asked)
-        params = canonical_json(asked.parameters).decode()
-        inputs = canonical_json(asked.inputs).decode()
-        rows = [{**row, "params": params, "inputs": inputs, "result": asked.digest} for row in answer.rows]
+    def write(self, key: ResultKey, result: Result) -> None:
+        """Store a result; ``answer.json`` is written last, so its existence means the rest is whole."""
+        folder = self.folder(key)
+        params = canonical_json(key.parameters).decode()
+        inputs = canonical_json(key.inputs).decode()
+        named = {"params": params, "inputs": inputs, "result": key.digest}
+        rows = [{**row, **named, "row": index} for index, row in enumerate(result.rows)]
         write_file(folder / "rows.parquet", _parquet(long_table(rows)))
-        if answer.arrays:
-            write_file(folder / "arrays.npz", _npz(answer.arrays))
+        if result.arrays:
+            write_file(folder / "arrays.npz", _npz(result.arrays))
         record = {
-            "digest": asked.digest,
-            "analysis": asked.analysis,
-            "revision": asked.revision,
-            "parameters": asked.parameters,
-            "inputs": asked.inputs,
+            "digest": key.digest,
+            "analysis": key.analysis,
+            "revision": key.revision,
+            "parameters": key.parameters,
+            "inputs": key.inputs,
         }
         write_file(folder / "answer.json", checksummed(record))
 
     def cited(self) -> frozenset[str]:
-        """Return the digests of all sets and arrays that some answer was computed from.
+        """Return the digests of all sets and arrays that some result was computed from.
 
-        Raises UserError when an answer is torn: what it cites is not known.
+        Raises UserError when a result is torn: what it cites is not known.
         """
         found: set[str] = set()
         for path in sorted((self.root / "answers").glob("*/answer.json")):

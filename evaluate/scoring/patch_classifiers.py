@@ -13,18 +13,14 @@ from jaxtyping import Int64, UInt8
 
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, token_variance, tokens
-from evaluate.inputs.rows import RowSelection, image_numbers, train_and_validation_rows
+from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.moments import variance_ranking, without_top
 from evaluate.kernels.penalties import PENALTIES, PenaltyChoice, choose_penalty
 from evaluate.kernels.probes import predict_side_by_side
 from evaluate.neighbours.knn import Neighbours, nearest, nearest_without_top
 from evaluate.neighbours.voting import vote
-from evaluate.selection import SelectionRule
-from evaluate.settings import Context
 from stores.errors import UserError
 from stores.specs import VOID
-
-Classifier = Literal["knn", "probe"]
 
 
 @dataclass(frozen=True)
@@ -42,16 +38,6 @@ class PatchData:
     queries: np.ndarray
     """Validation patches, ``(query, channel)``, void ones included so that maps have no holes."""
     ranking: Int64[np.ndarray, " channel"]
-
-
-def selected(
-    model: ModelSets, context: Context, analysis: str, train_rule: SelectionRule | None = None
-) -> tuple[RowSelection, RowSelection]:
-    """Return training and validation rows, the training rule replaced if one is given."""
-    selection = context.selection
-    if selection is not None and train_rule is not None:
-        selection = selection.model_copy(update={"train": train_rule})
-    return train_and_validation_rows(model, selection, analysis)
 
 
 def read_patches(model: ModelSets, array: str, train: RowSelection, validation: RowSelection) -> PatchData:
@@ -74,14 +60,14 @@ def read_patches(model: ModelSets, array: str, train: RowSelection, validation: 
     )
 
 
-def refuse_more_neighbours(k: int, n_patches: int) -> None:
-    """Raise UserError when more neighbours are asked for than there are patches that train."""
-    if k > n_patches:
-        raise UserError(f"k = {k} neighbours are asked of {n_patches} training patches: lower k")
+def check_k(k: int, n_rows: int, unit: str = "patches") -> None:
+    """Raise UserError when k is larger than the number of training patches (or other units)."""
+    if k > n_rows:
+        raise UserError(f"k = {k} neighbours are more than the {n_rows} training {unit}: lower k")
 
 
 def predict_knn(
-    given: PatchData,
+    patches: PatchData,
     remove: Sequence[int],
     k: Sequence[int] = (1,),
     *,
@@ -92,15 +78,14 @@ def predict_knn(
 ) -> dict[tuple[int, int], tuple[Int64[np.ndarray, " query"], float]]:
     """Return, for every (m, k), the predicted classes and the share of queries redone in float64."""
     most = max(k)
-    refuse_more_neighbours(most, len(given.bank))
-    n_features = given.bank.shape[1]
-    removed = [m for m in remove if m < n_features]
+    check_k(most, len(patches.bank))
+    removed = list(remove)
     found: dict[int, Neighbours]
     if search == "exact":
         found = nearest_without_top(
-            given.bank,
-            given.queries,
-            given.ranking,
+            patches.bank,
+            patches.queries,
+            patches.ranking,
             removed,
             most,
             metric=metric,
@@ -109,17 +94,17 @@ def predict_knn(
     else:
         found = {}
         for m in removed:
-            kept = np.sort(given.ranking[m:])
+            kept = np.sort(patches.ranking[m:])
             found[m] = nearest(
-                np.take(given.bank, kept, axis=1),
-                np.take(given.queries, kept, axis=1),
+                np.take(patches.bank, kept, axis=1),
+                np.take(patches.queries, kept, axis=1),
                 most,
                 metric=metric,
                 method="faiss",
                 memory_bytes=memory_bytes,
             )
-    n_classes = len(given.model.classes)
-    labels = given.bank_labels.astype(np.int64)
+    n_classes = len(patches.model.classes)
+    labels = patches.bank_labels.astype(np.int64)
     return {
         (m, votes): (vote(neighbours, labels, n_classes, votes, weights=weights), neighbours.redone)
         for m, neighbours in found.items()
@@ -128,28 +113,28 @@ def predict_knn(
 
 
 def fit_probe(
-    given: PatchData, removed: Sequence[int], seed: int, penalties: Sequence[float] | None = None
+    patches: PatchData, removed: Sequence[int], seed: int, penalties: Sequence[float] | None = None
 ) -> PenaltyChoice:
     """Return the probes for every m of ``removed``, their penalties chosen on held-out training images."""
     return choose_penalty(
-        given.bank,
-        given.bank_labels,
-        given.bank_images,
-        len(given.model.classes),
-        standardise=given.model.probe_batchnorm,
+        patches.bank,
+        patches.bank_labels,
+        patches.bank_images,
+        len(patches.model.classes),
+        standardise=patches.model.probe_batchnorm,
         seed=seed,
-        kept=[without_top(given.ranking, m) for m in removed],
+        kept=[without_top(patches.ranking, m) for m in removed],
         penalties=penalties or PENALTIES,
     )
 
 
 def predict_probe(
-    given: PatchData, remove: Sequence[int], seed: int, penalties: Sequence[float] | None = None
+    patches: PatchData, remove: Sequence[int], seed: int, penalties: Sequence[float] | None = None
 ) -> dict[int, tuple[Int64[np.ndarray, " query"], float, bool]]:
     """Return, for every m, the predicted classes, the chosen penalty and whether the fit converged."""
-    removed = [m for m in remove if m < given.bank.shape[1]]
-    choice = fit_probe(given, removed, seed, penalties)
-    predicted = predict_side_by_side(choice.probes, given.queries)
+    removed = list(remove)
+    choice = fit_probe(patches, removed, seed, penalties)
+    predicted = predict_side_by_side(choice.probes, patches.queries)
     return {
         m: (predicted[place], choice.probes[place].head.penalty, choice.probes[place].converged)
         for place, m in enumerate(removed)

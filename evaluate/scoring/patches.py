@@ -3,6 +3,7 @@
 Every pixel of a patch gets the patch's prediction. Where tiles overlap only the one that owns a place is scored.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from jaxtyping import Int64, UInt8
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import pixel_histograms, scored_labels
 from evaluate.inputs.rows import RowSelection, image_numbers
-from evaluate.kernels.bootstrap import bootstrap
 from evaluate.kernels.confusion import confusion, iou, miou_all, miou_present, pixel_accuracy, pixel_confusion
+from evaluate.results.rows import Bootstrap, score_row
 
 STATISTICS = {"miou": miou_present, "miou_all": miou_all, "accuracy": pixel_accuracy}
 
@@ -32,37 +33,22 @@ class Truth:
         """Return one confusion matrix an image, patches counted."""
         return confusion(self.labels, predicted, self.images, self.n_images, len(self.names))
 
-    def majority(self, bank_labels: UInt8[np.ndarray, " bank"]) -> dict[str, Any]:
+    def majority_row(self, bank_labels: UInt8[np.ndarray, " bank"]) -> dict[str, Any]:
         """Return the mIoU of calling every patch the most common training class: what needs no features at all."""
         common = int(np.bincount(bank_labels, minlength=len(self.names)).argmax())
         matrices = self.patch_confusion(np.full(len(self.labels), common, dtype=np.int64))
-        return {"value": float(miou_present(matrices.sum(axis=0))), "unit": "image", "n_units": self.n_images}
+        value = float(miou_present(matrices.sum(axis=0)))
+        return score_row("majority_miou", value, reference="majority", unit="image", n_units=self.n_images)
 
     def rows(
-        self, predicted: Int64[np.ndarray, " query"], cell: dict[str, Any], resamples: int, seed: int
-    ) -> list[dict[str, Any]]:
-        """Return the rows of the long table for one set of predictions."""
-        found: list[dict[str, Any]] = []
+        self, predicted: Int64[np.ndarray, " query"], bootstrap: Bootstrap, columns: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the rows of one set of predictions: mIoU and accuracy with intervals, and the IoU of every class."""
         for level, matrices in (
             ("patch", self.patch_confusion(predicted)),
             ("pixel", pixel_confusion(self.histograms, predicted, self.images, self.n_images)),
         ):
-            total = matrices.sum(axis=0)
             for name, statistic in STATISTICS.items():
-                interval = bootstrap(matrices, statistic, seed=seed, resamples=resamples) if resamples else None
-                found.append(
-                    {
-                        **cell,
-                        "metric": f"{level}_{name}",
-                        "value": float(statistic(total)),
-                        "low": interval.low if interval else None,
-                        "high": interval.high if interval else None,
-                        "unit": "image",
-                        "n_units": self.n_images,
-                    }
-                )
-            found += [
-                {**cell, "metric": f"{level}_iou", "class": name, "value": None if np.isnan(value) else float(value)}
-                for name, value in zip(self.names, iou(total), strict=True)
-            ]
-        return found
+                yield bootstrap.confusion_row(f"{level}_{name}", matrices, statistic, **columns)
+            for name, value in zip(self.names, iou(matrices.sum(axis=0)), strict=True):
+                yield score_row(f"{level}_iou", float(value), **columns, **{"class": name})

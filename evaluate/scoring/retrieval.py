@@ -1,9 +1,14 @@
-"""What became of the queries of a retrieval: outcomes of hits, recall and average precision."""
+"""Retrieval metrics: outcomes of hits, recall and average precision."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from evaluate.inputs.gallery import Gallery, LeftOut, Queries
+from evaluate.scoring.retrieval_examples import NEAREST, Examples
 
 OUTCOMES = ("same-patch", "same-category", "same-supercategory", "other-category", "background")
 """What a hit can be, the first that holds."""
@@ -53,16 +58,56 @@ def n_relevant(found: Gallery, asking: Queries, left_out: LeftOut, n_classes: in
     return everywhere - here[groups[asking.rows], asking.labels]
 
 
-def values_by_metric(
-    became: Int64[np.ndarray, " query"],
-    relevant: Bool[np.ndarray, "query k"],
-    n_relevant: Int64[np.ndarray, " query"],
-    depths: list[int],
-) -> list[tuple[str, str | None, int, np.ndarray]]:
-    """Return metric, outcome, k and one value a query: the nearest hit's outcome, and what is among the first k."""
-    found: list[tuple[str, str | None, int, np.ndarray]] = [
-        ("share", name, 1, became == number) for number, name in enumerate(OUTCOMES)
-    ]
-    found += [("recall", None, k, np.any(relevant[:, :k], axis=1)) for k in depths]
-    found += [("average_precision", None, k, average_precision(relevant[:, :k], n_relevant)) for k in depths]
-    return found
+@dataclass(frozen=True, eq=False)
+class QueryScores:
+    """The scores of every query under one view, against one gallery."""
+
+    gallery: Gallery
+    queries: Queries
+    supercategory: Int64[np.ndarray, " classes"]
+    """Number of each class's supercategory."""
+    left_out: LeftOut
+
+    @cached_property
+    def n_relevant(self) -> Int64[np.ndarray, " query"]:
+        """How many gallery patches of its category each query can find."""
+        return n_relevant(self.gallery, self.queries, self.left_out, len(self.supercategory))
+
+    def outcomes(
+        self, some: Int64[np.ndarray, " some"], hits: Int64[np.ndarray, " some"]
+    ) -> Int64[np.ndarray, " some"]:
+        """Return the number in `OUTCOMES` of one hit (an index into the gallery) of each of some queries."""
+        labels, places = self.gallery.labels[hits], self.gallery.places[hits]
+        own = self.queries.own[some]
+        return outcomes(self.queries.labels[some], own, labels, places, self.supercategory, self.gallery.background)
+
+    def by_metric(
+        self, indices: Int64[np.ndarray, "query k"], depths: list[int]
+    ) -> Iterator[tuple[str, str | None, int, Float64[np.ndarray, " query"]]]:
+        """Yield metric, outcome, k and one value a query: the nearest hit's outcome, and what is among the first k."""
+        nearest = self.outcomes(np.arange(len(indices)), indices[:, 0])
+        relevant = self.gallery.labels[indices] == self.queries.labels[:, None]
+        for number, name in enumerate(OUTCOMES):
+            yield "share", name, 1, (nearest == number).astype(np.float64)
+        for k in depths:
+            yield "recall", None, k, np.any(relevant[:, :k], axis=1).astype(np.float64)
+        for k in depths:
+            yield "average_precision", None, k, average_precision(relevant[:, :k], self.n_relevant)
+        if self.left_out == "nothing":
+            found = np.isin(self.queries.own, self.gallery.places)
+            yield "upper_bound", None, 1, found.astype(np.float64)
+
+    def add_examples(self, examples: Examples, view: str, m: int, indices: Int64[np.ndarray, "query k"]) -> None:
+        """Add the queries that are shown, each with its nearest hits.
+
+        Args:
+            examples: collects the lines of the picture.
+            view: name and level of the view.
+            m: number of removed features.
+            indices: the gallery patches that each query found, nearest first.
+        """
+        for query in examples.shown(self.queries.own):
+            hits = indices[query, :NEAREST]
+            own, label = int(self.queries.own[query]), int(self.queries.labels[query])
+            outcome = self.outcomes(np.repeat(query, len(hits)), hits)
+            examples.add(view, m, (own, label), self.gallery.places[hits], outcome)

@@ -1,6 +1,6 @@
 """Variances of features when images are drawn again: what intervals of shares, ratios and rankings are made from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
@@ -8,7 +8,7 @@ from jaxtyping import Float64, Int32, Int64
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import chunkwise
 from evaluate.inputs.rows import RowSelection, image_numbers
-from evaluate.kernels.bootstrap import FEWEST_UNITS
+from evaluate.kernels.bootstrap import FEWEST_UNITS, draw_units
 from evaluate.kernels.moments import Moments
 
 
@@ -40,7 +40,7 @@ def resampled_variances(
     n_images = len(of_image)
     if n_images < FEWEST_UNITS or not resamples:
         return None
-    drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_images, size=(resamples, n_images))
+    drawn = draw_units(n_images, seed, resamples)
     times = np.stack([np.bincount(units, minlength=n_images) for units in drawn]).astype(np.float64)
     counts = np.array([moments.count for moments in of_image], dtype=np.float64)
     means = np.stack([moments.mean for moments in of_image])
@@ -64,20 +64,3 @@ def overlaps(
     member = np.zeros(one.shape, dtype=np.bool_)
     np.put_along_axis(member, one[:, :m].astype(np.int64), True, axis=1)
     return np.take_along_axis(member, other[:, :m].astype(np.int64), axis=1).sum(axis=1).astype(np.int64)
-
-
-def bounds(values: np.ndarray | None) -> dict[str, float | None]:
-    """Return the columns low and high of a percentile interval, empty where nothing was drawn or is defined."""
-    defined = None if values is None else values[np.isfinite(values)]
-    if defined is None or not len(defined):
-        return {"low": None, "high": None}
-    low, high = np.quantile(defined, [0.025, 0.975])
-    return {"low": float(low), "high": float(high)}
-
-
-def interval_of(
-    variances: Float64[np.ndarray, "resample channel"] | None,
-    statistic: Callable[[Float64[np.ndarray, "resample channel"]], Float64[np.ndarray, " resample"]],
-) -> dict[str, float | None]:
-    """Return the columns low and high of a statistic of the variances, each resample's sorted from the largest on."""
-    return bounds(None if variances is None else statistic(-np.sort(-variances, axis=1)))

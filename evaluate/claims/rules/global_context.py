@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from evaluate.claims.evidence import Evidence
-from evaluate.claims.verdicts import Condition, above, below
+from evaluate.claims.verdicts import Condition, above, add_analysis, below
 
 MARGIN = 0.02
 """R² that counts as no difference; the paper's is 0.004."""
@@ -18,7 +18,7 @@ def global_context(evidence: Evidence) -> Iterator[Condition]:
 
     def change(outcome: str, reference: str) -> Iterator[Condition]:
         rows = evidence.rows(mae, "global-context", "r2_difference", outcome=outcome, reference=reference, m=m)
-        add = f'ask [[analyses]] kind = "global-context" with m = {m}'
+        add = add_analysis("global-context", m=m)
         one = evidence.estimate(rows, f"R² of {mae.title}, {outcome} less {reference}", add)
         if reference == "all":
             yield above(one, -MARGIN)

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from evaluate.claims.estimates import Estimate, difference, ratio, weighted
 from evaluate.claims.evidence import CLASSIFIERS, Evidence, distinct
 from evaluate.claims.roles import ModelInfo
-from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, below
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis, below
 
 NOISE = 0.02
 """mIoU that counts as no change; the margin of claim 4."""
 
 ORDER = {
-    "knn": (("dinov2",), ("dino",), ("supervised",), ("mae-200",), ("simmim",), ("mae",)),
-    "probe": (("dinov2",), ("dino", "mae"), ("supervised",), ("simmim",)),
+    "knn": ((("dinov2", 0),), (("dino", 0),), (("supervised", 0),), (("mae", 200),), (("simmim", 0),), (("mae", 0),)),
+    "probe": ((("dinov2", 0),), (("dino", 0), ("mae", 0)), (("supervised", 0),), (("simmim", 0),)),
 }
-"""Models from best to worst by classifier (paper A, Table 2); those in one bracket are about equal."""
+"""Roles and removed features from best to worst by classifier (paper A, Table 2); one bracket is about equal."""
 
 LEAST_AGREEMENT = 0.6
 """Kendall's tau that counts as the same order: four of five pairs."""
@@ -60,8 +60,8 @@ def sweep(evidence: Evidence) -> Iterator[Condition]:
     outside = {m: score for m, score in scores.items() if m not in inside}
     if not inside or min(outside, default=high) > low or max(outside, default=low) < high:
         raise MissingEvidenceError(
-            f"a peak needs m below, within and above {low:.0f} to {high:.0f}: ask [[analyses]] kind = "
-            f'"patch-classification" with remove = [0, {mae.scaled(10)}, {mae.width // 4}, {mae.width // 2}]'
+            f"a peak needs m below, within and above {low:.0f} to {high:.0f}: "
+            + add_analysis("patch-classification", remove=[0, mae.scaled(10), mae.width // 4, mae.width // 2])
         )
     best = max(inside, key=lambda m: inside[m].value)
     for m, score in outside.items():
@@ -100,21 +100,19 @@ def ranks(evidence: Evidence) -> Iterator[Condition]:
     """
     for classifier, order in ORDER.items():
         scores: list[tuple[int, Estimate]] = []
-        for place, entries in enumerate(order):
-            for entry in entries:
-                role, _, removed = entry.rpartition("-") if entry.endswith("-200") else (entry, "", "")
+        for rank, entries in enumerate(order):
+            for role, removed in entries:
                 for info in evidence.present(role):
-                    m = info.scaled(200) if removed else 0
-                    scores.append((place, evidence.patches(info, classifier, m)))
+                    scores.append((rank, evidence.patches(info, classifier, info.scaled(removed) if removed else 0)))
         if len(scores) < 3:
             raise MissingEvidenceError(
                 "an order needs at least three of MAE, SimMIM, DINO, DINOv2 and Supervised: add models"
             )
         pairs = [
             difference("", one, other)
-            for number, (place, one) in enumerate(scores)
-            for later, other in scores[number + 1 :]
-            if later != place
+            for index, (rank, one) in enumerate(scores)
+            for later, other in scores[index + 1 :]
+            if later != rank
         ]
         in_order = [None if pair.low <= 0 < pair.high else pair.low > 0 for pair in pairs]
         yes, no = in_order.count(True), in_order.count(False)
@@ -133,5 +131,5 @@ def _scaling_gain(evidence: Evidence, info: ModelInfo, classifier: str) -> Estim
     rows = evidence.rows(
         info, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="batchnorm"
     )
-    add = f'ask [[analyses]] kind = "feature-treatments" with m = [{info.scaled(200)}]'
+    add = add_analysis("feature-treatments", m=[info.scaled(200)])
     return evidence.estimate(rows, f"{CLASSIFIERS[classifier]} gain of {info.title} by BatchNorm", add)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import ModelInfo
-from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, below
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis, below
 
 MILD = 1.5
 """Error over that of untouched features which still counts as mild; the paper has 1.22 and 1.14."""
@@ -19,7 +19,7 @@ def reconstruction(evidence: Evidence) -> Iterator[Condition]:
     """
     mae = evidence.info("mae")
     m = mae.scaled(200)
-    add = f'ask [[analyses]] kind = "reconstruction" with m = {m}'
+    add = add_analysis("reconstruction", m=m)
     rows = evidence.rows(mae, "reconstruction", "mse_normalised_ratio", outcome="top", m=m, x_name="mask_ratio")
     if not rows:
         raise MissingEvidenceError(f"there is no reconstruction by {mae.title}: {add}")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from evaluate.claims.estimates import Estimate, difference, weighted
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
-from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, below
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis, below
 
 SMALL = ("shift", "blur", "noise")
 """Views that the paper calls small transforms."""
@@ -85,7 +85,7 @@ def found(
     )
     under = view if level is None else f"{view} {level:g}"
     name = f"{outcome} of {info.title} under {under}" + (f", {m} removed" if m else "")
-    return evidence.estimate(rows, name, f'ask [[analyses]] kind = "retrieval" with remove = [0, {m or 200}]')
+    return evidence.estimate(rows, name, add_analysis("retrieval", remove=[0, m or 200]))
 
 
 def levels(evidence: Evidence, info: ModelInfo, view: str) -> list[float]:
@@ -98,7 +98,7 @@ def _all_levels(evidence: Evidence, info: ModelInfo, view: str) -> list[float]:
     known = levels(evidence, info, view)
     if not known:
         raise MissingEvidenceError(
-            f'{info.title} was not asked for patches under {view}: add [[views]] name = "{view}" and [[analyses]] '
+            f'{info.title} has no retrieval under {view}: add [[views]] name = "{view}" and [[analyses]] '
             'kind = "retrieval"'
         )
     return known
@@ -112,5 +112,5 @@ def _loss(evidence: Evidence, info: ModelInfo, view: str, level: float) -> Estim
     where = {"view": view, "level": level, "m": 0}
     bound = evidence.rows(info, "retrieval", "upper_bound", **where)
     name = f"upper bound of {info.title} under {view} {level:g}"
-    most = evidence.estimate(bound, name, 'ask [[analyses]] kind = "retrieval" with left_out = ["nothing"]')
+    most = evidence.estimate(bound, name, add_analysis("retrieval", left_out=["nothing"]))
     return difference(f"loss of {info.title} under {view}", most, found(evidence, info, view, level))

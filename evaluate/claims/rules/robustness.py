@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from evaluate.claims.estimates import Estimate, difference, ratio
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
-from evaluate.claims.verdicts import Condition, MissingEvidenceError, above
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
 
 BANDS = "frequency-noise"
 CLASSIFIER = "probe"
@@ -45,7 +45,7 @@ def bands_and_collapse(evidence: Evidence) -> Iterator[Condition]:
         )
 
 
-_ADD = 'ask [[analyses]] kind = "robustness" with both classifiers'
+_ADD = add_analysis("robustness", classifiers=["knn", "probe"])
 
 
 def _bands(evidence: Evidence, info: ModelInfo) -> list[float]:

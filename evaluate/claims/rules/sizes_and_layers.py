@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from evaluate.claims.estimates import Estimate, difference, share, weighted
 from evaluate.claims.evidence import CLASSIFIERS, Evidence, distinct, n_train
 from evaluate.claims.roles import ModelInfo
-from evaluate.claims.verdicts import Condition, MissingEvidenceError, above
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
 
 SATURATED = 0.75
 """Share of the rise from the first layer to the best that lies before the layer where a profile saturates."""
@@ -45,13 +45,12 @@ def profiles(evidence: Evidence) -> Iterator[Condition]:
 
 def _gain(evidence: Evidence, info: ModelInfo, classifier: str) -> Estimate:
     rows = evidence.rows(info, "patch-classification", "patch_miou", classifier=classifier, m=0)
-    sizes = {n_train(row): row["train"] for row in rows}
+    sizes = {n_train(row) for row in rows}
     if len(sizes) < 2:
         raise MissingEvidenceError(
-            f'{info.title} has one training size: ask [[analyses]] kind = "patch-classification" with '
-            "train_per_group = [2, 4, 8]"
+            f"{info.title} has one training size: " + add_analysis("patch-classification", train_per_group=[2, 4, 8])
         )
-    least, most = (evidence.patches(info, classifier, train=sizes[end(sizes)]) for end in (min, max))
+    least, most = (evidence.patches(info, classifier, n_train=end(sizes)) for end in (min, max))
     return difference(f"{CLASSIFIERS[classifier]} gain of {info.title}", most, least)
 
 
@@ -60,8 +59,8 @@ def _profile(evidence: Evidence, info: ModelInfo) -> list[Estimate]:
     layers = distinct(rows, "x_value")
     if len(layers) < 6:
         raise MissingEvidenceError(
-            f"a profile needs six layers or more and {info.title} has {len(layers)}: ask [[analyses]] "
-            'kind = "patch-classification" with layers = "all"'
+            f"a profile needs six layers or more and {info.title} has {len(layers)}: "
+            + add_analysis("patch-classification", layers="all")
         )
-    train = max((row for row in rows if row["x_value"] == layers[0]), key=n_train)["train"]
-    return [evidence.patches(info, "knn", train=train, x_value=layer) for layer in layers]
+    largest = max(n_train(row) for row in rows if row["x_value"] == layers[0])
+    return [evidence.patches(info, "knn", n_train=largest, x_value=layer) for layer in layers]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from evaluate.claims.estimates import Estimate, difference, weighted
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
-from evaluate.claims.verdicts import Condition, MissingEvidenceError, above
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
 
 MARGIN = 0.02
 """Accuracy by which a model may fall short and still be at least as good."""
@@ -21,9 +21,7 @@ def tracking(evidence: Evidence) -> Iterator[Condition]:
     dino, mae = evidence.info("dino"), evidence.info("mae")
     gaps = distinct(evidence.rows(dino, "tracking", "instance_accuracy", m=0), "x_value")
     if len(gaps) < 3:
-        raise MissingEvidenceError(
-            'three gaps or more are needed: ask [[analyses]] kind = "tracking" with gaps = [1, 5, 30]'
-        )
+        raise MissingEvidenceError(f"three gaps or more are needed: {add_analysis('tracking', gaps=[1, 5, 30])}")
     first, middle, last = gaps[0], gaps[len(gaps) // 2], gaps[-1]
     at = [_accuracy(evidence, dino, gap) for gap in (first, middle, last)]
     yield above(difference(f"{at[0].name} less at gap {last:g}", at[0], at[2]), 0.0)
@@ -53,4 +51,4 @@ def _accuracy(evidence: Evidence, info: ModelInfo, gap: float, m: int = 0) -> Es
 
 
 def _add(m: int) -> str:
-    return f'ask [[analyses]] kind = "tracking" with remove = [0, {m or 200}] and the same gaps'
+    return f"{add_analysis('tracking', remove=[0, m or 200])} and the same gaps"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from evaluate.claims.estimates import Estimate, ratio
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
-from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, below
+from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis, below
 
 NEARLY_ALL = 0.9
 FAR_LOWER = 0.6
@@ -34,8 +34,8 @@ def stable_top(evidence: Evidence) -> Iterator[Condition]:
     mae = evidence.info("mae")
     m = mae.scaled(200)
     rows = evidence.rows(mae, "ranking-overlap", "overlap_share", m=m)
-    add = f'ask [[analyses]] kind = "ranking-overlap" with m = [{m}] and experiments = ["other-data.toml"]'
-    rows = [row for row in rows if str(row["reference"]).endswith(".toml")]
+    add = add_analysis("ranking-overlap", m=[m], experiments=["other-data.toml"])
+    rows = [row for row in rows if row["outcome"] == "experiment"]
     if not rows:
         raise MissingEvidenceError(f"there is no overlap with another data set of {mae.title}: {add}")
     for reference in distinct(rows, "reference"):
@@ -47,11 +47,11 @@ def stable_top(evidence: Evidence) -> Iterator[Condition]:
 def _share(evidence: Evidence, info: ModelInfo) -> Estimate:
     m = info.scaled(200)
     rows = evidence.rows(info, "variance-spectrum", "share_of_variance", m=m)
-    add = f'ask [[analyses]] kind = "variance-spectrum" with top = [{m}]'
+    add = add_analysis("variance-spectrum", top=[m])
     return evidence.estimate(rows, f"share of variance in the top {m} of {info.title}", add)
 
 
 def _spread(evidence: Evidence, info: ModelInfo) -> Estimate:
     rows = evidence.rows(info, "variance-spectrum", "max_to_median_variance")
     name = f"largest over median variance of {info.title}"
-    return evidence.estimate(rows, name, 'ask [[analyses]] kind = "variance-spectrum"')
+    return evidence.estimate(rows, name, add_analysis("variance-spectrum"))

@@ -1,21 +1,17 @@
-"""What an analysis will hold, stated before it reads: a refusal costs seconds, running out of memory costs the night.
+"""Estimated peak memory of what analyses do with a model's sets: reading, searching, fitting probes, scoring.
 
-Every cell states the most it holds at once above the process (`evaluate.task.Task.peak_bytes`), as a sum of the parts
-below, each of which counts the large arrays of one step and rounds up. What streams states a sum that does not grow
-with the number of patches. Not counted: the tables of samples and objects, and the weights of a decoder.
+Each function counts the large arrays of one step and rounds up; `evaluate.task.Task.peak_bytes` adds them. What streams
+counts a sum that does not grow with the number of patches. Not counted: the tables of samples and objects, and the
+weights of a decoder.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
 from evaluate.kernels.bootstrap import FEWEST_UNITS, RESAMPLED_ELEMENTS
 from evaluate.kernels.probes import head_bytes, side_by_side
 from evaluate.kernels.treatments import BLOCK_ROWS
-from evaluate.task import Task
-from stores.errors import UserError
-from stores.storage.os_errors import gigabytes
 
 SEARCH_BYTES = 64 << 20
 """What a neighbour search is given at least, beside its inputs and its result: less makes it crawl."""
@@ -23,18 +19,6 @@ _WORK_BYTES = 8 << 20  # pieces of fixed size in which moments, products and sco
 PATCH_BYTES = 64
 """Labels, images and other numbers of one patch, most of them eight bytes wide."""
 _PRODUCT_ROWS = 2048  # `evaluate.kernels.lbfgs`: rows in one product of a probe
-
-
-def refuse(cells: Iterable[Task], memory_bytes: int) -> None:
-    """Raise UserError when a cell holds more than it may, with both numbers; the cell that holds most is named."""
-    held, worst = max(((cell.peak_bytes(), cell) for cell in cells), key=lambda pair: pair[0], default=(0, None))
-    if worst is None or held <= memory_bytes:
-        return
-    raise UserError(
-        f"{worst.asked.analysis} holds {gigabytes(held)} of memory and may use {gigabytes(memory_bytes)} "
-        f"({worst.names['data_set']}, {worst.title}: {worst.what}): run with --memory "
-        f"{math.ceil(held / 1e7) / 100:g}, or choose fewer images (per_group in [selection])"
-    )
 
 
 def search_memory(memory_bytes: int, held_bytes: int, reserved: int = SEARCH_BYTES) -> int:

@@ -1,0 +1,3 @@
+"""Metrics of the long table."""
+
+PATCH_MIOU = "patch_miou"
