@@ -16,6 +16,8 @@ from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
 from evaluate.claims.verdicts import MissingEvidenceError, add_analysis
 
+CLASS_TOKEN = "class-token"  # noqa: S105  (a value of the column token)
+
 Measure = Callable[[Evidence, ModelInfo], tuple[Estimate, Estimate]]
 """Returns a model's score and the score that needs no features."""
 
@@ -46,7 +48,7 @@ def by_images(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estimate]:
     """Return the accuracy of nearest neighbours by class token at the native size, and the most common class's."""
     add = add_analysis("image-knn", remove=[0, 200])
     found = evidence.rows(info, "image-knn", "image_accuracy", view="clean", m=0)
-    found = [row for row in found if row["token"] == "class-token"]
+    found = [row for row in found if row["token"] == CLASS_TOKEN]
     score = evidence.estimate(found, f"image accuracy of {info.title}", add)
     majority = evidence.rows(info, "image-knn", "majority_accuracy")
     return score, evidence.estimate(majority, "accuracy of the most common class", add)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from evaluate.figures.style import cells, n_train, smallest_k
+from evaluate.figures.style import cells, smallest_k
 from evaluate.report.page import Number, escape, table
 from evaluate.report.store_state import WHOLE
 
@@ -53,7 +53,7 @@ def _score(of_model: pd.DataFrame, classifier: str, *, most_removed: bool) -> st
     if rows.empty:
         return None
     rows = rows[rows["x_value"] == rows["x_value"].max()]
-    rows = smallest_k(rows[n_train(rows) == n_train(rows).max()])
+    rows = smallest_k(rows[rows["n_train"] == rows["n_train"].max()])
     rows = rows[rows["m"] == (rows["m"].max() if most_removed else 0)]
     if rows.empty or pd.isna(rows["value"].iloc[0]) or (most_removed and rows["m"].iloc[0] == 0):
         return None

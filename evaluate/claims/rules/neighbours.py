@@ -102,8 +102,10 @@ def ranks(evidence: Evidence) -> Iterator[Condition]:
         scores: list[tuple[int, Estimate]] = []
         for rank, entries in enumerate(order):
             for role, removed in entries:
-                for info in evidence.present(role):
-                    scores.append((rank, evidence.patches(info, classifier, info.scaled(removed) if removed else 0)))
+                scores += [
+                    (rank, evidence.patches(info, classifier, info.scaled(removed) if removed else 0))
+                    for info in evidence.present(role)
+                ]
         if len(scores) < 3:
             raise MissingEvidenceError(
                 "an order needs at least three of MAE, SimMIM, DINO, DINOv2 and Supervised: add models"
