@@ -57,10 +57,11 @@ class World:
                 "metric": metric,
                 "value": value,
                 "array": "block.11.norm",
+                "normed": True,
             }
             if metric not in ("majority_miou",):
                 row |= {"low": value - self.noise, "high": value + self.noise, "unit": "image", "n_units": 30}
-            rows.append({"train": "72 images", **row, **dict(where)})
+            rows.append({"n_train": 72, **row, **dict(where)})
         return long_table(rows)
 
     def models_info(self):
@@ -87,6 +88,7 @@ class World:
         moved = np.random.default_rng(0).normal(0.0, spread, 400)
         table = self.table()
         table["result"] = table["model"] + table["analysis"]
+        table["row"] = table.groupby("result", sort=False).cumcount()
         arrays, bounds = {}, {}
         for (result, analysis), part in table.groupby(["result", "analysis"], sort=False):
             rows = []
@@ -101,9 +103,9 @@ class World:
         return [Evidence(table, self.models_info(), kept) for kept in ({}, arrays)]
 
 
-def patches(world, role, classifier, value, m=0, layer=11.0, train="72 images"):
+def patches(world, role, classifier, value, m=0, layer=11.0, n_train=72):
     k = 1 if classifier == "knn" else None
-    where = {"classifier": classifier, "m": m, "k": k, "x_name": "layer", "x_value": layer, "train": train}
+    where = {"classifier": classifier, "m": m, "k": k, "x_name": "layer", "x_value": layer, "n_train": n_train}
     world.put(role, "patch-classification", "patch_miou", value, **where)
 
 
@@ -145,14 +147,18 @@ def _variance(world):
         world.put(role, "variance-spectrum", "share_of_variance", share, m=200)
     for role, value in SPREAD.items():
         world.put(role, "variance-spectrum", "max_to_median_variance", value)
-    for reference, share in (("ade20k.toml", 0.98), ("fair1m.toml", 0.96), ("DINO", 0.25)):
-        world.put("mae", "ranking-overlap", "overlap_share", share, m=200, reference=reference)
+    for reference, kind, share in (
+        ("ade20k.toml", "experiment", 0.98),
+        ("fair1m.toml", "experiment", 0.96),
+        ("DINO", "model", 0.25),
+    ):
+        world.put("mae", "ranking-overlap", "overlap_share", share, m=200, reference=reference, outcome=kind)
 
 
 def _sizes_and_layers(world):
     for role in ("mae", "simmim", "dino", "dinov2", "supervised"):
-        patches(world, role, "probe", PROBE[role] - 0.08, train="36 images")
-        patches(world, role, "knn", KNN[role] - 0.02, train="36 images")
+        patches(world, role, "probe", PROBE[role] - 0.08, n_train=36)
+        patches(world, role, "knn", KNN[role] - 0.02, n_train=36)
     profiles = {
         "dino": [0.08 + 0.26 * min(layer, 7) / 7 for layer in range(11)],
         "supervised": [0.08 + 0.24 * min(layer, 7) / 7 for layer in range(11)],
@@ -187,11 +193,11 @@ def _retrieval(world):
 def _tracking(world):
     for role, value in TRACKED.items():
         for gap, share in ((1.0, 1.0), (10.0, 0.8), (30.0, 0.75)):
-            where = {"m": 0, "k": 1, "x_name": "gap", "x_value": gap, "train": None}
+            where = {"m": 0, "k": 1, "x_name": "gap", "x_value": gap, "n_train": None}
             world.put(role, "tracking", "instance_accuracy", value * share, **where)
             world.put(role, "tracking", "chance", 0.1, **where)
             world.put(role, "tracking", "category_accuracy_on_failure", 0.95, **where)
-    where = {"m": 200, "k": 1, "x_name": "gap", "x_value": 10.0, "train": None}
+    where = {"m": 200, "k": 1, "x_name": "gap", "x_value": 10.0, "n_train": None}
     world.put("mae", "tracking", "instance_accuracy", 0.6, **where)
 
 
@@ -244,6 +250,6 @@ def whole_world():
         patches(world, role, "probe", probe)
         patches(world, role, "knn", knn)
     for gap in (1.0, 10.0, 30.0):
-        where = {"m": 0, "k": 1, "x_name": "gap", "x_value": gap, "train": None}
+        where = {"m": 0, "k": 1, "x_name": "gap", "x_value": gap, "n_train": None}
         world.put("mae", "tracking", "instance_accuracy", 0.5, **where)
     return world

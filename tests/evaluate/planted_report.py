@@ -105,7 +105,7 @@ def all_figures(folder):
             decoders=dict.fromkeys(TITLES, LinearDecoder),
         )  # fmt: skip
         rows += part.table.to_dict("records")
-        whole.answers |= part.answers
+        whole.results |= part.results
     whole.table = long_table(rows)
     results.write_experiment("planted", whole.table)
     return results, whole, patches

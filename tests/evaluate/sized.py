@@ -196,7 +196,7 @@ def asked(name, models):
     given = {one.title: partial(Decoder, one.spec.frame.input.height // GRID) for one in some}
     (analysis,) = asked.analyses
     context = Context(asked.selection, 0, decoders=given)
-    return asked, some, given, list(ANALYSES[type(analysis)](some, analysis, context))
+    return asked, some, given, list(ANALYSES[type(analysis)].tasks(some, analysis, context))
 
 
 def answer(name, models, folder, memory_bytes):

@@ -76,7 +76,7 @@ def answered(tmp_path_factory):
     for models, selection, analyses in asked:
         questions = EvaluationSettings(selection=selection, analyses=analyses)
         evaluation = evaluate("t", models, questions, ResultStore(folder / "results"))
-        arrays = {name: answer.arrays for name, (_, answer) in evaluation.answers.items()}
+        arrays = {name: answer.arrays for name, (_, answer) in evaluation.results.items()}
         found.append(
             (evaluation.table, arrays, Evidence(evaluation.table, [model_info(one) for one in models], arrays))
         )
@@ -140,7 +140,7 @@ def test_a_harder_video_is_harder_for_both_models(tmp_path):
     ]
     asked = EvaluationSettings(selection=FRAMES, analyses=(Tracking(kind="tracking", gaps=(1,), resamples=500),))
     found = evaluate("t", models, asked, ResultStore(tmp_path / "results"))
-    arrays = {name: answer.arrays for name, (_, answer) in found.answers.items()}
+    arrays = {name: answer.arrays for name, (_, answer) in found.results.items()}
     gaps = []
     for kept in ({}, arrays):
         evidence = Evidence(found.table, [model_info(one) for one in models], kept)

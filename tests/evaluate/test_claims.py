@@ -18,7 +18,7 @@ TREATED = ("feature-treatments", "patch_miou_difference")
 TRACKED = ("tracking", "instance_accuracy")
 
 CONTRARY = {
-    1: ("mae", *PATCHES, 0.35, {"classifier": "knn", "m": 0, "train": "72 images"}),
+    1: ("mae", *PATCHES, 0.35, {"classifier": "knn", "m": 0, "n_train": 72}),
     2: ("dino", *PATCHES, 0.5, {"classifier": "knn", "m": 200}),
     3: ("mae", *PATCHES, 0.4, {"m": 600}),
     4: ("mae", *PATCHES, 0.3, {"classifier": "probe", "m": 200}),
@@ -26,8 +26,8 @@ CONTRARY = {
     6: ("dino", "variance-spectrum", "max_to_median_variance", 300.0, {}),
     7: ("mae", "ranking-overlap", "overlap_share", 0.7, {"reference": "fair1m.toml"}),
     8: ("simmim", *TREATED, 0.1, {"classifier": "probe"}),
-    9: ("dinov2", *PATCHES, 0.14, {"m": 0, "train": "72 images", "x_value": 11.0}),
-    10: (("mae", "dino", "simmim"), *PATCHES, 0.8, {"classifier": "knn", "train": "72 images", "x_value": 11.0}),
+    9: ("dinov2", *PATCHES, 0.14, {"m": 0, "n_train": 72, "x_value": 11.0}),
+    10: (("mae", "dino", "simmim"), *PATCHES, 0.8, {"classifier": "knn", "n_train": 72, "x_value": 11.0}),
     11: ("dinov2", *PATCHES, 0.45, {"classifier": "knn", "x_value": 8.0}),
     12: ("dinov2", "retrieval", "share", 0.99, {"view": "blur", "level": 40.0}),
     13: ("mae", "retrieval", "share", 0.8, {"view": "noise", "outcome": "same-patch", "m": 0}),
@@ -36,7 +36,7 @@ CONTRARY = {
     16: ("scale-mae", "image-knn", "image_accuracy", 0.65, {"token": "mean-patch", "m": 200}),
     17: ("mae", "reconstruction", "mse_normalised_ratio", 3.0, {"x_value": 0.75}),
     18: ("mae", "global-context", "r2_difference", 0.05, {"outcome": "top-alone"}),
-    19: ("mae", *PATCHES, 0.1, {"classifier": "probe", "m": 0, "train": "72 images"}),
+    19: ("mae", *PATCHES, 0.1, {"classifier": "probe", "m": 0, "n_train": 72}),
     20: ("mae", "robustness", "largest_predicted_share", 0.4, {"view": "blur", "level": 10.0}),
 }
 """For every claim the rows that are changed, and to what, so that it is false."""
@@ -97,7 +97,7 @@ def test_without_an_interval_nothing_is_decided(number):
 
 def _opens_the_gate(key):
     where = {"m": 0, "token": "class-token", "classifier": "probe", "train": "", **dict(key[3:])}
-    known = key[1] in ("patch-classification", "tracking", "image-knn") and where["train"] != "36 images"
+    known = key[1] in ("patch-classification", "tracking", "image-knn") and where["n_train"] != 36
     first = where.get("x_value", 1.0) in (1.0, 11.0)
     return known and first and (where["m"], where["token"], where["classifier"]) == (0, "class-token", "probe")
 
@@ -205,7 +205,7 @@ def test_cosine_rows_are_no_evidence():
     world = paper_world()
     table = world.table()
     other = table[(table["model"] == "MAE") & (table["metric"] == "patch_miou")].copy()
-    other["value"], other["low"], other["high"], other["params"] = 0.5, 0.49, 0.51, '{"metric":"cosine"}'
+    other["value"], other["low"], other["high"], other["distance"] = 0.5, 0.49, 0.51, "cosine"
     evidence = world.evidence()
     before = decide(claim(1), evidence)
     assert decide(claim(1), Evidence(pd.concat([other, table]), world.models_info())) == before

@@ -48,7 +48,7 @@ def decisions(folder, models, other_experiments, analyses=ASKED):
     results = ResultStore(folder / "results")
     other = {"other.toml": [(one, SELECTION) for one in other_experiments]}
     found = evaluate("t", models, questions, results, other_experiments=other)
-    arrays = {digest: answer.arrays for digest, (_, answer) in found.answers.items()}
+    arrays = {digest: answer.arrays for digest, (_, answer) in found.results.items()}
     evidence = Evidence(found.table, [model_info(one) for one in models], arrays)
     return evidence, {one.claim: one for one in decide_all(evidence)}
 

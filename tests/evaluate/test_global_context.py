@@ -111,5 +111,5 @@ def test_unknown_classes_and_too_many_features_are_refused(tmp_path):
     measured = planted(tmp_path / "store")
     with pytest.raises(UserError, match="'lake'; the classes are road, tree, sky"):
         evaluate("t", [measured], ask(analysis(classes=("lake",))), ResultStore(tmp_path / "r"))
-    with pytest.raises(UserError, match="ask for fewer"):
+    with pytest.raises(UserError, match="choose a smaller m"):
         evaluate("t", [measured], ask(analysis(m=16)), ResultStore(tmp_path / "r"))

@@ -60,7 +60,10 @@ def test_what_holds_more_than_it_may_is_refused_with_both_numbers(name, models, 
         answer(name, models, tmp_path, stated - 1)
     sentence = str(refused.value)
     kind = name.partition(" by ")[0]
-    assert f"{kind} holds {gigabytes(stated)} of memory and may use {gigabytes(stated - 1)} (camvid, one:" in sentence
+    assert (
+        f"{kind} needs an estimated {gigabytes(stated)} and the limit is {gigabytes(stated - 1)} (camvid, one:"
+        in sentence
+    )
     assert float(re.search(r"--memory ([0-9.]+),", sentence)[1]) * 1e9 >= stated
     assert not list(tmp_path.rglob("answer.json"))
 

@@ -169,7 +169,7 @@ def test_the_training_rows_alone_rank_the_features(tmp_path):
 
 
 def test_zeroed_values_are_drawn_in_the_mean_colour_and_no_others_move(measured, tmp_path):
-    ((_, answer),) = found(measured, tmp_path, LinearDecoder(), analysis(masking=(0.0,), pictures=2)).answers.values()
+    ((_, answer),) = found(measured, tmp_path, LinearDecoder(), analysis(masking=(0.0,), pictures=2)).results.values()
     full, without = (cut(answer.arrays[f"reconstruction_{name}"]) for name in ("none", "top"))
     np.testing.assert_array_equal(np.delete(full, BOLD, axis=2), np.delete(without, BOLD, axis=2))
     grey = np.rint(MEAN * 255).astype(np.uint8)
@@ -179,7 +179,7 @@ def test_zeroed_values_are_drawn_in_the_mean_colour_and_no_others_move(measured,
 
 
 def test_pictures_of_masked_inputs_are_grey_where_nothing_was_seen(measured, tmp_path):
-    ((_, answer),) = found(measured, tmp_path, LinearDecoder(), analysis(masking=(0.75,), pictures=3)).answers.values()
+    ((_, answer),) = found(measured, tmp_path, LinearDecoder(), analysis(masking=(0.75,), pictures=3)).results.values()
     shown, true = (cut(answer.arrays[f"reconstruction_{name}"]) for name in ("masked_input", "input"))
     ids = stored(measured, 0.75)[1]
     for place, row in enumerate((0, 12, 23)):
@@ -311,7 +311,7 @@ def test_what_is_missing_is_said_in_one_sentence(measured, tmp_path):
     refused("needs the decoder of planted and was given none", given=False)
     refused("'MAE'; the models are planted", analysis(models=("MAE",)))
     refused("encoder with other weights than set", decoder=LinearDecoder(encoder="0" * 64))
-    refused("zeroes m = 48 of 48 features: ask for fewer", analysis(m=48))
+    refused("zeroes m = 48 of 48 features: choose a smaller m", analysis(m=48))
     masked = r"mask50\.seed0\.block\.0\.norm of planted .*`masked = \{ ratio = 0\.5, seed = 0 \}` in \[features\]"
     refused(masked, analysis(masking=(0.5,)), kind=MissingError)
     refused("block.4.norm of planted is not complete", decoder=LinearDecoder(layer=4), kind=MissingError)

@@ -31,7 +31,7 @@ def made(tmp_path_factory):
 
 def drawn(name, evaluation):
     entry = next(entry for entry in FIGURES if entry.name == name)
-    answers = [(cell.title, answer) for cell, answer in evaluation.answers.values()]
+    answers = list(evaluation.results.values())
     return entry.draw(evaluation.table, answers)
 
 

@@ -12,7 +12,7 @@ PATCHES = {"experiment": "e", "analysis": "patch-classification", "data_set": "p
 
 
 def scores(model, classifier, by_m, **more):
-    row = PATCHES | {"model": model, "classifier": classifier, "metric": "patch_miou", "train": "8 images", "k": 1}
+    row = PATCHES | {"model": model, "classifier": classifier, "metric": "patch_miou", "n_train": 8, "k": 1}
     row |= {"x_name": "layer", "x_value": 11.0} | more
     return [row | {"m": m, "value": value, "low": value - 0.1, "high": value + 0.1} for m, value in by_m.items()]
 
@@ -23,7 +23,7 @@ def cells_of(page):
 
 def test_each_number_is_that_of_all_features_and_of_the_most_removed():
     rows = scores("A", "knn", {0: 0.2, 10: 0.3, 200: 0.5}) + scores("A", "knn", {0: 0.9}, x_value=3.0)
-    rows += scores("A", "knn", {0: 0.8, 200: 0.8}, train="4 images")
+    rows += scores("A", "knn", {0: 0.8, 200: 0.8}, n_train=4)
     assert cells_of(headline(long_table(rows), {})) == [
         ["A"],
         ["0.200", "[0.100,", "0.300]"],

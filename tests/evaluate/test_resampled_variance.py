@@ -6,11 +6,12 @@ import pytest
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.inputs.patches import token_variance
 from evaluate.inputs.rows import select_rows
+from evaluate.kernels.bootstrap import quantiles
 from evaluate.kernels.moments import Moments
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
-from evaluate.scoring.variance_bootstrap import bounds, moments_by_image, overlaps, rankings, resampled_variances
+from evaluate.scoring.variance_bootstrap import moments_by_image, overlaps, rankings, resampled_variances
 from tests.evaluate.planted import planted
 from tests.evaluate.test_patch_classification import SELECTION
 
@@ -35,7 +36,7 @@ def test_a_large_mean_costs_no_digits():
 def test_below_ten_images_there_is_no_interval():
     few = [Moments.from_block(np.ones((2, 3)))] * 9
     assert resampled_variances(few, seed=0, resamples=10) is None
-    assert bounds(None) == bounds(np.array([np.nan])) == {"low": None, "high": None}
+    assert quantiles(None) == quantiles(np.array([np.nan])) == (None, None)
 
 
 def test_overlaps_equal_pythons_sets():

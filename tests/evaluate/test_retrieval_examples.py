@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from evaluate.analyses.retrieval import Retrieval, asked
+from evaluate.analyses.retrieval import Retrieval, RetrievalTask
 from evaluate.figures import retrieval_examples
 from evaluate.figures.retrieval import COLOURS
-from evaluate.inputs.rows import select_rows
+from evaluate.inputs.rows import RowSplit, select_rows
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import Result, ResultStore
 from evaluate.runner import evaluate
@@ -25,7 +25,7 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     measured = viewed_sets(folder / "store", noise=((10, 0.01), (40, 2.0)), pictures=True)
     evaluation = evaluate("t", [measured], EvaluationSettings(analyses=(ANALYSIS,)), ResultStore(folder / "results"))
-    [(_, answer)] = evaluation.answers.values()
+    [(_, answer)] = evaluation.results.values()
     return measured, evaluation.table, answer
 
 
@@ -89,12 +89,16 @@ def test_pictures_change_no_number_and_no_question_that_cannot_show_them(found, 
     plain = viewed_sets(tmp_path / "store", noise=((10, 0.01), (40, 2.0)))
     other = evaluate("t", [plain], EvaluationSettings(analyses=(ANALYSIS,)), ResultStore(tmp_path / "results"))
     assert other.table["value"].to_list() == table["value"].to_list()
-    assert not any(answer.arrays for _, answer in other.answers.values())
+    assert not any(answer.arrays for _, answer in other.results.values())
     context = Context(None, 0)
     without = ANALYSIS.model_copy(update={"pictures": 0})
-    assert asked(plain, ARRAY, ANALYSIS, context).digest == asked(plain, ARRAY, without, context).digest
-    assert "pictures" not in asked(measured, ARRAY, without, context).parameters
-    assert asked(measured, ARRAY, ANALYSIS, context).parameters["pictures"] == 3
+
+    def key(sets, settings):
+        return RetrievalTask(sets, ARRAY, settings, context, RowSplit(sets, context.selection, "retrieval")).key
+
+    assert key(plain, ANALYSIS).digest == key(plain, without).digest
+    assert "pictures" not in key(measured, without).parameters
+    assert key(measured, ANALYSIS).parameters["pictures"] == 3
 
 
 def test_queries_without_a_clean_patch_are_not_shown_and_nothing_is_kept_of_none(found):
