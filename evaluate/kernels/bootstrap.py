@@ -106,6 +106,17 @@ def quantiles(
     return float(low), float(high)
 
 
+def peak_bytes(n_units: int, n_elements: int, resamples: int) -> int:
+    """Return the bytes of resampling confusion matrices of ``n_elements`` entries.
+
+    Two float64 copies of the matrices that are resampled at a time, and for every resample the units drawn, how often
+    each was, and that in float64.
+    """
+    if n_units < FEWEST_UNITS:
+        return 0
+    return 2 * 8 * min(resamples * n_elements, RESAMPLED_ELEMENTS) + 3 * 8 * resamples * n_units
+
+
 def _grouped(
     confusions: Int64[np.ndarray, "image classes classes"], groups: Integer[np.ndarray, " image"] | None
 ) -> Int64[np.ndarray, "unit classes classes"]:
