@@ -29,6 +29,13 @@ def test_the_page_of_commands_is_made_from_the_code():
     assert [row[0] for row in rows if row[-1].strip(" |") == ""] == [], "every flag has a meaning"
 
 
+def test_the_table_of_metrics_is_made_from_the_code():
+    spec = importlib.util.spec_from_file_location("generate_metrics", ROOT / "docs" / "generate_metrics.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert (ROOT / "evaluate" / "README.md").read_text() == generate.page(), "run `python docs/generate_metrics.py`"
+
+
 def console_commands():
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):

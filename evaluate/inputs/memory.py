@@ -9,16 +9,12 @@ from collections.abc import Sequence
 
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
-from evaluate.kernels.bootstrap import FEWEST_UNITS, RESAMPLED_ELEMENTS
-from evaluate.kernels.probes import head_bytes, side_by_side
-from evaluate.kernels.treatments import BLOCK_ROWS
+from evaluate.kernels import bootstrap, confusion, moments, penalties, treatments
+from evaluate.neighbours import knn, voting
+from evaluate.neighbours.knn import SEARCH_BYTES as SEARCH_BYTES
 
-SEARCH_BYTES = 64 << 20
-"""What a neighbour search is given at least, beside its inputs and its result: less makes it crawl."""
-_WORK_BYTES = 8 << 20  # pieces of fixed size in which moments, products and scores are computed
 PATCH_BYTES = 64
 """Labels, images and other numbers of one patch, most of them eight bytes wide."""
-_PRODUCT_ROWS = 2048  # `evaluate.kernels.lbfgs`: rows in one product of a probe
 
 
 def search_memory(memory_bytes: int, held_bytes: int, reserved: int = SEARCH_BYTES) -> int:
@@ -34,11 +30,11 @@ def rows_bytes(model: ModelSets, array: str, n_rows: int) -> int:
 def reading_bytes(model: ModelSets, array: str) -> int:
     """Return what reading an array chunk by chunk holds: the chunk before, this one, its bytes and a copy."""
     stored = model.features[array]
-    return 4 * stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes + _WORK_BYTES
+    return 4 * stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes + moments.WORK_BYTES
 
 
 def task_bytes(model: ModelSets, array: str, train: RowSelection, validation: RowSelection) -> int:
-    """Return what `patch_classifiers.task` holds: all training and validation patches, as if all were labelled."""
+    """Return what `patch_classifiers.read_patches` holds: all patches of both selections, as if all were labelled."""
     n_rows = len(train.rows) + len(validation.rows)
     return (
         rows_bytes(model, array, n_rows) + n_patches(model, array, n_rows) * PATCH_BYTES + reading_bytes(model, array)
@@ -46,8 +42,8 @@ def task_bytes(model: ModelSets, array: str, train: RowSelection, validation: Ro
 
 
 def treated_bytes(model: ModelSets, array: str, n_rows: int) -> int:
-    """Return the size of a float32 copy of rows of a token array, with a block in float64 that is being treated."""
-    return 4 * model.n_channels(array) * (n_patches(model, array, n_rows) + 6 * BLOCK_ROWS)
+    """Return what treating the patches of rows of a token array holds beside them."""
+    return treatments.peak_bytes(n_patches(model, array, n_rows), model.n_channels(array))
 
 
 def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
@@ -57,14 +53,27 @@ def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
 
 
 def neighbours_bytes(n_queries: int, k: int, levels: int, votes: int) -> int:
-    """Return what a search needs and returns: indices, distances and marks of every level, and predicted classes."""
-    return SEARCH_BYTES + n_queries * (levels * (16 * k + 1) + 8 * votes + 40 * k)
+    """Return what a search and votes of its neighbours hold beside their inputs.
+
+    Args:
+        n_queries: rows whose neighbours are searched.
+        k: neighbours of each query.
+        levels: sets of removed features of one search.
+        votes: predictions that are kept.
+    """
+    return knn.peak_bytes(n_queries, k, levels) + voting.peak_bytes(n_queries, k, votes)
 
 
 def faiss_bytes(model: ModelSets, array: str, validation: RowSelection, k: int) -> int:
-    """Return what FAISS is given at least: its float32 queries and answers come on top of an exact search's memory."""
-    n_channels = model.n_channels(array)
-    return SEARCH_BYTES + n_patches(model, array, len(validation.rows)) * (12 * n_channels + 64 * k)
+    """Return what a search by FAISS is given at least, beside the stored rows and its result.
+
+    Args:
+        model: stored sets of the model.
+        array: token array whose patches are searched.
+        validation: rows whose patches are the queries.
+        k: neighbours of each query.
+    """
+    return knn.faiss_peak_bytes(n_patches(model, array, len(validation.rows)), model.n_channels(array), k)
 
 
 def searched_bytes(
@@ -76,7 +85,17 @@ def searched_bytes(
     k: Sequence[int],
     search: str,
 ) -> int:
-    """Return what predicting by neighbours holds (`patch_classifiers`), for several m and k from one search."""
+    """Return what predicting by neighbours holds (`patch_classifiers`), for several m and k from one search.
+
+    Args:
+        model: stored sets of the model.
+        array: token array whose patches are searched.
+        train: rows whose patches are the bank.
+        validation: rows whose patches are the queries.
+        levels: numbers of removed features.
+        k: numbers of neighbours that vote.
+        search: ``exact`` or ``faiss``.
+    """
     n_queries = n_patches(model, array, len(validation.rows))
     held = task_bytes(model, array, train, validation) + neighbours_bytes(n_queries, max(k), levels, levels * len(k))
     if search == "exact":
@@ -86,51 +105,59 @@ def searched_bytes(
 
 
 def probed_bytes(
-    model: ModelSets, array: str, train: RowSelection, validation: RowSelection, kept: int, penalties: int
+    model: ModelSets, array: str, train: RowSelection, validation: RowSelection, n_subsets: int, n_penalties: int
 ) -> int:
-    """Return what predicting by probes holds (`patch_classifiers`), for several choices of features side by side."""
-    n_channels = model.n_channels(array)
-    n_images = len(train.sources)
-    held_out = n_patches(model, array, len(train.rows)) * max(1, round(0.2 * n_images)) // n_images
-    predicted = max(held_out * kept * penalties, n_patches(model, array, len(validation.rows)) * kept)
-    return (
-        task_bytes(model, array, train, validation)
-        + probes_bytes(len(model.classes), n_channels, kept * penalties)
-        + 2 * 8 * predicted  # once more while they are put together
+    """Return what predicting by probes holds (`patch_classifiers`), for several choices of features side by side.
+
+    Args:
+        model: stored sets of the model.
+        array: token array whose patches are classified.
+        train: rows whose patches train.
+        validation: rows whose patches are predicted.
+        n_subsets: sets of kept features.
+        n_penalties: penalties to choose from.
+    """
+    return task_bytes(model, array, train, validation) + penalties.peak_bytes(
+        n_train=n_patches(model, array, len(train.rows)),
+        n_queries=n_patches(model, array, len(validation.rows)),
+        n_images=len(train.sources),
+        n_classes=len(model.classes),
+        n_channels=model.n_channels(array),
+        n_subsets=n_subsets,
+        n_penalties=n_penalties,
     )
-
-
-def probes_bytes(n_classes: int, n_channels: int, heads: int) -> int:
-    """Return what fitting probes and predicting with them holds: descents, products, weights and covariances."""
-    together = min(heads, side_by_side(n_classes, n_channels))
-    products = 3 * 4 * _PRODUCT_ROWS * together * n_classes
-    weights = 5 * 8 * heads * n_classes * n_channels
-    return together * head_bytes(n_classes, n_channels) + products + weights + 3 * 8 * n_channels**2 + _WORK_BYTES
 
 
 def scoring_bytes(model: ModelSets, array: str, validation: RowSelection, resamples: int, answers: int) -> int:
     """Return what scoring holds: pixels of every class in every patch, matrices of every image, and resamples.
 
-    ``answers`` counts the confusion matrices an image that are kept.
+    Args:
+        model: stored sets of the model.
+        array: token array whose patches are scored.
+        validation: rows that are scored.
+        resamples: bootstrap resamples.
+        answers: confusion matrices of an image that are kept.
     """
-    columns = len(model.classes) + 1
+    n_classes, n_images = len(model.classes), len(validation.sources)
     pixels = model.labels[PIXELS]
-    reading = pixels.layout.chunk_rows(pixels.spec) * (
-        4 * pixels.spec.row_bytes + n_patches(model, array, 1) * 4 * columns
+    sample = 4 * pixels.spec.row_bytes + confusion.histogram_bytes(n_patches(model, array, 1), n_classes)
+    n_scored = n_patches(model, array, len(validation.rows))
+    return (
+        pixels.layout.chunk_rows(pixels.spec) * sample
+        + confusion.histogram_bytes(n_scored, n_classes)
+        + PATCH_BYTES * n_scored
+        + confusion.matrix_bytes(n_images, n_classes, answers)
+        + bootstrap.peak_bytes(n_images, (n_classes + 1) ** 2, resamples)
     )
-    histograms = n_patches(model, array, len(validation.rows)) * (4 * columns + PATCH_BYTES)
-    matrices = 8 * columns**2 * len(validation.sources) * (5 + answers)
-    return reading + histograms + matrices + _resampled_bytes(len(validation.sources), columns**2, resamples)
-
-
-def _resampled_bytes(n_units: int, n_elements: int, resamples: int) -> int:
-    if n_units < FEWEST_UNITS:
-        return 0
-    return 2 * 8 * min(resamples * n_elements, RESAMPLED_ELEMENTS) + 3 * 8 * resamples * n_units
 
 
 def spectrum_bytes(model: ModelSets, array: str, chosen: RowSelection, resamples: int) -> int:
-    """Return what the moments of every image hold, and the variances of every resample with their order."""
-    n_images, n_channels = len(chosen.sources), model.n_channels(array)
-    drawn = resamples if n_images >= FEWEST_UNITS else 0
-    return reading_bytes(model, array) + 8 * 6 * (n_images * n_channels + drawn * (n_images + n_channels))
+    """Return what moments of every image, and the variances of every resample with their order, hold.
+
+    Args:
+        model: stored sets of the model.
+        array: token array whose variances are taken.
+        chosen: rows that are read.
+        resamples: bootstrap resamples.
+    """
+    return reading_bytes(model, array) + moments.peak_bytes(len(chosen.sources), model.n_channels(array), resamples)

@@ -9,6 +9,8 @@ from evaluate.kernels.confusion import Statistic
 
 FEWEST_UNITS = 10
 """Below this number of units no interval is given."""
+TAIL = (1.0 - 0.95) / 2.0
+"""Share on either side of a 95 % interval: 0.025 but for its last bits, which stored intervals depend on."""
 RESAMPLED_ELEMENTS = 2**22
 """Float64 elements of resampled confusion matrices held at a time."""
 
@@ -27,6 +29,15 @@ class Interval:
     n_units: int
     resamples: int
     seed: int
+
+
+def draw_units(n_units: int, seed: int, resamples: int) -> Int64[np.ndarray, "resample unit"]:
+    """Return the numbers of the units, 0 .. ``n_units - 1``, that every resample draws with replacement.
+
+    This is the one definition of a resample. Paired differences and claims compare two numbers draw by draw
+    (`evaluate.results.draws`), which holds only while equal arguments draw equal units everywhere.
+    """
+    return np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
 
 
 def bootstrap(
@@ -77,7 +88,7 @@ def ratio_interval(
     (None, None) below ten units, or where nothing is counted in any resample.
     """
     drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
-    return quantiles(drawn, confidence)
+    return quantiles(drawn, (1.0 - confidence) / 2.0)
 
 
 def resampled_ratio(
@@ -94,21 +105,35 @@ def resampled_ratio(
     n_units = len(numerator)
     if n_units < FEWEST_UNITS or not resamples:
         return None
-    drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
+    drawn = draw_units(n_units, seed, resamples)
     summed, total = numerator[drawn].sum(axis=1), denominator[drawn].sum(axis=1)
     return np.divide(summed, total, out=np.full(resamples, np.nan), where=total > 0)
 
 
-def quantiles(
-    drawn: Float64[np.ndarray, " resample"] | None, confidence: float = 0.95
-) -> tuple[float | None, float | None]:
-    """Return the percentile interval of resampled values, (None, None) where none is defined."""
+def quantiles(drawn: Float64[np.ndarray, " resample"] | None, tail: float = TAIL) -> tuple[float | None, float | None]:
+    """Return the percentile interval of resampled values, (None, None) where none is defined.
+
+    A resample that does not define the value (nan) is left out. An infinite one counts, and bounds are then values
+    that were drawn, because nothing lies between a number and infinity: to leave it out would make the interval
+    narrower. ``tail`` is the share of the values below the interval and of those above it.
+    """
     defined = None if drawn is None else drawn[~np.isnan(drawn)]
     if defined is None or not len(defined):
         return None, None
-    tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(defined, [tail, 1.0 - tail])
+    method = "linear" if np.isfinite(defined).all() else "nearest"
+    low, high = np.quantile(defined, [tail, 1.0 - tail], method=method)  # type: ignore[call-overload]
     return float(low), float(high)
+
+
+def peak_bytes(n_units: int, n_elements: int, resamples: int) -> int:
+    """Return the bytes of resampling confusion matrices of ``n_elements`` entries.
+
+    Two float64 copies of the matrices that are resampled at a time, and for every resample the units drawn, how often
+    each was, and that in float64.
+    """
+    if n_units < FEWEST_UNITS:
+        return 0
+    return 2 * 8 * min(resamples * n_elements, RESAMPLED_ELEMENTS) + 3 * 8 * resamples * n_units
 
 
 def _grouped(
@@ -136,7 +161,7 @@ def _interval(
     values = np.zeros(resamples)
     for side, sign in zip(sides, (1.0, -1.0), strict=False):
         values += sign * resampled_statistic(side, statistic, seed=seed, resamples=resamples)
-    low, high = quantiles(values, confidence)
+    low, high = quantiles(values, (1.0 - confidence) / 2.0)
     return None if low is None or high is None else Interval(low, high, n_units, resamples, seed)
 
 
@@ -145,7 +170,7 @@ def resampled_statistic(
 ) -> Float64[np.ndarray, " resample"]:
     """Return the statistic of every resample of the units; equal seeds and numbers of units draw equal units."""
     n_units, n_classes, _ = confusions.shape
-    drawn = np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
+    drawn = draw_units(n_units, seed, resamples)
     values = np.zeros(resamples)
     chunk = max(1, RESAMPLED_ELEMENTS // n_classes**2)
     full = confusions.sum(axis=0)

@@ -121,6 +121,19 @@ def _check_ids(ids: Integer[np.ndarray, " row"], limit: int, what: str) -> None:
         raise UserError(f"the {what} ids span {ids.min()}..{ids.max()}, but must be below {limit}")
 
 
+def histogram_bytes(n_patches: int, n_classes: int) -> int:
+    """Return the bytes of `patch_histograms`: uint32 pixels of every class, and of void, in every patch."""
+    return 4 * (n_classes + 1) * n_patches
+
+
+def matrix_bytes(n_images: int, n_classes: int, n_kept: int) -> int:
+    """Return the bytes of ``n_kept`` int64 matrices an image, and of five more while two of them are scored.
+
+    Counted with one class more than there is, as `patch_histograms` have for void.
+    """
+    return 8 * (n_classes + 1) ** 2 * n_images * (5 + n_kept)
+
+
 def iou(
     confusion: Num[np.ndarray, "*unit classes classes"], counted: Bool[np.ndarray, " classes"] | None = None
 ) -> Float64[np.ndarray, "*unit classes"]:

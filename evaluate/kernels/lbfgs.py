@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from evaluate.kernels.moments import read_float32
 
-_BLOCK_ROWS = 2048  # rows in one matrix product: fixed, because another number would change the last bits
+BLOCK_ROWS = 2048
+"""Rows in one matrix product: fixed, because another number would change the last bits."""
 HISTORY = 10  # pairs of steps and gradient changes that L-BFGS remembers
 _BACKTRACKS = 25
 _LOSS_NOISE = 2.0**-24  # relative: what float32 products leave of a loss
@@ -34,14 +35,14 @@ class Rows:
 
     def raw(self) -> Iterator[Float[np.ndarray, "_ channel"]]:
         """Yield blocks as they are stored."""
-        for start in range(0, len(self.numbers), _BLOCK_ROWS):
-            rows = self.numbers[start : start + _BLOCK_ROWS]
+        for start in range(0, len(self.numbers), BLOCK_ROWS):
+            rows = self.numbers[start : start + BLOCK_ROWS]
             contiguous = rows[-1] - rows[0] + 1 == len(rows)
             yield self.features[rows[0] : rows[-1] + 1] if contiguous else self.features[rows]
 
     def centred(self, centre: Float32[np.ndarray, " channel"]) -> Iterator[Float32[np.ndarray, "_ channel"]]:
         """Yield float32 blocks less ``centre``; a block is overwritten by the next."""
-        buffer = np.empty((_BLOCK_ROWS, self.features.shape[1]), dtype=np.float32)
+        buffer = np.empty((BLOCK_ROWS, self.features.shape[1]), dtype=np.float32)
         for raw in self.raw():
             block = buffer[: len(raw)]
             read_float32(raw, block)

@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
+from evaluate.kernels.bootstrap import FEWEST_UNITS
 from stores.errors import UserError
 
 EPSILON = 1e-6
 """Added to the variance before the square root (facebookresearch/mae, main_linprobe.py: BatchNorm1d eps)."""
+
+WORK_BYTES = 8 << 20
+"""Buffers of a fixed number of elements that moments and other passes over blocks of rows hold, at most."""
 
 _PIECE = 2**17  # elements whose float64 copy, of a megabyte, about fits the second-level cache
 _CONVERTED = 2**15
@@ -145,6 +149,15 @@ class Standardisation:
         out -= self.mean.astype(np.float32)
         out *= self.scale.astype(np.float32)
         return out
+
+
+def peak_bytes(n_images: int, n_channels: int, resamples: int) -> int:
+    """Return the bytes of moments a source image and of variances a resample (`evaluate.scoring.variance_bootstrap`).
+
+    Six float64 arrays of either: sums and their products, and in the end the variances with their order.
+    """
+    drawn = resamples if n_images >= FEWEST_UNITS else 0
+    return 8 * 6 * (n_images * n_channels + drawn * (n_images + n_channels))
 
 
 def variance_ranking(variance: Float64[np.ndarray, " channel"]) -> Int64[np.ndarray, " channel"]:

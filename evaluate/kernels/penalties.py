@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
+from evaluate.kernels import probes
 from evaluate.kernels.confusion import confusion, miou_present, pixel_accuracy
 from evaluate.kernels.lbfgs import Head
 from evaluate.kernels.probes import Probe, fit_probes, predict_side_by_side
@@ -15,6 +16,10 @@ from stores.specs import VOID
 
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Default grid. For features of unit variance 1e-6 hardly binds and 1e-1 leaves little more than class means."""
+
+
+HELD_OUT_SHARE = 0.2
+"""Default share of the training images that are held out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ def choose_penalty(
     seed: int,
     kept: Sequence[Bool[np.ndarray, " channel"] | None] = (None,),
     penalties: Sequence[float] = PENALTIES,
-    held_out_share: float = 0.2,
+    held_out_share: float = HELD_OUT_SHARE,
     score: Literal["patch_accuracy", "patch_miou"] = "patch_accuracy",
     tolerance: float = 5e-4,
     max_iterations: int = 1000,
@@ -71,8 +76,28 @@ def choose_penalty(
         right[number] = pixel_accuracy(matrix) if score == "patch_accuracy" else miou_present(matrix)
     table = right.reshape(len(kept), len(grid))
     best = [grid[len(grid) - 1 - int(row[::-1].argmax())] for row in table]
-    probes = fit_probes(
+    chosen = fit_probes(
         features, labels, n_classes, [Head(*pair) for pair in zip(best, kept, strict=True)], standardise=standardise,
         tolerance=tolerance, max_iterations=max_iterations,
     )  # fmt: skip
-    return PenaltyChoice(probes, grid, table, held_out, trials)
+    return PenaltyChoice(chosen, grid, table, held_out, trials)
+
+
+def peak_bytes(
+    n_train: int, n_queries: int, n_images: int, n_classes: int, n_channels: int, n_subsets: int, n_penalties: int
+) -> int:
+    """Return the bytes of `choose_penalty` and of predicting with its probes, beside features and labels.
+
+    Args:
+        n_train: training rows, of which `HELD_OUT_SHARE` is predicted by the probes of every penalty.
+        n_queries: rows that the chosen probes predict.
+        n_images: source images of the training rows.
+        n_classes: classes of the class table.
+        n_channels: features of a row.
+        n_subsets: sets of kept features.
+        n_penalties: penalties to choose from.
+    """
+    n_held_out = n_train * max(1, round(HELD_OUT_SHARE * n_images)) // n_images
+    n_predicted = max(n_held_out * n_subsets * n_penalties, n_queries * n_subsets)
+    predicted = 2 * 8 * n_predicted  # int64 classes: of blocks, and those of all rows
+    return probes.peak_bytes(n_classes, n_channels, n_subsets * n_penalties) + predicted

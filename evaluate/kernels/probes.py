@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
-from evaluate.kernels.lbfgs import HISTORY, Head, Objective, Rows, descend, metrics_of
-from evaluate.kernels.moments import Moments, Standardisation
+from evaluate.kernels.lbfgs import BLOCK_ROWS, HISTORY, Head, Objective, Rows, descend, metrics_of
+from evaluate.kernels.moments import WORK_BYTES, Moments, Standardisation
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -58,6 +58,16 @@ def head_bytes(n_classes: int, n_channels: int) -> int:
 def side_by_side(n_classes: int, n_channels: int) -> int:
     """Return how many heads are fitted together; whatever the memory, because another number changes the last bits."""
     return max(1, _SIDE_BY_SIDE_BYTES // head_bytes(n_classes, n_channels))
+
+
+def peak_bytes(n_classes: int, n_channels: int, n_heads: int) -> int:
+    """Return the bytes of fitting probes and scoring rows with them, beside features, labels and predicted classes."""
+    together = min(n_heads, side_by_side(n_classes, n_channels))
+    descents = together * head_bytes(n_classes, n_channels)
+    scores = 3 * 4 * BLOCK_ROWS * together * n_classes  # float32: of a block, and two temporaries of the loss
+    weights = 5 * 8 * n_heads * n_classes * n_channels  # float64: of all probes, stacked, scaled and as float32
+    covariances = 3 * 8 * n_channels**2  # float64: of the features, scaled, and decomposed
+    return descents + scores + weights + covariances + WORK_BYTES
 
 
 def fit_probes(

@@ -70,7 +70,12 @@ def r2(
     predicted: Float64[np.ndarray, "row class"],
     weights: Float64[np.ndarray, " row"] | None = None,
 ) -> Float64[np.ndarray, " class"]:
-    """Return the coefficient of determination, 1 - residual / total sum of squares; nan where nothing varies."""
+    """Return the coefficient of determination, 1 - residual / total sum of squares; nan where nothing varies.
+
+    The bits of scikit-learn's ``r2_score(multioutput="raw_values", force_finite=False)`` where something does. That
+    function checks its arguments on every call: 1,000 weighted calls for 3 classes take it 8 times as long
+    with 500 rows, 2.2 times with 5,000.
+    """
     weight = np.ones(len(truth)) if weights is None else weights
     mean = (weight[:, None] * truth).sum(axis=0) / weight.sum()
     residual = (weight[:, None] * (truth - predicted) ** 2).sum(axis=0)

@@ -81,6 +81,11 @@ def fit_treatment(
     return partial(_by_blocks, _whitening(bank, moments.mean))
 
 
+def peak_bytes(n_rows: int, n_channels: int) -> int:
+    """Return the bytes of a float32 copy of the rows and of a block of them in float64 with two temporaries."""
+    return 4 * n_channels * n_rows + 3 * 8 * n_channels * BLOCK_ROWS
+
+
 def _by_blocks(
     treat: Callable[[Float[np.ndarray, "row channel"]], Float32[np.ndarray, "row feature"]],
     rows: Float[np.ndarray, "row channel"],

@@ -40,6 +40,7 @@ from evaluate.neighbours.operands import (
     empty_operand,
     exclude,
     fill_operand,
+    groups_bytes,
     segment_edges,
     squared_distances,
 )
@@ -90,7 +91,7 @@ def goes_alike(
     n_bank: int, n_queries: int, width: int, k: int, n_levels: int, has_groups: bool, memory_bytes: int, less: int
 ) -> bool:
     """Return whether ``less`` memory serves a search as ``memory_bytes`` do, what it redoes in float64 among it."""
-    numbered = _numbered_bytes(n_bank, n_queries) if has_groups else 0
+    numbered = groups_bytes(n_bank, n_queries) if has_groups else 0
     try:
         plan(n_bank, n_queries, width, k, 1, 8, less - numbered)
         whole, rest = (
@@ -99,11 +100,6 @@ def goes_alike(
     except UserError:
         return False
     return whole == rest
-
-
-def _numbered_bytes(n_bank: int, n_queries: int) -> int:
-    """Return the bytes that numbering the groups took."""
-    return 40 * (n_bank + n_queries)
 
 
 def search(
@@ -136,7 +132,7 @@ def search(
     error = 1.01 * gamma + 16 * precision + 4 * (bank.width + 4) * 2.0**-53
     underflow = 32 * terms * float(np.finfo(dtype).tiny)
     if groups is not None:
-        memory_bytes -= _numbered_bytes(n_bank, n_queries)
+        memory_bytes -= groups_bytes(n_bank, n_queries)
     made = plan(n_bank, n_queries, bank.width, k, len(removed), np.dtype(dtype).itemsize, memory_bytes)
     task = _Search(bank, queries, k, removed, frame, groups, dtype, error, underflow, made)
     starts = range(0, n_queries, made.block_queries)

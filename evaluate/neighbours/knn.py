@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64, Integer
+from jaxtyping import Float, Float64, Int64, Integer
 
 from evaluate.neighbours.blocks import goes_alike, search
-from evaluate.neighbours.faiss_library import load_faiss
+from evaluate.neighbours.faiss_library import query_bytes, search_flat
 from evaluate.neighbours.operands import Frame, Groups, Rows, frame_of, largest_magnitude, squared_distances
-from evaluate.neighbours.shortlist import Level, merge
 from stores.errors import UserError
 
 Metric = Literal["euclidean", "cosine"]
@@ -22,6 +21,8 @@ Method = Literal["exact", "faiss"]
 
 DEFAULT_MEMORY_BYTES = 1 << 30
 """Memory a search may use beside its inputs and its result, in bytes."""
+SEARCH_BYTES = 64 << 20
+"""Memory that a search is given at least, in bytes: with less its blocks become small and it slow."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def nearest(
     rows = Rows(bank, None, metric == "cosine"), Rows(queries, None, metric == "cosine")
     frame = _frame(*rows)
     if method == "faiss":
-        return _faiss(*rows, k, groups, memory_bytes)
+        level = search_flat(*rows, k, groups, memory_bytes)
+        return Neighbours(level.indices, level.squared_distances, 0.0, "faiss", metric)
     return _exact(*rows, k, [0], frame, groups, memory_bytes)[0]
 
 
@@ -116,6 +118,20 @@ def nearest_without_top(
             memory_bytes -= copy_bytes
         found = dict(zip(levels, _exact(*pair, k, levels, frame, groups, memory_bytes), strict=True))
     return {m: found[m] for m in removed}
+
+
+def peak_bytes(n_queries: int, k: int, n_levels: int) -> int:
+    """Return the bytes of an exact search that is given `SEARCH_BYTES`, with its result, beside its inputs.
+
+    ``n_levels`` counts the sets of removed features of one search.
+    """
+    results = n_levels * ((8 + 8) * k + 1)  # a query: int64 rows, float64 distances, and whether it is redone
+    return SEARCH_BYTES + n_queries * results
+
+
+def faiss_peak_bytes(n_queries: int, n_channels: int, k: int) -> int:
+    """Return the bytes that ``method="faiss"`` is given, beside its inputs and its result."""
+    return SEARCH_BYTES + query_bytes(n_queries, n_channels, k)
 
 
 def _check(bank: np.ndarray, queries: np.ndarray, k: int) -> None:
@@ -202,40 +218,6 @@ def _sorted(
     distances = squared_distances(bank, queries, rows, np.full(rows.size, query), m)
     order = np.argsort(distances, kind="stable")[:k]
     return rows[order], distances[order]
-
-
-def _faiss(bank: Rows, queries: Rows, k: int, groups: Groups | None, memory_bytes: int) -> Neighbours:
-    (n_bank, width), n_queries = bank.array.shape, queries.array.shape[0]
-    wanted = k
-    if groups is not None and n_queries:
-        # FAISS cannot leave rows out in its fast path: ask for so many that enough remain.
-        wanted += int(np.bincount(groups.bank, minlength=int(groups.queries.max()) + 1)[groups.queries].max())
-    fixed = n_queries * (width * 12 + wanted * 64) + (0 if groups is None else 40 * (n_bank + n_queries))
-    slab = min(n_bank, (memory_bytes - fixed) // (width * 12))
-    if slab < min(wanted, n_bank):
-        needed = fixed + min(wanted, n_bank) * width * 12
-        raise UserError(
-            f"FAISS needs at least {needed:,} bytes beside its inputs and may use {memory_bytes:,}; raise memory_bytes"
-        )
-    faiss = load_faiss()
-    asked = _float32(queries, slice(None))
-    best = Level(np.full((n_queries, k), -1), np.full((n_queries, k), np.inf), np.zeros(n_queries, bool))
-    for begin in range(0, n_bank, slab):
-        stored = _float32(bank, slice(begin, begin + slab))
-        distances, indices = faiss.knn(asked, stored, min(wanted, len(stored)))
-        allowed = np.ones(indices.shape, bool)
-        if groups is not None:
-            allowed = groups.bank[indices + begin] != groups.queries[:, None]
-        query, place = np.nonzero(allowed)
-        pairs = indices[query, place] + begin, distances[query, place].astype(np.float64)
-        merge(best, 0, n_queries, query, *pairs)
-    return Neighbours(best.indices, best.squared_distances, 0.0, "faiss", _metric(bank))
-
-
-def _float32(rows: Rows, chosen: slice) -> Float32[np.ndarray, "row channel"]:
-    if rows.unit:
-        return rows.float64(chosen).astype(np.float32)
-    return np.ascontiguousarray(rows.array[chosen], np.float32)
 
 
 def _metric(rows: Rows) -> Metric:

@@ -184,6 +184,11 @@ class Groups:
     queries: Int64[np.ndarray, " query"]
 
 
+def groups_bytes(n_bank: int, n_queries: int) -> int:
+    """Return the bytes of numbering the groups of all rows: five int64 arrays, sorted and put back in order."""
+    return 5 * 8 * (n_bank + n_queries)
+
+
 def exclude(
     scores: np.ndarray,
     order: Int64[np.ndarray, " rows"],

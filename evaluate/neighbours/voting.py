@@ -50,6 +50,11 @@ def vote(
     return predicted
 
 
+def peak_bytes(n_queries: int, k: int, n_votes: int) -> int:
+    """Return the bytes of voting: int64 classes of ``n_votes`` votes, and five arrays of 8 bytes a neighbour of one."""
+    return n_queries * (8 * n_votes + 5 * 8 * k)
+
+
 def _weights(neighbours: Neighbours, k: int, weights: Weights, temperature: float) -> Float64[np.ndarray, "query k"]:
     squared = neighbours.squared_distances[:, :k]
     if weights == "uniform":

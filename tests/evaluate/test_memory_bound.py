@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from evaluate.registry import ANALYSES
+from evaluate.results.metrics import METRICS
 from stores.errors import UserError
 from stores.storage.os_errors import gigabytes
 from tests.evaluate.sized import QUESTIONS, STREAMS, answer, asked, opened, write
@@ -66,6 +67,13 @@ def test_what_holds_more_than_it_may_is_refused_with_both_numbers(name, models, 
     )
     assert float(re.search(r"--memory ([0-9.]+),", sentence)[1]) * 1e9 >= stated
     assert not list(tmp_path.rglob("answer.json"))
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_metric_is_in_the_list_of_metrics(name, models, tmp_path):
+    found = set(answer(name, models, tmp_path, 1 << 40).table["metric"])
+    assert found
+    assert found <= METRICS.keys()
 
 
 def test_what_is_answered_needs_no_memory(models, tmp_path):

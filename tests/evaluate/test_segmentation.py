@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
-from evaluate.kernels.bootstrap import bootstrap, paired_bootstrap
+from evaluate.kernels.bootstrap import bootstrap, draw_units, paired_bootstrap, quantiles
 from evaluate.kernels.confusion import (
     confusion,
     iou,
@@ -213,3 +213,16 @@ def test_groups_are_the_units_and_below_ten_there_is_no_interval():
     wide = bootstrap(matrices, pixel_accuracy, seed=2, confidence=0.95)
     narrow = bootstrap(matrices, pixel_accuracy, seed=2, confidence=0.5)
     assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_units_are_drawn_as_one_stream():
+    generator = np.random.Generator(np.random.PCG64(7))
+    np.testing.assert_array_equal(draw_units(13, 7, 20), [generator.integers(0, 13, 13) for _ in range(20)])
+
+
+def test_quantiles_leave_out_what_is_undefined_and_count_what_is_infinite():
+    values = np.arange(100.0)
+    assert quantiles(np.append(values, np.nan), 0.025) == tuple(np.quantile(values, [0.025, 0.975]))
+    assert quantiles(np.where(values > 95, np.inf, values)) == (2, np.inf)
+    assert quantiles(np.full(3, np.inf)) == (np.inf, np.inf)
+    assert quantiles(np.full(3, np.nan)) == quantiles(None) == (None, None)
