@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +14,23 @@ from stores.errors import DamageError, MissingError, UserError
 from stores.format.layout import Layout
 from stores.format.paths import COMPUTE, CREATED, LAYOUT, PROVENANCE, SPEC
 from stores.hdf5.atomic import need_space, new_file, refuse_existing, reserve
-from stores.hdf5.checks import EXCHANGE_FORMAT, FORMAT_ATTRIBUTE, MANIFEST, RECORDS, ExportedArray, Manifest, Original
+from stores.hdf5.card import card_path, card_text
+from stores.hdf5.records import (
+    EXCHANGE_FORMAT,
+    FORMAT_ATTRIBUTE,
+    MANIFEST,
+    RECORDS,
+    Exported,
+    ExportedArray,
+    Manifest,
+    Original,
+)
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec
 from stores.store import notes_of
 
 CHUNK_BYTES = 1 << 20
 """Largest chunk in the file, in bytes: what HDF5 keeps of an array, so that rows read one by one stay quick."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote."""
-
-    path: Path
-    card: Path
-    arrays: dict[str, ExportedArray]
-    n_bytes: int
-    """Size of the file, in bytes."""
-
-    @property
-    def reading_only(self) -> bool:
-        """Whether some array changed its dtype, so that `import` refuses the file."""
-        return any(entry.original is not None for entry in self.arrays.values())
 
 
 def choose_arrays(
@@ -88,8 +81,6 @@ def export_set(
     `import_set` refuses it. Raises UserError when a file is there already, the disk is too small or a value does
     not fit, and DamageError when the store's bytes are not what was sealed. Nothing half-written stays.
     """
-    from stores.hdf5.card import card_path, card_text
-
     names = choose_arrays(stored_set, arrays=arrays)
     path = path.expanduser()
     card = card_path(path)
