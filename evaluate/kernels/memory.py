@@ -15,7 +15,7 @@ from evaluate.kernels.probes import head_bytes, side_by_side
 from evaluate.kernels.treatments import BLOCK_ROWS
 from evaluate.task import Task
 from stores.errors import UserError
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 SEARCH_BYTES = 64 << 20
 """What a neighbour search is given at least, beside its inputs and its result: less makes it crawl."""
@@ -31,7 +31,7 @@ def refuse(cells: Iterable[Task], memory_bytes: int) -> None:
     if worst is None or held <= memory_bytes:
         return
     raise UserError(
-        f"{worst.asked.analysis} holds {gigabytes(held)} of memory and may use {gigabytes(memory_bytes)} "
+        f"{worst.asked.analysis} holds {format_bytes(held)} of memory and may use {format_bytes(memory_bytes)} "
         f"({worst.names['data_set']}, {worst.title}: {worst.what}): run with --memory "
         f"{math.ceil(held / 1e7) / 100:g}, or choose fewer images (per_group in [selection])"
     )

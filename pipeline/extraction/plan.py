@@ -21,7 +21,7 @@ from pipeline.rows.samples import Samples
 from pipeline.views import View
 from stores.errors import UserError
 from stores.specs import VOID, Size
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 MANY_OBJECTS = 100_000
 LITTLE_COVERAGE = 0.95
@@ -188,6 +188,7 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
     needed = sum(plan.bytes_missing for plan in plans)
     if free is not None and needed > free:
         lines.append(
-            f"{gigabytes(needed)} are to be written and {gigabytes(free)} are free: `patchbank extract` will refuse"
+            f"{format_bytes(needed)} are to be written and {format_bytes(free)} are free: `patchbank extract` "
+            "will refuse"
         )
     return lines

@@ -11,7 +11,7 @@ import pytest
 
 from evaluate.registry import ANALYSES
 from stores.errors import UserError
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 from tests.evaluate.sized import QUESTIONS, STREAMS, answer, asked, opened, write
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +60,8 @@ def test_what_holds_more_than_it_may_is_refused_with_both_numbers(name, models, 
         answer(name, models, tmp_path, stated - 1)
     sentence = str(refused.value)
     kind = name.partition(" by ")[0]
-    assert f"{kind} holds {gigabytes(stated)} of memory and may use {gigabytes(stated - 1)} (camvid, one:" in sentence
+    held, allowed = format_bytes(stated), format_bytes(stated - 1)
+    assert f"{kind} holds {held} of memory and may use {allowed} (camvid, one:" in sentence
     assert float(re.search(r"--memory ([0-9.]+),", sentence)[1]) * 1e9 >= stated
     assert not list(tmp_path.rglob("answer.json"))
 
