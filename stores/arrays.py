@@ -234,7 +234,7 @@ class ZarrArray(StoredArray):
         """Write the rows of one chunk where ``numbers`` asks for them."""
         chunk_rows = self.layout.chunk_rows(self.spec)
         here = np.flatnonzero(chunk_of == index)
-        if index * chunk_rows // self.layout.range_rows not in self.committed:
+        if self.layout.range_of_chunk(index, self.spec) not in self.committed:
             out[here] = self.spec.fill
             return
         inside = numbers[here] - index * chunk_rows

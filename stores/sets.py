@@ -149,7 +149,7 @@ class ZarrSet:
         for array in fresh:
             group = array.name.partition("/")[0]
             self.objects.put_new(f"{self.prefix}/{group}/{GROUP}", [group_metadata({})])
-            self.objects.put_new(f"{self.prefix}/{array.name}/spec.json", [checksummed(array.canonical())])
+            self.objects.put_new(f"{self.prefix}/{array.name}/{SPEC}", [checksummed(array.canonical())])
             self.objects.put_new(f"{self.prefix}/{array.name}/{GROUP}", [array_metadata(array, self.layout)])
             self.arrays[array.name] = array
         self.summarise()
@@ -176,7 +176,7 @@ class ZarrSet:
                 if name == GROUP or address in self.arrays:
                     continue
                 try:
-                    record = read_checksummed(self.objects.read(f"{self.prefix}/{address}/spec.json"))
+                    record = read_checksummed(self.objects.read(f"{self.prefix}/{address}/{SPEC}"))
                 except MissingError:
                     continue  # another writer is just adding it
                 array = parse(ArraySpec, record)

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from stores.canonical import checksummed, digest, read_checksummed
 from stores.errors import MissingError
-from stores.format.paths import COMMITS, SEALS
+from stores.format.paths import COMMITS, SEALS, seal_path
 from stores.specs import ArraySpec, Digest, Record
 from stores.storage.base import Objects
 
@@ -105,14 +105,9 @@ def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Co
     return found
 
 
-def seal_name(array: str) -> str:
-    """Return the file name of an array's seal."""
-    return array.replace("/", "__") + ".json"
-
-
 def write_seal(objects: Objects, prefix: str, seal: Seal) -> None:
     """Write a seal durably; the first one stays."""
-    key = f"{prefix}/{SEALS}/{seal_name(seal.array.name)}"
+    key = f"{prefix}/{seal_path(seal.array.name)}"
     if not objects.put_new(key, [checksummed(seal.canonical())]) and read_seal(objects, key) is None:
         objects.put(key, [checksummed(seal.canonical())])  # a torn one is no seal
 
@@ -132,7 +127,7 @@ def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal
         if not name.endswith(".json"):
             continue
         seal = read_seal(objects, f"{prefix}/{SEALS}/{name}")
-        if seal is not None and seal.set == set_digest and seal_name(seal.array.name) == name:
+        if seal is not None and seal.set == set_digest and seal_path(seal.array.name) == f"{SEALS}/{name}":
             found[seal.array.name] = seal
     return found
 

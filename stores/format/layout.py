@@ -59,6 +59,10 @@ class Layout(Record):
             rows //= 2
         return rows if rows * array.row_bytes <= CHUNK_BYTES or rows % 2 else 1
 
+    def range_of_chunk(self, index: int, array: ArraySpec) -> int:
+        """Return the number of the range that the ``index``-th chunk of ``array`` belongs to."""
+        return index * self.chunk_rows(array) // self.range_rows
+
     def n_objects(self, array: ArraySpec) -> int:
         """Return the number of chunk objects of ``array`` when it is complete."""
         return -(-self.n_rows // self.chunk_rows(array))

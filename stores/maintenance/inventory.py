@@ -10,9 +10,9 @@ from typing import Any
 from stores.canonical import checksummed, read_checksummed
 from stores.errors import MissingError, UserError
 from stores.format.chunks import array_metadata, group_metadata
-from stores.format.commits import Commit, Seal, StoredObject, parse, read_commits, read_seals, seal_name
+from stores.format.commits import Commit, Seal, StoredObject, parse, read_commits, read_seals
 from stores.format.layout import Layout
-from stores.format.paths import COMMITS, CREATED, GROUP, LAYOUT, SEALS, SPEC, SUMMARY
+from stores.format.paths import COMMITS, CREATED, GROUP, LAYOUT, SEALS, SPEC, SUMMARY, seal_path
 from stores.format.summary import read_summary
 from stores.sets import set_metadata
 from stores.specs import FORMAT_VERSION, ArraySpec
@@ -96,7 +96,7 @@ class Inventory:
         if child.endswith(PARTIAL) or child in (SUMMARY, CREATED) or child in (self.created or {}):
             return True
         if folder == SEALS:
-            return name in {seal_name(address) for address in (*self.seals, *self.lost_seals)}
+            return child in {seal_path(address) for address in (*self.seals, *self.lost_seals)}
         if folder == COMMITS:
             return name in self.commits
         # Chunks of arrays that are not sealed may be written and not yet committed.

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from stores.canonical import checksummed
 from stores.errors import DamageError, MissingError
 from stores.format.chunks import decode_chunk
-from stores.format.commits import Seal, StoredObject, seal_name
+from stores.format.commits import Seal, StoredObject
 from stores.format.layout import chunk_name
-from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, INDEX, SEALS, SOURCES, SPEC
+from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, INDEX, SOURCES, SPEC, seal_path
 from stores.format.summary import array_entries, summary_bytes
 from stores.maintenance.inventory import Inventory, take_inventory
 from stores.maintenance.verify import Finding, remembered, verify_notes, verify_set
@@ -122,7 +122,7 @@ def _mend_metadata(known: Inventory, report: RepairReport, findings: list[Findin
 
 
 def _mend_seals(known: Inventory, report: RepairReport, findings: list[Finding]) -> None:
-    lost = {f"{known.prefix}/{SEALS}/{seal_name(name)}": name for name in known.lost_seals}
+    lost = {f"{known.prefix}/{seal_path(name)}": name for name in known.lost_seals}
     for finding in findings:
         address = lost.get(finding.key)
         if address is None:  # a foreign record

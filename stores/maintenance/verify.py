@@ -9,8 +9,8 @@ from typing import Literal
 
 from stores.canonical import read_checksummed
 from stores.errors import MissingError
-from stores.format.commits import StoredObject, seal_name
-from stores.format.paths import COMMITS, CREATED, GROUP, INDEX, SEALS, SOURCES, SPEC, SUMMARY
+from stores.format.commits import StoredObject
+from stores.format.paths import COMMITS, CREATED, GROUP, INDEX, SEALS, SOURCES, SPEC, SUMMARY, seal_path
 from stores.format.summary import read_summary
 from stores.maintenance.inventory import Inventory, take_inventory
 from stores.storage.base import PARTIAL, Objects
@@ -148,11 +148,11 @@ def _records(known: Inventory) -> list[Finding]:
 def _seals_and_commits(known: Inventory) -> list[Finding]:
     prefix, found = known.prefix, []
     for address in known.lost_seals:
-        child = f"{SEALS}/{seal_name(address)}"
+        child = seal_path(address)
         problem = TORN if child in known.names else "is gone"
         found.append(Finding(known.digest, f"{prefix}/{child}", problem, "seal"))
     valid = {f"{COMMITS}/{name}" for name in known.commits}
-    valid |= {f"{SEALS}/{seal_name(address)}" for address in (*known.seals, *known.lost_seals)}
+    valid |= {seal_path(address) for address in (*known.seals, *known.lost_seals)}
     for child in sorted(known.names):
         folder = child.partition("/")[0]
         if folder in (COMMITS, SEALS) and child.endswith(".json") and child not in valid:

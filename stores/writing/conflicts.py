@@ -8,8 +8,8 @@ one of them comes second and sees the other.
 import hashlib
 
 from stores.errors import DamageError, MissingError
-from stores.format.commits import Commit, StoredObject, read_commit, read_seal, seal_name
-from stores.format.paths import COMMITS, SEALS
+from stores.format.commits import Commit, StoredObject, read_commit, read_seal
+from stores.format.paths import COMMITS, seal_path
 from stores.storage.base import Objects
 
 
@@ -21,7 +21,7 @@ def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, 
     first = read_commit(objects, f"{prefix}/{COMMITS}/{commit.name}")
     found = {} if first is None else dict(first.objects)
     for name in commit.objects:
-        seal = read_seal(objects, f"{prefix}/{SEALS}/{seal_name(name)}")
+        seal = read_seal(objects, f"{prefix}/{seal_path(name)}")
         if seal is not None:
             found[name] = seal.objects
     return found
@@ -44,7 +44,7 @@ def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
     """
     counts = existing_commit(objects, prefix, commit)
     record = f"{prefix}/{COMMITS}/{commit.name}"
-    sealed = {name for name in counts if objects.size(f"{prefix}/{SEALS}/{seal_name(name)}") is not None}
+    sealed = {name for name in counts if objects.size(f"{prefix}/{seal_path(name)}") is not None}
     for name, theirs in counts.items():
         for chunk, ours in commit.objects[name].items():
             key = f"{prefix}/{name}/{chunk}"
