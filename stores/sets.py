@@ -147,8 +147,7 @@ class ZarrSet:
         intended = self.arrays | {array.name: array for array in fresh}
         update_summary(self.objects, self.prefix, {"arrays": array_entries(intended, self.seals)})
         for array in fresh:
-            group = array.name.partition("/")[0]
-            self.objects.put_new(f"{self.prefix}/{group}/{GROUP}", [group_metadata({})])
+            self.objects.put_new(f"{self.prefix}/{array.group}/{GROUP}", [group_metadata({})])
             self.objects.put_new(f"{self.prefix}/{array.name}/{SPEC}", [checksummed(array.canonical())])
             self.objects.put_new(f"{self.prefix}/{array.name}/{GROUP}", [array_metadata(array, self.layout)])
             self.arrays[array.name] = array

@@ -222,6 +222,23 @@ class ArraySpec(Record):
         return size
 
     @property
+    def group(self) -> str:
+        """First part of the address, such as ``tokens``."""
+        return self.name.partition("/")[0]
+
+    @property
+    def layer(self) -> int | None:
+        """Block or stage that the rows come from, counted from 0; None where they come from none."""
+        layer = self.attributes.get("layer")
+        return layer if isinstance(layer, int) else None
+
+    @property
+    def is_normed(self) -> bool | None:
+        """Whether the rows went through the model's final norm; None where there is no norm to choose."""
+        norm = self.attributes.get("norm")
+        return norm if isinstance(norm, bool) else None
+
+    @property
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of the patches that stand in one row; None where there are none."""
         rows, columns = self.attributes.get("grid_rows"), self.attributes.get("grid_columns")

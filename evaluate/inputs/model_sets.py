@@ -123,9 +123,9 @@ class ModelSets:
         not asked to keep it, the key that asks.
         """
         stored = {
-            int(array.attributes["layer"] or 0): name
+            array.layer or 0: name
             for name, array in self.features.arrays.items()
-            if name.startswith("tokens/") and array.attributes["norm"] in (None, norm == "final")
+            if array.group == "tokens" and array.is_normed in (None, norm == "final")
         }
         numbers = sorted(stored)
         if layers == "all":
@@ -155,7 +155,7 @@ class ModelSets:
 
     def layer(self, array: str) -> int:
         """Return the layer of an array, counted from 0."""
-        return int(self.features.arrays[array].attributes["layer"] or 0)
+        return self.features.arrays[array].layer or 0
 
     def need_labels(self, analysis: str) -> None:
         """Raise UserError when the data has no pixel labels."""

@@ -110,10 +110,9 @@ class CheckedFile:
 
     def _check_array(self, name: str) -> None:
         array = self.manifest.arrays[name].spec
-        group = name.partition("/")[0]
-        if array.name != name or group == RECORDS:
+        if array.name != name or array.group == RECORDS:
             raise self._damage(f"its manifest confuses array {name[:80]!r}")
-        self._group(group)
+        self._group(array.group)
         dataset = self._dataset(name)
         if dataset.dtype != np.dtype(array.dtype).newbyteorder("<"):
             raise self._damage(f"array {name} is {dataset.dtype} where {array.dtype} is promised")

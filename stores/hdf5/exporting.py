@@ -53,8 +53,8 @@ def choose_arrays(
         return chosen
     sealed = sorted(stored_set.seals)
     if layers is not None:
-        layer_of = {name: stored_set.arrays[name].attributes.get("layer") for name in sealed}
-        there = sorted({layer for layer in layer_of.values() if isinstance(layer, int)})
+        layer_of = {name: stored_set.arrays[name].layer for name in sealed}
+        there = sorted({layer for layer in layer_of.values() if layer is not None})
         wanted = {there[layer] if -len(there) <= layer < 0 else layer for layer in layers}
         if not wanted or wanted - set(there):
             raise MissingError(

@@ -66,7 +66,7 @@ def seal(stored_set: ZarrSet, arrays: Iterable[str], *, refuse_dead: bool = Fals
 
 
 def _raise_dead(stored_set: ZarrSet, dead: Mapping[str, tuple[int, ...]], valid: Bool[np.ndarray, " sample"]) -> None:
-    first = min(dead, key=lambda name: (int(stored_set.arrays[name].attributes.get("layer") or 0), name))
+    first = min(dead, key=lambda name: (stored_set.arrays[name].layer or 0, name))
     channels = in_words(dead[first], stored_set.arrays[first].row_shape[-1])
     sample = stored_set.samples["sample"].iloc[int(valid.argmax())]
     more = f" ({len(dead) - 1} more arrays have some)" if len(dead) > 1 else ""
