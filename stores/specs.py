@@ -9,14 +9,13 @@ Changing a field or a default here orphans every set on every disk; ``tests/stor
 digests still.
 """
 
-import hashlib
 from collections.abc import Container, Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from stores.canonical import canonical_json, digest
+from stores.canonical import digest
 
 FORMAT_VERSION = 1
 """Version of the on-disk format that stores/README.md describes."""
@@ -263,7 +262,7 @@ def relative_name(name: str) -> str:
 def sources_digest(entries: Iterable[tuple[str, str]]) -> str:
     """Return the digest of ``(relative name, sha256 of the file)`` pairs, in any order."""
     lines = sorted([relative_name(name), value] for name, value in entries)
-    return hashlib.sha256(canonical_json(lines)).hexdigest()
+    return digest(lines)
 
 
 def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invalid: Container[str] = frozenset()) -> str:
@@ -273,4 +272,4 @@ def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invali
     hold no features, carry the word too, so that rows which are all valid have one digest under every policy.
     """
     lines = [[relative_name(name), list(box), *(["invalid"] if name in invalid else [])] for name, box in rows]
-    return hashlib.sha256(canonical_json(lines)).hexdigest()
+    return digest(lines)

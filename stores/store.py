@@ -12,7 +12,7 @@ from stores.format.paths import FOLDERS, INDEX
 from stores.format.summary import read_summary, update_summary
 from stores.sets import ZarrSet, half_made
 from stores.specs import FeatureSpec, LabelSpec
-from stores.storage.base import Objects
+from stores.storage.base import Objects, read_if_present
 from stores.storage.opening import open_objects
 
 DEFAULT_LOCATION = "store"
@@ -82,10 +82,7 @@ class Store:
 
     def recall(self, key: str) -> dict[str, str] | None:
         """Return what was remembered under a recipe's key, None when nothing was or the note is torn."""
-        try:
-            return read_note(key, self.objects.read(f"{INDEX}/{key}.json"))
-        except MissingError:
-            return None
+        return read_note(key, read_if_present(self.objects, f"{INDEX}/{key}.json"))
 
     def note(self, key: str, record: Mapping[str, str]) -> None:
         """Note which sets answer a recipe unless something is noted there already."""
@@ -113,8 +110,8 @@ def note_bytes(key: str, record: Mapping[str, str]) -> bytes:
     return checksummed({"key": key, "sets": dict(record)})
 
 
-def read_note(key: str, data: bytes) -> dict[str, str] | None:
-    """Return the sets a note leads to, None when it is torn or another key's."""
+def read_note(key: str, data: bytes | None) -> dict[str, str] | None:
+    """Return the sets a note leads to, None when it is absent, torn or another key's."""
     record = read_checksummed(data)
     if record is None or record.get("key") != key or not isinstance(record.get("sets"), dict):
         return None

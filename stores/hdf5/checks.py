@@ -6,7 +6,6 @@ are refused before a byte of them is read. stores/README.md describes the layout
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -18,10 +17,10 @@ import h5py
 import numpy as np
 from pydantic import ValidationError
 
-from stores.canonical import read_checksummed
+from stores.canonical import read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, PatchbankError, UserError
 from stores.format.layout import Layout
-from stores.format.paths import COMPUTE, CREATED, LAYOUT, PROVENANCE, SPEC
+from stores.format.paths import COMPUTE, COPIED, CREATED, LAYOUT, PROVENANCE, SPEC
 from stores.hdf5.records import EXCHANGE_FORMAT, FORMAT_ATTRIBUTE, MANIFEST, RECORDS, Manifest
 from stores.sets import KINDS
 from stores.specs import FORMAT_VERSION, FeatureSpec, LabelSpec
@@ -105,7 +104,7 @@ class CheckedFile:
         self.table_files = {name: sha for name, sha in self.manifest.files.items() if _TABLE.fullmatch(name)}
         if listed != self.table_files or "samples.parquet" not in listed:
             raise self._damage("its tables are not those of the set")
-        if set(self.manifest.files) - set(self.table_files) != {SPEC, LAYOUT, COMPUTE, PROVENANCE, CREATED}:
+        if set(self.manifest.files) - set(self.table_files) != set(COPIED):
             raise self._damage("its records are not those of a set")
 
     def _check_array(self, name: str) -> None:
@@ -180,7 +179,7 @@ class CheckedFile:
         limit = _RECORD_BYTES if name.endswith(".json") else self.path.stat().st_size
         with explained(self.path, name):
             data = self._bytes(name, limit)
-            if hashlib.sha256(data).hexdigest() != self.manifest.files[name]:
+            if sha256_hex(data) != self.manifest.files[name]:
                 raise self._damage(f"{name} holds other bytes than were exported")
         return data
 

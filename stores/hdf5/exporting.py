@@ -9,10 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stores.canonical import checksummed, read_checksummed
+from stores.canonical import checksummed, read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, UserError
 from stores.format.layout import Layout
-from stores.format.paths import COMPUTE, CREATED, LAYOUT, PROVENANCE, SPEC
+from stores.format.paths import COPIED, CREATED
 from stores.hdf5.atomic import need_space, new_file, refuse_existing, reserve
 from stores.hdf5.card import card_path, card_text
 from stores.hdf5.records import (
@@ -171,9 +171,9 @@ def _write_records(file: h5py.File, stored_set: ZarrSet, arrays: dict[str, Expor
     tables = sorted(name for name in created["files"] if name.endswith(".parquet"))
     group = file.create_group(RECORDS)
     sums = {}
-    for name in (SPEC, LAYOUT, COMPUTE, PROVENANCE, CREATED, *tables):
+    for name in (*COPIED, *tables):
         data = objects.read(f"{prefix}/{name}")
-        sums[name] = hashlib.sha256(data).hexdigest()
+        sums[name] = sha256_hex(data)
         if created["files"].get(name, sums[name]) != sums[name]:
             raise DamageError(f"{objects.url}/{prefix}/{name} is not what was written: run `patchbank verify`")
         group.create_dataset(name, data=np.frombuffer(data, np.uint8))
@@ -204,9 +204,4 @@ def _size_in_file(layout: Layout, array: ArraySpec) -> int:
 
 
 def _chunk_rows(layout: Layout, array: ArraySpec) -> int:
-    """Return a divisor of the range whose rows are at most `CHUNK_BYTES`, at least one row."""
-    rows = layout.range_rows
-    while rows % 2 == 0 and rows * array.row_bytes > CHUNK_BYTES:
-        rows //= 2
-    rows = rows if rows * array.row_bytes <= CHUNK_BYTES else 1
-    return min(rows, layout.n_rows)
+    return min(layout.chunk_rows(array, CHUNK_BYTES), layout.n_rows)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from stores.canonical import checksummed
+from stores.canonical import checksummed, sha256_hex
 from stores.errors import DamageError, MissingError
 from stores.format.chunks import decode_chunk
 from stores.format.commits import Seal, StoredObject
@@ -93,7 +93,7 @@ def _mend_records(store: Store, report: RepairReport, findings: list[Finding], g
         if name != CREATED:
             wanted = (known.created or {}).get(name, known.digest if name == SPEC else "")
             made = {"from the recipe": given.get(name), "from the set's name": known.metadata.get(name)}
-            candidates |= {how: data for how, data in made.items() if data is not None and _sha256(data) == wanted}
+            candidates |= {how: data for how, data in made.items() if data is not None and sha256_hex(data) == wanted}
             if name.endswith(".parquet"):
                 candidates["from another set of the same samples"] = _table_elsewhere(store, prefix, name, wanted)
         how = next((how for how, data in candidates.items() if data is not None), None)
@@ -110,7 +110,7 @@ def _table_elsewhere(store: Store, prefix: str, name: str, wanted: str) -> bytes
         key = f"{kind}/{digest}/{name}"
         if not key.startswith(f"{prefix}/") and store.objects.size(key) is not None:
             data = store.objects.read(key)
-            if _sha256(data) == wanted:
+            if sha256_hex(data) == wanted:
                 return data
     return None
 
@@ -159,7 +159,7 @@ def _seal_again(known: Inventory, address: str) -> Seal | None:
                 dead.take(first, rows)
         except (MissingError, DamageError):
             return None
-        found[name] = StoredObject(size=len(data), sha256=_sha256(data))
+        found[name] = StoredObject.of(data)
     seal = Seal(set=known.digest, array=array, content=content.hexdigest(), objects=found, dead=dead.channels)
     noted = known.summary["arrays"][address]
     return seal if (seal.content, seal.stored) == (noted["content"], noted["stored"]) else None
@@ -210,7 +210,3 @@ def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
         else:
             report.strays.append(finding.key)
     return report
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Literal
 
-from stores.canonical import read_checksummed
+from stores.canonical import read_checksummed, sha256_hex
 from stores.errors import MissingError
 from stores.format.commits import StoredObject
 from stores.format.paths import COMMITS, CREATED, GROUP, INDEX, SEALS, SOURCES, SPEC, SUMMARY, seal_path
@@ -129,7 +129,7 @@ def _records(known: Inventory) -> list[Finding]:
         data = None if name not in known.names else known.objects.read(f"{known.prefix}/{name}")
         if data is None:
             wrong[name] = "is gone"
-        elif hashlib.sha256(data).hexdigest() != sha256:
+        elif sha256_hex(data) != sha256:
             wrong[name] = OTHER
     if CREATED not in known.names:
         wrong[CREATED] = "is gone"

@@ -5,12 +5,10 @@ it committed; sealing looks at every byte and, once the seal is there, at every 
 one of them comes second and sees the other.
 """
 
-import hashlib
-
-from stores.errors import DamageError, MissingError
+from stores.errors import DamageError
 from stores.format.commits import Commit, StoredObject, read_commit, read_seal
 from stores.format.paths import COMMITS, seal_path
-from stores.storage.base import Objects
+from stores.storage.base import Objects, read_if_present
 
 
 def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, dict[str, StoredObject]]:
@@ -29,11 +27,8 @@ def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, 
 
 def is_stored(objects: Objects, key: str, entry: StoredObject) -> bool:
     """Return whether an object holds the recorded bytes."""
-    try:
-        data = objects.read(key)
-    except MissingError:
-        return False
-    return len(data) == entry.size and hashlib.sha256(data).hexdigest() == entry.sha256
+    data = read_if_present(objects, key)
+    return data is not None and StoredObject.of(data) == entry
 
 
 def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:

@@ -151,7 +151,7 @@ def _write_metadata(stored_set: ZarrSet, array: ArraySpec) -> dict[str, StoredOb
         key = f"{stored_set.prefix}/{array.name}/{name}"
         if stored_set.objects.size(key) is None or stored_set.objects.read(key) != expected:
             stored_set.objects.put(key, [expected])
-        written[name] = StoredObject(size=len(expected), sha256=hashlib.sha256(expected).hexdigest())
+        written[name] = StoredObject.of(expected)
     return written
 
 
@@ -222,7 +222,7 @@ class _ChunkReader:
             decoded = decode_chunk(data, array, self.layout, key)[:rows]
             self.content.update(decoded.data)
             self.dead.take(start, decoded)
-            return StoredObject(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+            return StoredObject.of(data)
         hashes = _Hashes(self.content, rows * array.row_bytes)
         # The chunk's CRC32C is not tested: its sha256 is the one of the bytes that it was computed for.
         size = self.objects.read_into(key, [memoryview(self.buffer)], hashes)
