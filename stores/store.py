@@ -72,13 +72,19 @@ class Store:
         """Note which sets answer a recipe, so that they are found again without images or models.
 
         ``record`` holds the digest of a set for every kind. The sets' summaries keep a copy, by which a lost note
-        is noticed and made again.
+        is noticed and made again; sets that an earlier note under this key named lose theirs.
         """
+        before = self.recall(key) or {}
         self.objects.put(f"{INDEX}/{key}.json", [note_bytes(key, record)])
         for kind, digest in record.items():
             summary = read_summary(self.objects, f"{kind}/{digest}")
             if summary is not None:
                 update_summary(self.objects, f"{kind}/{digest}", {"notes": summary["notes"] | {key: dict(record)}})
+        for kind, digest in before.items():
+            summary = read_summary(self.objects, f"{kind}/{digest}") if record.get(kind) != digest else None
+            if summary is not None:
+                notes = {other: noted for other, noted in summary["notes"].items() if other != key}
+                update_summary(self.objects, f"{kind}/{digest}", {"notes": notes})
 
     def recall(self, key: str) -> dict[str, str] | None:
         """Return what was remembered under a recipe's key, None when nothing was or the note is torn."""

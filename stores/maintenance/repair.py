@@ -202,7 +202,7 @@ def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
     for finding in verify_notes(store).findings:
         key = finding.key[len(INDEX) + 1 :].removesuffix(".json")
         if finding.part == "note":
-            store.objects.put(finding.key, [note_bytes(key, noted[key])])
+            store.objects.put(finding.key, [note_bytes(key, noted[key][-1])])
             report.repaired[finding.key] = "from the summary of a set it leads to"
         elif remove_strays or finding.key.startswith(f"{SOURCES}/"):
             store.objects.delete(finding.key)

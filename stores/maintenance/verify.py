@@ -195,7 +195,7 @@ def verify_notes(store: Store) -> Verdict:
         if sets is None:
             part: Part = "note" if name in noted else "stray"
             findings.append(Finding(INDEX, key, TORN if part == "note" else "belongs to nothing", part))
-        elif name in noted and noted[name] != sets:
+        elif name in noted and sets not in noted[name]:
             findings.append(Finding(INDEX, key, "leads to other sets than were noted", "note"))
     caches = [key for key in objects.keys(SOURCES) if not key.endswith(PARTIAL)]
     torn = [key for key in caches if read_checksummed(objects.read(key)) is None]
@@ -203,10 +203,14 @@ def verify_notes(store: Store) -> Verdict:
     return Verdict(INDEX, len(there) + len(caches), n_bytes, tuple(findings))
 
 
-def remembered(store: Store) -> dict[str, dict[str, str]]:
-    """Return the notes that the summaries of the store's sets have copies of, by key."""
-    found: dict[str, dict[str, str]] = {}
-    for kind, name in store.set_folders():
-        summary = read_summary(store.objects, f"{kind}/{name}")
-        found.update({} if summary is None else summary["notes"])
-    return found
+def remembered(store: Store) -> dict[str, list[dict[str, str]]]:
+    """Return the copies of notes that the summaries of the store's sets hold, by key.
+
+    They differ only where a run was stopped while it replaced a note.
+    """
+    copies: dict[str, list[dict[str, str]]] = {}
+    for kind, digest in store.set_folders():
+        summary = read_summary(store.objects, f"{kind}/{digest}")
+        for key, note in ({} if summary is None else summary["notes"]).items():
+            copies.setdefault(key, []).append(note)
+    return copies
