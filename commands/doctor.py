@@ -12,7 +12,7 @@ import typer
 
 from commands.terminal.options import DataOption, JsonOption, StoreOption
 from commands.terminal.output import counted
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 LIBRARIES = (
     *("torch", "torchvision", "timm", "zarr", "h5py", "numpy", "scikit-learn", "dask", "typer", "pandas", "pyarrow"),
@@ -87,7 +87,7 @@ def _device() -> dict[str, Any]:
     driver = shutil.which("nvidia-smi") is not None
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
-        text = f"{torch.cuda.device_count()} x {properties.name}, {gigabytes(properties.total_memory)}"
+        text = f"{torch.cuda.device_count()} x {properties.name}, {format_bytes(properties.total_memory)}"
         return {"text": text, "broken": False, "gpus": torch.cuda.device_count()}
     more = ", although there is an NVIDIA driver: this torch cannot use it" if driver else ""
     return {"text": f"no GPU is seen{more}; models run on the CPU", "broken": driver, "gpus": 0}
@@ -113,7 +113,7 @@ def _store(store: str) -> dict[str, Any]:
         free = opened.objects.free_bytes()
     except PatchbankError as error:
         return {"text": str(error), "broken": True}
-    room = "" if free is None else f", {gigabytes(free)} free"
+    room = "" if free is None else f", {format_bytes(free)} free"
     writable = True
     if "://" not in store:
         nearest = Path(store).absolute()

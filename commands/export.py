@@ -9,7 +9,7 @@ import typer
 from commands.terminal.options import JsonOption, StoreOption
 from commands.terminal.output import counted
 from stores.errors import UserError
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 if TYPE_CHECKING:
     from stores import ZarrSet
@@ -61,7 +61,8 @@ def export(
         }
         typer.echo(json.dumps(found, indent=2))
         return
-    typer.echo(f"wrote   {counted(len(made.arrays), 'array')} of {stored_set.digest[:12]}, {gigabytes(made.n_bytes)}")
+    size = format_bytes(made.n_bytes)
+    typer.echo(f"wrote   {counted(len(made.arrays), 'array')} of {stored_set.digest[:12]}, {size}")
     if made.reading_only:
         typer.echo("note    its dtype was changed: for reading only, `patchbank import` refuses it")
     typer.echo(f"where   {made.path} (what it is: {made.card})")

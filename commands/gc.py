@@ -9,7 +9,7 @@ import typer
 from commands.terminal.options import JsonOption, ResultsOption, StoreOption
 from commands.terminal.output import counted
 from stores.errors import UserError
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 
 def gc(
@@ -43,8 +43,8 @@ def gc(
         return
     for one in found:
         flag = {"unsealed set": " (--unsealed)", "uncited set": " (--uncited)"}.get(one.kind, "")
-        typer.echo(f"{gigabytes(one.n_bytes):>9}  {one.kind}{'' if one in chosen else flag}  {one.key}")
-    size = gigabytes(sum(one.n_bytes for one in chosen))
+        typer.echo(f"{format_bytes(one.n_bytes):>9}  {one.kind}{'' if one in chosen else flag}  {one.key}")
+    size = format_bytes(sum(one.n_bytes for one in chosen))
     if not found:
         typer.echo("nothing is left over")
     elif apply:

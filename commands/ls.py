@@ -9,7 +9,7 @@ import typer
 from commands.terminal.options import JsonOption, StoreOption
 from commands.terminal.output import counted, print_table, say
 from stores.errors import DamageError, UserError
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 
 def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None:
@@ -50,5 +50,5 @@ def _line(one: dict[str, Any]) -> list[str]:
         state,
         rows,
         f"{one['sealed']}/{one['arrays']}",
-        gigabytes(one["bytes"]),
+        format_bytes(one["bytes"]),
     ]

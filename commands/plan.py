@@ -10,7 +10,7 @@ import typer
 from commands.experiment.reading import image_pool, load_experiment
 from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
 from commands.terminal.output import duration, print_table
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 
 def plan(
@@ -64,8 +64,8 @@ def plan(
                 str(one.arrays),
                 f"{one.rows_missing:,}",
                 f"{one.objects:,}",
-                gigabytes(one.bytes_missing),
-                gigabytes(one.memory_bytes),
+                format_bytes(one.bytes_missing),
+                format_bytes(one.memory_bytes),
                 "-" if rate is None else f"{rate / 1e6:.0f} MB/s",
                 "-" if one.seconds is None else f"about {duration(one.seconds)}",
             ]

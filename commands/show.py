@@ -7,7 +7,7 @@ import typer
 
 from commands.terminal.options import JsonOption, StoreOption
 from commands.terminal.output import print_table
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 
 def show(
@@ -46,7 +46,7 @@ def show(
             ", ".join(a["axes"]),
             a["dtype"],
             a["state"],
-            gigabytes(a["bytes"]),
+            format_bytes(a["bytes"]),
             a["content"][:12],
         ]
         for name, a in found["arrays"].items()

@@ -9,7 +9,7 @@ import typer
 from commands.terminal.options import DataOption, JsonOption, StoreOption
 from commands.terminal.output import counted
 from stores.errors import DamageError, MissingError
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 if TYPE_CHECKING:
     from stores import Store
@@ -53,7 +53,7 @@ def verify(
         for one in changed:
             typer.echo(f"source {one['path']} {one['problem']}")
         objects, size = sum(v.n_objects for v in found), sum(v.n_bytes for v in found)
-        looked_at = f"{counted(n_sets, 'set')}, {counted(objects, 'object')}, {gigabytes(size)}"
+        looked_at = f"{counted(n_sets, 'set')}, {counted(objects, 'object')}, {format_bytes(size)}"
         typer.echo(f"{looked_at}: {counted(len(findings), 'finding')}")
     if findings:
         raise DamageError(

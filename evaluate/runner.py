@@ -19,7 +19,7 @@ from evaluate.results.table import Result, ResultStore, long_table
 from evaluate.settings import Context, Selection
 from evaluate.task import Task
 from stores.errors import UserError
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 
 @dataclass
@@ -107,7 +107,7 @@ def check_memory(tasks: Sequence[Task], memory_bytes: int) -> None:
         return
     data_set = largest.columns.get("data_set", "")
     raise UserError(
-        f"{largest.analysis} needs an estimated {gigabytes(peak)} and the limit is {gigabytes(memory_bytes)} "
+        f"{largest.analysis} needs an estimated {format_bytes(peak)} and the limit is {format_bytes(memory_bytes)} "
         f"({data_set}, {largest.title}: {largest.description}): run with --memory {math.ceil(peak / 1e7) / 100:g}, or "
         "choose fewer images (per_group in [selection])"
     )

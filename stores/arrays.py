@@ -1,5 +1,6 @@
 """Reading arrays: the contract every container keeps, and its Zarr implementation."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -25,31 +26,73 @@ MOST_CHUNK_BYTES = 2 << 30
 """Size of the largest chunk that is read, in bytes, whatever the records say."""
 
 
-@runtime_checkable
-class StoredArray(Protocol):
-    """An array of a set. Rows that are not committed read as NaN (labels: void)."""
+class StoredArray(ABC):
+    """An array of a set, read by rows. Rows that are not committed read as NaN (labels: void)."""
 
     spec: ArraySpec
+    layout: Layout
+
+    @abstractmethod
+    def __getitem__(self, rows: Rows) -> np.ndarray:
+        """Return the chosen rows in the given order; one number gives one row without the row axis."""
+
+    @abstractmethod
+    def _identity(self) -> str:
+        """Return a text that is equal for equal values: arrays with equal texts get equal dask names and share work."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Rows first."""
-        ...
+        return (self.layout.n_rows, *self.spec.row_shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Stored dtype."""
-        ...
+        return np.dtype(self.spec.dtype)
 
-    def __getitem__(self, rows: Rows) -> np.ndarray:
-        """Return the chosen rows in the order asked for."""
-        ...
+    def __len__(self) -> int:
+        return self.layout.n_rows
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        whole = self[:]
+        return whole if dtype is None else whole.astype(dtype)
 
     def blocks(
         self, rows: Int64[np.ndarray, " row"] | None = None, max_bytes: int = BLOCK_BYTES
     ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
         """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
-        ...
+        chosen = np.arange(len(self), dtype=np.int64) if rows is None else np.sort(rows)
+        step = max(1, max_bytes // self.spec.row_bytes)
+        for start in range(0, len(chosen), step):
+            numbers = chosen[start : start + step]
+            yield numbers, self[numbers]
+
+    def as_dask(self) -> Any:
+        """Return a dask array whose chunks are the ranges, so that no stored chunk is read twice.
+
+        Nothing is read before the dask array is computed; dask cannot write through it.
+        """
+        import dask.array
+        from dask.base import tokenize
+
+        array = self._single_threaded()
+
+        def rows_of(block_info: Any = None) -> np.ndarray:
+            start, stop = block_info[None]["array-location"][0]
+            return array[int(start) : int(stop)]
+
+        ranges = tuple(row_range.stop - row_range.start for row_range in self.layout.ranges())
+        return dask.array.map_blocks(
+            rows_of,
+            name=f"{self.spec.name.replace('/', '-')}-{tokenize(self._identity())}",
+            chunks=(ranges, *((extent,) for extent in self.spec.row_shape)),
+            dtype=self.dtype,
+            meta=np.empty((0,) * (1 + len(self.spec.row_shape)), self.dtype),
+        )
+
+    def _single_threaded(self) -> "StoredArray":
+        """Return the array without threads of its own, for callers that schedule reads themselves."""
+        return self
 
 
 @runtime_checkable
@@ -101,37 +144,6 @@ def row_numbers(rows: Rows, n_rows: int) -> Int64[np.ndarray, " row"]:
     return np.where(numbers < 0, numbers + n_rows, numbers)
 
 
-def blocks_of(
-    array: StoredArray, rows: Int64[np.ndarray, " row"] | None, max_bytes: int
-) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
-    """Implement `StoredArray.blocks` with ``array[rows]``."""
-    chosen = np.arange(array.shape[0], dtype=np.int64) if rows is None else np.sort(rows)
-    step = max(1, max_bytes // array.spec.row_bytes)
-    for start in range(0, len(chosen), step):
-        numbers = chosen[start : start + step]
-        yield numbers, array[numbers]
-
-
-class LaidOutArray:
-    """What an array's record and its set's layout say of it, wherever the rows are."""
-
-    spec: ArraySpec
-    layout: Layout
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows first."""
-        return (self.layout.n_rows, *self.spec.row_shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Stored dtype."""
-        return np.dtype(self.spec.dtype)
-
-    def __len__(self) -> int:
-        return self.layout.n_rows
-
-
 class _Checksum:
     """CRC32C of the first bytes of what is read, piece by piece; their number ends a piece."""
 
@@ -149,7 +161,7 @@ def _is_run(numbers: np.ndarray) -> bool:
     return bool((np.diff(numbers) == 1).all())
 
 
-class ZarrArray(LaidOutArray):
+class ZarrArray(StoredArray):
     """An array on disk, read chunk by chunk with its checksum tested; nothing is kept in memory."""
 
     def __init__(
@@ -205,7 +217,7 @@ class ZarrArray(LaidOutArray):
             raise DamageError(f"{self.objects.url}/{name} is not what was committed: run `patchbank verify`")
 
     def __getitem__(self, rows: Rows) -> np.ndarray:
-        """Return the chosen rows in the order asked for; one number gives one row without the row axis."""
+        """Return the chosen rows in the given order; one number gives one row without the row axis."""
         numbers = row_numbers(rows, self.layout.n_rows)
         out = np.empty((len(numbers), *self.spec.row_shape), self.dtype)
         chunk_of = numbers // self.layout.chunk_rows(self.spec)
@@ -222,7 +234,7 @@ class ZarrArray(LaidOutArray):
         """Write the rows of one chunk where ``numbers`` asks for them."""
         chunk_rows = self.layout.chunk_rows(self.spec)
         here = np.flatnonzero(chunk_of == index)
-        if index * chunk_rows // self.layout.range_rows not in self.committed:
+        if self.layout.range_of_chunk(index, self.spec) not in self.committed:
             out[here] = self.spec.fill
             return
         inside = numbers[here] - index * chunk_rows
@@ -235,22 +247,8 @@ class ZarrArray(LaidOutArray):
         else:  # one memcpy
             run[:] = self.chunk(index)[inside[0] : inside[0] + len(inside)]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        whole = self[:]
-        return whole if dtype is None else whole.astype(dtype)
+    def _identity(self) -> str:
+        return f"{self.objects.url}/{self.folder} {sorted(self.committed)}"
 
-    def blocks(
-        self, rows: Int64[np.ndarray, " row"] | None = None, max_bytes: int = BLOCK_BYTES
-    ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
-        """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
-        return blocks_of(self, rows, max_bytes)
-
-    def as_dask(self) -> Any:
-        """Return a dask array whose chunks are the ranges; nothing is read before it is computed.
-
-        dask schedules the ranges itself, so the set's own threads stay out of it.
-        """
-        from stores.dask_arrays import dask_of_ranges
-
-        alone = ZarrArray(self.objects, self.folder, self.spec, self.layout, self.committed)
-        return dask_of_ranges(alone, self.layout, f"{self.objects.url}/{self.folder} {sorted(self.committed)}")
+    def _single_threaded(self) -> "ZarrArray":
+        return ZarrArray(self.objects, self.folder, self.spec, self.layout, self.committed)

@@ -16,9 +16,14 @@ def canonical_json(record: Any) -> bytes:
     return text.encode()
 
 
+def sha256_hex(data: bytes) -> str:
+    """Return the sha256 of some bytes, as 64 hexadecimal characters."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def digest(record: Any) -> str:
     """Return the sha256 of the record's canonical JSON, as 64 hexadecimal characters."""
-    return hashlib.sha256(canonical_json(record)).hexdigest()
+    return sha256_hex(canonical_json(record))
 
 
 def checksummed(record: Mapping[str, Any]) -> bytes:
@@ -28,8 +33,10 @@ def checksummed(record: Mapping[str, Any]) -> bytes:
     return canonical_json({**record, "checksum": digest(dict(record))}) + b"\n"
 
 
-def read_checksummed(data: bytes) -> dict[str, Any] | None:
-    """Return a record written by `checksummed`, or None when it is torn, edited or not JSON."""
+def read_checksummed(data: bytes | None) -> dict[str, Any] | None:
+    """Return a record written by `checksummed`, or None when it is absent (None), torn, edited or not JSON."""
+    if data is None:
+        return None
     try:
         record = json.loads(data)
     except (ValueError, RecursionError):

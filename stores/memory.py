@@ -4,47 +4,33 @@ It keeps whole arrays, no chunks and no bytes, so that it shares no mistake with
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
 
-from stores.arrays import BLOCK_BYTES, Rows, blocks_of, row_numbers
+from stores.arrays import Rows, StoredArray, row_numbers
 from stores.errors import MissingError, UserError
 from stores.format.layout import Layout, RowRange
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 
 
-class MemoryArray:
-    """A whole array with the NaN fill of uncommitted rows."""
+class MemoryArray(StoredArray):
+    """A whole array in memory; rows that are not committed hold the fill value."""
 
-    def __init__(self, spec: ArraySpec, n_rows: int) -> None:
+    def __init__(self, spec: ArraySpec, layout: Layout) -> None:
         self.spec = spec
-        self.values = np.full((n_rows, *spec.row_shape), spec.fill, spec.dtype)
+        self.layout = layout
+        self.values = np.full((layout.n_rows, *spec.row_shape), spec.fill, spec.dtype)
         self.done: set[int] = set()
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Rows first."""
-        return self.values.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Stored dtype."""
-        return self.values.dtype
-
     def __getitem__(self, rows: Rows) -> np.ndarray:
-        """Return the chosen rows in the order asked for; one number gives one row without the row axis."""
-        found: np.ndarray = self.values[row_numbers(rows, len(self.values))]
-        return found[0] if isinstance(rows, int | np.integer) else found
+        """Return the chosen rows in the given order; one number gives one row without the row axis."""
+        chosen: np.ndarray = self.values[row_numbers(rows, len(self.values))]
+        return chosen[0] if isinstance(rows, int | np.integer) else chosen
 
-    def blocks(
-        self, rows: Int64[np.ndarray, " row"] | None = None, max_bytes: int = BLOCK_BYTES
-    ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
-        """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
-        return blocks_of(self, rows, max_bytes)
+    def _identity(self) -> str:
+        return hashlib.sha256(self.values.data).hexdigest()
 
 
 class MemorySet:
@@ -82,7 +68,7 @@ class MemorySet:
         for array in arrays:
             known = self.held.get(array.name)
             if known is None:
-                self.held[array.name] = MemoryArray(array, self.layout.n_rows)
+                self.held[array.name] = MemoryArray(array, self.layout)
             elif known.spec != array:
                 raise UserError(f"array {array.name} exists with another shape or dtype: choose another store")
 

@@ -3,7 +3,6 @@
 stores/README.md is the normative description of every file named here.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
@@ -13,7 +12,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from stores.arrays import ZarrArray
-from stores.canonical import canonical_json, checksummed, digest, read_checksummed
+from stores.canonical import canonical_json, checksummed, digest, read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, UserError
 from stores.format.chunks import array_metadata, group_metadata
 from stores.format.commits import Commit, Seal, parse, read_commits, read_seals
@@ -22,7 +21,7 @@ from stores.format.paths import COMMITS, COMPUTE, COPIED, CREATED, GROUP, LAYOUT
 from stores.format.summary import array_entries, summary_bytes, update_summary
 from stores.format.tables import read_table, table_bytes
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
-from stores.storage.base import Objects
+from stores.storage.base import Objects, read_if_present
 
 KINDS: dict[str, type[FeatureSpec] | type[LabelSpec]] = {"features": FeatureSpec, "labels": LabelSpec}
 """Folder of a kind of set, and the record that names such a set."""
@@ -119,7 +118,7 @@ class ZarrSet:
                 objects.put_new(f"{prefix}/{name}", [data])
             # Read back: another process may have written these files first.
             there = {name: objects.read(f"{prefix}/{name}") for name in (*files, *facts)}
-            sums = {name: hashlib.sha256(data).hexdigest() for name, data in there.items()}
+            sums = {name: sha256_hex(data) for name, data in there.items()}
             record = {"set": spec.digest} | {
                 kind: {name: sums[name] for name in names} for kind, names in (("files", files), ("facts", facts))
             }
@@ -147,9 +146,8 @@ class ZarrSet:
         intended = self.arrays | {array.name: array for array in fresh}
         update_summary(self.objects, self.prefix, {"arrays": array_entries(intended, self.seals)})
         for array in fresh:
-            group = array.name.partition("/")[0]
-            self.objects.put_new(f"{self.prefix}/{group}/{GROUP}", [group_metadata({})])
-            self.objects.put_new(f"{self.prefix}/{array.name}/spec.json", [checksummed(array.canonical())])
+            self.objects.put_new(f"{self.prefix}/{array.group}/{GROUP}", [group_metadata({})])
+            self.objects.put_new(f"{self.prefix}/{array.name}/{SPEC}", [checksummed(array.canonical())])
             self.objects.put_new(f"{self.prefix}/{array.name}/{GROUP}", [array_metadata(array, self.layout)])
             self.arrays[array.name] = array
         self.summarise()
@@ -175,10 +173,8 @@ class ZarrSet:
                 address = f"{group}/{name}"
                 if name == GROUP or address in self.arrays:
                     continue
-                try:
-                    record = read_checksummed(self.objects.read(f"{self.prefix}/{address}/spec.json"))
-                except MissingError:
-                    continue  # another writer is just adding it
+                # None also while another writer is adding it.
+                record = read_checksummed(read_if_present(self.objects, f"{self.prefix}/{address}/{SPEC}"))
                 array = parse(ArraySpec, record)
                 if array is not None and array.name == address:
                     self.arrays[address] = array

@@ -9,14 +9,13 @@ Changing a field or a default here orphans every set on every disk; ``tests/stor
 digests still.
 """
 
-import hashlib
 from collections.abc import Container, Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from stores.canonical import canonical_json, digest
+from stores.canonical import digest
 
 FORMAT_VERSION = 1
 """Version of the on-disk format that stores/README.md describes."""
@@ -222,6 +221,23 @@ class ArraySpec(Record):
         return size
 
     @property
+    def group(self) -> str:
+        """First part of the address, such as ``tokens``."""
+        return self.name.partition("/")[0]
+
+    @property
+    def layer(self) -> int | None:
+        """Block or stage that the rows come from, counted from 0; None where they come from none."""
+        layer = self.attributes.get("layer")
+        return layer if isinstance(layer, int) else None
+
+    @property
+    def is_normed(self) -> bool | None:
+        """Whether the rows went through the model's final norm; None where there is no norm to choose."""
+        norm = self.attributes.get("norm")
+        return norm if isinstance(norm, bool) else None
+
+    @property
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of the patches that stand in one row; None where there are none."""
         rows, columns = self.attributes.get("grid_rows"), self.attributes.get("grid_columns")
@@ -246,7 +262,7 @@ def relative_name(name: str) -> str:
 def sources_digest(entries: Iterable[tuple[str, str]]) -> str:
     """Return the digest of ``(relative name, sha256 of the file)`` pairs, in any order."""
     lines = sorted([relative_name(name), value] for name, value in entries)
-    return hashlib.sha256(canonical_json(lines)).hexdigest()
+    return digest(lines)
 
 
 def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invalid: Container[str] = frozenset()) -> str:
@@ -256,4 +272,4 @@ def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invali
     hold no features, carry the word too, so that rows which are all valid have one digest under every policy.
     """
     lines = [[relative_name(name), list(box), *(["invalid"] if name in invalid else [])] for name, box in rows]
-    return hashlib.sha256(canonical_json(lines)).hexdigest()
+    return digest(lines)

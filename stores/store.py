@@ -12,7 +12,7 @@ from stores.format.paths import FOLDERS, INDEX
 from stores.format.summary import read_summary, update_summary
 from stores.sets import ZarrSet, half_made
 from stores.specs import FeatureSpec, LabelSpec
-from stores.storage.base import Objects
+from stores.storage.base import Objects, read_if_present
 from stores.storage.opening import open_objects
 
 DEFAULT_LOCATION = "store"
@@ -72,20 +72,23 @@ class Store:
         """Note which sets answer a recipe, so that they are found again without images or models.
 
         ``record`` holds the digest of a set for every kind. The sets' summaries keep a copy, by which a lost note
-        is noticed and made again.
+        is noticed and made again; sets that an earlier note under this key named lose theirs.
         """
+        before = self.recall(key) or {}
         self.objects.put(f"{INDEX}/{key}.json", [note_bytes(key, record)])
         for kind, digest in record.items():
             summary = read_summary(self.objects, f"{kind}/{digest}")
             if summary is not None:
                 update_summary(self.objects, f"{kind}/{digest}", {"notes": summary["notes"] | {key: dict(record)}})
+        for kind, digest in before.items():
+            summary = read_summary(self.objects, f"{kind}/{digest}") if record.get(kind) != digest else None
+            if summary is not None:
+                notes = {other: noted for other, noted in summary["notes"].items() if other != key}
+                update_summary(self.objects, f"{kind}/{digest}", {"notes": notes})
 
     def recall(self, key: str) -> dict[str, str] | None:
         """Return what was remembered under a recipe's key, None when nothing was or the note is torn."""
-        try:
-            return read_note(key, self.objects.read(f"{INDEX}/{key}.json"))
-        except MissingError:
-            return None
+        return read_note(key, read_if_present(self.objects, f"{INDEX}/{key}.json"))
 
     def note(self, key: str, record: Mapping[str, str]) -> None:
         """Note which sets answer a recipe unless something is noted there already."""
@@ -113,8 +116,8 @@ def note_bytes(key: str, record: Mapping[str, str]) -> bytes:
     return checksummed({"key": key, "sets": dict(record)})
 
 
-def read_note(key: str, data: bytes) -> dict[str, str] | None:
-    """Return the sets a note leads to, None when it is torn or another key's."""
+def read_note(key: str, data: bytes | None) -> dict[str, str] | None:
+    """Return the sets a note leads to, None when it is absent, torn or another key's."""
     record = read_checksummed(data)
     if record is None or record.get("key") != key or not isinstance(record.get("sets"), dict):
         return None

@@ -117,9 +117,9 @@ class ModelSets:
         not asked to keep it, the key that asks.
         """
         stored = {
-            int(array.attributes["layer"] or 0): name
+            array.layer or 0: name
             for name, array in self.features.arrays.items()
-            if name.startswith("tokens/") and array.attributes["norm"] in (None, norm == "final")
+            if array.group == "tokens" and array.is_normed in (None, norm == "final")
         }
         numbers = sorted(stored)
         if layers == "all":
@@ -149,7 +149,7 @@ class ModelSets:
 
     def layer(self, array: str) -> int:
         """Return the layer of an array, counted from 0."""
-        return int(self.features.arrays[array].attributes["layer"] or 0)
+        return self.features.arrays[array].layer or 0
 
     def is_normed(self, array: str) -> bool | None:
         """Return whether an array holds tokens after the final norm; None for stages, which have no norm to choose."""

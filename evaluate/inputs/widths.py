@@ -10,8 +10,8 @@ from stores.specs import Record
 
 def width(model: ModelSets) -> int:
     """Return the number of channels of a model's widest token array."""
-    arrays = model.features.arrays
-    return max((array.row_shape[-1] for name, array in arrays.items() if name.startswith("tokens/")), default=0)
+    arrays = model.features.arrays.values()
+    return max((array.row_shape[-1] for array in arrays if array.group == "tokens"), default=0)
 
 
 def fit_removals(analysis: Record, models: Sequence[ModelSets]) -> Iterator[tuple[Any, list[ModelSets], str | None]]:

@@ -153,17 +153,17 @@ class Capture:
             return stored, torch.stack([stored[array.name].sum(dtype=torch.float32) for array in self.arrays])
 
     def _full(self, inputs: torch.Tensor, arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
-        return self._cut(self.model.tokens(inputs, {int(array.attributes["layer"] or 0) for array in arrays}), arrays)
+        return self._cut(self.model.tokens(inputs, {array.layer or 0 for array in arrays}), arrays)
 
     def _masked(
         self, inputs: torch.Tensor, arrays: Sequence[ArraySpec], places: Sequence[Place], ratio: float, seed: int
     ) -> dict[str, torch.Tensor]:
         ids = torch.from_numpy(masking.visible_ids(places, self.model.n_patches, ratio, seed)).to(inputs.device)
-        of_ids = [array for array in arrays if array.attributes["layer"] is None]
-        of_tokens = [array for array in arrays if array.attributes["layer"] is not None]
+        of_ids = [array for array in arrays if array.layer is None]
+        of_tokens = [array for array in arrays if array.layer is not None]
         stored = {array.name: ids.to(getattr(torch, array.dtype)) for array in of_ids}
         if of_tokens:
-            layers = {int(array.attributes["layer"] or 0) for array in of_tokens}
+            layers = {array.layer or 0 for array in of_tokens}
             stored |= self._cut(self.model.tokens(inputs, layers, ids), of_tokens)
         return stored
 
@@ -173,14 +173,14 @@ class Capture:
         normed: dict[int, torch.Tensor] = {}
         split = self.model.n_prefix
         for array in arrays:
-            layer = int(array.attributes["layer"] or 0)
+            layer = array.layer or 0
             tokens = kept[layer]
-            if array.attributes["norm"]:
+            if array.is_normed:
                 if layer not in normed:
                     assert self.model.norm is not None
                     normed[layer] = self.model.norm(tokens)
                 tokens = normed[layer]
-            part = tokens[:, :split] if array.name.startswith("prefix/") else tokens[:, split:]
+            part = tokens[:, :split] if array.group == "prefix" else tokens[:, split:]
             stored[array.name] = part.to(getattr(torch, array.dtype)).contiguous()
         return stored
 

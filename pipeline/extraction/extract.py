@@ -246,7 +246,7 @@ def _results(
 ) -> Generator[tuple[Batch, dict[str, np.ndarray]], None, None]:
     """Yield the batches of some ranges with the arrays that the model gives, and with the facts of the view."""
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
-    facts = {array.name.partition("/")[2]: array.name for array in arrays if array.name.startswith(f"{FACTS}/")}
+    facts = {array.name.partition("/")[2]: array.name for array in arrays if array.group == FACTS}
     tokens = [array for array in arrays if array.name not in facts.values()]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)

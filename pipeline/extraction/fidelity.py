@@ -41,7 +41,7 @@ def compute_again(job: Job, compute: Compute, samples: int, seed: int, workers: 
     is what is asked for. Raises MissingError when nothing of the job is sealed.
     """
     stored = job.existing
-    of_model = [array for array in job.arrays if not array.name.startswith(f"{FACTS}/")]
+    of_model = [array for array in job.arrays if array.group != FACTS]
     arrays = () if stored is None else tuple(array for array in of_model if stored.sealed(array.name))
     if stored is None or not arrays:
         raise MissingError(f"nothing of {job.title} is sealed yet: run `patchbank extract` first")

@@ -21,7 +21,7 @@ from pipeline.rows.samples import Samples
 from pipeline.views import View
 from stores.errors import UserError
 from stores.specs import VOID, Size
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 MANY_OBJECTS = 100_000
 LITTLE_COVERAGE = 0.95
@@ -136,7 +136,7 @@ def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"],
     """Time one batch: a row's share of the forward pass; writing is not counted."""
     n_rows = min(compute.batch_size, job.layout.n_rows)
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
-    tokens = [array for array in job.arrays if not array.name.startswith(f"{FACTS}/")]
+    tokens = [array for array in job.arrays if array.group != FACTS]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
     places = job.samples.places[:n_rows]
@@ -188,6 +188,7 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
     needed = sum(plan.bytes_missing for plan in plans)
     if free is not None and needed > free:
         lines.append(
-            f"{gigabytes(needed)} are to be written and {gigabytes(free)} are free: `patchbank extract` will refuse"
+            f"{format_bytes(needed)} are to be written and {format_bytes(free)} are free: `patchbank extract` "
+            "will refuse"
         )
     return lines

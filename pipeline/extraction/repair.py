@@ -186,7 +186,7 @@ def _labels(one: Repaired, samples: Samples, site: Workspace, accept_new: bool) 
         unseal(target, accepted_new)
         arrays = target.arrays.values()
         grids = [array.grid for array in arrays if array.grid is not None]
-        inputs = [array for array in arrays if array.name.startswith(f"{GROUP}/")]
+        inputs = [array for array in arrays if array.group == GROUP]
         make_labels(samples, site.store, grids, {}, clean_grids(arrays), inputs)
         one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 

@@ -28,7 +28,7 @@ from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 from stores.format.paths import LOGS
 from stores.specs import Size
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 
 Choose = Callable[[pd.DataFrame], Sequence[str]]
 """Takes a table of all sources (source, group, split) and returns the names of those to extract."""
@@ -240,6 +240,6 @@ def refuse_full_disk(title: str, wanted: Sequence[Job], store: Store) -> None:
     needed = sum(job.missing_bytes for job in wanted) + twice
     if free is not None and needed > free:
         raise UserError(
-            f"{title} needs {gigabytes(needed)} and {store.location} has {gigabytes(free)} free: free some "
+            f"{title} needs {format_bytes(needed)} and {store.location} has {format_bytes(free)} free: free some "
             "space, keep fewer layers in [features] or [[views]], or choose another --store"
         )

@@ -149,7 +149,7 @@ def make_labels(
                 one = writer.range(row_range)
                 one.write(array.name, values)
                 one.commit().result()
-                if not array.name.startswith("patches/"):
+                if array.group != "patches":
                     made.add(row_range)
         damaged = seal(label_set, names)
         if damaged:
@@ -175,11 +175,11 @@ def label_values(
 def _values(array: ArraySpec, samples: Samples, row_range: RowRange, label_set: ZarrSet | None) -> np.ndarray:
     if array.name == PIXELS:
         return pixel_classes(samples, row_range)
-    if array.name.startswith(f"{GROUP}/"):
+    if array.group == GROUP:
         interpolation: Interpolation = array.attributes["interpolation"]  # type: ignore[assignment]
         return input_pixels(samples, interpolation, row_range.start, row_range.stop)
     assert array.grid is not None
-    if array.name.startswith("patches/"):
+    if array.group == "patches":
         stored = None if label_set is None else label_set[PIXELS][row_range.start : row_range.stop]
         return patch_labels.patch_labels(pixel_classes(samples, row_range) if stored is None else stored, *array.grid)
     return under_view.correspondence(samples, row_range.start, row_range.stop, array.grid, _clean_grid(array))
@@ -187,7 +187,7 @@ def _values(array: ArraySpec, samples: Samples, row_range: RowRange, label_set: 
 
 def clean_grids(arrays: Iterable[ArraySpec]) -> dict[tuple[int, int], tuple[int, int]]:
     """Return, for each grid of a view's correspondences, the clean grid that its patches correspond to."""
-    moved = [array for array in arrays if array.name.startswith("correspondence/")]
+    moved = [array for array in arrays if array.group == "correspondence"]
     return {array.grid: _clean_grid(array) for array in moved if array.grid is not None}
 
 

@@ -5,17 +5,15 @@ sha256. A *seal* says the same of a whole array, and its content digest. Both ca
 reads as absent.
 """
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
-from stores.canonical import checksummed, digest, read_checksummed
-from stores.errors import MissingError
-from stores.format.paths import COMMITS, SEALS
+from stores.canonical import checksummed, digest, read_checksummed, sha256_hex
+from stores.format.paths import COMMITS, SEALS, seal_path
 from stores.specs import ArraySpec, Digest, Record
-from stores.storage.base import Objects
+from stores.storage.base import Objects, read_if_present
 
 R = TypeVar("R", bound=Record)
 
@@ -26,6 +24,11 @@ class StoredObject(Record):
     size: int = Field(ge=0)
     """In bytes."""
     sha256: Digest
+
+    @classmethod
+    def of(cls, data: bytes) -> "StoredObject":
+        """Return the record of some bytes."""
+        return cls(size=len(data), sha256=sha256_hex(data))
 
 
 class Commit(Record):
@@ -41,7 +44,7 @@ class Commit(Record):
     @property
     def name(self) -> str:
         """File name: the range, then which arrays, so that passes over different arrays never collide."""
-        arrays = hashlib.sha256("\n".join(sorted(self.objects)).encode()).hexdigest()[:12]
+        arrays = sha256_hex("\n".join(sorted(self.objects)).encode())[:12]
         return f"{self.range:08d}-{arrays}.json"
 
 
@@ -86,10 +89,7 @@ def write_commit(objects: Objects, prefix: str, commit: Commit) -> bool:
 
 def read_commit(objects: Objects, key: str) -> Commit | None:
     """Return a commit record, or None when there is none or it is torn."""
-    try:
-        return parse(Commit, read_checksummed(objects.read(key)))
-    except MissingError:
-        return None
+    return parse(Commit, read_checksummed(read_if_present(objects, key)))
 
 
 def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Commit]:
@@ -105,24 +105,16 @@ def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Co
     return found
 
 
-def seal_name(array: str) -> str:
-    """Return the file name of an array's seal."""
-    return array.replace("/", "__") + ".json"
-
-
 def write_seal(objects: Objects, prefix: str, seal: Seal) -> None:
     """Write a seal durably; the first one stays."""
-    key = f"{prefix}/{SEALS}/{seal_name(seal.array.name)}"
+    key = f"{prefix}/{seal_path(seal.array.name)}"
     if not objects.put_new(key, [checksummed(seal.canonical())]) and read_seal(objects, key) is None:
         objects.put(key, [checksummed(seal.canonical())])  # a torn one is no seal
 
 
 def read_seal(objects: Objects, key: str) -> Seal | None:
     """Return a seal, or None when there is none or it is torn."""
-    try:
-        return parse(Seal, read_checksummed(objects.read(key)))
-    except MissingError:
-        return None
+    return parse(Seal, read_checksummed(read_if_present(objects, key)))
 
 
 def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal]:
@@ -132,7 +124,7 @@ def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal
         if not name.endswith(".json"):
             continue
         seal = read_seal(objects, f"{prefix}/{SEALS}/{name}")
-        if seal is not None and seal.set == set_digest and seal_name(seal.array.name) == name:
+        if seal is not None and seal.set == set_digest and seal_path(seal.array.name) == f"{SEALS}/{name}":
             found[seal.array.name] = seal
     return found
 

@@ -52,12 +52,16 @@ class Layout(Record):
         """Return all ranges in order."""
         return tuple(self.range(number) for number in range(self.n_ranges))
 
-    def chunk_rows(self, array: ArraySpec) -> int:
-        """Return the rows of one chunk of ``array``: a divisor of the range."""
+    def chunk_rows(self, array: ArraySpec, max_bytes: int = CHUNK_BYTES) -> int:
+        """Return the rows of one chunk of ``array``: a divisor of the range, of ``max_bytes`` bytes or one row."""
         rows = self.range_rows
-        while rows % 2 == 0 and rows * array.row_bytes > CHUNK_BYTES:
+        while rows % 2 == 0 and rows * array.row_bytes > max_bytes:
             rows //= 2
-        return rows if rows * array.row_bytes <= CHUNK_BYTES or rows % 2 else 1
+        return rows
+
+    def range_of_chunk(self, index: int, array: ArraySpec) -> int:
+        """Return the number of the range that the ``index``-th chunk of ``array`` belongs to."""
+        return index * self.chunk_rows(array) // self.range_rows
 
     def n_objects(self, array: ArraySpec) -> int:
         """Return the number of chunk objects of ``array`` when it is complete."""

@@ -21,3 +21,8 @@ COPIED = (SPEC, LAYOUT, COMPUTE, PROVENANCE, CREATED)
 """Records of which the summary holds a copy."""
 COMMITS = "commits"
 SEALS = "seals"
+
+
+def seal_path(array: str) -> str:
+    """Return where the seal of an array is inside its set's folder: ``seals/tokens__block.11.json``."""
+    return f"{SEALS}/{array.replace('/', '__')}.json"

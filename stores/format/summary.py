@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from stores.canonical import checksummed, read_checksummed
-from stores.errors import MissingError
 from stores.format.commits import Seal
 from stores.format.layout import Layout
 from stores.format.paths import SUMMARY
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
-from stores.storage.base import Objects
+from stores.storage.base import Objects, read_if_present
 
 KEYS = frozenset({"set", "kind", "data_set", "model", "view", "rows", "ranges", "arrays", "notes", "records"})
 """What a summary holds beside its checksum."""
@@ -47,10 +46,7 @@ def summary_bytes(
 
 def read_summary(objects: Objects, prefix: str) -> dict[str, Any] | None:
     """Return the summary of the set in folder ``prefix``, None when it is absent, torn or another set's."""
-    try:
-        record = read_checksummed(objects.read(f"{prefix}/{SUMMARY}"))
-    except MissingError:
-        return None
+    record = read_checksummed(read_if_present(objects, f"{prefix}/{SUMMARY}"))
     whole = record is not None and record.keys() == KEYS and record["set"] == prefix.rpartition("/")[2]
     return record if whole and _sound(record) else None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stores.errors import UserError
 from stores.storage.base import PARTIAL
+from stores.units import format_bytes
 
 
 def refuse_existing(path: Path) -> None:
@@ -25,7 +26,7 @@ def need_space(folder: Path, n_bytes: int) -> None:
     free = status.f_bavail * status.f_frsize
     if free < n_bytes:
         raise UserError(
-            f"{folder} has {free / 1e9:.2f} GB free and {n_bytes / 1e9:.2f} GB are needed: free some space or choose "
+            f"{folder} has {format_bytes(free)} free and {format_bytes(n_bytes)} are needed: free some space or choose "
             "another disk"
         )
 

@@ -1,13 +1,11 @@
 """The card beside an exported file: what it is, where it comes from, how to open and to cite it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stores.hdf5.records import Exported
 from stores.sets import ZarrSet
 from stores.specs import FeatureSpec
-
-if TYPE_CHECKING:
-    from stores.hdf5.exporting import Exported
 
 _MADE_BY = {"command", "date", "layers", "n_prefix", "grid", "licence_of_weights", "licence_of_data", "patchbank"}
 _CITATIONS = {"citation_of_weights", "citation_of_data"}
@@ -18,7 +16,7 @@ def card_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.README.md")
 
 
-def card_text(stored_set: ZarrSet, exported: "Exported") -> str:
+def card_text(stored_set: ZarrSet, exported: Exported) -> str:
     """Return the card as Markdown; it depends on the set and the file alone, so equal exports have equal cards."""
     spec, provenance = stored_set.spec, stored_set.provenance
     title = spec.model.name if isinstance(spec, FeatureSpec) else "labels"
@@ -78,7 +76,7 @@ def _facts(stored_set: ZarrSet) -> list[list[str]]:
     return lines
 
 
-def _shapes(stored_set: ZarrSet, exported: "Exported") -> list[list[str]]:
+def _shapes(stored_set: ZarrSet, exported: Exported) -> list[list[str]]:
     return [
         [
             f"`{name}`",
@@ -90,7 +88,7 @@ def _shapes(stored_set: ZarrSet, exported: "Exported") -> list[list[str]]:
     ]
 
 
-def _how_to_open(exported: "Exported") -> str:
+def _how_to_open(exported: Exported) -> str:
     lines = [f'file = h5py.File("{exported.path.name}")']
     if exported.arrays:
         name, entry = sorted(exported.arrays.items())[-1]
@@ -127,7 +125,7 @@ def _citations(spec: Any, provenance: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _digests(stored_set: ZarrSet, exported: "Exported") -> str:
+def _digests(stored_set: ZarrSet, exported: Exported) -> str:
     lines = [["set", f"`{stored_set.digest}`", ""]]
     for name, entry in sorted(exported.arrays.items()):
         lines.append([name, f"`{entry.content}`", f"`{entry.original.content}`" if entry.original else "the same"])

@@ -6,66 +6,30 @@ are refused before a byte of them is read. stores/README.md describes the layout
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from stores.canonical import read_checksummed
+from stores.canonical import read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, PatchbankError, UserError
 from stores.format.layout import Layout
-from stores.format.paths import COMPUTE, CREATED, LAYOUT, PROVENANCE, SPEC
+from stores.format.paths import COMPUTE, COPIED, CREATED, LAYOUT, PROVENANCE, SPEC
+from stores.hdf5.records import EXCHANGE_FORMAT, FORMAT_ATTRIBUTE, MANIFEST, RECORDS, Manifest
 from stores.sets import KINDS
-from stores.specs import FORMAT_VERSION, ArraySpec, Digest, FeatureSpec, LabelSpec, Record
-
-EXCHANGE_FORMAT = 1
-"""Version of the layout inside the file."""
-FORMAT_ATTRIBUTE = "patchbank_format"
-RECORDS = "patchbank"
-"""Group of the records and tables; their bytes are those of the files in a store."""
-MANIFEST = "manifest.json"
+from stores.specs import FORMAT_VERSION, FeatureSpec, LabelSpec
 
 _TABLE = re.compile(r"[a-z][a-z0-9_]{0,40}\.parquet")
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _RECORD_BYTES = 16 << 20
 _DEFLATE_RATIO = 1100  # deflate reaches 1032 at most
 _PIECE_BYTES = 64 << 20
-
-
-class Original(Record):
-    """What an array was in the store before an export changed its dtype."""
-
-    dtype: str
-    content: Digest
-
-
-class ExportedArray(Record):
-    """One array of the file."""
-
-    spec: ArraySpec
-    content: Digest
-    """sha256 of all rows in this file as little-endian C-order bytes."""
-    original: Original | None = None
-
-
-class Manifest(Record):
-    """What the file holds; the only part of it that is believed on its own checksum."""
-
-    format: Literal[1] = 1
-    kind: Literal["features", "labels"]
-    set: Digest
-    files: dict[str, Digest]
-    """sha256 of every record and table, by file name."""
-    arrays: dict[str, ExportedArray] = Field(default_factory=dict)
-    notes: dict[Digest, dict[str, Digest]] = Field(default_factory=dict)
-    """By the key of a recipe and model, which sets answer it: how `evaluate` finds sets without images."""
 
 
 class CheckedFile:
@@ -140,15 +104,14 @@ class CheckedFile:
         self.table_files = {name: sha for name, sha in self.manifest.files.items() if _TABLE.fullmatch(name)}
         if listed != self.table_files or "samples.parquet" not in listed:
             raise self._damage("its tables are not those of the set")
-        if set(self.manifest.files) - set(self.table_files) != {SPEC, LAYOUT, COMPUTE, PROVENANCE, CREATED}:
+        if set(self.manifest.files) - set(self.table_files) != set(COPIED):
             raise self._damage("its records are not those of a set")
 
     def _check_array(self, name: str) -> None:
         array = self.manifest.arrays[name].spec
-        group = name.partition("/")[0]
-        if array.name != name or group == RECORDS:
+        if array.name != name or array.group == RECORDS:
             raise self._damage(f"its manifest confuses array {name[:80]!r}")
-        self._group(group)
+        self._group(array.group)
         dataset = self._dataset(name)
         if dataset.dtype != np.dtype(array.dtype).newbyteorder("<"):
             raise self._damage(f"array {name} is {dataset.dtype} where {array.dtype} is promised")
@@ -216,7 +179,7 @@ class CheckedFile:
         limit = _RECORD_BYTES if name.endswith(".json") else self.path.stat().st_size
         with explained(self.path, name):
             data = self._bytes(name, limit)
-            if hashlib.sha256(data).hexdigest() != self.manifest.files[name]:
+            if sha256_hex(data) != self.manifest.files[name]:
                 raise self._damage(f"{name} holds other bytes than were exported")
         return data
 

@@ -36,21 +36,21 @@ def choose_tokens(
     """
     if not isinstance(stored_set.spec, FeatureSpec):
         raise UserError(f"set {stored_set.digest[:12]} holds labels: tile files are made of features")
-    group = "prefix/" if vector == "prefix" else "tokens/"
+    group = "prefix" if vector == "prefix" else "tokens"
     free = layers is None and arrays is None
-    chosen = [name for name in choose_arrays(stored_set, layers, arrays) if name.startswith(group)]
+    chosen = [name for name in choose_arrays(stored_set, layers, arrays) if stored_set.arrays[name].group == group]
     if not chosen:
         raise UserError(
-            f"set {stored_set.digest[:12]} has no complete array {group}... among those chosen: choose another "
+            f"set {stored_set.digest[:12]} has no complete array {group}/... among those chosen: choose another "
             "--vector or other layers"
         )
-    layer_of = {name: int(stored_set.arrays[name].attributes.get("layer") or 0) for name in chosen}
+    layer_of = {name: stored_set.arrays[name].layer or 0 for name in chosen}
     last = max(layer_of.values())
     if not free and len(set(layer_of.values())) > 1:
         raise UserError(f"tile files hold one layer and {len(set(layer_of.values()))} are chosen: name one")
     return max(
         (name for name in chosen if layer_of[name] == last),
-        key=lambda name: bool(stored_set.arrays[name].attributes.get("norm")),
+        key=lambda name: bool(stored_set.arrays[name].is_normed),
     )
 
 

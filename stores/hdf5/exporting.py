@@ -3,41 +3,34 @@
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from stores.canonical import checksummed, read_checksummed
+from stores.canonical import checksummed, read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, UserError
 from stores.format.layout import Layout
-from stores.format.paths import COMPUTE, CREATED, LAYOUT, PROVENANCE, SPEC
+from stores.format.paths import COPIED, CREATED
 from stores.hdf5.atomic import need_space, new_file, refuse_existing, reserve
-from stores.hdf5.checks import EXCHANGE_FORMAT, FORMAT_ATTRIBUTE, MANIFEST, RECORDS, ExportedArray, Manifest, Original
+from stores.hdf5.card import card_path, card_text
+from stores.hdf5.records import (
+    EXCHANGE_FORMAT,
+    FORMAT_ATTRIBUTE,
+    MANIFEST,
+    RECORDS,
+    Exported,
+    ExportedArray,
+    Manifest,
+    Original,
+)
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec
 from stores.store import notes_of
 
 CHUNK_BYTES = 1 << 20
 """Largest chunk in the file, in bytes: what HDF5 keeps of an array, so that rows read one by one stay quick."""
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What an export wrote."""
-
-    path: Path
-    card: Path
-    arrays: dict[str, ExportedArray]
-    n_bytes: int
-    """Size of the file, in bytes."""
-
-    @property
-    def reading_only(self) -> bool:
-        """Whether some array changed its dtype, so that `import` refuses the file."""
-        return any(entry.original is not None for entry in self.arrays.values())
 
 
 def choose_arrays(
@@ -60,8 +53,8 @@ def choose_arrays(
         return chosen
     sealed = sorted(stored_set.seals)
     if layers is not None:
-        layer_of = {name: stored_set.arrays[name].attributes.get("layer") for name in sealed}
-        there = sorted({layer for layer in layer_of.values() if isinstance(layer, int)})
+        layer_of = {name: stored_set.arrays[name].layer for name in sealed}
+        there = sorted({layer for layer in layer_of.values() if layer is not None})
         wanted = {there[layer] if -len(there) <= layer < 0 else layer for layer in layers}
         if not wanted or wanted - set(there):
             raise MissingError(
@@ -88,8 +81,6 @@ def export_set(
     `import_set` refuses it. Raises UserError when a file is there already, the disk is too small or a value does
     not fit, and DamageError when the store's bytes are not what was sealed. Nothing half-written stays.
     """
-    from stores.hdf5.card import card_path, card_text
-
     names = choose_arrays(stored_set, arrays=arrays)
     path = path.expanduser()
     card = card_path(path)
@@ -180,9 +171,9 @@ def _write_records(file: h5py.File, stored_set: ZarrSet, arrays: dict[str, Expor
     tables = sorted(name for name in created["files"] if name.endswith(".parquet"))
     group = file.create_group(RECORDS)
     sums = {}
-    for name in (SPEC, LAYOUT, COMPUTE, PROVENANCE, CREATED, *tables):
+    for name in (*COPIED, *tables):
         data = objects.read(f"{prefix}/{name}")
-        sums[name] = hashlib.sha256(data).hexdigest()
+        sums[name] = sha256_hex(data)
         if created["files"].get(name, sums[name]) != sums[name]:
             raise DamageError(f"{objects.url}/{prefix}/{name} is not what was written: run `patchbank verify`")
         group.create_dataset(name, data=np.frombuffer(data, np.uint8))
@@ -213,9 +204,4 @@ def _size_in_file(layout: Layout, array: ArraySpec) -> int:
 
 
 def _chunk_rows(layout: Layout, array: ArraySpec) -> int:
-    """Return a divisor of the range whose rows are at most `CHUNK_BYTES`, at least one row."""
-    rows = layout.range_rows
-    while rows % 2 == 0 and rows * array.row_bytes > CHUNK_BYTES:
-        rows //= 2
-    rows = rows if rows * array.row_bytes <= CHUNK_BYTES else 1
-    return min(rows, layout.n_rows)
+    return min(layout.chunk_rows(array, CHUNK_BYTES), layout.n_rows)

@@ -11,6 +11,7 @@ from stores.hdf5.reader import HDF5Set
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
 from stores.store import Store
+from stores.units import format_bytes
 from stores.writing.sealing import seal
 from stores.writing.writer import SetWriter
 
@@ -53,7 +54,7 @@ def import_set(source: HDF5Set, store: Store, *, allow_mixed: bool = False) -> I
     needed = sum(source.layout.n_rows * source.arrays[name].row_bytes for name in missing)
     if free is not None and needed > free:
         raise UserError(
-            f"{store.location} has {free / 1e9:.2f} GB free and {needed / 1e9:.2f} GB are needed: free some space or "
+            f"{store.location} has {format_bytes(free)} free and {format_bytes(needed)} are needed: free some space or "
             "choose another --store"
         )
     if target is None:

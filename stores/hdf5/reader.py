@@ -1,6 +1,5 @@
 """One set in one HDF5 file, read like a set in a store."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -9,8 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int64
 
-from stores.arrays import BLOCK_BYTES, LaidOutArray, Rows, blocks_of, row_numbers
-from stores.dask_arrays import dask_of_ranges
+from stores.arrays import Rows, StoredArray, row_numbers
 from stores.errors import MissingError
 from stores.format.layout import Layout
 from stores.format.tables import read_table
@@ -20,7 +18,7 @@ from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 _PIECE_BYTES = 64 << 20
 
 
-class HDF5Array(LaidOutArray):
+class HDF5Array(StoredArray):
     """An array of an exported set, read chunk by chunk; HDF5's own checksum is tested on the way."""
 
     def __init__(self, owner: "HDF5Set", spec: ArraySpec, layout: Layout) -> None:
@@ -32,7 +30,7 @@ class HDF5Array(LaidOutArray):
         return f"<array {self.spec.name} {self.shape} {self.spec.dtype} in {self.owner.path}>"
 
     def __getitem__(self, rows: Rows) -> np.ndarray:
-        """Return the chosen rows in the order asked for; one number gives one row without the row axis."""
+        """Return the chosen rows in the given order; one number gives one row without the row axis."""
         numbers = row_numbers(rows, self.layout.n_rows)
         out = np.empty((len(numbers), *self.spec.row_shape), self.dtype)
         if len(numbers):
@@ -53,20 +51,8 @@ class HDF5Array(LaidOutArray):
         for part, target in zip(np.split(ordered, borders), np.split(order, borders), strict=True):
             out[target] = dataset[int(part[0]) : int(part[-1]) + 1][part - part[0]]
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        whole = self[:]
-        return whole if dtype is None else whole.astype(dtype)
-
-    def blocks(
-        self, rows: Int64[np.ndarray, " row"] | None = None, max_bytes: int = BLOCK_BYTES
-    ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
-        """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
-        return blocks_of(self, rows, max_bytes)
-
-    def as_dask(self) -> Any:
-        """Return a dask array whose chunks are the ranges; nothing is read before it is computed."""
-        content = self.owner.content[self.spec.name]
-        return dask_of_ranges(self, self.layout, f"{self.owner.path.absolute()} {content}")
+    def _identity(self) -> str:
+        return f"{self.owner.path.absolute()} {self.owner.content[self.spec.name]}"
 
 
 class HDF5Set:

@@ -1,22 +1,21 @@
 """What a set's records say its folder holds, read so that any one of them may be damaged."""
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from stores.canonical import checksummed, read_checksummed
-from stores.errors import MissingError, UserError
+from stores.canonical import checksummed, read_checksummed, sha256_hex
+from stores.errors import UserError
 from stores.format.chunks import array_metadata, group_metadata
-from stores.format.commits import Commit, Seal, StoredObject, parse, read_commits, read_seals, seal_name
+from stores.format.commits import Commit, Seal, StoredObject, parse, read_commits, read_seals
 from stores.format.layout import Layout
-from stores.format.paths import COMMITS, CREATED, GROUP, LAYOUT, SEALS, SPEC, SUMMARY
+from stores.format.paths import COMMITS, CREATED, GROUP, LAYOUT, SEALS, SPEC, SUMMARY, seal_path
 from stores.format.summary import read_summary
 from stores.sets import set_metadata
 from stores.specs import FORMAT_VERSION, ArraySpec
-from stores.storage.base import PARTIAL, Objects
+from stores.storage.base import PARTIAL, Objects, read_if_present
 
 CHUNK = re.compile(r"c(\.\d+)+")
 """Name of a chunk inside its array's folder."""
@@ -54,12 +53,12 @@ class Inventory:
         data = str(text).encode()
         if name == CREATED:
             return data if _created(data, self.digest) is not None else None
-        return data if self.created is not None and self.created.get(name) == _sha256(data) else None
+        return data if self.created is not None and self.created.get(name) == sha256_hex(data) else None
 
     def intact_bytes(self, name: str) -> bytes | None:
         """Return a record's bytes as they were written: those on disk, or the summary's copy."""
-        data = _read(self.objects, f"{self.prefix}/{name}")
-        if data is not None and (self.created or {}).get(name) == _sha256(data):
+        data = read_if_present(self.objects, f"{self.prefix}/{name}")
+        if data is not None and (self.created or {}).get(name) == sha256_hex(data):
             return data
         return self.copy(name)
 
@@ -96,7 +95,7 @@ class Inventory:
         if child.endswith(PARTIAL) or child in (SUMMARY, CREATED) or child in (self.created or {}):
             return True
         if folder == SEALS:
-            return name in {seal_name(address) for address in (*self.seals, *self.lost_seals)}
+            return child in {seal_path(address) for address in (*self.seals, *self.lost_seals)}
         if folder == COMMITS:
             return name in self.commits
         # Chunks of arrays that are not sealed may be written and not yet committed.
@@ -112,12 +111,12 @@ def take_inventory(objects: Objects, prefix: str) -> Inventory:
     commits = read_commits(objects, prefix, digest)
     seals = read_seals(objects, prefix, digest)
     names = frozenset(key[start:] for key in objects.keys(prefix))
-    created = _created(_read(objects, f"{prefix}/{CREATED}"), digest)
+    created = _created(read_if_present(objects, f"{prefix}/{CREATED}"), digest)
     if created is None and summary is not None:
         created = _created(str(summary["records"].get(CREATED, "")).encode(), digest)
     known = Inventory(objects, prefix, digest, names, summary, created, None, seals, commits, {})
     _refuse_newer(known)
-    layout = parse(Layout, _record(known.intact_bytes(LAYOUT)))
+    layout = parse(Layout, read_checksummed(known.intact_bytes(LAYOUT)))
     return Inventory(objects, prefix, digest, names, summary, created, layout, seals, commits, _arrays(known))
 
 
@@ -130,15 +129,15 @@ def _arrays(known: Inventory) -> dict[str, ArraySpec]:
     for child in known.names:
         address, _, name = child.rpartition("/")
         if name == SPEC and "/" in address and address not in arrays:
-            declared = parse(ArraySpec, _record(_read(known.objects, f"{known.prefix}/{child}")))
+            declared = parse(ArraySpec, read_checksummed(read_if_present(known.objects, f"{known.prefix}/{child}")))
             if declared is not None and declared.name == address:
                 arrays[address] = declared
     return arrays
 
 
 def _refuse_newer(known: Inventory) -> None:
-    data = _read(known.objects, f"{known.prefix}/{SPEC}")
-    if data is None or _sha256(data) != known.digest:
+    data = read_if_present(known.objects, f"{known.prefix}/{SPEC}")
+    if data is None or sha256_hex(data) != known.digest:
         return  # damage, not a newer format
     try:
         version = json.loads(data)["format"]
@@ -153,23 +152,8 @@ def _refuse_newer(known: Inventory) -> None:
 
 def _created(data: bytes | None, digest: str) -> dict[str, Any] | None:
     """Return the sha256 of every file that a `created.json` vouches for."""
-    record = None if data is None else _record(data)
+    record = read_checksummed(data)
     if record is None or record.get("set") != digest or not isinstance(record.get("files"), dict):
         return None
     facts = record.get("facts", {})
     return {**record["files"], **facts} if isinstance(facts, dict) else None
-
-
-def _record(data: bytes | None) -> dict[str, Any] | None:
-    return None if data is None else read_checksummed(data)
-
-
-def _read(objects: Objects, key: str) -> bytes | None:
-    try:
-        return objects.read(key)
-    except MissingError:
-        return None
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

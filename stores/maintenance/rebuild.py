@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from stores.format.chunks import encode_chunk
-from stores.format.commits import Commit, seal_name, write_commit
+from stores.format.commits import Commit, write_commit
 from stores.format.layout import Layout, chunk_name
-from stores.format.paths import SEALS
+from stores.format.paths import seal_path
 from stores.format.summary import array_entries, update_summary
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
@@ -82,7 +82,7 @@ def unseal(target: ZarrSet, lost: Chunks) -> None:
     for name, indexes in lost.items():
         array, seal = target.arrays[name], target.seals[name]
         chunk_rows = layout.chunk_rows(array)
-        gone = {index * chunk_rows // layout.range_rows for index in indexes}
+        gone = {layout.range_of_chunk(index, array) for index in indexes}
         for row_range in layout.ranges():
             if row_range.number not in gone:
                 chunks = range(row_range.start // chunk_rows, -(-row_range.stop // chunk_rows))
@@ -94,7 +94,7 @@ def unseal(target: ZarrSet, lost: Chunks) -> None:
                 )
     update_summary(objects, prefix, {"arrays": entries})
     for name in lost:
-        objects.delete(f"{prefix}/{SEALS}/{seal_name(name)}")
+        objects.delete(f"{prefix}/{seal_path(name)}")
     target.refresh()
 
 

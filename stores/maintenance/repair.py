@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from stores.canonical import checksummed
+from stores.canonical import checksummed, sha256_hex
 from stores.errors import DamageError, MissingError
 from stores.format.chunks import decode_chunk
-from stores.format.commits import Seal, StoredObject, seal_name
+from stores.format.commits import Seal, StoredObject
 from stores.format.layout import chunk_name
-from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, INDEX, SEALS, SOURCES, SPEC
+from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, INDEX, SOURCES, SPEC, seal_path
 from stores.format.summary import array_entries, summary_bytes
 from stores.maintenance.inventory import Inventory, take_inventory
 from stores.maintenance.verify import Finding, remembered, verify_notes, verify_set
@@ -93,7 +93,7 @@ def _mend_records(store: Store, report: RepairReport, findings: list[Finding], g
         if name != CREATED:
             wanted = (known.created or {}).get(name, known.digest if name == SPEC else "")
             made = {"from the recipe": given.get(name), "from the set's name": known.metadata.get(name)}
-            candidates |= {how: data for how, data in made.items() if data is not None and _sha256(data) == wanted}
+            candidates |= {how: data for how, data in made.items() if data is not None and sha256_hex(data) == wanted}
             if name.endswith(".parquet"):
                 candidates["from another set of the same samples"] = _table_elsewhere(store, prefix, name, wanted)
         how = next((how for how, data in candidates.items() if data is not None), None)
@@ -110,7 +110,7 @@ def _table_elsewhere(store: Store, prefix: str, name: str, wanted: str) -> bytes
         key = f"{kind}/{digest}/{name}"
         if not key.startswith(f"{prefix}/") and store.objects.size(key) is not None:
             data = store.objects.read(key)
-            if _sha256(data) == wanted:
+            if sha256_hex(data) == wanted:
                 return data
     return None
 
@@ -122,7 +122,7 @@ def _mend_metadata(known: Inventory, report: RepairReport, findings: list[Findin
 
 
 def _mend_seals(known: Inventory, report: RepairReport, findings: list[Finding]) -> None:
-    lost = {f"{known.prefix}/{SEALS}/{seal_name(name)}": name for name in known.lost_seals}
+    lost = {f"{known.prefix}/{seal_path(name)}": name for name in known.lost_seals}
     for finding in findings:
         address = lost.get(finding.key)
         if address is None:  # a foreign record
@@ -159,7 +159,7 @@ def _seal_again(known: Inventory, address: str) -> Seal | None:
                 dead.take(first, rows)
         except (MissingError, DamageError):
             return None
-        found[name] = StoredObject(size=len(data), sha256=_sha256(data))
+        found[name] = StoredObject.of(data)
     seal = Seal(set=known.digest, array=array, content=content.hexdigest(), objects=found, dead=dead.channels)
     noted = known.summary["arrays"][address]
     return seal if (seal.content, seal.stored) == (noted["content"], noted["stored"]) else None
@@ -202,7 +202,7 @@ def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
     for finding in verify_notes(store).findings:
         key = finding.key[len(INDEX) + 1 :].removesuffix(".json")
         if finding.part == "note":
-            store.objects.put(finding.key, [note_bytes(key, noted[key])])
+            store.objects.put(finding.key, [note_bytes(key, noted[key][-1])])
             report.repaired[finding.key] = "from the summary of a set it leads to"
         elif remove_strays or finding.key.startswith(f"{SOURCES}/"):
             store.objects.delete(finding.key)
@@ -210,7 +210,3 @@ def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
         else:
             report.strays.append(finding.key)
     return report
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -7,10 +7,10 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Literal
 
-from stores.canonical import read_checksummed
+from stores.canonical import read_checksummed, sha256_hex
 from stores.errors import MissingError
-from stores.format.commits import StoredObject, seal_name
-from stores.format.paths import COMMITS, CREATED, GROUP, INDEX, SEALS, SOURCES, SPEC, SUMMARY
+from stores.format.commits import StoredObject
+from stores.format.paths import COMMITS, CREATED, GROUP, INDEX, SEALS, SOURCES, SPEC, SUMMARY, seal_path
 from stores.format.summary import read_summary
 from stores.maintenance.inventory import Inventory, take_inventory
 from stores.storage.base import PARTIAL, Objects
@@ -129,7 +129,7 @@ def _records(known: Inventory) -> list[Finding]:
         data = None if name not in known.names else known.objects.read(f"{known.prefix}/{name}")
         if data is None:
             wrong[name] = "is gone"
-        elif hashlib.sha256(data).hexdigest() != sha256:
+        elif sha256_hex(data) != sha256:
             wrong[name] = OTHER
     if CREATED not in known.names:
         wrong[CREATED] = "is gone"
@@ -148,11 +148,11 @@ def _records(known: Inventory) -> list[Finding]:
 def _seals_and_commits(known: Inventory) -> list[Finding]:
     prefix, found = known.prefix, []
     for address in known.lost_seals:
-        child = f"{SEALS}/{seal_name(address)}"
+        child = seal_path(address)
         problem = TORN if child in known.names else "is gone"
         found.append(Finding(known.digest, f"{prefix}/{child}", problem, "seal"))
     valid = {f"{COMMITS}/{name}" for name in known.commits}
-    valid |= {f"{SEALS}/{seal_name(address)}" for address in (*known.seals, *known.lost_seals)}
+    valid |= {seal_path(address) for address in (*known.seals, *known.lost_seals)}
     for child in sorted(known.names):
         folder = child.partition("/")[0]
         if folder in (COMMITS, SEALS) and child.endswith(".json") and child not in valid:
@@ -195,7 +195,7 @@ def verify_notes(store: Store) -> Verdict:
         if sets is None:
             part: Part = "note" if name in noted else "stray"
             findings.append(Finding(INDEX, key, TORN if part == "note" else "belongs to nothing", part))
-        elif name in noted and noted[name] != sets:
+        elif name in noted and sets not in noted[name]:
             findings.append(Finding(INDEX, key, "leads to other sets than were noted", "note"))
     caches = [key for key in objects.keys(SOURCES) if not key.endswith(PARTIAL)]
     torn = [key for key in caches if read_checksummed(objects.read(key)) is None]
@@ -203,10 +203,14 @@ def verify_notes(store: Store) -> Verdict:
     return Verdict(INDEX, len(there) + len(caches), n_bytes, tuple(findings))
 
 
-def remembered(store: Store) -> dict[str, dict[str, str]]:
-    """Return the notes that the summaries of the store's sets have copies of, by key."""
-    found: dict[str, dict[str, str]] = {}
-    for kind, name in store.set_folders():
-        summary = read_summary(store.objects, f"{kind}/{name}")
-        found.update({} if summary is None else summary["notes"])
-    return found
+def remembered(store: Store) -> dict[str, list[dict[str, str]]]:
+    """Return the copies of notes that the summaries of the store's sets hold, by key.
+
+    They differ only where a run was stopped while it replaced a note.
+    """
+    copies: dict[str, list[dict[str, str]]] = {}
+    for kind, digest in store.set_folders():
+        summary = read_summary(store.objects, f"{kind}/{digest}")
+        for key, note in ({} if summary is None else summary["notes"]).items():
+            copies.setdefault(key, []).append(note)
+    return copies

@@ -15,6 +15,8 @@ publish    rename; `sync` then fsyncs the folder       copy within the store, th
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+from stores.errors import MissingError
+
 PARTIAL = ".partial"
 """Suffix of files that are being written; nobody reads them."""
 
@@ -89,3 +91,11 @@ class Objects(Protocol):
     def free_bytes(self) -> int | None:
         """Return the free space in bytes, None where the question has no answer."""
         ...
+
+
+def read_if_present(objects: Objects, key: str) -> bytes | None:
+    """Return an object's bytes, None when there is none."""
+    try:
+        return objects.read(key)
+    except MissingError:
+        return None

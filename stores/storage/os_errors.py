@@ -61,10 +61,3 @@ def explained_remote(doing: str, url: str) -> Iterator[None]:
         raise UserError(
             f"cannot {doing} {url}: the object store says {type(error).__name__}: {lines[0][:200]}: fix that, {_AGAIN}"
         ) from error
-
-
-def gigabytes(size: int | float) -> str:
-    """Return a size in bytes as people read it."""
-    if size < 1e5:
-        return f"{size / 1e3:.1f} kB"
-    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

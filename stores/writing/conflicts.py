@@ -5,12 +5,10 @@ it committed; sealing looks at every byte and, once the seal is there, at every 
 one of them comes second and sees the other.
 """
 
-import hashlib
-
-from stores.errors import DamageError, MissingError
-from stores.format.commits import Commit, StoredObject, read_commit, read_seal, seal_name
-from stores.format.paths import COMMITS, SEALS
-from stores.storage.base import Objects
+from stores.errors import DamageError
+from stores.format.commits import Commit, StoredObject, read_commit, read_seal
+from stores.format.paths import COMMITS, seal_path
+from stores.storage.base import Objects, read_if_present
 
 
 def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, dict[str, StoredObject]]:
@@ -21,7 +19,7 @@ def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, 
     first = read_commit(objects, f"{prefix}/{COMMITS}/{commit.name}")
     found = {} if first is None else dict(first.objects)
     for name in commit.objects:
-        seal = read_seal(objects, f"{prefix}/{SEALS}/{seal_name(name)}")
+        seal = read_seal(objects, f"{prefix}/{seal_path(name)}")
         if seal is not None:
             found[name] = seal.objects
     return found
@@ -29,11 +27,8 @@ def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, 
 
 def is_stored(objects: Objects, key: str, entry: StoredObject) -> bool:
     """Return whether an object holds the recorded bytes."""
-    try:
-        data = objects.read(key)
-    except MissingError:
-        return False
-    return len(data) == entry.size and hashlib.sha256(data).hexdigest() == entry.sha256
+    data = read_if_present(objects, key)
+    return data is not None and StoredObject.of(data) == entry
 
 
 def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
@@ -44,7 +39,7 @@ def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
     """
     counts = existing_commit(objects, prefix, commit)
     record = f"{prefix}/{COMMITS}/{commit.name}"
-    sealed = {name for name in counts if objects.size(f"{prefix}/{SEALS}/{seal_name(name)}") is not None}
+    sealed = {name for name in counts if objects.size(f"{prefix}/{seal_path(name)}") is not None}
     for name, theirs in counts.items():
         for chunk, ours in commit.objects[name].items():
             key = f"{prefix}/{name}/{chunk}"

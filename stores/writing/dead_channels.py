@@ -23,7 +23,7 @@ def has_channels(array: ArraySpec) -> bool:
 
     Prefix tokens are left out: a class token that no patch has reached yet is the same in all samples, and rightly so.
     """
-    is_tokens = array.dimension_names[-1].startswith("channel") and not array.name.startswith("prefix/")
+    is_tokens = array.dimension_names[-1].startswith("channel") and array.group != "prefix"
     return array.dtype.startswith("float") and is_tokens
 
 

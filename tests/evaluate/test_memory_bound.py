@@ -12,7 +12,7 @@ import pytest
 from evaluate.registry import ANALYSES
 from evaluate.results.metrics import METRICS
 from stores.errors import UserError
-from stores.storage.os_errors import gigabytes
+from stores.units import format_bytes
 from tests.evaluate.sized import QUESTIONS, STREAMS, answer, asked, opened, write
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def test_what_holds_more_than_it_may_is_refused_with_both_numbers(name, models, 
     sentence = str(refused.value)
     kind = name.partition(" by ")[0]
     assert (
-        f"{kind} needs an estimated {gigabytes(stated)} and the limit is {gigabytes(stated - 1)} (camvid, one:"
+        f"{kind} needs an estimated {format_bytes(stated)} and the limit is {format_bytes(stated - 1)} (camvid, one:"
         in sentence
     )
     assert float(re.search(r"--memory ([0-9.]+),", sentence)[1]) * 1e9 >= stated

@@ -399,7 +399,7 @@ def test_a_store_holds_what_its_page_names_and_nothing_that_counts_is_a_log(tmp_
 def test_commit_records_left_by_a_kill_after_the_seals_are_cleared_away(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     with monkeypatch.context() as killed:
-        killed.setattr("stores.writing.sealing._forget_commits", lambda stored_set: None)
+        killed.setattr("stores.writing.sealing._remove_replaced_commits", lambda stored_set: None)
         left = extract_all(recipe(), where)
     assert left.outcomes[0].set.commits
     assert left.labels.commits

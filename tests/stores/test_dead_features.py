@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stores.errors import UserError
-from stores.format.commits import seal_name
+from stores.format.paths import seal_path
 from stores.maintenance.describe import card
 from stores.maintenance.rebuild import unseal
 from stores.maintenance.repair import repair_set
@@ -113,7 +113,7 @@ def test_seals_without_dead_features_are_as_before_and_a_lost_one_comes_back_wit
     made = stored(
         tmp_path, [tokens(0), tokens(1)], change=lambda name, rows: planted(name, rows) if "0" in name else rows
     )
-    keys = {name: f"{made.prefix}/seals/{seal_name(name)}" for name in made.arrays}
+    keys = {name: f"{made.prefix}/{seal_path(name)}" for name in made.arrays}
     before = {name: made.objects.read(key) for name, key in keys.items()}
     assert "dead" not in json.loads(before["tokens/block.1"])
     assert json.loads(before["tokens/block.0"])["dead"] == [4]

@@ -334,9 +334,9 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, made, file, mo
         f_bavail, f_frsize = 1, 10
 
     monkeypatch.setattr("os.statvfs", lambda path: Full)
-    with pytest.raises(UserError, match=r"0\.00 GB are needed"):
+    with pytest.raises(UserError, match=r"0\.0 kB free and [\d.]+ [kM]B are needed"):
         export_set(made, tmp_path / "c.h5")
-    with pytest.raises(UserError, match=r"0\.00 GB are needed"):
+    with pytest.raises(UserError, match=r"0\.0 kB free and [\d.]+ [kM]B are needed"):
         brought(file, tmp_path / "there")
     assert not (tmp_path / "there").exists()
 

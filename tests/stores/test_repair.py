@@ -13,7 +13,8 @@ from stores.maintenance.rebuild import ChunkRebuilder, unseal
 from stores.maintenance.repair import repair_index, repair_set
 from stores.maintenance.verify import verify
 from stores.writing.sealing import seal
-from tests.stores.specs_for_tests import values
+from tests.stores.sealed_sets import stored, tokens
+from tests.stores.specs_for_tests import FEATURES, values
 from tests.stores.test_zarr_readers import half_made
 
 
@@ -136,6 +137,25 @@ def test_notes_are_watched_and_mended(sealed):
         assert repair_index(store).repaired
         assert note.read_bytes() == before
     assert store.recall("recipe") == {"features": made.digest}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_note_that_was_replaced_leaves_no_copy_behind(tmp_path, order):
+    specs = [FEATURES.model_copy(update={"revisions": {"x": revision}}) for revision in (1, 2)]
+    old, new = (
+        stored(tmp_path, [tokens()], spec=spec).digest for spec in sorted(specs, key=lambda s: s.digest)[::order]
+    )
+    store = Store(tmp_path)
+    store.remember("recipe", {"features": old})
+    summary = tmp_path / "features" / old / "summary.json"
+    before = summary.read_bytes()
+    store.remember("recipe", {"features": new})
+    assert findings(tmp_path) == {}
+    (tmp_path / "index" / "recipe.json").unlink()
+    repair_index(store)
+    assert store.recall("recipe") == {"features": new}
+    summary.write_bytes(before)  # stopped between the note and the copy that it replaces
+    assert findings(tmp_path) == {}
 
 
 def test_ls_tells_the_truth_of_sealed_partial_and_damaged_sets(tmp_path):
