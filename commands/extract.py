@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.experiment.reading import image_pool, load_experiment
+from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
 from commands.terminal.output import duration, progress, say
 from stores.errors import UserError
@@ -34,16 +34,14 @@ def extract(
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    choose, pool = image_pool(settings)
     _demo_world(recipe, data)
     site = Workspace(Store(store), data, experiment.parent)
     with progress() as on_progress:
         report = extract_recipe(
             recipe,
             site,
-            choose,
-            pool,
             choose_compute(device, batch_size),
+            source_choice(settings),
             only=model,
             workers=workers,
             shard=_shard(shard),

@@ -59,7 +59,7 @@ def extract(
     site = Workspace(Store(store), Path(data), folder)
     if model is not None:
         site = dataclasses.replace(site, own={model.record.name: model})
-    report = extract_recipe(recipe, site, None, "all", choose_compute(device, batch_size), workers=workers)
+    report = extract_recipe(recipe, site, choose_compute(device, batch_size), workers=workers)
     return [outcome.set for outcome in report.outcomes]
 
 

@@ -116,7 +116,7 @@ class Writer:
 
 def extract(store, data, **options):
     where = run.Workspace(Store(store), data, data)
-    return run.extract_recipe(recipe(), where, None, "all", Compute("cpu", 4, 1), **options)
+    return run.extract_recipe(recipe(), where, Compute("cpu", 4, 1), **options)
 
 
 def sets(store):

@@ -23,15 +23,13 @@ from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
 from pipeline.rows.few_shot import choose_rows
 from pipeline.rows.samples import Samples, make_samples, path_below
 from pipeline.rows.sources import FileDigests
+from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN, View
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 from stores.format.paths import LOGS
 from stores.specs import Size
 from stores.storage.os_errors import gigabytes
-
-Choose = Callable[[pd.DataFrame], Sequence[str]]
-"""Takes a table of all sources (source, group, split) and returns the names of those to extract."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,9 @@ def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
     return found or tried[0]
 
 
-def read_samples(recipe: Recipe, site: Workspace, choose: Choose | None, *, remember: bool = True) -> Samples:
+def read_samples(
+    recipe: Recipe, site: Workspace, choice: SourceChoice = ALL_SOURCES, *, remember: bool = True
+) -> Samples:
     """Return the rows of a recipe; with ``remember`` the store keeps the files' hashes.
 
     Raises UserError or MissingError when the data are not what the layout says.
@@ -102,16 +102,10 @@ def read_samples(recipe: Recipe, site: Workspace, choose: Choose | None, *, reme
     if recipe.dataset.few_shot is not None:
         few = choose_rows(dataset, sources, recipe.frame, recipe.dataset.few_shot, keep_invalid=keep_invalid)
         sources, chosen_tiles, left_out = few.sources, few.tiles, few.left_out
-    if choose is not None:
-        table = pd.DataFrame(
-            {
-                "source": [source.name for source in sources],
-                "group": [source.group for source in sources],
-                "split": [source.split for source in sources],
-            }
-        )
-        chosen = set(choose(table))
-        sources = [source for source in sources if source.name in chosen]
+    columns = {"source": "name", "group": "group", "split": "split"}
+    table = pd.DataFrame({column: [getattr(one, name) for one in sources] for column, name in columns.items()})
+    chosen = set(choice.choose(table))
+    sources = [source for source in sources if source.name in chosen]
     digests = FileDigests(site.store, root)
     samples = make_samples(dataset, sources, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
     samples = replace(samples, left_out=left_out, licence=recipe.dataset.licence or samples.licence)
@@ -179,9 +173,8 @@ def built_views(
 def extract_recipe(
     recipe: Recipe,
     site: Workspace,
-    choose: Choose | None,
-    pool: object,
     compute: Compute,
+    choice: SourceChoice = ALL_SOURCES,
     *,
     only: str | None = None,
     workers: int = 2,
@@ -194,7 +187,7 @@ def extract_recipe(
 
     Nothing of a model's sets is written before it has given its first batch.
     """
-    samples = read_samples(recipe, site, choose)
+    samples = read_samples(recipe, site, choice)
     report = Report(left_out=samples.left_out)
     for model_recipe, shown in jobs(recipe, site, samples, only):
         refuse_full_disk(model_recipe.display, [job for _, job in shown], site.store)
@@ -211,7 +204,7 @@ def extract_recipe(
             if outcome.rows_made:
                 _log(site.store, outcome, dict(provenance or {}))
             site.store.remember(
-                recipe.model_key(model_recipe, pool, view),
+                recipe.model_key(model_recipe, choice, view),
                 {"features": outcome.set.digest, "labels": labels.digest},
             )
     return report
