@@ -30,6 +30,7 @@ def extract(
 ) -> None:
     """Make what is missing: one pass per model and view. Safe to repeat, to kill and to run side by side."""
     from pipeline.extraction.compute import choose_compute
+    from pipeline.extraction.extract import ExtractOptions
     from pipeline.extraction.run import Workspace, extract_recipe
     from stores import Store
 
@@ -37,18 +38,15 @@ def extract(
     _demo_world(recipe, data)
     site = Workspace(Store(store), data, experiment.parent)
     with progress() as on_progress:
-        report = extract_recipe(
-            recipe,
-            site,
-            choose_compute(device, batch_size),
-            source_choice(settings),
-            only=model,
+        options = ExtractOptions(
             workers=workers,
             shard=_shard(shard),
             allow_mixed=allow_mixed,
             provenance=provenance(),
             on_progress=on_progress,
         )
+        compute = choose_compute(device, batch_size)
+        report = extract_recipe(recipe, site, compute, options, choice=source_choice(settings), only=model)
     for outcome in report.outcomes:
         for note in outcome.notes:
             say(f"{outcome.title}: {note}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.extract import extract, recompute
+from pipeline.extraction.extract import ExtractOptions, extract, recompute
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch
 from pipeline.extraction.run import Recorded, Workspace, built_views, read_samples
@@ -140,7 +140,7 @@ def _features(
         unseal(job.existing, accepted_new)
         arrays = tuple(job.existing.arrays[name] for name in sorted(accepted_new))
         again = dataclasses.replace(job, arrays=arrays)
-        extract(again, site.store, settled, workers=workers)
+        extract(again, site.store, settled, ExtractOptions(workers=workers))
         one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 
 

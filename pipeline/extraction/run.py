@@ -3,7 +3,7 @@
 import json
 import platform
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import pandas as pd
 from pipeline.datasets import DATASETS, open_dataset
 from pipeline.datasets.contract import Source
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import complete, start_extraction
+from pipeline.extraction.extract import DEFAULT_OPTIONS, ExtractOptions, complete, start_extraction
 from pipeline.extraction.job import Job, prepare
-from pipeline.extraction.progress import Outcome, Progress
+from pipeline.extraction.progress import Outcome
 from pipeline.labels.label_set import make_labels
 from pipeline.models import build_model, build_outline
 from pipeline.models.contract import FrozenModel
@@ -174,35 +174,44 @@ def extract_recipe(
     recipe: Recipe,
     site: Workspace,
     compute: Compute,
-    choice: SourceChoice = ALL_SOURCES,
+    options: ExtractOptions = DEFAULT_OPTIONS,
     *,
+    choice: SourceChoice = ALL_SOURCES,
     only: str | None = None,
-    workers: int = 2,
-    shard: tuple[int, int] = (0, 1),
-    allow_mixed: bool = False,
-    provenance: dict[str, Any] | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
-    """Make what is missing of a recipe's label set and feature sets, and note where they are.
+    """Make what is missing of a recipe's label set and feature sets, and note in the store's index where they are.
 
-    Nothing of a model's sets is written before it has given its first batch.
+    Nothing of a model's sets is written before it has given its first batch. Raises UserError and MissingError as
+    `read_samples`, `jobs` and `extract.extract` do.
+
+    Args:
+        recipe: What to make.
+        site: Store, data and weights on this machine.
+        compute: Device, batch size and threads.
+        options: How the extraction runs.
+        choice: Source images to extract.
+        only: Name or title of the one model to extract; None extracts all.
     """
     samples = read_samples(recipe, site, choice)
     report = Report(left_out=samples.left_out)
     for model_recipe, shown in jobs(recipe, site, samples, only):
         refuse_full_disk(model_recipe.display, [job for _, job in shown], site.store)
         for view, job in shown:
-            with start_extraction(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
-                inputs = [job.inputs] if job.inputs else []
-                labels, made = make_labels(
-                    job.samples, site.store, job.grids, dict(provenance or {}), job.clean_grids, inputs
+            with start_extraction(job, compute, options) as work:
+                labels, n_made = make_labels(
+                    job.samples,
+                    site.store,
+                    job.grids,
+                    dict(options.provenance),
+                    job.labels.clean_grids,
+                    [job.labels.input_pixels] if job.labels.input_pixels else [],
                 )
-                outcome = complete(work, site.store, provenance=provenance, on_progress=on_progress)
+                outcome = complete(work, site.store)
             report.labels = report.labels or labels
-            report.label_rows_made += made
+            report.label_rows_made += n_made
             report.outcomes.append(outcome)
             if outcome.rows_made:
-                _log(site.store, outcome, dict(provenance or {}))
+                _log(site.store, outcome, options.provenance)
             site.store.remember(
                 recipe.model_key(model_recipe, choice, view),
                 {"features": outcome.set.digest, "labels": labels.digest},
@@ -210,7 +219,7 @@ def extract_recipe(
     return report
 
 
-def _log(store: Store, outcome: Outcome, provenance: dict[str, Any]) -> None:
+def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
     """Write where the time of one extraction went as a JSON line, into a file of its own: writers never share one."""
     line = {
         **provenance,

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.datasets.reading import images
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import extract
+from pipeline.extraction.extract import ExtractOptions, extract
 from pipeline.extraction.fidelity import compute_again
 from pipeline.extraction.job import prepare
 from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
@@ -55,7 +55,7 @@ def site(tmp_path, data, name="store"):
 
 
 def extract_all(wanted, where, **options):
-    return run.extract_recipe(wanted, where, CPU, **options)
+    return run.extract_recipe(wanted, where, CPU, ExtractOptions(**options))
 
 
 def truncate(data, name=BAD):
@@ -302,7 +302,7 @@ def test_a_model_that_gives_nan_is_refused_beside_an_invalid_row(tmp_path, data)
     model = build_model(TINY, wanted.frame.input, tmp_path)
     model.blocks[4].register_forward_hook(lambda module, inputs, output: output * float("nan"))
     with pytest.raises(UserError) as stop:
-        extract(prepare(wanted, TINY, model, samples, where.store), where.store, CPU, shard=(1, 2))
+        extract(prepare(wanted, TINY, model, samples, where.store), where.store, CPU, ExtractOptions(shard=(1, 2)))
     sentence = str(stop.value)
     assert sentence.startswith(
         "768 values of test_vit, tokens/block.4.norm, row 5 (train/0001TP_train002.png[0,0]) are"

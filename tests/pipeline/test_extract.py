@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import complete, extract, start_extraction
+from pipeline.extraction.extract import ExtractOptions, complete, extract, start_extraction
 from pipeline.extraction.job import prepare
 from pipeline.extraction.loading import Loader
 from pipeline.labels.label_set import PIXELS
@@ -46,7 +46,7 @@ def site(tmp_path, data, name="store"):
 
 
 def extract_all(wanted, where, **options):
-    return run.extract_recipe(wanted, where, CPU, **options)
+    return run.extract_recipe(wanted, where, CPU, ExtractOptions(**options))
 
 
 def test_rows_are_the_tiles_and_no_crop_of_the_model_is_applied(tmp_path, data):
@@ -216,9 +216,9 @@ def test_a_first_batch_that_fails_touches_no_set_of_another_writer(tmp_path, dat
     samples = run.read_samples(wanted, where)
     job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
     if ranges_there:
-        extract(job, where.store, CPU, shard=(0, job.layout.n_ranges))
+        extract(job, where.store, CPU, ExtractOptions(shard=(0, job.layout.n_ranges)))
     else:
-        extract(job, where.store, CPU, shard=(job.layout.n_ranges, job.layout.n_ranges + 1))
+        extract(job, where.store, CPU, ExtractOptions(shard=(job.layout.n_ranges, job.layout.n_ranges + 1)))
     before = {key: where.store.objects.read(key) for key in where.store.objects.keys("features")}
     (other,) = where.store.sets()
     assert len(other.committed("tokens/block.5")) == ranges_there
@@ -239,7 +239,7 @@ def test_a_set_that_another_creates_meanwhile_is_completed_in_its_ranges_and_bat
     alone = extract(wider, Store(tmp_path / "alone"), other).set
     with start_extraction(job, CPU) as work:
         assert list(where.store.sets()) == []
-        extract(wider, where.store, other, shard=(0, 2))
+        extract(wider, where.store, other, ExtractOptions(shard=(0, 2)))
         made = complete(work, where.store)
     assert any("batch size 3 is used" in note for note in made.notes)
     assert made.rows_reused == sum(stop - start for number, start, stop in wider.layout.ranges() if number % 2 == 0)
@@ -303,13 +303,14 @@ import sys
 from pathlib import Path
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
 from stores import Store
 from tests.pipeline.tiny import recipe
-where = run.Site(Store(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]))
+where = run.Workspace(Store(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]))
 print("begun", flush=True)
-def tell(progress):
+def show(progress):
     print(progress.rows_done, flush=True)
-run.extract_recipe(recipe(), where, Compute("cpu", 4, 1), tell=tell)
+run.extract_recipe(recipe(), where, Compute("cpu", 4, 1), ExtractOptions(on_progress=show))
 """
 
 

@@ -8,6 +8,7 @@ import xarray
 from pipeline.extraction import run
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.masking import visible_ids
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
@@ -108,7 +109,7 @@ def test_extracted_masks_do_not_depend_on_batches_order_or_workers(tmp_path):
     ):
         where = run.Workspace(Store(tmp_path / str(number)), tmp_path / "data", tmp_path)
         compute = Compute("cpu", batch_size=batch, threads=1)
-        done = run.extract_recipe(wanted, where, compute, choice, workers=workers).outcomes[0].set
+        done = run.extract_recipe(wanted, where, compute, ExtractOptions(workers), choice=choice).outcomes[0].set
         places = zip(done.samples["source"], done.samples["left"], done.samples["top"], strict=True)
         ids = done["visible/mask50.seed7.ids"][:]
         assert ids.dtype == np.int32

@@ -7,6 +7,7 @@ from PIL import Image
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.fidelity import compute_again
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Loader, read_tiles
@@ -48,7 +49,7 @@ def with_views(*views, **changes):
 
 
 def extract_all(wanted, where, **options):
-    report = run.extract_recipe(wanted, where, CPU, **options)
+    report = run.extract_recipe(wanted, where, CPU, ExtractOptions(**options))
     return {outcome.title: outcome for outcome in report.outcomes}
 
 
