@@ -17,7 +17,7 @@ import torch
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.forward import BatchArrays, forward
-from pipeline.extraction.job import FACTS, QUEUE_BYTES, Job
+from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch, Loader
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
 from pipeline.rows.samples import bad_rows
@@ -189,7 +189,7 @@ def _write(work: StartedExtraction, target: ZarrSet) -> int:
                     current.commit()
                 now = time.perf_counter()
                 seconds.write += now - before
-                rows_done += len(batch.pixels)
+                rows_done += len(batch)
                 work.options.on_progress(
                     Progress(work.job.title, rows_done, rows_total, now - started, seconds.bottleneck)
                 )
@@ -246,10 +246,10 @@ def _results(
     workers: int,
     seconds: StageSeconds,
 ) -> Generator[tuple[Batch, dict[str, np.ndarray]], None, None]:
-    """Yield the batches of some ranges with the arrays that the model gives, and with the facts of the view."""
+    """Yield the batches of some ranges with the arrays that the model gives, and with the statistics of the view."""
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
-    facts = {array.name.partition("/")[2]: array.name for array in arrays if array.name.startswith(f"{FACTS}/")}
-    tokens = [array for array in arrays if array.name not in facts.values()]
+    stats = {array.name.partition("/")[2]: array.name for array in arrays if array.name.startswith(f"{SAMPLE_STATS}/")}
+    tokens = [array for array in arrays if array.name not in stats.values()]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)
     waited = 0.0
@@ -258,4 +258,4 @@ def _results(
         for batch, values in forward(batches, run, job.samples, compute.device, seconds):
             seconds.decode += loader.waited - waited
             waited = loader.waited
-            yield batch, values | {address: batch.facts[name] for name, address in facts.items()}
+            yield batch, values | {address: batch.sample_stats[name] for name, address in stats.items()}

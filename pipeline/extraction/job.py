@@ -21,8 +21,8 @@ from stores.specs import ArraySpec, FeatureSpec
 QUEUE_BYTES = 256 << 20
 """Chunks that may wait to be written, in bytes."""
 
-FACTS = "view"
-"""Group of the numbers that a view tells of every row; they do not come from the model."""
+SAMPLE_STATS = "view"
+"""Group of the statistics that a view stores of every row; they do not come from the model."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def prepare(
     clean = tokens if clean_model is None else capture.wanted_arrays(clean_model, features)
     grids = [(own.grid, other.grid) for own, other in zip(tokens, clean, strict=True)]
     clean_grids = {own: other for own, other in grids if own is not None and other is not None}
-    arrays = (*tokens, *_fact_arrays(view))
+    arrays = (*tokens, *_stat_arrays(view))
     existing = store.open(spec) if store.has(spec) else None
     pixels = input_array(samples, model.record.interpolation) if features.input_pixels else None
     return Job(
@@ -177,11 +177,11 @@ def _has_inputs(store: Store, samples: Samples, inputs: ArraySpec) -> bool:
     return store.has(spec) and store.open(spec).sealed(inputs.name)
 
 
-def _fact_arrays(view: View) -> tuple[ArraySpec, ...]:
-    """Return the records of the numbers a view tells of every row."""
+def _stat_arrays(view: View) -> tuple[ArraySpec, ...]:
+    """Return the records of the statistics that a view stores of every row."""
     return tuple(
-        ArraySpec(name=f"{FACTS}/{name}", row_shape=(), dtype="float32", dimension_names=("sample",))
-        for name in view.facts
+        ArraySpec(name=f"{SAMPLE_STATS}/{name}", row_shape=(), dtype="float32", dimension_names=("sample",))
+        for name in view.sample_stats
     )
 
 

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.job import FACTS, Job, LabelJob
+from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
 from pipeline.extraction.loading import read_tiles
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.recipe import Recipe
@@ -136,7 +136,7 @@ def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"],
     """Time one batch: a row's share of the forward pass; writing is not counted."""
     n_rows = min(compute.batch_size, job.layout.n_rows)
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
-    tokens = [array for array in job.arrays if not array.name.startswith(f"{FACTS}/")]
+    tokens = [array for array in job.arrays if not array.name.startswith(f"{SAMPLE_STATS}/")]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
     places = job.samples.places[:n_rows]
