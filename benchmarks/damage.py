@@ -58,7 +58,7 @@ def small_store(folder: Path, layers: Any = "all") -> tuple[Workspace, Recipe]:
         storage=StorageRecipe(range_megabytes=0.002),
     )
     site = Workspace(Store(folder / "store"), folder, folder)
-    extract_recipe(recipe, site, None, "all", COMPUTE)
+    extract_recipe(recipe, site, COMPUTE)
     return site, recipe
 
 
@@ -116,7 +116,7 @@ def campaign(
 
 def check_and_repair(site: Workspace, recipe: Recipe) -> tuple[Callable[[], set[str]], Callable[[], None]]:
     """Return what `verify` names of a store, and what `repair EXP --remove-strays` does to it."""
-    noted = site.store.recall(recipe.model_key(recipe.models[0], "all")) or {}
+    noted = site.store.recall(recipe.model_key(recipe.models[0])) or {}
     recorded = [Recorded(recipe.models[0], CLEAN, noted["features"], noted["labels"])]
 
     def check() -> set[str]:
@@ -124,7 +124,7 @@ def check_and_repair(site: Workspace, recipe: Recipe) -> tuple[Callable[[], set[
 
     def repair() -> None:
         repair_index(site.store, remove_strays=True)
-        repair_recipe(recipe, site, None, recorded, lambda: COMPUTE, remove_strays=True)
+        repair_recipe(recipe, site, recorded, lambda: COMPUTE, remove_strays=True)
 
     return check, repair
 

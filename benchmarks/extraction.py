@@ -44,7 +44,7 @@ def job_in(folder: Path, store: Path) -> Job:
         features=FeatureRecipe(norm="final"),
     )
     site = run.Workspace(Store(store), folder, folder)
-    samples = run.read_samples(recipe, site, None)
+    samples = run.read_samples(recipe, site)
     return prepare(recipe, MODEL, build_model(MODEL, Size(height=224, width=224), folder), samples, site.store)
 
 

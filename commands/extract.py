@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.experiment.reading import image_pool, load_experiment
+from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
 from commands.terminal.output import duration, progress, say
 from stores.errors import UserError
@@ -30,27 +30,23 @@ def extract(
 ) -> None:
     """Make what is missing: one pass per model and view. Safe to repeat, to kill and to run side by side."""
     from pipeline.extraction.compute import choose_compute
+    from pipeline.extraction.extract import ExtractOptions
     from pipeline.extraction.run import Workspace, extract_recipe
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    choose, pool = image_pool(settings)
     _demo_world(recipe, data)
     site = Workspace(Store(store), data, experiment.parent)
     with progress() as on_progress:
-        report = extract_recipe(
-            recipe,
-            site,
-            choose,
-            pool,
-            choose_compute(device, batch_size),
-            only=model,
+        options = ExtractOptions(
             workers=workers,
             shard=_shard(shard),
             allow_mixed=allow_mixed,
             provenance=provenance(),
             on_progress=on_progress,
         )
+        compute = choose_compute(device, batch_size)
+        report = extract_recipe(recipe, site, compute, options, choice=source_choice(settings), only=model)
     for outcome in report.outcomes:
         for note in outcome.notes:
             say(f"{outcome.title}: {note}")

@@ -27,7 +27,7 @@ def fidelity(
     as_json: JsonOption = False,
 ) -> None:
     """Compute some rows again with today's libraries and device, and say how far they are from the stored ones."""
-    from commands.experiment.reading import image_pool, load_experiment
+    from commands.experiment.reading import load_experiment, source_choice
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.fidelity import compute_again
     from pipeline.extraction.run import Workspace, jobs, read_samples
@@ -35,9 +35,8 @@ def fidelity(
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    choose, _ = image_pool(settings)
     site = Workspace(Store(store), data, experiment.parent)
-    sources = read_samples(recipe, site, choose, remember=False)
+    sources = read_samples(recipe, site, source_choice(settings), remember=False)
     found: dict[str, list[Fidelity]] = {}
     for job in (job for _, shown in jobs(recipe, site, sources, model) for _, job in shown):
         spec = label_spec(job.samples)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.experiment.reading import image_pool, load_experiment
+from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
 from commands.terminal.output import duration, print_table
 from stores.units import format_bytes
@@ -30,9 +30,8 @@ def plan(
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    choose, _ = image_pool(settings)
     site = Workspace(Store(store), data, experiment.parent)
-    samples = read_samples(recipe, site, choose, remember=False)
+    samples = read_samples(recipe, site, source_choice(settings), remember=False)
     labelled = labelled_coverage(samples)
     plans = list(plan_models(recipe, site, samples, choose_compute(device, batch_size), timed=time))
     notes = warnings(plans, samples, labelled, site.store.objects.free_bytes())

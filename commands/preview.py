@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from commands.experiment.reading import image_pool, load_experiment
+from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import DataOption, Experiment, JsonOption
 from stores.errors import UserError
 
@@ -34,10 +34,9 @@ def preview(
     if target.suffix.lower() != ".png":
         raise UserError(f"--out {target} is no PNG file: end its name in .png")
     recipe, settings = load_experiment(experiment)
-    choose, _ = image_pool(settings)
     with tempfile.TemporaryDirectory() as nowhere:
         site = Workspace(Store(nowhere), data, experiment.parent)
-        listed = read_samples(recipe, site, choose, remember=False)
+        listed = read_samples(recipe, site, source_choice(settings), remember=False)
     named = re.search(r"patch(\d+)", recipe.models[0].name)
     side = patch or (int(named[1]) if named else 16)
     rows = choose_rows(listed, samples, seed)

@@ -86,19 +86,18 @@ def _repair_experiment(
     remove_strays: bool,
     accept_new: bool,
 ) -> list["Repaired"]:
-    from commands.experiment.reading import image_pool, load_experiment, recorded_sets
+    from commands.experiment.reading import load_experiment, recorded_sets, source_choice
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.repair import repair_recipe
     from pipeline.extraction.run import Workspace
 
     recipe, settings = load_experiment(experiment)
-    choose, _ = image_pool(settings)
     found = repair_recipe(
         recipe,
         Workspace(store, data, experiment.parent),
-        choose,
         recorded_sets(experiment, recipe, settings, store),
         lambda: choose_compute(device, None),
+        source_choice(settings),
         workers=workers,
         executor=executor,
         remove_strays=remove_strays,

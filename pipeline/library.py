@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.extraction.compute import choose_compute
+from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.run import Workspace, extract_recipe
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import OWN, Recipe
@@ -59,7 +60,7 @@ def extract(
     site = Workspace(Store(store), Path(data), folder)
     if model is not None:
         site = dataclasses.replace(site, own={model.record.name: model})
-    report = extract_recipe(recipe, site, None, "all", choose_compute(device, batch_size), workers=workers)
+    report = extract_recipe(recipe, site, choose_compute(device, batch_size), ExtractOptions(workers=workers))
     return [outcome.set for outcome in report.outcomes]
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN, AnyView, View
 from stores.canonical import digest
 from stores.specs import FrameSpec, Record
@@ -256,11 +257,10 @@ class Recipe(Record):
             for level in settings.all_levels():
                 yield settings.at(level, self.frame), self.features.model_copy(update=changes)
 
-    def model_key(self, model: ModelRecipe, pool: object, view: View = CLEAN) -> str:
+    def model_key(self, model: ModelRecipe, choice: SourceChoice = ALL_SOURCES, view: View = CLEAN) -> str:
         """Return the digest that stands for one model and view under this recipe, whatever arrays it asks for.
 
         It is how `evaluate` finds sets without images or models: `extract` notes under this key which sets it made.
-        ``pool`` says which images were chosen, in plain JSON values.
         """
         key = {
             "dataset": self.dataset.canonical(),
@@ -268,6 +268,6 @@ class Recipe(Record):
             "model": model.model_dump(mode="json", exclude=_BESIDE_THE_FEATURES, exclude_none=True),
             "compute_dtype": self.features.compute_dtype,
             "store_dtype": self.features.store_dtype,
-            "pool": pool,
+            "pool": choice.key,
         }
         return digest(key if view is CLEAN else {**key, "view": view.spec.canonical()})

@@ -24,6 +24,7 @@ import numpy as np
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
 from stores import Store
 from stores.sets import KINDS, ZarrSet, half_made
 from stores.storage.base import PARTIAL
@@ -116,7 +117,7 @@ class Writer:
 
 def extract(store, data, **options):
     where = run.Workspace(Store(store), data, data)
-    return run.extract_recipe(recipe(), where, None, "all", Compute("cpu", 4, 1), **options)
+    return run.extract_recipe(recipe(), where, Compute("cpu", 4, 1), ExtractOptions(**options))
 
 
 def sets(store):
@@ -262,7 +263,7 @@ def commands(folder, data, rng, kills, record):
             record.counts["errors"] += process.wait() != 0
         record.look(store, truth, seen)
         record.finish(store, digests)
-        record.tell()
+        record.on_progress()
 
 
 def main():
@@ -296,7 +297,7 @@ def main():
             shutil.rmtree(store)
             life += 1
             if life % 10 == 0:
-                record.tell()
+                record.on_progress()
         if asked.commands:
             commands(folder, data, rng, asked.commands, record)
     found = {"seed": asked.seed, "seconds": round(time.monotonic() - started, 1), "system calls": n_calls}

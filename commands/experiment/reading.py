@@ -3,7 +3,6 @@
 import difflib
 import tomllib
 import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ if TYPE_CHECKING:
     from evaluate.registry import EvaluationSettings
     from pipeline.extraction.run import Recorded
     from pipeline.recipe import Recipe
+    from pipeline.source_choice import SourceChoice
     from stores import Store
 
 
@@ -64,9 +64,10 @@ def recorded_sets(
     command that makes them, when a model was not extracted under a view.
     """
     from pipeline.extraction.run import Recorded
+    from pipeline.source_choice import ALL_SOURCES
     from pipeline.views import CLEAN
 
-    _, pool = image_pool(settings)
+    choice = source_choice(settings)
     views = [view for view, _ in recipe.shown()]
     if clean and CLEAN not in views:
         views.insert(0, CLEAN)
@@ -75,8 +76,8 @@ def recorded_sets(
         for view in views:
             one = Recorded(model, view, "", "")
             # Sets of all images, which Python makes, answer every choice of images too.
-            noted = store.recall(recipe.model_key(model, pool, view)) or store.recall(
-                recipe.model_key(model, "all", view)
+            noted = store.recall(recipe.model_key(model, choice, view)) or store.recall(
+                recipe.model_key(model, ALL_SOURCES, view)
             )
             if noted is None:
                 needs = "" if recipe.features.clean or view is not CLEAN else " with `clean = true` in [features]"
@@ -154,15 +155,16 @@ def _tags(record: Any) -> set[str]:
     return {str(value) for annotation in tagging for value in typing.get_args(annotation)} | {record.__name__}
 
 
-def image_pool(settings: "EvaluationSettings") -> tuple[Callable[[Any], list[str]] | None, object]:
-    """Return how to choose the sources that the questions can ask for, and the same as JSON values."""
+def source_choice(settings: "EvaluationSettings") -> "SourceChoice":
+    """Return the sources that some analysis of the settings may read; all where no rule chooses among them."""
     from evaluate.selection import select_sources
+    from pipeline.source_choice import ALL_SOURCES, SourceChoice
 
     rules = settings.rules()
     if not rules:
-        return None, "all"
+        return ALL_SOURCES
 
     def choose(table: Any) -> list[str]:
         return sorted({name for rule in rules for name in select_sources(table, rule.with_skipped())})
 
-    return choose, sorted((rule.canonical() for rule in rules), key=str)
+    return SourceChoice(choose, sorted((rule.canonical() for rule in rules), key=str))

@@ -134,13 +134,6 @@ DATASETS: dict[str, Layout] = {
 """Every layout that can be read, by the name experiments use."""
 
 
-_KEEPS_MISSING = (
-    *(ade20k.Ade20k, bdd100k_mot.Bdd100kMot, camvid.CamVid, cityscapes.Cityscapes),
-    *(dota.Dota, fair1m.Fair1m, manifest.Manifest),
-)
-"""Readers of one label file an image or a video, which can list an image whose file is not there."""
-
-
 def open_dataset(name: str, root: Path, recipe: DatasetRecipe | None = None) -> Dataset:
     """Return the reader of this name for the data below ``root``; raises UserError when the name is unknown.
 
@@ -158,6 +151,6 @@ def open_dataset(name: str, root: Path, recipe: DatasetRecipe | None = None) -> 
             mask_ids=recipe.mask_ids,
             void_ids=recipe.void_ids,
         )
-    if isinstance(dataset, _KEEPS_MISSING) and recipe is not None and recipe.bad_samples == "keep-invalid":
+    if recipe is not None and recipe.bad_samples == "keep-invalid":
         dataset = dataclasses.replace(dataset, missing_labels="keep")
     return dataset

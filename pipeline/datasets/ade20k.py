@@ -7,13 +7,12 @@ are 0 for unlabelled and 1..150; ``objectInfo150.txt`` names the classes (CSAILV
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
 from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
@@ -28,12 +27,9 @@ _LOOKUP = class_lookup(classes={number: number - 1 for number in range(1, _N_CLA
 
 
 @dataclass(frozen=True)
-class Ade20k:
+class Ade20k(Dataset):
     """The images of both splits; ``root`` holds ``images`` and ``annotations``. All are in the group "all"."""
 
-    root: Path
-    missing_labels: MissingLabels = "stop"
-    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "ade20k"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"pixels"})
@@ -94,10 +90,6 @@ class Ade20k:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return class ids, 255 for unlabelled pixels."""
         return read_pixel_classes(source, _LOOKUP, "0 for unlabelled and 1..150")
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: this release has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

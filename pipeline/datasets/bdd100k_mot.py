@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
 from pipeline.datasets.reading.outlines import checked_box, outline_notes
@@ -48,16 +48,13 @@ _LABEL_FOLDERS = ("labels/box_track_20", "labels-20/box-track")
 
 
 @dataclass(frozen=True)
-class Bdd100kMot:
+class Bdd100kMot(Dataset):
     """The tracked videos; ``root`` holds ``images`` and ``labels``. Groups are videos.
 
     Distractors ("other person", "trailer", "other vehicle") and crowds are marked as ignored. Images of a split
     without a label folder count as unlabelled.
     """
 
-    root: Path
-    missing_labels: MissingLabels = "stop"
-    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "bdd100k-mot"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"objects"})

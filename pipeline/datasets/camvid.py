@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
 from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
 from stores.errors import MissingError, UserError
@@ -38,12 +38,9 @@ _LOOKUP = class_lookup(classes={entry.id: entry.id for entry in CLASSES}, void={
 
 
 @dataclass(frozen=True)
-class CamVid:
+class CamVid(Dataset):
     """The 480x360 frames of the SegNet tutorial; ``root`` holds the lists. Groups are video sequences."""
 
-    root: Path
-    missing_labels: MissingLabels = "stop"
-    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "camvid"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"pixels"})
@@ -93,10 +90,6 @@ class CamVid:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return class ids, 255 for void."""
         return read_pixel_classes(source, _LOOKUP, "ids 0..10 and 11 for void")
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: the annotation has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

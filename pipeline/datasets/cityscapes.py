@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.folders import (
     by_name,
     count_notes,
@@ -69,16 +69,13 @@ _LOOKUP = class_lookup(
 
 
 @dataclass(frozen=True)
-class Cityscapes:
+class Cityscapes(Dataset):
     """The finely annotated images; ``root`` holds ``leftImg8bit`` and ``gtFine``.
 
     The test split's public label files are blank, so it counts as unlabelled, and so does a split without a
     folder in ``gtFine``. Groups are cities.
     """
 
-    root: Path
-    missing_labels: MissingLabels = "stop"
-    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "cityscapes"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"pixels"})
@@ -125,10 +122,6 @@ class Cityscapes:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return trainIds, 255 for void; an unlabelled image is all void."""
         return read_pixel_classes(source, _LOOKUP, "labelIds 0..33")
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: the annotation has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

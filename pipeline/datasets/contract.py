@@ -1,9 +1,10 @@
 """What a data set is to the pipeline: a list of sources, a class table and a way to read labels."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -78,72 +79,59 @@ class Source:
     """Time since frame 0 of the video; NaN where the frame rate is not known."""
 
 
-@runtime_checkable
-class Dataset(Protocol):
-    """A reader for one official layout. Implementations are frozen dataclasses that hold their root.
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """A reader for one official layout; subclasses are frozen dataclasses.
 
     Constructing one checks nothing; `sources` raises `stores.errors.MissingError` when the layout is not there
     and `stores.errors.UserError` when what is there contradicts itself.
     """
 
-    @property
-    def name(self) -> str:
-        """Name in the table of data sets."""
-        ...
+    root: Path
+    """The folder that holds the data set."""
+    missing_labels: MissingLabels = field(default="stop", kw_only=True)
+    """Whether a missing label file stops `sources` or is listed all the same, for `check_samples` to report; readers
+    without a label file an image or a video ignore it."""
+    name: ClassVar[str]
+    """Name in the table of data sets."""
+    revision: ClassVar[int]
+    """Raised when the reader gives something else for the same files."""
+    licence: ClassVar[str] = "not stated"
+    """Terms of use of the data, in one line."""
 
     @property
-    def revision(self) -> int:
-        """Raised when the reader gives something else for the same files."""
-        ...
-
-    @property
-    def licence(self) -> str:
-        """Terms of use of the data, in one line."""
-        ...
-
-    @property
+    @abstractmethod
     def labels(self) -> frozenset[LabelKind]:
         """What the data set knows about its images; empty for unlabelled data."""
-        ...
 
     @property
-    def root(self) -> Path:
-        """The folder that holds the data set."""
-        ...
+    def label_settings(self) -> list[object]:
+        """Settings of the experiment file that decide what label files mean, as JSON values; part of label digests."""
+        return []
 
+    @abstractmethod
     def classes(self) -> Sequence[ClassEntry]:
         """Return the class table, ordered by id; empty for unlabelled data."""
-        ...
 
+    @abstractmethod
     def sources(self) -> Sequence[Source]:
         """Return all sources of all splits, sorted by name, image files only checked for existence."""
-        ...
 
+    @abstractmethod
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return the class id of every pixel of the source image, 255 for void.
 
         An unlabelled image of a set with pixel labels is all void. Raises UserError naming the file when the
         label file is unreadable or holds an unknown id, or when the data set has no pixel labels at all.
         """
-        ...
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return the annotated objects of a source, in the order of its annotation; none without object labels.
+        """Return the annotated objects of a source, in the order of its annotation; none by default.
 
         Raises UserError naming file and object when the annotation is unreadable, or an outline has no area.
         """
-        ...
+        return ()
 
+    @abstractmethod
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release (counts, missing files)."""
-        ...
-
-
-@runtime_checkable
-class ChosenLabels(Protocol):
-    """A data set whose label files mean what an experiment file says, beside its class table."""
-
-    @property
-    def label_settings(self) -> list[object]:
-        """The settings that decide what label files mean, as plain JSON values; part of a label set's name."""
-        ...

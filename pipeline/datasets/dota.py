@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
 from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
@@ -51,15 +51,12 @@ _HEADERS = ("imagesource:", "gsd:")
 
 
 @dataclass(frozen=True)
-class Dota:
+class Dota(Dataset):
     """The images and their rotated boxes; ``root`` holds ``train``, ``val``, ``test``, or ``images`` itself.
 
     Objects marked difficult are painted, and ignored where objects are scored. All images are in the group "all".
     """
 
-    root: Path
-    missing_labels: MissingLabels = "stop"
-    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "dota"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"pixels", "objects"})

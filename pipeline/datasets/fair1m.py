@@ -17,7 +17,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder
 from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
@@ -58,15 +58,12 @@ _LABEL_FOLDERS = ("labelXml", "labelXmls")
 
 
 @dataclass(frozen=True)
-class Fair1m:
+class Fair1m(Dataset):
     """The images and their rotated boxes; ``root`` holds ``train``, ``validation`` and ``test``.
 
     Splits are train, val and test; groups are the parts of the release.
     """
 
-    root: Path
-    missing_labels: MissingLabels = "stop"
-    """What a missing label file is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "fair1m"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"pixels", "objects"})

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder, subfolders
 from stores.errors import MissingError, UserError
@@ -26,17 +26,15 @@ class _ClassFolder:
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ImageFolder(Dataset):
     """``{class}/**/image`` in the one split "all", or ``{split}/{class}/**/image`` with train, val, test.
 
     Class ids are the positions of the class names in sorted order, over all splits. Groups are classes.
     """
 
-    root: Path
     name: ClassVar[str] = "image-folder"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"image"})
-    licence: ClassVar[str] = "not stated"
 
     def classes(self) -> Sequence[ClassEntry]:
         """Return one class for every folder name; a class is its own supercategory."""
@@ -90,10 +88,6 @@ class ImageFolder:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Raise UserError: there is one class an image, `Source.image_class`."""
         raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: the annotation has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence on class folders without images and on images outside of class folders."""

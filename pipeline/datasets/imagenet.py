@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, count_notes, require_folder, subfolders
 from pipeline.datasets.reading.images import EXTENSIONS
@@ -28,10 +28,9 @@ _CLASS = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
-class ImageNet:
+class ImageNet(Dataset):
     """The labelled images; ``root`` holds ``train``, ``val`` or both. Groups are classes."""
 
-    root: Path
     name: ClassVar[str] = "imagenet"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"image"})
@@ -73,10 +72,6 @@ class ImageNet:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Raise UserError: there is one class an image, `Source.image_class`."""
         raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: the annotation has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, MissingLabels, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, inside, relative_name, require_folder
 from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
@@ -24,23 +24,19 @@ from stores.errors import MissingError, UserError
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(Dataset):
     """The images that a manifest lists; ``root`` holds it, and all paths are relative to ``root``.
 
     An empty group or split is "all", an empty mask or class means unlabelled.
     """
 
-    root: Path
     file: str = "manifest.csv"
     class_rules: tuple[ManifestClass, ...] = ()
     mask_ids: tuple[tuple[int, ...], ...] = ()
     """Ids in mask files of every class of ``class_rules``."""
     void_ids: tuple[int, ...] = (255,)
-    missing_labels: MissingLabels = "stop"
-    """What a missing mask is: an error, or to ``keep`` for who judges samples."""
     name: ClassVar[str] = "manifest"
     revision: ClassVar[int] = 1
-    licence: ClassVar[str] = "not stated"
 
     @functools.cached_property
     def _table(self) -> Table:
@@ -145,10 +141,6 @@ class Manifest:
         ids = {one: index for index, group in enumerate(self.mask_ids) for one in group}
         known = ", ".join(str(one) for one in sorted({*ids, *self.void_ids}))
         return class_lookup(ids, self.void_ids), f"{known} of [[dataset.classes]] and void_ids"
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: a manifest has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence on columns that are not read, and on rows that lack what others have."""

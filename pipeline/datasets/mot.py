@@ -8,13 +8,12 @@ the class column, one "number name" a line.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, inside, require_folder, subfolders
 from pipeline.datasets.reading.mot_files import (
@@ -35,14 +34,12 @@ _SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Mot:
+class Mot(Dataset):
     """Videos with tracked boxes; groups are videos. Boxes with the flag 0 are marked as ignored."""
 
-    root: Path
     name: ClassVar[str] = "mot"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"objects"})
-    licence: ClassVar[str] = "not stated"
 
     def classes(self) -> Sequence[ClassEntry]:
         """Return the classes of classes.txt, otherwise "class 1" and so on for the numbers that occur."""

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, require_folder, subfolders
 from pipeline.datasets.reading.mot_files import Video, frame_objects, read_video, video_notes, video_sources
@@ -48,13 +48,12 @@ _FOLDER = re.compile(r"(MOT17-\d\d)(?:-(FRCNN|SDP|DPM))?")
 
 
 @dataclass(frozen=True)
-class Mot17:
+class Mot17(Dataset):
     """One copy of every video; ``root`` holds ``train`` and ``test``. Groups are videos, such as "MOT17-02".
 
     Boxes that are not scored, and those of other classes than pedestrian, are marked as ignored.
     """
 
-    root: Path
     name: ClassVar[str] = "mot17"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"objects"})

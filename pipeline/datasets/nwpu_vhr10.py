@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
 from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
@@ -46,10 +46,9 @@ _UNREADABLE: dict[str, Any] = {"segmentation": dict | None}
 
 
 @dataclass(frozen=True)
-class NwpuVhr10:
+class NwpuVhr10(Dataset):
     """The images and their outlines in the one split "all"; groups are "positive" and "negative"."""
 
-    root: Path
     name: ClassVar[str] = "nwpu-vhr10"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"pixels", "objects"})

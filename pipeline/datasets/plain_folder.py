@@ -8,20 +8,18 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder
 from stores.errors import MissingError, UserError
 
 
 @dataclass(frozen=True)
-class PlainFolder:
+class PlainFolder(Dataset):
     """All images below ``root``; groups are their folders, "all" directly below the root."""
 
-    root: Path
     name: ClassVar[str] = "folder"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset()
-    licence: ClassVar[str] = "not stated"
 
     def classes(self) -> Sequence[ClassEntry]:
         """Return no classes."""
@@ -42,10 +40,6 @@ class PlainFolder:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Raise UserError: there are none."""
         raise UserError(f"{source.image} has no labels; choose an analysis that needs none, or a labelled data set")
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: the annotation has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every linked folder, since links are not followed."""

@@ -7,13 +7,12 @@ root: ``resisc45-train.txt`` and so on (arXiv 1911.06721), or Scale-MAE's ``trai
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, require_folder
 from pipeline.datasets.reading.scene_folders import listed_splits, scene_notes, scene_sources
@@ -41,10 +40,9 @@ _LISTS = (
 
 
 @dataclass(frozen=True)
-class Resisc45:
+class Resisc45(Dataset):
     """The scenes; ``root`` holds one folder a class. Groups are classes."""
 
-    root: Path
     name: ClassVar[str] = "resisc45"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"image"})
@@ -66,10 +64,6 @@ class Resisc45:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Raise UserError: there is one class an image, `Source.image_class`."""
         raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: the annotation has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

@@ -7,13 +7,12 @@ lists of file names, ``uc_merced-train.txt`` and so on (arXiv 1911.06721).
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.contract import ClassEntry, LabelKind, ObjectEntry, Source
+from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, require_folder
 from pipeline.datasets.reading.scene_folders import listed_splits, scene_notes, scene_sources
@@ -34,10 +33,9 @@ _LISTS = ({"train": "uc_merced-train.txt", "val": "uc_merced-val.txt", "test": "
 
 
 @dataclass(frozen=True)
-class UcMerced:
+class UcMerced(Dataset):
     """The scenes; ``root`` holds ``Images``. Groups are classes."""
 
-    root: Path
     name: ClassVar[str] = "ucmerced"
     revision: ClassVar[int] = 1
     labels: ClassVar[frozenset[LabelKind]] = frozenset({"image"})
@@ -61,10 +59,6 @@ class UcMerced:
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Raise UserError: there is one class an image, `Source.image_class`."""
         raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
-
-    def objects(self, source: Source) -> Sequence[ObjectEntry]:
-        """Return none: the annotation has no outlines."""
-        return ()
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

@@ -55,15 +55,15 @@ def _of_layer(model: FrozenModel, number: int, features: FeatureRecipe) -> list[
     arrays = []
     for normed in norms:
         name = f"{layer.name}.norm" if normed else layer.name
-        facts: dict[str, Any] = {"layer": number, "norm": normed}
-        arrays.append(_patch_tokens(layer, name, features, facts))
+        attributes: dict[str, Any] = {"layer": number, "norm": normed}
+        arrays.append(_patch_tokens(layer, name, features, attributes))
         if features.prefix and model.n_prefix:
-            arrays.append(_prefix_tokens(model, name, features, facts))
+            arrays.append(_prefix_tokens(model, name, features, attributes))
     return arrays
 
 
 def _patch_tokens(
-    layer: Layer, name: str, features: FeatureRecipe, facts: dict[str, Any], own_axes: bool = False
+    layer: Layer, name: str, features: FeatureRecipe, attributes: dict[str, Any], own_axes: bool = False
 ) -> ArraySpec:
     rows, columns = layer.grid
     # xarray refuses one axis name with two sizes in a group, and every stage has sizes of its own.
@@ -73,17 +73,17 @@ def _patch_tokens(
         row_shape=(layer.n_patches, layer.width),
         dtype=features.store_dtype,
         dimension_names=("sample", patch, channel),
-        attributes={**facts, "grid_rows": rows, "grid_columns": columns},
+        attributes={**attributes, "grid_rows": rows, "grid_columns": columns},
     )
 
 
-def _prefix_tokens(model: FrozenModel, name: str, features: FeatureRecipe, facts: dict[str, Any]) -> ArraySpec:
+def _prefix_tokens(model: FrozenModel, name: str, features: FeatureRecipe, attributes: dict[str, Any]) -> ArraySpec:
     return ArraySpec(
         name=f"prefix/{name}",
         row_shape=(model.n_prefix, model.width),
         dtype=features.store_dtype,
         dimension_names=("sample", "prefix", "channel"),
-        attributes=facts,
+        attributes=attributes,
     )
 
 
@@ -99,7 +99,7 @@ def _masked(model: FrozenModel, features: FeatureRecipe, mask: MaskRecipe) -> li
     n_visible = masking.n_visible(model.n_patches, mask.ratio)
     title = f"mask{100 * mask.ratio:g}.seed{mask.seed}"
     name = f"{title}.{model.layers[last].name}.norm"
-    facts: dict[str, Any] = {
+    attributes: dict[str, Any] = {
         "mask_ratio": mask.ratio,
         "mask_seed": mask.seed,
         "mask_revision": masking.REVISION,
@@ -112,16 +112,16 @@ def _masked(model: FrozenModel, features: FeatureRecipe, mask: MaskRecipe) -> li
         row_shape=(n_visible,),
         dtype="int32",
         dimension_names=("sample", f"visible_{n_visible}"),
-        attributes={**facts, **grid, "layer": None, "norm": None},
+        attributes={**attributes, **grid, "layer": None, "norm": None},
     )
     tokens = ArraySpec(
         name=f"visible/{name}",
         row_shape=(n_visible, model.width),
         dtype=features.store_dtype,
         dimension_names=("sample", f"visible_{n_visible}", "channel"),
-        attributes={**facts, **grid},
+        attributes={**attributes, **grid},
     )
-    prefix = [_prefix_tokens(model, name, features, facts)] if model.n_prefix else []
+    prefix = [_prefix_tokens(model, name, features, attributes)] if model.n_prefix else []
     return [ids, tokens, *prefix]
 
 

@@ -7,8 +7,8 @@ batch's results are copied while the next batch computes. What is committed stay
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.forward import BatchArrays, forward
-from pipeline.extraction.job import FACTS, QUEUE_BYTES, Job
+from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch, Loader
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
 from pipeline.rows.samples import bad_rows
@@ -33,107 +33,106 @@ Missing = dict[RowRange, tuple[ArraySpec, ...]]
 
 
 @dataclass(frozen=True)
+class ExtractOptions:
+    """How an extraction runs. None of it changes the bytes of a complete set."""
+
+    workers: int = 2
+    """Threads that decode images."""
+    shard: tuple[int, int] = (0, 1)
+    """(i, N) makes every N-th range from the i-th on, counted from 0."""
+    allow_mixed: bool = False
+    """Complete a set that was started on another kind of device, whose last bits may differ."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Written beside a new set and into the log: command, date, versions."""
+    on_progress: Callable[[Progress], None] = lambda progress: None
+    """Called after every batch."""
+
+
+DEFAULT_OPTIONS = ExtractOptions()
+
+
+@dataclass(frozen=True)
 class StartedExtraction:
-    """An extraction whose first batch is computed, and of which nothing is written yet."""
+    """An extraction whose first batch is computed and of which nothing is written yet."""
 
     job: Job
     compute: Compute
-    shard: tuple[int, int]
-    workers: int
-    allow_mixed: bool
-    mine: Missing
+    options: ExtractOptions
+    missing: Missing
+    """What this shard has to make."""
     passes: list[tuple[tuple[ArraySpec, ...], BatchArrays]]
     """Arrays that are made together, and their batches."""
     first_seconds: float
-    """What the first batch took, from the start of its threads on."""
+    """Time of the first batch, the start of its threads included."""
     seconds: StageSeconds
     notes: list[str]
 
 
 @contextlib.contextmanager
 def start_extraction(
-    job: Job,
-    compute: Compute,
-    *,
-    workers: int = 2,
-    shard: tuple[int, int] = (0, 1),
-    allow_mixed: bool = False,
+    job: Job, compute: Compute, options: ExtractOptions = DEFAULT_OPTIONS
 ) -> Iterator[StartedExtraction]:
-    """Compute the first batch of what is missing, so that a model that cannot run leaves nothing behind.
+    """Compute the first batch of what is missing, so that a model that cannot run leaves nothing in the store.
 
-    ``shard`` (i, N) takes every N-th range from the i-th on, counted from 0. Leaving ends the threads that decode,
-    whatever happened. Raises UserError as `extract` does.
+    The threads that decode end with the context. Raises UserError as `extract` does.
     """
-    mine = _mine(job, shard)
+    missing = _assigned(job, options.shard)
     notes: list[str] = []
-    if mine and job.existing is not None:
-        compute, notes = reconcile_with_recorded(compute, job.existing.compute, allow_mixed)
+    if missing and job.existing is not None:
+        compute, notes = reconcile_with_recorded(compute, job.existing.compute, options.allow_mixed)
     seconds = StageSeconds()
     started = time.perf_counter()
     with contextlib.ExitStack() as stack:
         passes: list[tuple[tuple[ArraySpec, ...], BatchArrays]] = []
-        for ranges, arrays in _passes(mine):
-            results = stack.enter_context(contextlib.closing(_results(job, ranges, arrays, compute, workers, seconds)))
+        for ranges, arrays in _passes(missing):
+            results = _results(job, ranges, arrays, compute, options.workers, seconds)
+            stack.enter_context(contextlib.closing(results))
             passes.append((arrays, results if passes else itertools.chain([next(results)], results)))
         first_seconds = time.perf_counter() - started
-        yield StartedExtraction(job, compute, shard, workers, allow_mixed, mine, passes, first_seconds, seconds, notes)
+        yield StartedExtraction(job, compute, options, missing, passes, first_seconds, seconds, notes)
 
 
-def extract(
-    job: Job,
-    store: Store,
-    compute: Compute,
-    *,
-    workers: int = 2,
-    shard: tuple[int, int] = (0, 1),
-    allow_mixed: bool = False,
-    provenance: dict[str, Any] | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> Outcome:
+def extract(job: Job, store: Store, compute: Compute, options: ExtractOptions = DEFAULT_OPTIONS) -> Outcome:
     """Make what is missing of one feature set and seal it when it is complete.
 
-    ``shard`` (i, N) takes every N-th range from the i-th on, counted from 0. Raises UserError when values of valid
-    rows do not fit the store's dtype or are not finite, or when a layer has dead features that are not to be counted,
-    naming layer and sample; what was committed before stays, and where that happens in the first batch nothing is
-    written.
+    Raises UserError, naming layer and sample, when values of valid rows do not fit the store's dtype or are not finite,
+    or when a layer has dead features that are not to be counted. What was committed before stays; where it happens in
+    the first batch nothing is written.
+
+    Args:
+        job: The feature set, and what is there of it.
+        store: Store that a new set is created in.
+        compute: Device, batch size and threads; a set that was started keeps those it was started with.
+        options: How the extraction runs.
     """
-    with start_extraction(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
-        return complete(work, store, provenance=provenance, on_progress=on_progress)
+    with start_extraction(job, compute, options) as work:
+        return complete(work, store)
 
 
-def complete(
-    work: StartedExtraction,
-    store: Store,
-    *,
-    provenance: dict[str, Any] | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> Outcome:
-    """Create the set if need be, write what was begun and seal what is complete; raises what `extract` does."""
+def complete(work: StartedExtraction, store: Store) -> Outcome:
+    """Write what was started, into a new set if there is none, and seal what is complete; raises as `extract` does."""
+    if work.job.existing is not None:
+        return _write_and_seal(work, work.job.existing)
+    target = _create(work.job, store, work.compute, work.options.provenance)
+    job = replace(work.job, existing=target, layout=target.layout)
+    recorded = work.compute.record(job.spec.compute_dtype)
+    if _assigned(job, work.options.shard) == work.missing and target.compute == recorded:
+        return _write_and_seal(replace(work, job=job), target)
+    # Another process created the set in the meantime, with other ranges or batches, or has written some: start again.
+    with start_extraction(job, work.compute, work.options) as again:
+        return _write_and_seal(again, target)
+
+
+def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
     job = work.job
-    target = job.existing
-    if target is None:
-        target = _create(job, store, work.compute, provenance or {})
-        job = replace(job, existing=target, layout=target.layout)
-        if _mine(job, work.shard) != work.mine or target.compute != work.compute.record(job.spec.compute_dtype):
-            # Another process created it a moment ago, and cut it into other ranges or batches, or wrote some.
-            return extract(
-                job,
-                store,
-                work.compute,
-                workers=work.workers,
-                shard=work.shard,
-                allow_mixed=work.allow_mixed,
-                provenance=provenance,
-                on_progress=on_progress,
-            )
     n_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
     outcome = Outcome(job.title, target, rows_reused=job.layout.n_rows - n_missing, seconds=work.seconds)
     outcome.notes = work.notes
-    target.add_arrays(job.arrays)  # a shard without a range of its own may come first
-    if work.mine:
-        outcome.rows_made = _write(work, target, on_progress)
+    target.add_arrays(job.arrays)  # also from a shard that has no range of its own
+    if work.missing:
+        outcome.rows_made = _write(work, target)
     unsealed = job.unsealed()
-    if unsealed or target.commits:  # commit records beside seals: a command was killed while it cleared them away
+    if unsealed or target.commits:  # commit records beside seals: a command was killed while it removed them
         before = time.perf_counter()
         outcome.missing = seal(target, unsealed, refuse_dead=job.dead_features == "stop")
         outcome.seconds.seal = time.perf_counter() - before
@@ -145,11 +144,12 @@ def complete(
     return outcome
 
 
-def _mine(job: Job, shard: tuple[int, int]) -> Missing:
+def _assigned(job: Job, shard: tuple[int, int]) -> Missing:
+    """Return what is missing in the ranges of one shard."""
     return {row_range: arrays for row_range, arrays in job.missing().items() if row_range.number % shard[1] == shard[0]}
 
 
-def _create(job: Job, store: Store, compute: Compute, provenance: dict[str, Any]) -> ZarrSet:
+def _create(job: Job, store: Store, compute: Compute, provenance: Mapping[str, Any]) -> ZarrSet:
     return ZarrSet.create(
         store.objects,
         job.spec,
@@ -170,11 +170,11 @@ def _create(job: Job, store: Store, compute: Compute, provenance: dict[str, Any]
     )
 
 
-def _write(work: StartedExtraction, target: ZarrSet, on_progress: Callable[[Progress], None]) -> int:
+def _write(work: StartedExtraction, target: ZarrSet) -> int:
     """Write and commit all batches; return the number of their rows."""
     seconds = work.seconds
-    rows_total = sum(row_range.stop - row_range.start for row_range in work.mine)
-    started = time.perf_counter() - work.first_seconds  # labels are made in between, and are no part of the rate
+    rows_total = sum(row_range.stop - row_range.start for row_range in work.missing)
+    started = time.perf_counter() - work.first_seconds  # without the making of labels in between
     rows_done = 0
     for arrays, results in work.passes:
         with SetWriter(target, [array.name for array in arrays], max_bytes=QUEUE_BYTES) as writer:
@@ -189,8 +189,10 @@ def _write(work: StartedExtraction, target: ZarrSet, on_progress: Callable[[Prog
                     current.commit()
                 now = time.perf_counter()
                 seconds.write += now - before
-                rows_done += len(batch.pixels)
-                on_progress(Progress(work.job.title, rows_done, rows_total, now - started, seconds.bottleneck))
+                rows_done += len(batch)
+                work.options.on_progress(
+                    Progress(work.job.title, rows_done, rows_total, now - started, seconds.bottleneck)
+                )
             before = time.perf_counter()
             writer.close()
             seconds.write += time.perf_counter() - before
@@ -244,10 +246,10 @@ def _results(
     workers: int,
     seconds: StageSeconds,
 ) -> Generator[tuple[Batch, dict[str, np.ndarray]], None, None]:
-    """Yield the batches of some ranges with the arrays that the model gives, and with the facts of the view."""
+    """Yield the batches of some ranges with the arrays that the model gives, and with the statistics of the view."""
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
-    facts = {array.name.partition("/")[2]: array.name for array in arrays if array.group == FACTS}
-    tokens = [array for array in arrays if array.name not in facts.values()]
+    stats = {array.name.partition("/")[2]: array.name for array in arrays if array.group == SAMPLE_STATS}
+    tokens = [array for array in arrays if array.name not in stats.values()]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)
     waited = 0.0
@@ -256,4 +258,4 @@ def _results(
         for batch, values in forward(batches, run, job.samples, compute.device, seconds):
             seconds.decode += loader.waited - waited
             waited = loader.waited
-            yield batch, values | {address: batch.facts[name] for name, address in facts.items()}
+            yield batch, values | {address: batch.sample_stats[name] for name, address in stats.items()}

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.extract import recompute
-from pipeline.extraction.job import FACTS, Job
+from pipeline.extraction.job import SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch
 from pipeline.extraction.repair import batch_span
 from stores.errors import MissingError
@@ -41,7 +41,7 @@ def compute_again(job: Job, compute: Compute, samples: int, seed: int, workers: 
     is what is asked for. Raises MissingError when nothing of the job is sealed.
     """
     stored = job.existing
-    of_model = [array for array in job.arrays if array.group != FACTS]
+    of_model = [array for array in job.arrays if array.group != SAMPLE_STATS]
     arrays = () if stored is None else tuple(array for array in of_model if stored.sealed(array.name))
     if stored is None or not arrays:
         raise MissingError(f"nothing of {job.title} is sealed yet: run `patchbank extract` first")
@@ -56,7 +56,7 @@ def compute_again(job: Job, compute: Compute, samples: int, seed: int, workers: 
     found: dict[str, list[np.ndarray]] = {array.name: [] for array in arrays}
 
     def take(batch: Batch, values: dict[str, np.ndarray]) -> None:
-        inside = rows[(rows >= batch.start) & (rows < batch.start + len(batch.pixels))] - batch.start
+        inside = rows[(rows >= batch.start) & (rows < batch.start + len(batch))] - batch.start
         for name, block in values.items():
             found[name].append(block[inside])
 

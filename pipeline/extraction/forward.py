@@ -28,14 +28,14 @@ def forward(
     places = samples.places
     pending: tuple[Batch, dict[str, torch.Tensor], torch.Tensor, Any] | None = None
     for batch in batches:
-        if not run.arrays:  # only facts of the view are missing
+        if not run.arrays:  # only statistics of the view are missing
             yield batch, {}
             continue
         before = time.perf_counter()
         pixels = torch.from_numpy(batch.pixels)
         if on_gpu:
             pixels = pixels.pin_memory().to(device, non_blocking=True)
-        stored, sums = run(pixels.float(), places[batch.start : batch.start + len(batch.pixels)])
+        stored, sums = run(pixels.float(), places[batch.start : batch.start + len(batch)])
         done = None
         if on_gpu:
             stored = {name: _to_host(values) for name, values in stored.items()}
@@ -68,7 +68,7 @@ def _finished(
     if done is not None:
         done.synchronize()
     arrays = {name: values.numpy() for name, values in stored.items()}
-    invalid = samples.invalid(batch.start, batch.start + len(batch.pixels))
+    invalid = samples.invalid(batch.start, batch.start + len(batch))
     if not bool(torch.isfinite(sums).all()):
         refuse_not_finite(run.model.record.name, arrays, samples, batch.start)
     if invalid.any():

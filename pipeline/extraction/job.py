@@ -21,8 +21,20 @@ from stores.specs import ArraySpec, FeatureSpec
 QUEUE_BYTES = 256 << 20
 """Chunks that may wait to be written, in bytes."""
 
-FACTS = "view"
-"""Group of the numbers that a view tells of every row; they do not come from the model."""
+SAMPLE_STATS = "view"
+"""Group of the statistics that a view stores of every row; they do not come from the model."""
+
+
+@dataclass(frozen=True)
+class LabelJob:
+    """What the label set of a feature set's samples has to hold for it."""
+
+    clean_grids: Mapping[tuple[int, int], tuple[int, int]]
+    """The grid of the clean view by each patch grid of the features; they differ for another input size."""
+    input_pixels: ArraySpec | None = None
+    """The model inputs that the label set is to keep."""
+    has_input_pixels: bool = True
+    """Whether it holds them already."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +48,9 @@ class Job:
     arrays: tuple[ArraySpec, ...]
     layout: Layout
     existing: ZarrSet | None
-    clean_grids: Mapping[tuple[int, int], tuple[int, int]]
-    """The grid in the clean view by the job's own: they differ for another input size."""
+    labels: LabelJob
     dead_features: str = "stop"
     """Whether dead features ``stop`` the sealing of their array or are a ``count`` in its seal."""
-    inputs: ArraySpec | None = None
-    """The input pixels that the label set is to keep."""
-    inputs_there: bool = True
-    """Whether it keeps them already."""
 
     def missing(self) -> dict[RowRange, tuple[ArraySpec, ...]]:
         """Return the ranges that lack some wanted array, with those arrays; sealed arrays are never missing."""
@@ -66,7 +73,7 @@ class Job:
     @property
     def state(self) -> str:
         """``sealed``, ``partial`` or ``missing``."""
-        if not self.unsealed() and self.inputs_there:
+        if not self.unsealed() and self.labels.has_input_pixels:
             return "sealed"
         return "missing" if len(self.missing()) == self.layout.n_ranges else "partial"
 
@@ -91,7 +98,8 @@ class Job:
     @property
     def missing_input_bytes(self) -> int:
         """Bytes of input pixels still to be written."""
-        return 0 if self.inputs is None or self.inputs_there else self.layout.n_rows * self.inputs.row_bytes
+        pixels = self.labels.input_pixels
+        return 0 if pixels is None or self.labels.has_input_pixels else self.layout.n_rows * pixels.row_bytes
 
     @property
     def n_objects(self) -> int:
@@ -131,14 +139,20 @@ def prepare(
     clean = tokens if clean_model is None else capture.wanted_arrays(clean_model, features)
     grids = [(own.grid, other.grid) for own, other in zip(tokens, clean, strict=True)]
     clean_grids = {own: other for own, other in grids if own is not None and other is not None}
-    arrays = (*tokens, *_fact_arrays(view))
+    arrays = (*tokens, *_stat_arrays(view))
     existing = store.open(spec) if store.has(spec) else None
-    layout = existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage)
-    title = model_recipe.display if view is CLEAN else f"{model_recipe.display}, {view.title}"
-    inputs = input_array(samples, model.record.interpolation) if features.input_pixels else None
-    there = inputs is None or _has_inputs(store, samples, inputs)
-    dead = features.dead_features
-    return Job(title, model, samples, spec, arrays, layout, existing, clean_grids, dead, inputs, there)
+    pixels = input_array(samples, model.record.interpolation) if features.input_pixels else None
+    return Job(
+        title=model_recipe.display if view is CLEAN else f"{model_recipe.display}, {view.title}",
+        model=model,
+        samples=samples,
+        spec=spec,
+        arrays=arrays,
+        layout=existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage),
+        existing=existing,
+        labels=LabelJob(clean_grids, pixels, pixels is None or _has_inputs(store, samples, pixels)),
+        dead_features=features.dead_features,
+    )
 
 
 def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:
@@ -163,11 +177,11 @@ def _has_inputs(store: Store, samples: Samples, inputs: ArraySpec) -> bool:
     return store.has(spec) and store.open(spec).sealed(inputs.name)
 
 
-def _fact_arrays(view: View) -> tuple[ArraySpec, ...]:
-    """Return the records of the numbers a view tells of every row."""
+def _stat_arrays(view: View) -> tuple[ArraySpec, ...]:
+    """Return the records of the statistics that a view stores of every row."""
     return tuple(
-        ArraySpec(name=f"{FACTS}/{name}", row_shape=(), dtype="float32", dimension_names=("sample",))
-        for name in view.facts
+        ArraySpec(name=f"{SAMPLE_STATS}/{name}", row_shape=(), dtype="float32", dimension_names=("sample",))
+        for name in view.sample_stats
     )
 
 

@@ -1,4 +1,4 @@
-"""Decoding sources into batches of pixels, ahead of the model and never far ahead."""
+"""Decodes source images into batches of pixels, in threads that run a bounded number of rows ahead of the model."""
 
 import hashlib
 import itertools
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -18,6 +19,9 @@ from pipeline.rows.samples import Samples
 from stores.errors import MissingError, UserError
 from stores.format.layout import RowRange
 
+Tiles = tuple[np.ndarray, dict[str, np.ndarray]]
+"""Pixels of some rows, and the view's statistics of each."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -26,28 +30,54 @@ class Batch:
     range: RowRange
     start: int
     pixels: UInt8[np.ndarray, "sample height width 3"]
-    facts: dict[str, Float32[np.ndarray, " sample"]]
-    """What the view tells of every row, by name."""
+    sample_stats: dict[str, Float32[np.ndarray, " sample"]]
+    """Statistics that the view computes of every row, by name."""
+
+    def __len__(self) -> int:
+        return len(self.pixels)
 
     @property
     def ends_range(self) -> bool:
         """Whether the range is complete with this batch."""
-        return self.start + len(self.pixels) == self.range.stop
+        return self.start + len(self) == self.range.stop
+
+    def split(self, n_rows: int) -> tuple["Batch", "Batch"]:
+        """Return the first ``n_rows`` rows and the rest, which may be empty."""
+        first = {name: values[:n_rows] for name, values in self.sample_stats.items()}
+        rest = {name: values[n_rows:] for name, values in self.sample_stats.items()}
+        return (
+            Batch(self.range, self.start, self.pixels[:n_rows], first),
+            Batch(self.range, self.start + n_rows, self.pixels[n_rows:], rest),
+        )
+
+
+class _Run(NamedTuple):
+    """Consecutive rows of one source within a range."""
+
+    range: RowRange
+    start: int
+    stop: int
 
 
 def read_tiles(
     samples: Samples, interpolation: Interpolation, start: int, stop: int
 ) -> tuple[UInt8[np.ndarray, "sample height width 3"], dict[str, Float32[np.ndarray, " sample"]]]:
-    """Return pixels and the view's facts of rows ``start`` to ``stop``, which are tiles of one source.
+    """Decode one source; return pixels and the view's statistics of its rows.
 
-    A bad image is black and its facts are NaN: none of it is stored. Raises UserError when the image's bytes are not
-    those the samples were made from.
+    The pixels of a bad image are black and its statistics are NaN; neither is stored. Raises UserError when the image's
+    bytes are not those the samples were made from, MissingError when the file is gone.
+
+    Args:
+        samples: The rows under their view.
+        interpolation: How sources and tiles are resized.
+        start: First row.
+        stop: Row after the last; all rows in between are tiles of one source.
     """
     name = samples.tiles[start][0]
     if name in samples.bad_images:
         size = samples.frame.input
-        nothing = {fact: np.full(stop - start, np.nan, np.float32) for fact in samples.view.facts}
-        return np.zeros((stop - start, size.height, size.width, 3), np.uint8), nothing
+        unknown = {name: np.full(stop - start, np.nan, np.float32) for name in samples.view.sample_stats}
+        return np.zeros((stop - start, size.height, size.width, 3), np.uint8), unknown
     path = samples.sources[name].image
     try:
         data = path.read_bytes()
@@ -61,10 +91,10 @@ def read_tiles(
 
 
 class Loader:
-    """Yields the batches of some ranges in order; batches never cross a range border.
+    """Yields the rows of some ranges in batches, in order; batches never cross a range border.
 
-    Sources are decoded by ``workers`` threads (Pillow works without the interpreter lock), at most two batches'
-    rows ahead of the consumer, which bounds the memory whatever the size of the data set.
+    Sources are decoded by threads (Pillow releases the interpreter lock), at most two batches of rows ahead of the
+    consumer, which bounds the memory whatever the size of the data set.
     """
 
     def __init__(self, samples: Samples, interpolation: Interpolation, batch_size: int, workers: int) -> None:
@@ -76,65 +106,58 @@ class Loader:
         """Seconds the consumer waited for pixels."""
 
     def batches(self, ranges: Iterable[RowRange]) -> Generator[Batch, None, None]:
-        """Yield the batches of the ranges."""
+        """Yield the batches of the ranges; closing the generator ends its threads."""
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="patchbank-decode")
         try:
-            yield from self._batches(ranges, pool)
+            yield from _rebatched(self._decoded(ranges, pool), self.batch_size)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _batches(self, ranges: Iterable[RowRange], pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    def _decoded(self, ranges: Iterable[RowRange], pool: ThreadPoolExecutor) -> Iterator[Batch]:
+        """Yield the rows of the ranges source by source."""
         runs = self._runs(ranges)
-        queue: deque[tuple[RowRange, int, int, Future[tuple[np.ndarray, dict[str, np.ndarray]]]]] = deque()
-        ahead = 0
-        ready: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-        held, start = 0, -1
-
-        def refill() -> None:
-            nonlocal ahead
-            while not queue or ahead < 2 * self.batch_size:
-                run = next(runs, None)
-                if run is None:
-                    return
-                row_range, first, last = run
-                future = pool.submit(read_tiles, self.samples, self.interpolation, first, last)
-                queue.append((row_range, first, last, future))
-                ahead += last - first
-
-        refill()
+        queue: deque[tuple[_Run, Future[Tiles]]] = deque()
+        self._fill(queue, runs, pool)
         while queue:
-            row_range, first, last, future = queue.popleft()
+            run, future = queue.popleft()
             before = time.perf_counter()
-            decoded = future.result()
+            pixels, stats = future.result()
             self.waited += time.perf_counter() - before
-            ahead -= last - first
-            refill()
-            if held == 0:
-                start = first
-            ready.append(decoded)
-            held += last - first
-            while held >= self.batch_size or (held and last == row_range.stop):
-                pixels, facts = _joined(ready)
-                head = {name: values[: self.batch_size] for name, values in facts.items()}
-                yield Batch(row_range, start, pixels[: self.batch_size], head)
-                rest = pixels[self.batch_size :]
-                tail = {name: values[self.batch_size :] for name, values in facts.items()}
-                ready, held = ([(rest, tail)], len(rest)) if len(rest) else ([], 0)
-                start += self.batch_size
+            self._fill(queue, runs, pool)  # before the consumer computes, so that threads decode meanwhile
+            yield Batch(run.range, run.start, pixels, stats)
 
-    def _runs(self, ranges: Iterable[RowRange]) -> Iterator[tuple[RowRange, int, int]]:
-        """Yield ``(range, start, stop)`` for every run of rows of one source within a range."""
+    def _fill(self, queue: deque[tuple[_Run, Future[Tiles]]], runs: Iterator[_Run], pool: ThreadPoolExecutor) -> None:
+        """Submit runs until two batches of rows are queued, and at least one run."""
+        n_rows = sum(run.stop - run.start for run, _ in queue)
+        while not queue or n_rows < 2 * self.batch_size:
+            run = next(runs, None)
+            if run is None:
+                return
+            queue.append((run, pool.submit(read_tiles, self.samples, self.interpolation, run.start, run.stop)))
+            n_rows += run.stop - run.start
+
+    def _runs(self, ranges: Iterable[RowRange]) -> Iterator[_Run]:
         for row_range in ranges:
             rows = range(row_range.start, row_range.stop)
             for _, run in itertools.groupby(rows, key=lambda row: self.samples.tiles[row][0]):
                 listed = list(run)
-                yield row_range, listed[0], listed[-1] + 1
+                yield _Run(row_range, listed[0], listed[-1] + 1)
 
 
-def _joined(
-    parts: list[tuple[np.ndarray, dict[str, np.ndarray]]],
-) -> tuple[UInt8[np.ndarray, "sample height width 3"], dict[str, Float32[np.ndarray, " sample"]]]:
+def _rebatched(decoded: Iterable[Batch], batch_size: int) -> Iterator[Batch]:
+    """Yield the same rows in batches of ``batch_size``; the last one of a range may be smaller."""
+    held: list[Batch] = []
+    for part in decoded:
+        held.append(part)
+        while sum(map(len, held)) >= batch_size or (held and part.ends_range):
+            batch, rest = _joined(held).split(batch_size)
+            held = [rest] if len(rest) else []
+            yield batch
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    first = parts[0]
     if len(parts) == 1:
-        return parts[0]
-    facts = {name: np.concatenate([facts[name] for _, facts in parts]) for name in parts[0][1]}
-    return np.concatenate([pixels for pixels, _ in parts]), facts
+        return first
+    stats = {name: np.concatenate([part.sample_stats[name] for part in parts]) for name in first.sample_stats}
+    return Batch(first.range, first.start, np.concatenate([part.pixels for part in parts]), stats)

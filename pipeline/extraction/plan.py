@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.job import FACTS, Job
+from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
 from pipeline.extraction.loading import read_tiles
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.recipe import Recipe
@@ -82,19 +82,19 @@ def plan_models(
             shown = list(view_jobs(recipe, drawn, dataclasses.replace(site, outlines=not timed), samples))
         model_seconds: dict[Size, float] = {}
         for view, job in shown:
-            if job.inputs is not None and job.inputs.name in counted:  # models share what the label set keeps
-                own = dataclasses.replace(job, inputs=None, inputs_there=True)
-            else:
-                own = job
-                counted |= {job.inputs.name} if job.inputs is not None else set()
-            yield _plan(view, own, here, compute, model_seconds if timed else None)
+            pixels = job.labels.input_pixels
+            if pixels is not None and pixels.name in counted:  # several models share those of one label set
+                job = dataclasses.replace(job, labels=LabelJob(job.labels.clean_grids))
+            elif pixels is not None:
+                counted.add(pixels.name)
+            yield _plan(view, job, here, compute, model_seconds if timed else None)
 
 
 def _plan(
     view: View, job: Job, weights_here: bool, compute: Compute, model_seconds: dict[Size, float] | None
 ) -> ModelPlan:
     """``model_seconds`` gathers what a row takes the model, by input size; None declines timing."""
-    kept = [*job.arrays, *([job.inputs] if job.inputs else [])]
+    kept = [*job.arrays, *([job.labels.input_pixels] if job.labels.input_pixels else [])]
     rows_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
     weights = sum(value.numel() * value.element_size() for value in job.model.module.state_dict().values())
     tokens = sum(layer.width * (layer.n_patches + job.model.n_prefix) for layer in job.model.layers)
@@ -136,7 +136,7 @@ def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"],
     """Time one batch: a row's share of the forward pass; writing is not counted."""
     n_rows = min(compute.batch_size, job.layout.n_rows)
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
-    tokens = [array for array in job.arrays if array.group != FACTS]
+    tokens = [array for array in job.arrays if array.group != SAMPLE_STATS]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
     places = job.samples.places[:n_rows]

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.extract import extract, recompute
+from pipeline.extraction.extract import ExtractOptions, extract, recompute
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch
-from pipeline.extraction.run import Choose, Recorded, Workspace, built_views, read_samples
+from pipeline.extraction.run import Recorded, Workspace, built_views, read_samples
 from pipeline.labels.input_pixels import GROUP
 from pipeline.labels.label_set import clean_grids, label_spec, label_values, make_labels
 from pipeline.labels.tables import tables_of
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
+from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN
 from stores.canonical import canonical_json
 from stores.errors import PatchbankError
@@ -52,9 +53,9 @@ class Repaired:
 def repair_recipe(
     recipe: Recipe,
     site: Workspace,
-    choose: Choose | None,
     recorded: Sequence[Recorded],
     compute: Callable[[], Compute],
+    choice: SourceChoice = ALL_SOURCES,
     *,
     workers: int = 2,
     executor: Executor | None = None,
@@ -75,7 +76,7 @@ def repair_recipe(
     if not broken:
         return list(found.values())
     try:
-        samples = read_samples(recipe, site, choose, remember=False)
+        samples = read_samples(recipe, site, choice, remember=False)
     except PatchbankError as error:
         for one in broken.values():
             one.reason = str(error)
@@ -139,7 +140,7 @@ def _features(
         unseal(job.existing, accepted_new)
         arrays = tuple(job.existing.arrays[name] for name in sorted(accepted_new))
         again = dataclasses.replace(job, arrays=arrays)
-        extract(again, site.store, settled, workers=workers)
+        extract(again, site.store, settled, ExtractOptions(workers=workers))
         one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 
 

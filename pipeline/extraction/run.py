@@ -3,7 +3,7 @@
 import json
 import platform
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import pandas as pd
 from pipeline.datasets import DATASETS, open_dataset
 from pipeline.datasets.contract import Source
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import complete, start_extraction
+from pipeline.extraction.extract import DEFAULT_OPTIONS, ExtractOptions, complete, start_extraction
 from pipeline.extraction.job import Job, prepare
-from pipeline.extraction.progress import Outcome, Progress
+from pipeline.extraction.progress import Outcome
 from pipeline.labels.label_set import make_labels
 from pipeline.models import build_model, build_outline
 from pipeline.models.contract import FrozenModel
@@ -23,15 +23,13 @@ from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
 from pipeline.rows.few_shot import choose_rows
 from pipeline.rows.samples import Samples, make_samples, path_below
 from pipeline.rows.sources import FileDigests
+from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN, View
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 from stores.format.paths import LOGS
 from stores.specs import Size
 from stores.units import format_bytes
-
-Choose = Callable[[pd.DataFrame], Sequence[str]]
-"""Takes a table of all sources (source, group, split) and returns the names of those to extract."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,9 @@ def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
     return found or tried[0]
 
 
-def read_samples(recipe: Recipe, site: Workspace, choose: Choose | None, *, remember: bool = True) -> Samples:
+def read_samples(
+    recipe: Recipe, site: Workspace, choice: SourceChoice = ALL_SOURCES, *, remember: bool = True
+) -> Samples:
     """Return the rows of a recipe; with ``remember`` the store keeps the files' hashes.
 
     Raises UserError or MissingError when the data are not what the layout says.
@@ -102,16 +102,10 @@ def read_samples(recipe: Recipe, site: Workspace, choose: Choose | None, *, reme
     if recipe.dataset.few_shot is not None:
         few = choose_rows(dataset, sources, recipe.frame, recipe.dataset.few_shot, keep_invalid=keep_invalid)
         sources, chosen_tiles, left_out = few.sources, few.tiles, few.left_out
-    if choose is not None:
-        table = pd.DataFrame(
-            {
-                "source": [source.name for source in sources],
-                "group": [source.group for source in sources],
-                "split": [source.split for source in sources],
-            }
-        )
-        chosen = set(choose(table))
-        sources = [source for source in sources if source.name in chosen]
+    columns = {"source": "name", "group": "group", "split": "split"}
+    table = pd.DataFrame({column: [getattr(one, name) for one in sources] for column, name in columns.items()})
+    chosen = set(choice.choose(table))
+    sources = [source for source in sources if source.name in chosen]
     digests = FileDigests(site.store, root)
     samples = make_samples(dataset, sources, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
     samples = replace(samples, left_out=left_out, licence=recipe.dataset.licence or samples.licence)
@@ -179,45 +173,53 @@ def built_views(
 def extract_recipe(
     recipe: Recipe,
     site: Workspace,
-    choose: Choose | None,
-    pool: object,
     compute: Compute,
+    options: ExtractOptions = DEFAULT_OPTIONS,
     *,
+    choice: SourceChoice = ALL_SOURCES,
     only: str | None = None,
-    workers: int = 2,
-    shard: tuple[int, int] = (0, 1),
-    allow_mixed: bool = False,
-    provenance: dict[str, Any] | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Report:
-    """Make what is missing of a recipe's label set and feature sets, and note where they are.
+    """Make what is missing of a recipe's label set and feature sets, and note in the store's index where they are.
 
-    Nothing of a model's sets is written before it has given its first batch.
+    Nothing of a model's sets is written before it has given its first batch. Raises UserError and MissingError as
+    `read_samples`, `jobs` and `extract.extract` do.
+
+    Args:
+        recipe: What to make.
+        site: Store, data and weights on this machine.
+        compute: Device, batch size and threads.
+        options: How the extraction runs.
+        choice: Source images to extract.
+        only: Name or title of the one model to extract; None extracts all.
     """
-    samples = read_samples(recipe, site, choose)
+    samples = read_samples(recipe, site, choice)
     report = Report(left_out=samples.left_out)
     for model_recipe, shown in jobs(recipe, site, samples, only):
         refuse_full_disk(model_recipe.display, [job for _, job in shown], site.store)
         for view, job in shown:
-            with start_extraction(job, compute, workers=workers, shard=shard, allow_mixed=allow_mixed) as work:
-                inputs = [job.inputs] if job.inputs else []
-                labels, made = make_labels(
-                    job.samples, site.store, job.grids, dict(provenance or {}), job.clean_grids, inputs
+            with start_extraction(job, compute, options) as work:
+                labels, n_made = make_labels(
+                    job.samples,
+                    site.store,
+                    job.grids,
+                    dict(options.provenance),
+                    job.labels.clean_grids,
+                    [job.labels.input_pixels] if job.labels.input_pixels else [],
                 )
-                outcome = complete(work, site.store, provenance=provenance, on_progress=on_progress)
+                outcome = complete(work, site.store)
             report.labels = report.labels or labels
-            report.label_rows_made += made
+            report.label_rows_made += n_made
             report.outcomes.append(outcome)
             if outcome.rows_made:
-                _log(site.store, outcome, dict(provenance or {}))
+                _log(site.store, outcome, options.provenance)
             site.store.remember(
-                recipe.model_key(model_recipe, pool, view),
+                recipe.model_key(model_recipe, choice, view),
                 {"features": outcome.set.digest, "labels": labels.digest},
             )
     return report
 
 
-def _log(store: Store, outcome: Outcome, provenance: dict[str, Any]) -> None:
+def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
     """Write where the time of one extraction went as a JSON line, into a file of its own: writers never share one."""
     line = {
         **provenance,

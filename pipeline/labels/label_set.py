@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline import views
-from pipeline.datasets.contract import ChosenLabels
 from pipeline.datasets.reading import rasterise
 from pipeline.labels import patch_labels
 from pipeline.labels.input_pixels import GROUP, input_pixels
@@ -37,8 +36,8 @@ def label_spec(samples: Samples) -> LabelSpec:
     revisions = {"frames": frames.REVISION, "patch_labels": patch_labels.REVISION}
     if {"pixels", "objects"} <= samples.dataset.labels:
         revisions["painting"] = rasterise.REVISION
-    if isinstance(samples.dataset, ChosenLabels):  # what the experiment file says of label files counts as the table
-        classes.append(samples.dataset.label_settings)
+    if settings := samples.dataset.label_settings:
+        classes.append(settings)
     if samples.view.moves_labels:
         revisions["views"] = views.REVISION
     return LabelSpec(

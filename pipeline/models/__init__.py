@@ -1,7 +1,8 @@
-"""Models: one file a family, listed in one table."""
+"""Builds models: one file a family, listed in one table."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,30 +23,36 @@ from pipeline.models import (
 )
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
+from pipeline.models.loading.official import KeyMap, build_known
 from pipeline.models.loading.outline import WithoutValues
 from pipeline.recipe import OWN, ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size
 
+KNOWN_FAMILIES: dict[str, KeyMap] = {
+    "mae": KeyMap(mae.REVISION, mae.rename),
+    "dino": KeyMap(dino.REVISION, dino.rename),
+    "dinov2": KeyMap(dinov2.REVISION, dinov2.rename),
+    "dinov3": KeyMap(dinov3.REVISION, dinov3.rename),
+    "supervised": KeyMap(supervised.REVISION, supervised.rename),
+    "simmim": KeyMap(simmim.REVISION, simmim.rename),
+    "ibot": KeyMap(ibot.REVISION, ibot.rename),
+    "mocov3": KeyMap(mocov3.REVISION, mocov3.rename),
+    "beit": KeyMap(beit.REVISION, beit.rename),
+}
+"""Families that timm builds and whose official weights need a key map; names are file names and enter digests."""
+
 FAMILIES: dict[str, Callable[[ModelRecipe, Size, Path], FrozenModel]] = {
     "timm": timm_vit.build,
     "stages": stages.build,
     "scale_mae": scale_mae.build,
-    "mae": mae.build,
-    "dino": dino.build,
-    "dinov2": dinov2.build,
-    "dinov3": dinov3.build,
-    "supervised": supervised.build,
-    "simmim": simmim.build,
-    "ibot": ibot.build,
-    "mocov3": mocov3.build,
-    "beit": beit.build,
+    **{name: partial(build_known, key_map=key_map) for name, key_map in KNOWN_FAMILIES.items()},
 }
-"""Every family by name."""
+"""How to build a model of every family."""
 
 
 def family_of(name: str) -> str:
-    """Return the family that builds a model of this name; what nobody else claims is timm's."""
+    """Return the family that builds a model of this name; names that no other family has are timm's."""
     if name in KNOWN:
         return KNOWN[name].family
     if name.startswith("scalemae"):

@@ -5,22 +5,11 @@ read under timm's name, beit_base_patch16_224). The final norm stands before the
 Index tables of the bias are computed, not loaded.
 """
 
-from pathlib import Path
-
-from pipeline.models.contract import FrozenModel
-from pipeline.models.loading.official import build_known
 from pipeline.models.loading.position import without_index_tables
 from pipeline.models.loading.weights import Weights, without_prefix
-from pipeline.recipe import ModelRecipe
-from stores.specs import Size
 
 REVISION = 1
 """Raised when the same recipe gives another model."""
-
-
-def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the frozen encoder of a recipe; see `official.build_known`."""
-    return build_known(recipe, size, folder, REVISION, rename)
 
 
 def rename(weights: Weights) -> Weights:

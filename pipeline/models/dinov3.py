@@ -3,26 +3,15 @@
 The distilled models' biases of queries, keys and values are zero, and timm's plain architecture has none.
 """
 
-from pathlib import Path
-
 import torch
 
-from pipeline.models.contract import FrozenModel
-from pipeline.models.loading.official import build_known
 from pipeline.models.loading.weights import Weights, without_prefix
-from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
-from stores.specs import Size
 
 REVISION = 1
 """Raised when the same recipe gives another model."""
 
 _COMPUTED = ("rope_embed.", "mask_token", "local_cls_norm.")
-
-
-def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the frozen encoder of a recipe; see `official.build_known`."""
-    return build_known(recipe, size, folder, REVISION, rename)
 
 
 def rename(weights: Weights) -> Weights:

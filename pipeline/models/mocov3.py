@@ -4,21 +4,10 @@ Training checkpoints keep it as ``module.base_encoder.``, beside the momentum en
 sin-cos position embedding is stored with it. Its ViT-S has 12 heads, twice timm's.
 """
 
-from pathlib import Path
-
-from pipeline.models.contract import FrozenModel
-from pipeline.models.loading.official import build_known
 from pipeline.models.loading.weights import Weights, without_prefix
-from pipeline.recipe import ModelRecipe
-from stores.specs import Size
 
 REVISION = 1
 """Raised when the same recipe gives another model."""
-
-
-def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the frozen encoder of a recipe; see `official.build_known`."""
-    return build_known(recipe, size, folder, REVISION, rename)
 
 
 def rename(weights: Weights) -> Weights:

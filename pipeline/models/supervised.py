@@ -5,13 +5,8 @@ the perceptron ``linear_1`` and ``linear_2``.
 """
 
 import re
-from pathlib import Path
 
-from pipeline.models.contract import FrozenModel
-from pipeline.models.loading.official import build_known
 from pipeline.models.loading.weights import Weights, without_prefix
-from pipeline.recipe import ModelRecipe
-from stores.specs import Size
 
 REVISION = 1
 """Raised when the same recipe gives another model."""
@@ -29,11 +24,6 @@ _NAMES = (
     (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
 )
 """torchvision's names as patterns, and timm's."""
-
-
-def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the frozen encoder of a recipe; see `official.build_known`."""
-    return build_known(recipe, size, folder, REVISION, rename)
 
 
 def rename(weights: Weights) -> Weights:

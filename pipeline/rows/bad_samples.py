@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import PIL
 
-from pipeline.datasets.contract import ChosenLabels, Dataset, Source
+from pipeline.datasets.contract import Dataset, Source
 from pipeline.datasets.reading import images
 from pipeline.rows.frames import tiles
 from pipeline.rows.sources import FileDigests
@@ -60,9 +60,8 @@ def check_samples(
     opened at all: a disk that is away says nothing about a sample.
     """
     hashes = digests.of(path for source in sources.values() for path in _files(source))
-    settings = dataset.label_settings if isinstance(dataset, ChosenLabels) else []
     classes = [[entry.id, entry.name] for entry in dataset.classes()]
-    reader = [dataset.name, dataset.revision, classes, settings, images.REVISION, PIL.__version__]
+    reader = [dataset.name, dataset.revision, classes, dataset.label_settings, images.REVISION, PIL.__version__]
 
     def one(name: str) -> tuple[Size | None, str, str]:
         source = sources[name]

@@ -53,23 +53,23 @@ def pixels(
     image: UInt8[np.ndarray, "source_height source_width 3"],
     interpolation: Interpolation,
 ) -> tuple[UInt8[np.ndarray, "sample height width 3"], dict[str, Float32[np.ndarray, " sample"]]]:
-    """Return tiles of the source ``name`` as model inputs, RGB 0..255, and the view's facts about each.
+    """Return tiles of the source ``name`` as model inputs, RGB 0..255, and the view's statistics of each.
 
     The whole resized source is changed first, so that tiles which share pixels show the same there.
     """
     plane = frames.resized(image, frame, interpolation)
-    facts: dict[str, Float32[np.ndarray, " sample"]] = {}
+    stats: dict[str, Float32[np.ndarray, " sample"]] = {}
     if view.change is not None:
         changed = view.change(plane, view.generator(name))
-        facts = _noise_facts(plane, changed, tile_list) if view.facts else {}
+        stats = _noise_stats(plane, changed, tile_list) if view.sample_stats else {}
         plane = changed.pixels
     if view.place is None:
         chosen: Interpolation = "box" if view.input is not None else interpolation
-        return frames.cut_plane(plane, frame, tile_list, chosen), facts
+        return frames.cut_plane(plane, frame, tile_list, chosen), stats
     inputs = np.empty((len(tile_list), frame.input.height, frame.input.width, 3), np.uint8)
     for sample, tile in enumerate(tile_list):
         inputs[sample] = _placed(plane, frame, tile, placement(view, name, tile), interpolation)
-    return inputs, facts
+    return inputs, stats
 
 
 def labels(
@@ -141,7 +141,7 @@ def _within(rows: np.ndarray, columns: np.ndarray, box: tuple[int, int, int, int
     return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
 
 
-def _noise_facts(
+def _noise_stats(
     plane: UInt8[np.ndarray, "height width 3"], changed: Changed, tile_list: Sequence[Tile]
 ) -> dict[str, Float32[np.ndarray, " sample"]]:
     assert changed.noise is not None

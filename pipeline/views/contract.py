@@ -18,7 +18,7 @@ from stores.canonical import digest
 from stores.errors import UserError
 from stores.specs import FrameSpec, Record, Size, ViewSpec
 
-NOISE_FACTS = ("noise_energy", "clipped_share")
+NOISE_STATS = ("noise_energy", "clipped_share")
 """What is kept of every sample of a noisy view: the mean square of the noise over the tile before clipping, in squared
 grey levels, and the share of its values, 0..1, that clipping changed."""
 
@@ -48,7 +48,7 @@ class View:
     """Says for a tile of some size where its pixels come from; the generator is seeded by view, source and tile."""
     input: Size | None = None
     """Input size in place of the frame's, in pixels."""
-    facts: tuple[str, ...] = ()
+    sample_stats: tuple[str, ...] = ()
     """Names of the numbers that are stored for every sample."""
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from pydantic import Field
 
-from pipeline.views.contract import NOISE_FACTS, Changed, View, ViewRecipe
+from pipeline.views.contract import NOISE_STATS, Changed, View, ViewRecipe
 from pipeline.views.noise import add
 from stores.specs import FrameSpec, ViewSpec
 
@@ -44,7 +44,7 @@ class FrequencyNoise(ViewRecipe):
             parameters={"level": float(level), "width": self.width, "sigma": self.sigma, "rms": self.rms},
         )
         change = partial(_change, centre=level, width=self.width, sigma=self.sigma, scaled=self.rms == "sigma")
-        return View(spec, change=change, facts=NOISE_FACTS)
+        return View(spec, change=change, sample_stats=NOISE_STATS)
 
 
 def _change(

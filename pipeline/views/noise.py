@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from pydantic import Field
 
-from pipeline.views.contract import NOISE_FACTS, Changed, View, ViewRecipe
+from pipeline.views.contract import NOISE_STATS, Changed, View, ViewRecipe
 from stores.specs import FrameSpec, ViewSpec
 
 REVISION = 1
@@ -24,7 +24,7 @@ class Noise(ViewRecipe):
     def at(self, level: float, frame: FrameSpec) -> View:
         """Return the view at one level."""
         spec = ViewSpec(name=self.name, revision=REVISION, parameters={"level": float(level)})
-        return View(spec, change=partial(_change, sigma=level), facts=NOISE_FACTS)
+        return View(spec, change=partial(_change, sigma=level), sample_stats=NOISE_STATS)
 
 
 def _change(pixels: UInt8[np.ndarray, "height width 3"], random: np.random.Generator, sigma: float) -> Changed:

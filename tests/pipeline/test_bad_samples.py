@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.datasets.reading import images
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import extract
+from pipeline.extraction.extract import ExtractOptions, extract
 from pipeline.extraction.fidelity import compute_again
 from pipeline.extraction.job import prepare
 from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
@@ -55,7 +55,7 @@ def site(tmp_path, data, name="store"):
 
 
 def extract_all(wanted, where, **options):
-    return run.extract_recipe(wanted, where, None, "all", CPU, **options)
+    return run.extract_recipe(wanted, where, CPU, ExtractOptions(**options))
 
 
 def truncate(data, name=BAD):
@@ -221,7 +221,7 @@ def test_the_policy_changes_no_byte_where_every_sample_is_good(tmp_path, data):
         == recipe(dataset=DatasetRecipe(name="camvid", bad_samples="stop")).dataset.canonical()
     )
     assert "bad_samples" not in recipe().dataset.canonical()
-    assert recipe(dataset=KEEP).model_key(TINY, "all") != recipe().model_key(TINY, "all")
+    assert recipe(dataset=KEEP).model_key(TINY) != recipe().model_key(TINY)
 
 
 class KilledError(Exception):
@@ -252,21 +252,21 @@ def test_shards_and_killed_runs_come_to_the_same_bytes(tmp_path, data):
 def test_images_are_judged_once(tmp_path, data, monkeypatch):
     truncate(data)
     where = site(tmp_path, data)
-    samples = run.read_samples(recipe(dataset=KEEP), where, None)
+    samples = run.read_samples(recipe(dataset=KEEP), where)
     monkeypatch.setattr(images, "read_image", None)
-    again = run.read_samples(recipe(dataset=KEEP), where, None)
+    again = run.read_samples(recipe(dataset=KEEP), where)
     assert again.bad_images == samples.bad_images
     assert again.digest == samples.digest
     label = label_of(data)
     spoil_ids(label)  # another label file: this one source is judged again
     with pytest.raises(TypeError):
-        run.read_samples(recipe(dataset=KEEP), where, None)
+        run.read_samples(recipe(dataset=KEEP), where)
 
 
 def test_a_file_that_cannot_be_opened_is_no_bad_sample(tmp_path, data, monkeypatch):
     """After the disk is repaired, a user must not find its files remembered as broken."""
     where = site(tmp_path, data)
-    run.read_samples(recipe(dataset=KEEP), where, None)
+    run.read_samples(recipe(dataset=KEEP), where)
     opened = Path.open
 
     def refuse(path, *arguments, **options):
@@ -277,8 +277,8 @@ def test_a_file_that_cannot_be_opened_is_no_bad_sample(tmp_path, data, monkeypat
     with monkeypatch.context() as broken:
         broken.setattr(Path, "open", refuse)
         with pytest.raises(UserError, match=r"train001\.png cannot be opened \(Input/output error\)"):
-            run.read_samples(recipe(dataset=KEEP), where, None)
-    assert run.read_samples(recipe(dataset=KEEP), where, None).bad == {}
+            run.read_samples(recipe(dataset=KEEP), where)
+    assert run.read_samples(recipe(dataset=KEEP), where).bad == {}
 
 
 def test_reasons_do_not_depend_on_where_the_data_are_named_from(tmp_path, data, monkeypatch):
@@ -286,8 +286,8 @@ def test_reasons_do_not_depend_on_where_the_data_are_named_from(tmp_path, data, 
     truncate(data, "val/0001TP_val000.png")
     monkeypatch.setattr(bad_samples, "ALLOWED_ONE_IN", 3)
     monkeypatch.chdir(tmp_path)
-    far = run.read_samples(recipe(dataset=KEEP), site(tmp_path, data), None)
-    near = run.read_samples(recipe(dataset=KEEP), site(tmp_path, Path("data")), None)
+    far = run.read_samples(recipe(dataset=KEEP), site(tmp_path, data))
+    near = run.read_samples(recipe(dataset=KEEP), site(tmp_path, Path("data")))
     assert far.bad == near.bad
     assert list(far.bad) == [BAD, "val/0001TP_val000.png"]
     assert far.bad[BAD].startswith("trainannot/0001TP_train001.png cannot be read as an image (")
@@ -298,11 +298,11 @@ def test_a_model_that_gives_nan_is_refused_beside_an_invalid_row(tmp_path, data)
     Image.new("RGB", (20, 40)).save(data / "camvid" / BAD)  # row 4, the first of a batch of four
     where = site(tmp_path, data)
     wanted = recipe(dataset=KEEP)
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     model = build_model(TINY, wanted.frame.input, tmp_path)
     model.blocks[4].register_forward_hook(lambda module, inputs, output: output * float("nan"))
     with pytest.raises(UserError) as stop:
-        extract(prepare(wanted, TINY, model, samples, where.store), where.store, CPU, shard=(1, 2))
+        extract(prepare(wanted, TINY, model, samples, where.store), where.store, CPU, ExtractOptions(shard=(1, 2)))
     sentence = str(stop.value)
     assert sentence.startswith(
         "768 values of test_vit, tokens/block.4.norm, row 5 (train/0001TP_train002.png[0,0]) are"
@@ -322,7 +322,7 @@ def test_chunks_with_invalid_rows_are_mended(tmp_path, data):
     for key in lost:
         where.store.objects.put(key, [b"damage"])
     recorded = [Recorded(TINY, CLEAN, made.digest, labels.digest)]
-    repair_recipe(wanted, where, None, recorded, lambda: CPU)
+    repair_recipe(wanted, where, recorded, lambda: CPU)
     assert {key: where.store.objects.read(key) for key in lost} == before
     assert_whole(where.store)
 
@@ -353,7 +353,7 @@ def test_plan_preview_and_fidelity_pass_over_invalid_rows(tmp_path, data):
     truncate(data, "train/0001TP_train000.png")
     where = site(tmp_path, data)
     wanted = recipe(dataset=KEEP)
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     plans = list(plan_models(wanted, where, samples, CPU))
     assert plans[0].rows == 28
     assert labelled_coverage(samples) == 1
@@ -371,10 +371,10 @@ def test_plan_preview_and_fidelity_pass_over_invalid_rows(tmp_path, data):
 def test_notes_of_older_stores_are_read(tmp_path, data):
     """The note of hashes has no verdicts where nobody asked for any, and another's are added to it."""
     where = site(tmp_path, data)
-    run.read_samples(recipe(), where, None)
+    run.read_samples(recipe(), where)
     [key] = where.store.objects.keys("sources")
     assert json.loads(where.store.objects.read(key)).keys() == {"files", "checksum"}
-    run.read_samples(recipe(dataset=KEEP), where, None)
+    run.read_samples(recipe(dataset=KEEP), where)
     assert len(json.loads(where.store.objects.read(key))["verdicts"]) == 7
 
 
@@ -416,9 +416,9 @@ def test_readers_of_one_label_an_image_keep_an_image_without_its_own(tmp_path, n
     asked = lay_out(tmp_path / "here", name)
     frame = FrameSpec(input=32)
     with pytest.raises(MissingError, match=r"is missing, the labels of|there is no file"):
-        run.read_samples(recipe(dataset=DatasetRecipe.model_validate(asked), frame=frame), where, None)
+        run.read_samples(recipe(dataset=DatasetRecipe.model_validate(asked), frame=frame), where)
     kept = DatasetRecipe.model_validate({**asked, "bad_samples": "keep-invalid"})
-    samples = run.read_samples(recipe(dataset=kept, frame=frame), where, None)
+    samples = run.read_samples(recipe(dataset=kept, frame=frame), where)
     assert list(samples.table["valid"]) == [True] * 3
     assert list(samples.label_table["valid"]) == [True, True, False]
     [reason] = samples.bad_labels.values()
@@ -448,12 +448,12 @@ def test_the_one_label_file_of_a_video_is_bad_for_each_of_its_frames(tmp_path, m
         dataset=DatasetRecipe(name="bdd100k-mot", bad_samples="keep-invalid"), frame=FrameSpec(input=32), models=(TINY,)
     )
     if says is None:  # a video without annotated frames is no damage
-        assert run.read_samples(wanted, where, None).bad == {}
+        assert run.read_samples(wanted, where).bad == {}
         return
     with pytest.raises(UserError, match=r"2 of 5 images are bad and at most 1 may be kept .*b1\.json"):
-        run.read_samples(wanted, where, None)
+        run.read_samples(wanted, where)
     monkeypatch.setattr(bad_samples, "ALLOWED_ONE_IN", 2)
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     assert list(samples.label_table["valid"]) == [False, False, True, True, True]
     assert samples.table["valid"].all()
     assert says in samples.bad_labels["images/track/val/b1/b1-0000001.jpg"]

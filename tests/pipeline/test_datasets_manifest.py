@@ -177,5 +177,5 @@ def test_the_meaning_of_mask_ids_names_the_label_set(tmp_path):
         classes = (CLASSES[0], {**CLASSES[1], "ids": ids}, CLASSES[2])
         wanted = Recipe(dataset=recipe(classes=classes), frame=FrameSpec(input=30), models=(TINY,))
         site = Workspace(Store(str(tmp_path / "store")), tmp_path, tmp_path)
-        digests.add(label_spec(read_samples(wanted, site, None)).digest)
+        digests.add(label_spec(read_samples(wanted, site)).digest)
     assert len(digests) == 2

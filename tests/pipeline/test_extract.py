@@ -19,7 +19,7 @@ from PIL import Image
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import complete, extract, start_extraction
+from pipeline.extraction.extract import ExtractOptions, complete, extract, start_extraction
 from pipeline.extraction.job import prepare
 from pipeline.extraction.loading import Loader
 from pipeline.labels.label_set import PIXELS
@@ -46,7 +46,7 @@ def site(tmp_path, data, name="store"):
 
 
 def extract_all(wanted, where, **options):
-    return run.extract_recipe(wanted, where, None, "all", CPU, **options)
+    return run.extract_recipe(wanted, where, CPU, ExtractOptions(**options))
 
 
 def test_rows_are_the_tiles_and_no_crop_of_the_model_is_applied(tmp_path, data):
@@ -191,7 +191,7 @@ def test_terms_of_use_are_those_of_these_weights_and_these_data(tmp_path, data, 
 def test_values_beyond_float16_name_layer_row_and_remedy(tmp_path, data):
     where = site(tmp_path, data)
     wanted = recipe()
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     model = build_model(TINY, wanted.frame.input, tmp_path)
     with torch.no_grad():
         model.blocks[1].mlp.fc2.bias += 1e6
@@ -213,12 +213,12 @@ def spoiled(model):
 @pytest.mark.parametrize("ranges_there", [0, 1])
 def test_a_first_batch_that_fails_touches_no_set_of_another_writer(tmp_path, data, ranges_there):
     where, wanted = site(tmp_path, data), recipe()
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
     if ranges_there:
-        extract(job, where.store, CPU, shard=(0, job.layout.n_ranges))
+        extract(job, where.store, CPU, ExtractOptions(shard=(0, job.layout.n_ranges)))
     else:
-        extract(job, where.store, CPU, shard=(job.layout.n_ranges, job.layout.n_ranges + 1))
+        extract(job, where.store, CPU, ExtractOptions(shard=(job.layout.n_ranges, job.layout.n_ranges + 1)))
     before = {key: where.store.objects.read(key) for key in where.store.objects.keys("features")}
     (other,) = where.store.sets()
     assert len(other.committed("tokens/block.5")) == ranges_there
@@ -232,14 +232,14 @@ def test_a_first_batch_that_fails_touches_no_set_of_another_writer(tmp_path, dat
 
 def test_a_set_that_another_creates_meanwhile_is_completed_in_its_ranges_and_batches(tmp_path, data):
     where, wanted = site(tmp_path, data), recipe()
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
     other = Compute("cpu", batch_size=3, threads=1)
     wider = replace(job, layout=job.layout.model_copy(update={"range_rows": 2 * job.layout.range_rows}))
     alone = extract(wider, Store(tmp_path / "alone"), other).set
     with start_extraction(job, CPU) as work:
         assert list(where.store.sets()) == []
-        extract(wider, where.store, other, shard=(0, 2))
+        extract(wider, where.store, other, ExtractOptions(shard=(0, 2)))
         made = complete(work, where.store)
     assert any("batch size 3 is used" in note for note in made.notes)
     assert made.rows_reused == sum(stop - start for number, start, stop in wider.layout.ranges() if number % 2 == 0)
@@ -251,7 +251,7 @@ def test_resuming_uses_the_recorded_batch_and_says_so(tmp_path, data):
     wanted = recipe()
     extract_all(wanted, where, shard=(0, 2))
     other = Compute("cpu", batch_size=3, threads=1)
-    done = run.extract_recipe(wanted, where, None, "all", other).outcomes[0]
+    done = run.extract_recipe(wanted, where, other).outcomes[0]
     assert any("batch size 4 is used" in note for note in done.notes)
     alone = extract_all(wanted, site(tmp_path, data, "alone")).outcomes[0].set
     assert done.set.stored_digest() == alone.stored_digest()
@@ -276,7 +276,7 @@ def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, data, monke
 def test_batches_never_cross_a_range_border_and_hold_every_row_once(tmp_path, data):
     where = site(tmp_path, data)
     wanted = recipe()
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
     for batch_size in (1, 3, 5, 64):
         seen = []
@@ -303,13 +303,14 @@ import sys
 from pathlib import Path
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
 from stores import Store
 from tests.pipeline.tiny import recipe
-where = run.Site(Store(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]))
+where = run.Workspace(Store(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]))
 print("begun", flush=True)
-def tell(progress):
+def show(progress):
     print(progress.rows_done, flush=True)
-run.extract_recipe(recipe(), where, None, "all", Compute("cpu", 4, 1), tell=tell)
+run.extract_recipe(recipe(), where, Compute("cpu", 4, 1), ExtractOptions(on_progress=show))
 """
 
 

@@ -130,7 +130,7 @@ def test_samples_hold_only_the_chosen_tiles_and_the_digest_says_which(tmp_path):
         recipe = Recipe(
             dataset=DatasetRecipe(name="dota", few_shot=rule), frame=FrameSpec(input=32, tile=32), models=(TINY,)
         )
-        samples = read_samples(recipe, site, None)
+        samples = read_samples(recipe, site)
         assert len(samples.tiles) == 5
         assert samples.n_tiles == 16 * len(samples.sources)
         assert samples.coverage == 1.0, "the tiles that were not chosen are not lost at an edge"
@@ -183,9 +183,9 @@ def test_usual_folder_names_are_tried(tmp_path):
     site = Workspace(Store(str(tmp_path / "store")), tmp_path, tmp_path)
     recipe = Recipe(dataset=DatasetRecipe(name="ade20k"), frame=FrameSpec(input=32), models=(TINY,))
     with pytest.raises(MissingError, match=r"no folder .*/ade20k or .*/ADEChallengeData2016 for the data set ade20k"):
-        read_samples(recipe, site, None)
+        read_samples(recipe, site)
     ade20k(tmp_path / "ADEChallengeData2016", "train", "t", [[1]])
-    assert len(read_samples(recipe, site, None).sources) == 1
+    assert len(read_samples(recipe, site).sources) == 1
 
 
 def keep(name, rule, **options):
@@ -204,16 +204,14 @@ def test_labels_that_cannot_be_used_are_left_out_of_a_kept_choice(tmp_path, spoi
         dota(tmp_path / "dota/train", f"P{number}", *lines, width=128, height=128)
     site = Workspace(Store(str(tmp_path / "store")), tmp_path, tmp_path)
     rule = FewShot(unit="tiles", per_class={"train": 11})
-    whole = read_samples(keep("dota", rule), site, None)
+    whole = read_samples(keep("dota", rule), site)
     assert whole.left_out == {}
     assert {source for source, _ in whole.tiles} == {f"train/images/P{number}.png" for number in range(4)}
     [label] = (tmp_path / "dota/train").glob("label*/P2.txt")
     spoil(label)
     with pytest.raises(UserError, match=r"P2\.txt"):
-        read_samples(
-            keep("dota", rule).model_copy(update={"dataset": DatasetRecipe(name="dota", few_shot=rule)}), site, None
-        )
-    kept = read_samples(keep("dota", rule), site, None)
+        read_samples(keep("dota", rule).model_copy(update={"dataset": DatasetRecipe(name="dota", few_shot=rule)}), site)
+    kept = read_samples(keep("dota", rule), site)
     [(name, reason)] = kept.left_out.items()
     assert name == "train/images/P2.png"
     assert "P2.txt" in reason
@@ -223,7 +221,7 @@ def test_labels_that_cannot_be_used_are_left_out_of_a_kept_choice(tmp_path, spoi
     )
     label.unlink(missing_ok=True)
     (tmp_path / "dota/train/images/P2.png").unlink()
-    alone = read_samples(keep("dota", rule), site, None)
+    alone = read_samples(keep("dota", rule), site)
     assert kept.tiles == alone.tiles
     assert kept.digest == alone.digest
     made = make_labels(kept, site.store, [(2, 2)], {})[0]
@@ -232,7 +230,7 @@ def test_labels_that_cannot_be_used_are_left_out_of_a_kept_choice(tmp_path, spoi
     for number in (0, 1):
         next((tmp_path / "dota/train").glob(f"label*/P{number}.txt")).write_text("1 2 ship")
     with pytest.raises(UserError, match="2 of 3 images are bad and at most 1 may be kept"):
-        read_samples(keep("dota", rule), site, None)
+        read_samples(keep("dota", rule), site)
 
 
 def test_a_file_that_cannot_be_opened_stops_a_kept_choice(tmp_path, monkeypatch):

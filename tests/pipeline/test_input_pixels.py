@@ -33,11 +33,11 @@ def site(tmp_path):
 
 
 def extract(wanted, site):
-    return run.extract_recipe(wanted, site, None, "all", CPU)
+    return run.extract_recipe(wanted, site, CPU)
 
 
 def plans(wanted, site):
-    return list(plan_models(wanted, site, run.read_samples(wanted, site, None), CPU, timed=False))
+    return list(plan_models(wanted, site, run.read_samples(wanted, site), CPU, timed=False))
 
 
 def test_stored_inputs_are_the_resized_tiles(site):
@@ -110,10 +110,10 @@ def test_views_keep_no_inputs_and_never_replace_the_clean_ones(site):
     (chunk,) = (site.data.parent / "store" / report.labels.prefix / NAME).glob("c.0.*")
     whole = chunk.read_bytes()
     chunk.write_bytes(b"")
-    noted = site.store.recall(wanted.model_key(TINY, "all"))
+    noted = site.store.recall(wanted.model_key(TINY))
     views = [view for view, _ in wanted.shown() if view is not CLEAN]
     recorded = [run.Recorded(TINY, view, noted["features"], noted["labels"]) for view in views]
-    repaired = repair_recipe(wanted, site, None, recorded, lambda: CPU)
+    repaired = repair_recipe(wanted, site, recorded, lambda: CPU)
     assert repaired[0].remade == {NAME: [0]}
     assert chunk.read_bytes() == whole
     np.testing.assert_array_equal(site.store.open(report.labels.digest)[NAME][:], before)
@@ -124,15 +124,15 @@ def test_repair_accepts_new_inputs_beside_the_patch_labels(site, monkeypatch):
     labels = extract(wanted, site).labels
     (chunk,) = (site.data.parent / "store" / labels.prefix / NAME).glob("c.0.*")
     chunk.write_bytes(b"")
-    read = run.read_samples(wanted, site, None)
+    read = run.read_samples(wanted, site)
     assert label_spec(read).digest == labels.digest
     tiles = input_pixels.read_tiles
     monkeypatch.setattr(input_pixels, "read_tiles", lambda *some: (tiles(*some)[0] ^ 1, {}))
-    noted = site.store.recall(wanted.model_key(TINY, "all"))
+    noted = site.store.recall(wanted.model_key(TINY))
     recorded = [run.Recorded(TINY, CLEAN, noted["features"], noted["labels"])]
-    (one, _) = repair_recipe(wanted, site, None, recorded, lambda: CPU)
+    (one, _) = repair_recipe(wanted, site, recorded, lambda: CPU)
     assert one.report.lost == {NAME: [0]}
-    (one, _) = repair_recipe(wanted, site, None, recorded, lambda: CPU, accept_new=True)
+    (one, _) = repair_recipe(wanted, site, recorded, lambda: CPU, accept_new=True)
     assert one.accepted_new == {NAME: [0]}
     again = site.store.open(labels.digest)
     assert again.content[PIXELS] == labels.content[PIXELS]
@@ -143,4 +143,4 @@ def test_neither_inputs_nor_decoders_rename_what_was_extracted():
     plain = recipe()
     decoded = TINY.model_copy(update={"decoder": DecoderRecipe(target="normalised", width=64)})
     asked = recipe(decoded, features=FeatureRecipe(norm="both", input_pixels=True))
-    assert asked.model_key(decoded, "all") == plain.model_key(TINY, "all")
+    assert asked.model_key(decoded) == plain.model_key(TINY)

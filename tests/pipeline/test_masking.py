@@ -8,9 +8,11 @@ import xarray
 from pipeline.extraction import run
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.masking import visible_ids
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
+from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from stores import Store
 from stores.errors import UserError
 from stores.specs import FrameSpec, Size
@@ -102,12 +104,12 @@ def test_extracted_masks_do_not_depend_on_batches_order_or_workers(tmp_path):
     features = FeatureRecipe(layers=(-1,), masked=MaskRecipe(ratio=0.5, seed=7))
     wanted = recipe(model, frame=FrameSpec(input=32, tile=32, edge="shift-last"), features=features)
     made = []
-    for number, (batch, workers, choose) in enumerate(
-        [(4, 1, None), (3, 3, None), (5, 2, lambda table: table["source"][2:])]
+    for number, (batch, workers, choice) in enumerate(
+        [(4, 1, ALL_SOURCES), (3, 3, ALL_SOURCES), (5, 2, SourceChoice(lambda table: table["source"][2:]))]
     ):
         where = run.Workspace(Store(tmp_path / str(number)), tmp_path / "data", tmp_path)
         compute = Compute("cpu", batch_size=batch, threads=1)
-        done = run.extract_recipe(wanted, where, choose, "all", compute, workers=workers).outcomes[0].set
+        done = run.extract_recipe(wanted, where, compute, ExtractOptions(workers), choice=choice).outcomes[0].set
         places = zip(done.samples["source"], done.samples["left"], done.samples["top"], strict=True)
         ids = done["visible/mask50.seed7.ids"][:]
         assert ids.dtype == np.int32
@@ -128,7 +130,7 @@ def test_a_mask_is_added_to_a_finished_set_without_a_second_full_pass(tmp_path, 
 
     def extract(masked):
         features = FeatureRecipe(layers=(-1,), masked=masked)
-        return run.extract_recipe(recipe(model, features=features), where, None, "all", compute).outcomes[0].set
+        return run.extract_recipe(recipe(model, features=features), where, compute).outcomes[0].set
 
     plain = extract(None)
     monkeypatch.setattr(Capture, "_full", lambda *arguments: pytest.fail("the stored arrays were made again"))

@@ -67,7 +67,7 @@ def test_a_plan_without_weights_tells_what_one_with_them_does(tmp_path, monkeypa
     where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
     compute = Compute("cpu", batch_size=4, threads=1)
     drawn, absent = (recipe(ModelRecipe(name="test_vit", weights=weights)) for weights in ("random", "gone.pth"))
-    samples = run.read_samples(drawn, where, None)
+    samples = run.read_samples(drawn, where)
     (here,) = plan_models(drawn, where, samples, compute, timed=False)
     (timed,) = plan_models(absent, where, samples, compute)
     assert timed.seconds_per_row > 0, "a model that is timed has values"

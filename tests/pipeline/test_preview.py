@@ -26,7 +26,7 @@ class Boxes(CamVid):
 def test_outlines_move_with_the_pixels(tmp_path):
     write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
     where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
-    samples = run.read_samples(recipe(), where, None, remember=False)
+    samples = run.read_samples(recipe(), where, remember=False)
     samples = dataclasses.replace(samples, dataset=Boxes(tmp_path / "data" / "camvid"))
     name, tile = samples.tiles[0]
     grey = np.full((32, 32, 3), 100, np.uint8)
@@ -45,7 +45,7 @@ def test_outlines_move_with_the_pixels(tmp_path):
 def test_rows_come_from_different_sources_while_there_are_enough(tmp_path):
     write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
     where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
-    samples = run.read_samples(recipe(), where, None, remember=False)
+    samples = run.read_samples(recipe(), where, remember=False)
     for seed in range(5):
         rows = preview.choose_rows(samples, 3, seed)
         assert len({samples.tiles[row][0] for row in rows}) == 3
@@ -56,7 +56,7 @@ def test_rows_come_from_different_sources_while_there_are_enough(tmp_path):
 def test_of_a_source_the_tile_with_the_objects_is_shown(tmp_path):
     write_camvid(tmp_path / "data" / "camvid", n_train=2, n_val=1)
     where = run.Workspace(Store(tmp_path / "store"), tmp_path / "data", tmp_path)
-    samples = run.read_samples(recipe(), where, None, remember=False)
+    samples = run.read_samples(recipe(), where, remember=False)
     samples = dataclasses.replace(samples, dataset=Boxes(tmp_path / "data" / "camvid"))
     for seed in range(5):
         boxes = [samples.tiles[row][1].box for row in preview.choose_rows(samples, 3, seed)]

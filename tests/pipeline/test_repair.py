@@ -29,11 +29,11 @@ def site(made, tmp_path):
     folder, recipe = made
     shutil.copytree(folder / "store", tmp_path / "store")
     where = Workspace(Store(tmp_path / "store"), folder, folder)
-    noted = where.store.recall(recipe.model_key(recipe.models[0], "all"))
+    noted = where.store.recall(recipe.model_key(recipe.models[0]))
     recorded = [Recorded(recipe.models[0], CLEAN, noted["features"], noted["labels"])]
 
     def run_repair(compute=COMPUTE, data=folder, **options):
-        return repair_recipe(recipe, Workspace(where.store, data, folder), None, recorded, lambda: compute, **options)
+        return repair_recipe(recipe, Workspace(where.store, data, folder), recorded, lambda: compute, **options)
 
     return where, recipe, run_repair
 

@@ -117,10 +117,10 @@ def test_stages_are_extracted_labelled_found_and_opened_with_xarray(tmp_path):
     # Behind a rectifier some channels of random weights are zero everywhere.
     wanted = wanted.model_copy(update={"features": FeatureRecipe(dead_features="count")})
     compute = Compute("cpu", batch_size=4, threads=1)
-    (plan,) = plan_models(wanted, where, run.read_samples(wanted, where, None), compute)
+    (plan,) = plan_models(wanted, where, run.read_samples(wanted, where), compute)
     assert plan.arrays == 5
     assert plan.seconds_per_row > 0
-    report = run.extract_recipe(wanted, where, None, "all", compute)
+    report = run.extract_recipe(wanted, where, compute)
     features, labels = report.outcomes[0].set, report.labels
     assert plan.bytes == sum(features[f"stage.{k}"][:].nbytes for k in range(5))
     with xarray.open_zarr(tmp_path / "store" / features.prefix / "tokens", consolidated=False) as tokens:

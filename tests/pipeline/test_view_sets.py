@@ -7,6 +7,7 @@ from PIL import Image
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.fidelity import compute_again
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Loader, read_tiles
@@ -17,6 +18,7 @@ from pipeline.models import build_model
 from pipeline.recipe import Recipe
 from pipeline.rows.frames import tiles
 from pipeline.rows.under_view import for_view
+from pipeline.source_choice import SourceChoice
 from stores import Store
 from stores.errors import UserError
 from stores.format.layout import RowRange
@@ -47,7 +49,7 @@ def with_views(*views, **changes):
 
 
 def extract_all(wanted, where, **options):
-    report = run.extract_recipe(wanted, where, None, "all", CPU, **options)
+    report = run.extract_recipe(wanted, where, CPU, ExtractOptions(**options))
     return {outcome.title: outcome for outcome in report.outcomes}
 
 
@@ -55,7 +57,7 @@ def test_the_loader_resizes_first_then_changes_then_cuts(tmp_path, data):
     """By hand with Pillow: a shift of 3 pixels counts in pixels of the resized source."""
     frame = FrameSpec(input=32, tile=32, resize=Size(height=40, width=50))
     wanted = with_views({"name": "shift", "levels": [3]}, {"name": "greyscale"}, frame=frame)
-    samples = run.read_samples(wanted, site(tmp_path, data), None)
+    samples = run.read_samples(wanted, site(tmp_path, data))
     name = samples.tiles[0][0]
     plane = Image.open(data / "camvid" / name).convert("RGB").resize((50, 40), Image.Resampling.BICUBIC)
     for view, _ in wanted.shown():
@@ -70,7 +72,7 @@ def test_the_loader_resizes_first_then_changes_then_cuts(tmp_path, data):
 @pytest.mark.parametrize("settings", MIXED, ids=lambda settings: settings["name"])
 def test_bytes_depend_on_neither_workers_nor_order(tmp_path, data, settings):
     wanted = with_views(settings)
-    samples = run.read_samples(wanted, site(tmp_path, data), None)
+    samples = run.read_samples(wanted, site(tmp_path, data))
     [_, (view, _)] = wanted.shown()
     shown = for_view(samples, view)
     ranges = [RowRange(number, start, min(start + 5, 12)) for number, start in enumerate(range(0, 12, 5))]
@@ -79,27 +81,27 @@ def test_bytes_depend_on_neither_workers_nor_order(tmp_path, data, settings):
         rows = {}
         for batch in Loader(shown, "bicubic", 3, workers).batches(order):
             for row, pixels in enumerate(batch.pixels):
-                facts = [values[row].tobytes() for _, values in sorted(batch.facts.items())]
+                facts = [values[row].tobytes() for _, values in sorted(batch.sample_stats.items())]
                 rows[batch.start + row] = (pixels.tobytes(), *facts)
         made.append(rows)
     assert sorted(made[0]) == list(range(12))
     assert made[0] == made[1] == made[2]
     alone = with_views(settings)
-    kept = run.read_samples(alone, site(tmp_path, data), lambda table: [table["source"].iloc[-1]])
+    kept = run.read_samples(alone, site(tmp_path, data), SourceChoice(lambda table: [table["source"].iloc[-1]]))
     last, _ = read_tiles(for_view(kept, view), "bicubic", 0, 4)
     assert [pixels.tobytes() for pixels in last] == [made[0][row][0] for row in range(8, 12)], "rows are not counted"
 
 
 def test_clean_records_are_what_they_were_without_views(tmp_path, data):
     wanted = with_views(*MIXED)
-    samples = run.read_samples(wanted, site(tmp_path, data), None)
+    samples = run.read_samples(wanted, site(tmp_path, data))
     model = build_model(TINY, wanted.frame.input, tmp_path)
     spec = feature_spec(model, samples, wanted.features)
     assert spec.view == ViewSpec()
     assert set(spec.revisions) == {"capture", "frames", "images"}
     assert set(label_spec(samples).revisions) == {"frames", "patch_labels"}
-    assert recipe().model_key(TINY, "all") == wanted.model_key(TINY, "all")
-    keys = {wanted.model_key(TINY, "all", view) for view, _ in wanted.shown()}
+    assert recipe().model_key(TINY) == wanted.model_key(TINY)
+    keys = {wanted.model_key(TINY, view=view) for view, _ in wanted.shown()}
     assert len(keys) == 5
     first = extract_all(wanted, site(tmp_path, data))["test_vit"].set
     assert first.stored_digest() == extract_all(recipe(), site(tmp_path, data, "other"))["test_vit"].set.stored_digest()
@@ -128,7 +130,7 @@ def test_views_resume_and_share_ranges_like_clean_sets(tmp_path, data):
 
 def test_only_the_facts_of_a_view_can_be_made_again(tmp_path, data):
     where, wanted = site(tmp_path, data), with_views(MIXED[0])
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     model = build_model(TINY, wanted.frame.input, tmp_path)
     (view, features) = list(wanted.shown())[1]
     whole = prepare(wanted, TINY, model, samples, where.store, view, features)
@@ -145,10 +147,10 @@ def test_only_the_facts_of_a_view_can_be_made_again(tmp_path, data):
 def test_labels_of_views(tmp_path, data):
     where = site(tmp_path, data)
     wanted = with_views({"name": "blur", "levels": [5]}, {"name": "flip"}, {"name": "size", "levels": [16, 64]})
-    run.extract_recipe(wanted, where, None, "all", CPU)
+    run.extract_recipe(wanted, where, CPU)
     found = {}
     for view, _ in wanted.shown():
-        noted = where.store.recall(wanted.model_key(TINY, "all", view))
+        noted = where.store.recall(wanted.model_key(TINY, view=view))
         found[view.title] = where.store.open(noted["features"]), where.store.open(noted["labels"])
     clean = found["clean"][1]
     assert found["blur 5"][1].digest == clean.digest
@@ -174,7 +176,7 @@ def test_unlabelled_data_have_correspondences_too(tmp_path):
     folder.mkdir(parents=True)
     Image.new("RGB", (64, 48)).save(folder / "a.png")
     wanted = with_views({"name": "rotation", "levels": [45.0]}, dataset={"name": "folder"})
-    report = run.extract_recipe(wanted, site(tmp_path, tmp_path / "data"), None, "all", CPU)
+    report = run.extract_recipe(wanted, site(tmp_path, tmp_path / "data"), CPU)
     assert [outcome.rows_made for outcome in report.outcomes] == [4, 4]
     sets = [one for one in Store(tmp_path / "store").sets() if one.spec.view.name == "rotation"]
     labels = next(one for one in sets if one.spec.kind == "labels")
@@ -185,7 +187,7 @@ def test_the_model_sees_the_view(tmp_path, data):
     wanted = with_views({"name": "blur", "levels": [7], "layers": [2], "norm": "none"})
     made = extract_all(wanted, site(tmp_path, data))["test_vit, blur 7"].set
     assert set(made.arrays) == {"tokens/block.2", "prefix/block.2"}
-    samples = run.read_samples(wanted, site(tmp_path, data), None)
+    samples = run.read_samples(wanted, site(tmp_path, data))
     [_, (view, _)] = wanted.shown()
     pixels, _ = read_tiles(for_view(samples, view), "bicubic", 0, 4)
     model = build_model(TINY, wanted.frame.input, tmp_path)
@@ -219,7 +221,7 @@ def test_an_input_size_that_patches_do_not_divide_is_refused(tmp_path, data):
 
 def test_a_full_disk_counts_all_views(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
-    [(_, shown)] = run.jobs(wanted := with_views({"name": "blur"}), where, run.read_samples(with_views(), where, None))
+    [(_, shown)] = run.jobs(wanted := with_views({"name": "blur"}), where, run.read_samples(with_views(), where))
     needed = sum(job.missing_bytes for _, job in shown)
     monkeypatch.setattr(type(where.store.objects), "free_bytes", lambda self: needed - 1)
     with pytest.raises(UserError, match=r"test_vit needs .* in \[features\] or \[\[views\]\]"):
@@ -229,7 +231,7 @@ def test_a_full_disk_counts_all_views(tmp_path, data, monkeypatch):
 
 def test_damaged_facts_of_a_view_come_back(tmp_path, data):
     where, wanted = site(tmp_path, data), with_views(MIXED[0])
-    report = run.extract_recipe(wanted, where, None, "all", CPU)
+    report = run.extract_recipe(wanted, where, CPU)
     made, view = report.outcomes[1].set, list(wanted.shown())[1][0]
     keys = [
         f"{made.prefix}/{name}/{chunk}"
@@ -239,14 +241,14 @@ def test_damaged_facts_of_a_view_come_back(tmp_path, data):
     for key in keys:
         where.store.objects.put(key, [b"damage"])
     recorded = [run.Recorded(TINY, view, made.digest, report.labels.digest)]
-    found = repair_recipe(wanted, where, None, recorded, lambda: CPU)
+    found = repair_recipe(wanted, where, recorded, lambda: CPU)
     assert [where.store.objects.read(key) for key in keys] == before
     assert found[1].remade == {"tokens/block.5.norm": [1], "view/noise_energy": [1]}
 
 
 def test_fidelity_compares_what_the_model_gives_of_a_view(tmp_path, data):
     where, wanted = site(tmp_path, data), with_views(MIXED[0])
-    samples = run.read_samples(wanted, where, None)
+    samples = run.read_samples(wanted, where)
     extract_all(wanted, where)
     _, (_, job) = run.view_jobs(wanted, TINY, where, samples)
     again = compute_again(job, CPU, 3, 0)

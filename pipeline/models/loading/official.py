@@ -1,6 +1,7 @@
-"""Known models: timm's architecture, weights as the authors' own code saved them."""
+"""Builds known models: timm's architecture with weights as the authors' own code saved them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.models.contract import FrozenModel
@@ -12,14 +13,27 @@ from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size
 
-Rename = Callable[[Weights], Weights]
-"""Takes weights as the authors name them, wrappers removed, and returns them as timm names them."""
+
+@dataclass(frozen=True)
+class KeyMap:
+    """How one family's official weights become timm's."""
+
+    revision: int
+    """Revision of the family, part of every digest of its models."""
+    rename: Callable[[Weights], Weights]
+    """Takes weights under the authors' key names, wrappers removed, and returns them under timm's."""
 
 
-def build_known(recipe: ModelRecipe, size: Size, folder: Path, revision: int, rename: Rename) -> FrozenModel:
-    """Return the frozen model of a recipe whose name is in KNOWN.
+def build_known(recipe: ModelRecipe, size: Size, folder: Path, *, key_map: KeyMap) -> FrozenModel:
+    """Return the frozen encoder of a recipe whose name is in KNOWN.
 
-    Raises MissingError or UserError when its weights are not to be had, do not fit, or cannot be brought to ``size``.
+    Raises MissingError or UserError when the weights cannot be obtained, do not fit, or cannot be brought to ``size``.
+
+    Args:
+        recipe: The model as the experiment names it.
+        size: Size of the model's inputs, in pixels.
+        folder: Folder to which a relative path of weights refers.
+        key_map: The family's key map.
     """
     known = KNOWN[recipe.name]
     mode: Mode = recipe.position_embedding or known.position_embedding
@@ -32,15 +46,15 @@ def build_known(recipe: ModelRecipe, size: Size, folder: Path, revision: int, re
                 "path"
             )
         module, position = download(known.tag, recipe, arguments, size, mode == "hub")
-        return freeze(recipe, module, known.family, revision, position, known)
+        return freeze(recipe, module, known.family, key_map.revision, position, known)
     if recipe.weights == "random":
         module = create(known.architecture, recipe.name, arguments, size)
         random_weights(module, recipe.seed)
     else:
         path = folder / Path(recipe.weights).expanduser()
-        weights = rename(read_checkpoint(path, prefixes=()))  # first: without them there is nothing to build
+        weights = key_map.rename(read_checkpoint(path, prefixes=()))  # before the module is allocated
         module = create(known.architecture, recipe.name, arguments, size)
         refuse_other_patches(weights, module, path, recipe.name)
         weights, position = fit_positions(weights, module, mode, recipe)
         load_strictly(module, weights, path, recipe.name)
-    return freeze(recipe, module, known.family, revision, position, known)
+    return freeze(recipe, module, known.family, key_map.revision, position, known)
