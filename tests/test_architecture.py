@@ -194,17 +194,28 @@ def test_no_module_is_named_by_what_it_is_not():
     assert not named
 
 
-def test_help_imports_nothing_heavy():
+@pytest.mark.parametrize(
+    "first",
+    ["import cli\ntry:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass", "import patchbank; dir(patchbank)"],
+)
+def test_the_doors_import_nothing_heavy(first):
     code = (
-        "import sys\n"
-        "import cli\n"
-        "try:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"import sys\n{first}\n"
         "heavy = {'torch', 'zarr', 'faiss', 'pandas', 'dask', 'matplotlib', 'numpy', 'sklearn', 'timm'}\n"
         "found = sorted(heavy & set(sys.modules))\n"
         "sys.exit(f'imports {found}' if found else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_name_of_the_library_is_there_and_has_a_docstring():
+    import patchbank
+
+    assert dir(patchbank) == sorted(patchbank.__all__)
+    assert [name for name in patchbank.__all__ if not getattr(patchbank, name).__doc__] == []
+    with pytest.raises(AttributeError, match="there are DamageError"):
+        patchbank.nothing  # noqa: B018
 
 
 def test_stores_works_without_torch():
