@@ -1,11 +1,14 @@
 """The shape of the house, as a test: arrows run one way, names are ours, and `--help` imports nothing heavy."""
 
 import ast
+import graphlib
 import importlib.metadata
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,31 @@ MAY_IMPORT = {
     "demo": {"stores", "pipeline"},
     "commands": {"stores", "pipeline", "evaluate", "demo"},
     "cli": {"stores", "commands"},
+    "patchbank": {"stores", "pipeline", "evaluate"},
 }
+"""What each top-level package or module may import of ours; nothing may import `patchbank`, the door for scripts."""
+
+MOST_TOP_ENTRIES, MOST_ENTRIES, MOST_LINES = 16, 12, 299
+ONE_FILE_A_THING = {
+    "commands",
+    "demo/street",
+    "evaluate/analyses",
+    "evaluate/figures",
+    "pipeline/datasets",
+    "pipeline/models",
+    "pipeline/views",
+}
+"""Folders that grow with what they list, one file a thing; all others stay small enough to be read as a list."""
+
+KNOWN_FOLDER_CIRCLES = {
+    "evaluate": {"inputs", "kernels", "settings", "task"},
+    "pipeline": {"extraction", "labels"},
+    "pipeline.models": {"loading", "timm_vit"},
+}
+"""Entries of a folder that import each other although no two modules do; to become fewer, never more."""
+
+LEAST_DOCUMENTED = 0.7
+"""Share of the parameters of public functions with four or more that an ``Args:`` section describes."""
 
 
 def modules(package):
@@ -29,13 +56,46 @@ def modules(package):
     return sorted(path.rglob("*.py")) if path.is_dir() else [ROOT / f"{package}.py"]
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def tree(path):
+    return ast.parse(path.read_text())
+
+
+def imported_names(path):
+    """Yield every name that a module imports, inside functions and for type checkers too."""
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports hide where the arrow points"
-            yield (node.module or "").partition(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported(path):
+    return (name.partition(".")[0] for name in imported_names(path))
+
+
+@cache
+def import_graph():
+    """Our modules by dotted name, each with the modules of ours that it names in an import."""
+    paths = {}
+    for package in MAY_IMPORT:
+        for path in modules(package):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+
+    def module_of(name):
+        return name if name in paths else name.rpartition(".")[0]
+
+    return {name: ({*map(module_of, imported_names(path))} & paths.keys()) - {name} for name, path in paths.items()}
+
+
+def circle_in(graph):
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return " -> ".join(error.args[1])
+    return None
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
@@ -44,6 +104,82 @@ def test_arrows_run_one_way(package):
     for path in modules(package):
         wrong = (set(imported(path)) & ours) - MAY_IMPORT[package] - {package}
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    circle = circle_in(import_graph())
+    assert circle is None
+
+
+def test_no_entries_of_a_folder_import_each_other_in_a_circle():
+    graph = import_graph()
+    folders = {name.rpartition(".")[0] for name in graph} - {""}
+    for folder in sorted(folders):
+
+        def entry(module, inside=f"{folder}."):
+            return module.removeprefix(inside).partition(".")[0] if module.startswith(inside) else None
+
+        known = KNOWN_FOLDER_CIRCLES.get(folder, set())
+        entries = {}
+        for module, targets in graph.items():
+            if (source := entry(module)) is not None:
+                others = {entry(target) for target in targets} - {None, source}
+                entries.setdefault(source, set()).update(others - known if source in known else others)
+        circle = circle_in(entries)
+        assert circle is None, folder
+
+
+@pytest.mark.parametrize("package", sorted(name for name in MAY_IMPORT if (ROOT / name).is_dir()))
+def test_folders_are_short_lists(package):
+    for folder in sorted({path.parent for path in modules(package)}):
+        name = folder.relative_to(ROOT).as_posix()
+        if name in ONE_FILE_A_THING:
+            continue
+        files = [path.stem for path in folder.glob("*.py") if path.name != "__init__.py"]
+        entries = sorted(files + [path.parent.name for path in folder.glob("*/__init__.py")])
+        most = MOST_TOP_ENTRIES if name == package else MOST_ENTRIES
+        assert len(entries) <= most, f"{name}/ has {len(entries)} entries, more than {most}: {', '.join(entries)}"
+
+
+def test_modules_are_short():
+    paths = [path for package in [*MAY_IMPORT, "benchmarks"] for path in modules(package)]
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in paths}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+
+
+def public_functions(path):
+    """Yield the functions of a module and the methods of its classes whose names have no leading underscore."""
+    for node in tree(path).body:
+        inside = node.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_") else [node]
+        yield from (one for one in inside if isinstance(one, ast.FunctionDef) and not one.name.startswith("_"))
+
+
+def documented(docstring):
+    """Return the parameters that an ``Args:`` section describes."""
+    section = re.search(r"^Args:\n((?:    .*\n|\n)*)", f"{docstring}\n", re.MULTILINE)
+    lines = re.findall(r"^    ([\w*, `]+?)(?: \([^)]*\))?:", section[1], re.MULTILINE) if section else []
+    return {name.strip(" *`") for line in lines for name in line.split(",")}
+
+
+def test_parameters_are_described():
+    """Commands are left out: what `--help` prints of their flags is held by tests/test_docs.py."""
+    import cli
+
+    total, described, missing = 0, 0, {}
+    for package in ("stores", "pipeline", "evaluate", "commands", "demo"):
+        for path in modules(package):
+            for function in public_functions(path):
+                arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+                names = {argument.arg for argument in arguments} - {"self", "cls"}
+                is_command = any(command.__code__.co_name == function.name for command in cli.COMMANDS.values())
+                if len(names) < 4 or (package == "commands" and is_command):
+                    continue
+                undescribed = names - documented(ast.get_docstring(function) or "")
+                total, described = total + len(names), described + len(names) - len(undescribed)
+                module = str(path.relative_to(ROOT))
+                missing[module] = missing.get(module, 0) + len(undescribed)
+    worst = sorted(missing.items(), key=lambda item: -item[1])[:20]
+    assert described >= LEAST_DOCUMENTED * total, f"{described} of {total} are described; missing: {worst}"
 
 
 @pytest.mark.parametrize("name", MAY_IMPORT)
@@ -58,17 +194,28 @@ def test_no_module_is_named_by_what_it_is_not():
     assert not named
 
 
-def test_help_imports_nothing_heavy():
+@pytest.mark.parametrize(
+    "first",
+    ["import cli\ntry:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass", "import patchbank; dir(patchbank)"],
+)
+def test_the_doors_import_nothing_heavy(first):
     code = (
-        "import sys\n"
-        "import cli\n"
-        "try:\n    cli.app(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"import sys\n{first}\n"
         "heavy = {'torch', 'zarr', 'faiss', 'pandas', 'dask', 'matplotlib', 'numpy', 'sklearn', 'timm'}\n"
         "found = sorted(heavy & set(sys.modules))\n"
         "sys.exit(f'imports {found}' if found else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_name_of_the_library_is_there_and_has_a_docstring():
+    import patchbank
+
+    assert dir(patchbank) == sorted(patchbank.__all__)
+    assert [name for name in patchbank.__all__ if not getattr(patchbank, name).__doc__] == []
+    with pytest.raises(AttributeError, match="there are DamageError"):
+        patchbank.nothing  # noqa: B018
 
 
 def test_stores_works_without_torch():
@@ -153,3 +300,80 @@ def test_the_repository_speaks_of_itself_alone():
 def test_stated_shapes_are_checked_while_tests_run():
     with pytest.raises(TypeError, match="without_top"):
         without_top(np.zeros((2, 3)), 1)
+
+
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text()
+BANNED_PHRASES = re.compile(
+    r"drawn weights|who meets whom|is asked of whom|\bvouch|\banew\b|\bborne\b|are had from where|expect of it\b",
+    re.IGNORECASE,
+)
+
+
+def glossary_column(number):
+    """Return what stands between backticks in one column of the glossary's tables, counted from 0."""
+    rows = [line.strip("| ").split(" | ") for line in GLOSSARY.splitlines() if line.startswith("| ")]
+    return [word for row in rows if row[0] != "word" for word in re.findall(r"`([^`]+)`", row[number])]
+
+
+@cache
+def names_in_code(*, attributes=False):
+    """Every NAME token of our packages with a place where it stands; attributes only if asked for."""
+    found = {}
+    for package in [*MAY_IMPORT, "benchmarks"]:
+        for path in modules(package):
+            with path.open() as file:
+                before = ""
+                for token in tokenize.generate_tokens(file.readline):
+                    if token.type == tokenize.NAME and (attributes or before != "."):
+                        found.setdefault(token.string, f"{path.relative_to(ROOT)}:{token.start[0]}")
+                    before = token.string
+    return found
+
+
+def test_words_of_the_glossary_are_those_of_the_code():
+    names = [name for name in glossary_column(2) if name.isidentifier()]
+    assert len(names) > 40
+    assert [name for name in names if name not in names_in_code(attributes=True)] == []
+
+
+def test_retired_words_are_gone_from_the_code():
+    retired = glossary_column(3)
+    assert len(retired) > 40
+    paths = [path for package in [*MAY_IMPORT, "benchmarks"] for path in modules(package)]
+    functions = {
+        node.name: f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in paths
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef)
+    }
+    files = {path.name: str(path.relative_to(ROOT)) for path in paths}
+    found = {}
+    for word in retired:
+        where = files if word.endswith(".py") else functions if word.endswith("()") else names_in_code()
+        if word.removesuffix("()") in where:
+            found[word] = where[word.removesuffix("()")]
+    assert found == {}
+
+
+def texts():
+    """Yield what we say in prose: docstrings of our code, pages, and the comments of experiments."""
+    for package in [*MAY_IMPORT, "benchmarks"]:
+        for path in modules(package):
+            # A string that stands alone is documentation: of a module, class, function, field or constant.
+            alone = [node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Expr)]
+            strings = [node.value for node in alone if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+            yield path, "\n\n".join(strings)
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").glob("*.md")]
+    made = {"glossary.md", "commands.md", "experiment.md", "modules.md"}  # names them; made from docstrings
+    yield from ((path, path.read_text()) for path in pages if path.name not in made)
+    for path in (ROOT / "experiments").glob("*.toml"):
+        yield path, "\n".join(re.findall(r"#(.*)", path.read_text()))
+
+
+def test_prose_is_plain():
+    found = {
+        str(path.relative_to(ROOT)): sorted(set(BANNED_PHRASES.findall(" ".join(text.split()))))
+        for path, text in texts()
+        if BANNED_PHRASES.search(" ".join(text.split()))
+    }
+    assert found == {}

@@ -1,5 +1,6 @@
 """Documentation that a test reads."""
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -37,7 +38,7 @@ def test_the_table_of_metrics_is_made_from_the_code():
 
 
 def console_commands():
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))):
         for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
             for line in re.split(r"\n|&&", block):
                 words = shlex.split(line, comments=True)
@@ -46,7 +47,7 @@ def console_commands():
 
 
 def commands_in_sentences():
-    pages = [ROOT / "README.md", *ROOT.glob("*/README.md"), *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"), *(ROOT / "docs").glob("*.md")]
     for page in (*sorted(pages), *sorted((ROOT / "experiments").glob("*.toml"))):
         whole = page.read_text()
         text = re.sub(r"\n#? ?", " ", re.sub(r"```.*?```", "", whole, flags=re.DOTALL))
@@ -84,8 +85,8 @@ def test_every_command_prints_json():
 def test_every_command_stands_in_the_readme():
     import cli
 
-    readme = (ROOT / "README.md").read_text()
-    assert [name for name in cli.COMMANDS if f"| `patchbank {name}" not in readme] == []
+    table = (ROOT / "README.md").read_text().split("## Commands")[1].split("##")[0]
+    assert sorted(re.findall(r"`patchbank ([a-z]+)`", table)) == sorted(cli.COMMANDS)
 
 
 def test_every_key_of_an_experiment_has_a_meaning():
@@ -142,3 +143,28 @@ def test_every_module_stands_in_the_list_of_modules():
     assert (ROOT / "docs" / "modules.md").read_text() == made, "run `python docs/generate_modules.py`"
     rows = [line.split(" | ") for line in made.splitlines() if line.startswith("| `")]
     assert [row[0] for row in rows if row[-1].strip(" |") == ""] == [], "every module says what it is"
+
+
+def test_links_and_files_named_on_pages_exist():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").glob("*.md")]
+    missing = []
+    for page in pages:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        targets = [(page.parent, target) for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in target]
+        if page.name in ("README.md", "CONTRIBUTING.md", "walks.md", "concepts.md", "claims.md"):
+            folders = "cli|patchbank|commands|stores|pipeline|evaluate|demo|docs|experiments|benchmarks|tests"
+            targets += [(ROOT, name) for name in re.findall(rf"`((?:{folders})[\w/-]*(?:\.(?:py|md|toml)|/))`", text)]
+        missing += [f"{page.name}: {name}" for folder, name in targets if not (folder / name).exists()]
+    assert missing == []
+
+
+def test_walks_name_functions_that_exist():
+    for walk in (ROOT / "docs" / "walks.md").read_text().split("\n## ")[1:]:
+        steps = re.findall(r"^\d+\. `([\w/]+\.py)`, (.*?)(?=^\d+\. |\Z|^\n)", walk, re.DOTALL | re.MULTILINE)
+        assert 8 <= len(steps) <= 12, "a walk opens at most twelve modules"
+        for path, text in steps:
+            tree = ast.parse((ROOT / path).read_text())
+            named = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+            step, _, _ = text.partition(":")
+            for name in re.findall(r"`([\w.]+)`", step):
+                assert set(name.split(".")) <= named, f"{path} has no {name}"

@@ -14,7 +14,7 @@ from stores import Store
 from tests.pipeline.tiny import write_camvid
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 CAMVID = """
 dataset = { name = "camvid" }

@@ -15,11 +15,6 @@ RESAMPLED_ELEMENTS = 2**22
 """Float64 elements of resampled confusion matrices held at a time."""
 
 
-def draw_units(n_units: int, seed: int, resamples: int) -> Int64[np.ndarray, "resample unit"]:
-    """Return the units of every resample; equal seeds and numbers of units draw equal units."""
-    return np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
-
-
 @dataclass(frozen=True)
 class Interval:
     """A percentile bootstrap interval over units (images, or groups of images), never over patches."""
