@@ -2,6 +2,7 @@
 
 import json
 import sys
+from importlib import import_module
 
 import pytest
 from PIL import Image
@@ -80,7 +81,8 @@ def test_changing_one_parameter_recomputes_that_analysis_alone(site, run, monkey
         (site / "tiny.toml").write_text(EXPERIMENT.replace(asked, instead))
         with monkeypatch.context() as traps:
             for other in changes.keys() - {changed}:
-                traps.setattr(f"evaluate.analyses.{other}.answer", explode)
+                task = "".join(word.title() for word in other.split("_")) + "Task"
+                traps.setattr(getattr(import_module(f"evaluate.analyses.{other}"), task), "compute", explode)
             assert run("evaluate", "tiny.toml")[1].startswith("made    1 result\nreused  3 results\n")
             # The traps lie where the commands go: other questions, or another store, fall into one.
             (site / "tiny.toml").write_text(EXPERIMENT.replace("seed = 0", "seed = 1"))

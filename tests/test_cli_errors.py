@@ -187,7 +187,7 @@ def test_analyses_that_need_labels_say_so_before_anything_is_computed(site, run)
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("k = [1, 3]", "k = [1000000]", "k = 1000000 neighbours are asked of "),
+        ("k = [1, 3]", "k = [1000000]", "k = 1000000 neighbours are more than the "),
         ("top = [3]", "top = [3]\nlayers = [7]", "is not complete in "),
     ],
 )

@@ -325,7 +325,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("how", "match"),
     [
-        ({"digest": "../../secret"}, "no name of an answer"),
+        ({"digest": "../../secret"}, "no name of a result"),
         ({"digest": "0" * 64}, "is gone|holds no evaluated"),
         ({"about": [{"model": "a"}]}, "does not describe"),
         ({"about": [{"data set": "a"}, {"data set": "a", "b": "c"}]}, "does not describe"),
