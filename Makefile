@@ -1,4 +1,4 @@
-# Patchbank: make features once, ask them as often as you like. `make help` lists the targets.
+# Patchbank: extract features once, evaluate them as often as you like. `make help` lists the targets.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 EXP ?= experiments/demo.toml
 STORE ?= store
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # faiss-gpu where there is an NVIDIA driver on Linux x86-64, faiss-cpu elsewhere.
 FAISS := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && command -v nvidia-smi >/dev/null && echo gpu || echo cpu)
 
-# Without bytecode every process would compile torch and its kin again: some ten seconds a command.
+# Without bytecode every process would compile torch and its dependencies again: some ten seconds a command.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -34,10 +34,10 @@ $(VENV)/.ready: pyproject.toml requirements/$(FAISS).txt
 demo: setup ## the whole chain offline on painted street scenes: extract, evaluate, report
 	$(BIN)/patchbank demo --store $(STORE) --data $(DATA) --results $(RESULTS)
 
-extract: setup ## make the features that EXP lacks (EXP=experiments/demo.toml)
+extract: setup ## make the missing features of EXP (EXP=experiments/demo.toml)
 	$(BIN)/patchbank extract $(EXP) --store $(STORE) --data $(DATA)
 
-evaluate: setup ## answer what EXP asks and is not answered yet
+evaluate: setup ## run the analyses of EXP whose results are missing
 	$(BIN)/patchbank evaluate $(EXP) --store $(STORE) --results $(RESULTS)
 
 report: setup ## write EXP's page and figures again from its results

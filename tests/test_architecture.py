@@ -41,7 +41,7 @@ ONE_FILE_A_THING = {
 """Folders that grow with what they list, one file a thing; all others stay small enough to be read as a list."""
 
 KNOWN_FOLDER_CIRCLES = {
-    "evaluate": {"inputs", "kernels", "settings", "task"},
+    "evaluate": {"inputs", "settings"},
     "pipeline": {"extraction", "labels"},
     "pipeline.models": {"loading", "timm_vit"},
 }
