@@ -10,7 +10,7 @@ import pytest
 
 from stores.errors import MissingError, UserError
 from stores.memory import MemorySet
-from stores.sets import ZarrSet, half_made
+from stores.sets import ZarrSet, is_initialised
 from stores.storage.local import LocalObjects
 from stores.storage.os_errors import ADVICE
 from stores.storage.remote import RemoteObjects
@@ -34,7 +34,7 @@ def reference():
 
 
 def committed_rows_are_right(objects):
-    if half_made(objects, PREFIX):
+    if not is_initialised(objects, PREFIX):
         return
     found, held = ZarrSet(objects, PREFIX), reference()
     for name in found.arrays:
