@@ -177,7 +177,7 @@ def test_pipes_and_devices_are_not_read(tmp_path, made):
 
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "a\0b"])
 def test_names_that_leave_the_store(tmp_path, key):
-    with pytest.raises(UserError, match="no name inside"):
+    with pytest.raises(UserError, match="remove the record that names it"):
         LocalObjects(tmp_path).read(key)
 
 

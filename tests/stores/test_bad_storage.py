@@ -189,7 +189,7 @@ def test_a_file_where_a_folder_should_be(tmp_path, where):
     path = tmp_path / where
     path.parent.mkdir(exist_ok=True)
     path.write_text("I was here first")
-    with pytest.raises(UserError, match="a file stands where a folder should be"):
+    with pytest.raises(UserError, match="there is a file where a folder should be"):
         writer_of(LocalObjects(tmp_path / "store"))
     assert path.read_text() == "I was here first"
 
