@@ -150,46 +150,46 @@ def _records(inventory: Inventory) -> list[Finding]:
             wrong[CREATED] = TORN
     elif inventory.created is None:
         wrong[CREATED] = TORN
-    found = [
+    findings = [
         Finding(inventory.digest, f"{inventory.prefix}/{name}", problem, "record") for name, problem in wrong.items()
     ]
     if inventory.summary is None:
         problem = TORN if SUMMARY in inventory.names else "is gone"
-        found.append(Finding(inventory.digest, f"{inventory.prefix}/{SUMMARY}", problem, "summary"))
-    return found
+        findings.append(Finding(inventory.digest, f"{inventory.prefix}/{SUMMARY}", problem, "summary"))
+    return findings
 
 
 def _seals_and_commits(inventory: Inventory) -> list[Finding]:
-    prefix, found = inventory.prefix, []
+    prefix, findings = inventory.prefix, []
     for address in inventory.lost_seals:
         child = seal_path(address)
         problem = TORN if child in inventory.names else "is gone"
-        found.append(Finding(inventory.digest, f"{prefix}/{child}", problem, "seal"))
+        findings.append(Finding(inventory.digest, f"{prefix}/{child}", problem, "seal"))
     valid = {f"{COMMITS}/{name}" for name in inventory.commits}
     valid |= {seal_path(address) for address in (*inventory.seals, *inventory.lost_seals)}
     for child in sorted(inventory.names):
         folder = child.partition("/")[0]
         if folder in (COMMITS, SEALS) and child.endswith(".json") and child not in valid:
             part: Part = "commit" if folder == COMMITS else "seal"
-            found.append(Finding(inventory.digest, f"{prefix}/{child}", "is torn or a record of another set", part))
-    return found
+            findings.append(Finding(inventory.digest, f"{prefix}/{child}", "is torn or a record of another set", part))
+    return findings
 
 
 def _metadata(inventory: Inventory, metadata: Mapping[str, bytes], expected_objects: set[str]) -> list[Finding]:
     """Check records that can be made from others; before the first commit of an array they may be missing."""
     committed = set(inventory.seals) | {address for commit in inventory.commits.values() for address in commit.objects}
     groups = {address.partition("/")[0] for address in committed}
-    found = []
+    findings = []
     for child, expected in metadata.items():
         if child == GROUP or child in expected_objects:
             continue  # compared with a recorded sha256
         folder = child.rpartition("/")[0]
         if child not in inventory.names:
             if folder in committed or folder in groups:
-                found.append(Finding(inventory.digest, f"{inventory.prefix}/{child}", "is gone", "metadata"))
+                findings.append(Finding(inventory.digest, f"{inventory.prefix}/{child}", "is gone", "metadata"))
         elif inventory.objects.read(f"{inventory.prefix}/{child}") != expected:
-            found.append(Finding(inventory.digest, f"{inventory.prefix}/{child}", DIFFERS, "metadata"))
-    return found
+            findings.append(Finding(inventory.digest, f"{inventory.prefix}/{child}", DIFFERS, "metadata"))
+    return findings
 
 
 def verify_notes(store: Store) -> Verdict:

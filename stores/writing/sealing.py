@@ -106,7 +106,7 @@ def _seal_array(
 
 @dataclass
 class _ReadBack:
-    """What reading every chunk of an array found; ``content`` and ``dead`` count only where nothing is damaged."""
+    """What reading every chunk of an array found; ``content`` and ``dead`` are valid only where nothing is damaged."""
 
     chunks: dict[str, StoredObject] = field(default_factory=dict)
     """Size and sha256 of the chunks that are as committed."""
