@@ -71,7 +71,7 @@ SquareOrSize = Annotated[Size, BeforeValidator(_square)]
 
 
 class FrameSpec(Record):
-    """Sizes by which a source image becomes model inputs; shared by all models of an experiment.
+    """How source images are resized and cut into model inputs; the same for all models of an experiment.
 
     The source is resized to ``resize`` (if given), cut into ``tile`` sized tiles in row-major order (if given,
     otherwise it is one tile), and every tile is resized to ``input``.
