@@ -127,7 +127,7 @@ def _repair_sets(digest: str | None, store: "Store", executor: "Executor", remov
 
 def _lines(store: "Store", found: list["Repaired"]) -> list[str]:
     from stores import ZarrSet
-    from stores.maintenance.rebuild import in_words
+    from stores.maintenance.rebuild import describe_chunks
 
     lines: list[str] = []
     for one in found:
@@ -141,5 +141,5 @@ def _lines(store: "Store", found: list["Repaired"]) -> list[str]:
         for word, chunks, how in parts:
             if chunks:
                 opened = ZarrSet(store.objects, one.report.prefix)
-                lines += [f"{word} {one.title}, {line}: {how}" for line in in_words(opened, chunks)]
+                lines += [f"{word} {one.title}, {line}: {how}" for line in describe_chunks(opened, chunks)]
     return lines

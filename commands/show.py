@@ -18,7 +18,7 @@ def show(
     """Show one set: what it was made from and how, its arrays and digests."""
     from stores import Store
     from stores.maintenance.describe import card
-    from stores.writing.dead_channels import in_words
+    from stores.writing.dead_channels import describe_channels
 
     found = card(Store(store).open(digest))
     if as_json:
@@ -54,7 +54,7 @@ def show(
     print_table(lines)
     for name, a in found["arrays"].items():
         if a["dead"]:
-            typer.echo(f"{name}: {in_words(tuple(a['dead']), a['shape'][-1])}")
+            typer.echo(f"{name}: {describe_channels(tuple(a['dead']), a['shape'][-1])}")
     typer.echo(f"\nstored digest {found['stored']}")
 
 

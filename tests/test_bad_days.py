@@ -221,7 +221,7 @@ def test_a_store_that_is_a_file_or_may_not_be_written(site, run):
     (site / "file").write_text("mine")
     code, _, err = run(*EXTRACT, "--store", "file")
     assert code == 2
-    assert "a file stands where a folder should be" in err
+    assert "there is a file where a folder should be" in err
     assert (site / "file").read_text() == "mine"
     if os.geteuid() == 0:
         return  # nothing is forbidden to root; the refusals above stand for it

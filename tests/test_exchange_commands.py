@@ -93,7 +93,7 @@ def test_tile_files(run, tmp_path):
     ("arguments", "says"),
     [
         (("export", "ffff", "set.h5"), "no set in .* begins with 'ffff'"),
-        (("export", NAME, "there.h5"), r"there\.h5 is there already"),
+        (("export", NAME, "there.h5"), r"there\.h5 exists already"),
         (("export", NAME, "set.h5", "--layers", "five"), "--layers takes numbers .* not 'five'"),
         (("export", NAME, "set.h5", "--layers", "5"), "no complete array of layer 5: it has the layers 0, 1"),
         (("export", NAME, "set.h5", "--arrays", "block.7"), r"has no array block\.7"),

@@ -24,7 +24,7 @@ from pipeline.rows.samples import bad_rows
 from stores import Store, ZarrSet
 from stores.format.layout import RowRange
 from stores.specs import ArraySpec
-from stores.writing.dead_channels import in_words
+from stores.writing.dead_channels import describe_channels
 from stores.writing.sealing import seal
 from stores.writing.writer import RangeWriter, SetWriter
 
@@ -137,7 +137,7 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
         outcome.missing = seal(target, unsealed, refuse_dead=job.dead_features == "stop")
         outcome.seconds.seal = time.perf_counter() - before
     outcome.notes += [
-        f"{name} has {in_words(target.seals[name].dead, target.arrays[name].row_shape[-1])}"
+        f"{name} has {describe_channels(target.seals[name].dead, target.arrays[name].row_shape[-1])}"
         for name in unsealed
         if target.sealed(name) and target.seals[name].dead
     ]
