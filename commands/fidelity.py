@@ -1,4 +1,4 @@
-"""``patchbank fidelity``."""
+"""``patchbank fidelity``: recompute some rows and measure how much they differ from the stored ones."""
 
 import json
 from pathlib import Path
@@ -21,12 +21,12 @@ def fidelity(
     store: StoreOption = "store",
     data: DataOption = Path("data"),
     device: DeviceOption = "auto",
-    samples: Annotated[int, typer.Option(min=2, help="Rows to compute again; each costs its whole batch.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that draws the rows.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Only the model of this name or title.")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="Rows to recompute; each costs a whole batch.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for choosing rows.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Only the model with this name or title.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute some rows again with today's libraries and device, and say how far they are from the stored ones."""
+    """Recompute some rows with today's libraries and device, and print how much they differ from the stored ones."""
     from commands.experiment.reading import load_experiment, source_choice
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.fidelity import compute_again
@@ -50,8 +50,8 @@ def fidelity(
         return
     for title, lines in found.items():
         same = sum(one.equal for one in lines)
-        typer.echo(f"{title}: {lines[0].n_rows} rows computed again, {same} of {len(lines)} arrays equal in every bit")
-        table = [["array", "largest difference", "relative", "nearest rows moved", "1-NN labels moved"]]
+        typer.echo(f"{title}: {lines[0].n_rows} rows recomputed, {same} of {len(lines)} arrays bit-identical")
+        table = [["array", "largest difference", "relative", "nearest rows changed", "1-NN labels changed"]]
         for one in lines:
             moved = "-" if one.labels_moved is None else f"{one.labels_moved} of {one.n_patches}"
             table.append(
