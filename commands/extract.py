@@ -40,7 +40,7 @@ def extract(
 
     recipe, settings = load_experiment(experiment)
     _demo_world(recipe, data)
-    site = Workspace(Store(store), data, experiment.parent)
+    workspace = Workspace(Store(store), data, experiment.parent)
     with progress() as on_progress:
         options = ExtractOptions(
             workers=workers,
@@ -50,7 +50,7 @@ def extract(
             on_progress=on_progress,
         )
         compute = choose_compute(device, batch_size)
-        report = extract_recipe(recipe, site, compute, options, choice=source_choice(settings), only=model)
+        report = extract_recipe(recipe, workspace, compute, options, choice=source_choice(settings), only=model)
     for outcome in report.outcomes:
         for note in outcome.notes:
             say(f"{outcome.title}: {note}")
@@ -68,7 +68,7 @@ def extract(
         found = {
             "made": made,
             "reused": reused,
-            "store": site.store.location,
+            "store": workspace.store.location,
             "labels": report.labels.digest if report.labels else None,
             "left_out_of_choice": report.left_out,
             "sets": {outcome.title: outcome.set.digest for outcome in report.outcomes},
@@ -85,7 +85,7 @@ def extract(
             )
     typer.echo(f"made    {made:,} rows of features, {report.label_rows_made:,} of labels")
     typer.echo(f"reused  {reused:,} rows of features")
-    typer.echo(f"where   {site.store.location}")
+    typer.echo(f"where   {workspace.store.location}")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from commands.terminal.output import print_table, say
 
 if TYPE_CHECKING:
     from evaluate.kernels.fidelity import Fidelity
-    from pipeline.extraction.fidelity import Again
+    from pipeline.extraction.fidelity import Recomputed
     from pipeline.extraction.job import Job
     from stores import ZarrSet
 
@@ -29,19 +29,19 @@ def fidelity(
     """Recompute some rows with today's libraries and device, and print how much they differ from the stored ones."""
     from commands.experiment.reading import load_experiment, source_choice
     from pipeline.extraction.compute import choose_compute
-    from pipeline.extraction.fidelity import compute_again
+    from pipeline.extraction.fidelity import recompute_rows
     from pipeline.extraction.run import Workspace, jobs, read_samples
     from pipeline.labels.label_set import label_spec
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    site = Workspace(Store(store), data, experiment.parent)
-    sources = read_samples(recipe, site, source_choice(settings), remember=False)
+    workspace = Workspace(Store(store), data, experiment.parent)
+    sources = read_samples(recipe, workspace, source_choice(settings), remember=False)
     found: dict[str, list[Fidelity]] = {}
-    for job in (job for _, shown in jobs(recipe, site, sources, model) for _, job in shown):
+    for job in (job for _, shown in jobs(recipe, workspace, sources, model) for _, job in shown):
         spec = label_spec(job.samples)
-        labels = site.store.open(spec) if site.store.has(spec) else None
-        again = compute_again(job, choose_compute(device, None), samples, seed)
+        labels = workspace.store.open(spec) if workspace.store.has(spec) else None
+        again = recompute_rows(job, choose_compute(device, None), samples, seed)
         for note in again.notes:
             say(f"{job.title}: {note}")
         found[job.title] = _compared(job, again, labels)
@@ -66,7 +66,7 @@ def fidelity(
         print_table(table)
 
 
-def _compared(job: "Job", again: "Again", labels: "ZarrSet | None") -> list["Fidelity"]:
+def _compared(job: "Job", again: "Recomputed", labels: "ZarrSet | None") -> list["Fidelity"]:
     import numpy as np
 
     from evaluate.kernels.fidelity import compare

@@ -30,11 +30,11 @@ def plan(
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    site = Workspace(Store(store), data, experiment.parent)
-    samples = read_samples(recipe, site, source_choice(settings), remember=False)
+    workspace = Workspace(Store(store), data, experiment.parent)
+    samples = read_samples(recipe, workspace, source_choice(settings), remember=False)
     labelled = labelled_coverage(samples)
-    plans = list(plan_models(recipe, site, samples, choose_compute(device, batch_size), timed=time))
-    notes = warnings(plans, samples, labelled, site.store.objects.free_bytes())
+    plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=time))
+    notes = warnings(plans, samples, labelled, workspace.store.objects.free_bytes())
     if as_json:
         found = {
             "sources": len(samples.sources),

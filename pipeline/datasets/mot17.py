@@ -1,7 +1,7 @@
 """MOT17: street videos with tracked pedestrians, in the layout of MOTChallenge.
 
-``train/MOT17-02-FRCNN`` holds ``img1``, ``gt/gt.txt`` and ``seqinfo.ini``; ``test`` has no ``gt``. Every video is there
-three times, with the boxes of the detectors DPM, FRCNN and SDP beside the same images and the same truth. Classes are
+``train/MOT17-02-FRCNN`` holds ``img1``, ``gt/gt.txt`` and ``seqinfo.ini``; ``test`` has no ``gt``. Every video exists
+three times, with the boxes of the detectors DPM, FRCNN and SDP beside the same images and ground truth. Classes are
 those of the MOT16 paper (arXiv 1603.00831); pedestrian alone is scored.
 """
 

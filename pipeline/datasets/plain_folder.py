@@ -38,10 +38,10 @@ class PlainFolder(Dataset):
         return Source(relative_name(self.root, image), image, label=None, group=group, split="all")
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there are none."""
+        """Raise UserError, because there are no labels."""
         raise UserError(f"{source.image} has no labels; choose an analysis that needs none, or a labelled data set")
 
     def notes(self) -> Sequence[str]:
-        """Return one sentence for every linked folder, since links are not followed."""
+        """Return one sentence for every linked folder, because links are not followed."""
         links = sorted(path for path in self.root.rglob("*") if path.is_symlink() and path.is_dir())
         return [f"{self.name}: {relative_name(self.root, link)} is a link and is not followed." for link in links]

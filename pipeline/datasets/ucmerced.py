@@ -57,7 +57,7 @@ class UcMerced(Dataset):
         return by_name(scene_sources(self.root, self.root / "Images", _IDS, self._splits))
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there is one class an image, `Source.image_class`."""
+        """Raise UserError, because there is one class per image, `Source.image_class`."""
         raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
 
     def notes(self) -> Sequence[str]:
