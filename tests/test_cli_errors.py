@@ -114,7 +114,11 @@ NAN, HUGE = torch.full((64,), torch.nan), torch.full((64,), 1e5)
         ("test_vit", {"blocks.2.mlp.fc1.weight": None}, r"1 key missing \(such as blocks\.2\.mlp\.fc1\.weight\)"),
         ("test_vit", {"surprise.weight": torch.ones(3)}, r"1 key too many \(such as surprise\.weight\)"),
         ("test_vit", {"norm.bias": NAN}, r"64 of 64 values of norm\.bias in .* are NaN or infinite"),
-        ("test_vit", {"norm.bias": HUGE}, r'norm, row 0 .* exceed the largest float16 value.*set store_dtype = "float32"'),
+        (
+            "test_vit",
+            {"norm.bias": HUGE},
+            r'norm, row 0 .* exceed the largest float16 value.*set store_dtype = "float32"',
+        ),
     ],
 )
 def test_weights_that_do_not_fit(site, run, architecture, changes, says):

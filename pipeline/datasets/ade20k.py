@@ -100,5 +100,5 @@ class Ade20k(Dataset):
             for split in sorted({source.split for source in sources if source.label is None})
         ]
         if not (self.root / "objectInfo150.txt").is_file():
-            notes.append(f"{self.name}: objectInfo150.txt is not here, so classes are called by their numbers.")
+            notes.append(f"{self.name}: objectInfo150.txt is missing, so classes are called by their numbers.")
         return notes

@@ -152,7 +152,7 @@ class Bdd100kMot(Dataset):
             absent, bare = sorted(frames.keys() - images[label]), sorted(images[label] - frames.keys())
             if absent:
                 notes.append(
-                    f"{self.name}: {label.name} annotates {len(absent)} frames that are not here, "
+                    f"{self.name}: {label.name} annotates {len(absent)} frames that are missing, "
                     f"the first is {absent[0]}."
                 )
             if bare:

@@ -100,7 +100,7 @@ class CamVid(Dataset):
             unlisted = [path for path in image_files(self.root, folder) if path not in listed]
             if unlisted:
                 notes.append(
-                    f"{self.name}: {len(unlisted)} images in {relative_name(self.root, folder)} stand in no list, "
+                    f"{self.name}: {len(unlisted)} images in {relative_name(self.root, folder)} are in no list, "
                     f"the first is {unlisted[0].name}."
                 )
         return notes

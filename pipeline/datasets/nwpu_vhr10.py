@@ -112,7 +112,7 @@ class NwpuVhr10(Dataset):
         here = {source.image.name for source in sources if source.group == "positive"}
         absent = sorted(_annotation(self._annotations()).keys() - here)
         if absent:
-            notes.append(f"{self.name}: {len(absent)} annotated images are not here, the first is {absent[0]}.")
+            notes.append(f"{self.name}: {len(absent)} annotated images are missing, the first is {absent[0]}.")
         return notes + outline_notes(self)
 
 

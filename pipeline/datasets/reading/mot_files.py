@@ -235,7 +235,7 @@ def video_notes(dataset: str, video: Video, sources: list[Source], columns: tupl
         absent = sorted(annotated - {source.frame for source in sources})
         if absent:
             notes.append(
-                f"{dataset}: gt.txt of {video.folder.name} annotates {len(absent)} frames that are not here, "
+                f"{dataset}: gt.txt of {video.folder.name} annotates {len(absent)} frames that are missing, "
                 f"the first is {absent[0]:g}."
             )
     return notes

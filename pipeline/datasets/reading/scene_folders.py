@@ -97,8 +97,8 @@ def scene_notes(
         )
     unlisted = [source.name for source in sources if source.split == UNLISTED]
     if unlisted:
-        notes.append(f"{dataset}: {len(unlisted)} images stand in no list, the first is {unlisted[0]}.")
+        notes.append(f"{dataset}: {len(unlisted)} images are in no list, the first is {unlisted[0]}.")
     absent = sorted(splits.keys() - {source.image.stem for source in sources})
     if absent:
-        notes.append(f"{dataset}: {len(absent)} listed images are not here, the first is {absent[0]}.")
+        notes.append(f"{dataset}: {len(absent)} listed images are missing, the first is {absent[0]}.")
     return notes
