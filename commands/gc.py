@@ -36,8 +36,8 @@ def gc(
     if uncited and cited is None:
         raise UserError(f"{results} contains no results, so every set would count as uncited: check --results")
     found = list(find_garbage(opened, cited))
-    asked = {*SMALL, *(["unsealed set"] if unsealed else []), *(["uncited set"] if uncited else [])}
-    chosen = [one for one in found if one.kind in asked]
+    kinds = {*SMALL, *(["unsealed set"] if unsealed else []), *(["uncited set"] if uncited else [])}
+    chosen = [one for one in found if one.kind in kinds]
     if apply:
         check_minimum_age(opened, chosen, older_than * 3600)
         remove(opened, chosen)

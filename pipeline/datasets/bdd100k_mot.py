@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
@@ -101,10 +98,6 @@ class Bdd100kMot(Dataset):
                 frame=frame,
                 seconds=frame / FRAMES_PER_SECOND,
             )
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError, because there are boxes and no pixel labels."""
-        raise UserError(f"{source.image} has boxes and no pixel labels; choose an analysis of objects")
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
         """Return the boxes of the frame; raises UserError naming file, frame and label."""

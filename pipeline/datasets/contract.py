@@ -1,13 +1,15 @@
 """The contract of data sets: sources, a class table and methods that read labels."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 from jaxtyping import UInt8
+
+from stores.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,13 @@ class Source:
     """Time since frame 0 of the video; NaN if the frame rate is unknown."""
 
 
+_NO_PIXEL_LABELS: Mapping[frozenset[LabelKind], str] = {
+    frozenset({"image"}): "has one class for the whole image; choose an image-level analysis",
+    frozenset({"objects"}): "has boxes and no pixel labels; choose an analysis of objects",
+    frozenset(): "has no labels; choose an analysis that needs none, or a labelled data set",
+}
+
+
 @dataclass(frozen=True)
 class Dataset(ABC):
     """A reader for one official layout; subclasses are frozen dataclasses.
@@ -117,13 +126,13 @@ class Dataset(ABC):
     def sources(self) -> Sequence[Source]:
         """Return all sources of all splits, sorted by name, image files only checked for existence."""
 
-    @abstractmethod
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return the class id of every pixel of the source image, 255 for void.
 
         An unlabelled image of a set with pixel labels is all void. Raises UserError naming the file when the
-        label file is unreadable or holds an unknown id, or when the data set has no pixel labels at all.
+        label file is unreadable or holds an unknown id, and by default because there are no pixel labels.
         """
+        raise UserError(f"{source.image} {_NO_PIXEL_LABELS[self.labels]}")
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
         """Return the annotated objects of a source, in the order of its annotation; none by default.

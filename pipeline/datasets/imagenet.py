@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, count_notes, require_folder, subfolders
@@ -68,10 +65,6 @@ class ImageNet(Dataset):
         return by_name(
             [source for split in self._folders() for source in scene_sources(self.root, self.root / split, ids, split)]
         )
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError, because there is one class per image, `Source.image_class`."""
-        raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, inside, require_folder, subfolders
@@ -83,10 +80,6 @@ class Mot(Dataset):
             for folder in (subfolders(parent) if parent.is_dir() else [])
             if (folder / "seqinfo.ini").is_file() or (folder / "img1").is_dir()
         ]
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there are boxes, and no labels of pixels."""
-        raise UserError(f"{source.image} has boxes and no pixel labels; choose an analysis of objects")
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
         """Return the boxes of the frame; raises UserError naming file and line."""

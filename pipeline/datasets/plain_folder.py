@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder
-from stores.errors import MissingError, UserError
+from stores.errors import MissingError
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,6 @@ class PlainFolder(Dataset):
     def _source(self, image: Path) -> Source:
         group = "all" if image.parent == self.root else relative_name(self.root, image.parent)
         return Source(relative_name(self.root, image), image, label=None, group=group, split="all")
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError, because there are no labels."""
-        raise UserError(f"{source.image} has no labels; choose an analysis that needs none, or a labelled data set")
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every linked folder, because links are not followed."""
