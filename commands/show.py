@@ -1,4 +1,4 @@
-"""``patchbank show``."""
+"""``patchbank show``: print everything that is recorded about one set."""
 
 import json
 from typing import Annotated, Any
@@ -11,11 +11,11 @@ from stores.units import format_bytes
 
 
 def show(
-    digest: Annotated[str, typer.Argument(help="Digest of a set, or its beginning.")],
+    digest: Annotated[str, typer.Argument(help="Digest of a set, or its first characters.")],
     store: StoreOption = "store",
     as_json: JsonOption = False,
 ) -> None:
-    """Show one set: what it was made from and how, its arrays and digests."""
+    """Show one set: what it was made from, its arrays and its digests."""
     from stores import Store
     from stores.maintenance.describe import card
     from stores.writing.dead_channels import describe_channels

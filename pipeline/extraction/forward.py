@@ -1,4 +1,4 @@
-"""Batches through the model: pixels in, the wanted arrays out on the host."""
+"""Runs batches of pixels through the model and returns the wanted arrays in host memory."""
 
 import time
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from pipeline.extraction.capture import Capture
+from pipeline.extraction.finite_values import check_finite
 from pipeline.extraction.loading import Batch
-from pipeline.extraction.not_finite import refuse_not_finite
 from pipeline.extraction.progress import StageSeconds
 from pipeline.rows.samples import Samples
 
@@ -20,12 +20,19 @@ BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
 def forward(
     batches: Iterator[Batch], run: Capture, samples: Samples, device: str, seconds: StageSeconds
 ) -> BatchArrays:
-    """Yield every batch with its arrays on the host; on a GPU one batch behind, so that copies overlap.
+    """Yield every batch with its arrays in host memory; on a GPU one batch late, so that copies overlap.
 
-    Rows of bad images hold the fill value. Raises UserError where a valid row is not finite.
+    Rows of bad images hold the fill value. Raises UserError when a valid row has a NaN or infinite value.
+
+    Args:
+        batches: Batches of decoded pixels.
+        run: The model and the arrays to capture.
+        samples: The samples of the set, which name rows and tell bad images.
+        device: Device that the model is on.
+        seconds: Time spent here is added to its ``model``.
     """
     on_gpu = device.startswith("cuda")
-    places = samples.places
+    tile_ids = samples.tile_ids
     pending: tuple[Batch, dict[str, torch.Tensor], torch.Tensor, Any] | None = None
     for batch in batches:
         if not run.arrays:  # only statistics of the view are missing
@@ -35,7 +42,7 @@ def forward(
         pixels = torch.from_numpy(batch.pixels)
         if on_gpu:
             pixels = pixels.pin_memory().to(device, non_blocking=True)
-        stored, sums = run(pixels.float(), places[batch.start : batch.start + len(batch)])
+        stored, sums = run(pixels.float(), tile_ids[batch.start : batch.start + len(batch)])
         done = None
         if on_gpu:
             stored = {name: _to_host(values) for name, values in stored.items()}
@@ -70,7 +77,7 @@ def _finished(
     arrays = {name: values.numpy() for name, values in stored.items()}
     invalid = samples.invalid(batch.start, batch.start + len(batch))
     if not bool(torch.isfinite(sums).all()):
-        refuse_not_finite(run.model.record.name, arrays, samples, batch.start)
+        check_finite(run.model.record.name, arrays, samples, batch.start)
     if invalid.any():
         for array in run.arrays:
             arrays[array.name][invalid] = array.fill
