@@ -72,7 +72,7 @@ class Planned:
     """0 for background."""
 
 
-class Site:
+class BuildingSite:
     """A square site, in metres around its centre, at a random angle."""
 
     def __init__(self, canvas: Canvas, pixel: Number, generator: np.random.Generator) -> None:

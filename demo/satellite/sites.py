@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 
 from demo.painting.canvas import Colour
 from demo.satellite.ground import CONCRETE, GRASS, cover, field, heights, strip, water
-from demo.satellite.site import Site
+from demo.satellite.site import BuildingSite
 from demo.satellite.streets import furnish_road, grow, lay_road, park_cars
 
 _SAND: Colour = (0.66, 0.60, 0.46)
 _YARD: Colour = (0.52, 0.51, 0.48)
 
 
-def harbour(site: Site) -> None:
+def harbour(site: BuildingSite) -> None:
     """Make a quay with piers and ships, and a yard with tanks and trucks behind it."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, _YARD, generator)
@@ -59,7 +59,7 @@ def harbour(site: Site) -> None:
     grow(site, int(reach / 10), quay - reach, quay - 30)
 
 
-def airport(site: Site) -> None:
+def airport(site: BuildingSite) -> None:
     """Make a runway, an apron with planes at a terminal, and pads for helicopters."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, GRASS, generator)
@@ -98,7 +98,7 @@ def airport(site: Site) -> None:
     grow(site, int(reach / 6), -reach, building - 46)
 
 
-def town(site: Site) -> None:
+def town(site: BuildingSite) -> None:
     """Make streets around a roundabout, with houses, gardens, pools and courts between them."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, GRASS, generator)
@@ -122,7 +122,7 @@ def town(site: Site) -> None:
     grow(site, int(reach * reach / 260), -reach, reach)
 
 
-def _block(site: Site, x: float, y: float, side: float) -> None:
+def _block(site: BuildingSite, x: float, y: float, side: float) -> None:
     """Plan one block of a town: houses with gardens, a car park, or a court."""
     generator = site.generator
     kind = generator.random()
@@ -152,7 +152,7 @@ def _block(site: Site, x: float, y: float, side: float) -> None:
             across += wide + generator.uniform(5, 9)
 
 
-def sports(site: Site) -> None:
+def sports(site: BuildingSite) -> None:
     """Make a sports park: a track around a pitch, courts in rows, baseball fields, car parks."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, GRASS, generator)
@@ -188,7 +188,7 @@ def sports(site: Site) -> None:
     grow(site, int(reach * reach / 320), -reach, reach)
 
 
-def river(site: Site) -> None:
+def river(site: BuildingSite) -> None:
     """Make fields on both sides of a river with ships on it and bridges across."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, (0.44, 0.46, 0.26), generator)
@@ -235,7 +235,7 @@ def river(site: Site) -> None:
     grow(site, int(reach * reach / 700), -reach, reach)
 
 
-SITES: Mapping[str, tuple[Callable[[Site], None], float]] = {
+SITES: Mapping[str, tuple[Callable[[BuildingSite], None], float]] = {
     "harbour": (harbour, 0.42),
     "airport": (airport, 0.45),
     "town": (town, 0.35),

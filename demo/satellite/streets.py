@@ -3,13 +3,13 @@
 from demo.painting.canvas import Number
 from demo.painting.noise import turned
 from demo.satellite.ground import road
-from demo.satellite.site import Site
+from demo.satellite.site import BuildingSite
 
 _WIDTH = 10.0  # metres, pavements included
 _VEHICLES = {"small-vehicle": (4.6, 2.0), "large-vehicle": (11.5, 2.7)}
 
 
-def lay_road(site: Site, x: Number, y: Number, length: Number, share: Number) -> None:
+def lay_road(site: BuildingSite, x: Number, y: Number, length: Number, share: Number) -> None:
     """Paint a road through a point of the site, and keep other objects off it.
 
     Args:
@@ -24,7 +24,7 @@ def lay_road(site: Site, x: Number, y: Number, length: Number, share: Number) ->
     site.keep_free(plot)
 
 
-def furnish_road(site: Site, x: Number, y: Number, length: Number, share: Number) -> None:
+def furnish_road(site: BuildingSite, x: Number, y: Number, length: Number, share: Number) -> None:
     """Place cars and trucks on a road, in right-hand traffic.
 
     Args:
@@ -47,7 +47,7 @@ def furnish_road(site: Site, x: Number, y: Number, length: Number, share: Number
             along += generator.uniform(16, 70)
 
 
-def park_cars(site: Site, x: Number, y: Number, count: int, name: str, *, on_road: bool = False) -> None:
+def park_cars(site: BuildingSite, x: Number, y: Number, count: int, name: str, *, on_road: bool = False) -> None:
     """Place vehicles side by side around a point, with some gaps.
 
     Args:
@@ -68,7 +68,7 @@ def park_cars(site: Site, x: Number, y: Number, count: int, name: str, *, on_roa
             site.put(name, plot, on_road=on_road, margin=0.1)
 
 
-def grow(site: Site, count: int, low: Number, high: Number) -> None:
+def grow(site: BuildingSite, count: int, low: Number, high: Number) -> None:
     """Place trees between two lines of the site, where there is space.
 
     Args:

@@ -17,7 +17,7 @@ from demo.painting.files import save_picture
 from demo.painting.noise import generator_of, turned
 from demo.satellite.categories import LABEL_IDS, SUPERCATEGORIES
 from demo.satellite.plot import Plot
-from demo.satellite.site import Site
+from demo.satellite.site import BuildingSite
 from demo.satellite.sites import SITES
 
 LEAST_PIXELS = 6
@@ -84,7 +84,7 @@ def paint_place(size: tuple[int, int], seed: int, split: str, number: int) -> Pl
     lay, pixel = SITES[kind]
     pixel *= (0.8, 1.0, 1.25)[generator.integers(3)]
     canvas = Canvas(height, width, generator)
-    site = Site(canvas, pixel, generator)
+    site = BuildingSite(canvas, pixel, generator)
     tint, length = _LIGHTS[generator.integers(len(_LIGHTS))]
     right, down = turned(generator.random())
     lay(site)

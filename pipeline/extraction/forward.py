@@ -1,17 +1,17 @@
 """Runs batches of pixels through the model and returns the wanted arrays in host memory."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from pipeline.extraction.capture import Capture
-from pipeline.extraction.finite_values import check_finite
 from pipeline.extraction.loading import Batch
 from pipeline.extraction.progress import StageSeconds
 from pipeline.rows.samples import Samples
+from stores.errors import UserError
 
 BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
 """Batches with their arrays, by address."""
@@ -77,8 +77,36 @@ def _finished(
     arrays = {name: values.numpy() for name, values in stored.items()}
     invalid = samples.invalid(batch.start, batch.start + len(batch))
     if not bool(torch.isfinite(sums).all()):
-        check_finite(run.model.record.name, arrays, samples, batch.start)
+        _check_finite(run.model.record.name, arrays, samples, batch.start)
     if invalid.any():
         for array in run.arrays:
             arrays[array.name][invalid] = array.fill
     return batch, arrays
+
+
+def _check_finite(model: str, arrays: Mapping[str, np.ndarray], samples: Samples, start: int) -> None:
+    """Raise UserError when a valid row has a NaN or infinite value.
+
+    It names the first affected layer with its first sample and count, then the counts of the other layers.
+    """
+    n_rows = len(next(iter(arrays.values())))
+    valid = np.flatnonzero(~samples.invalid(start, start + n_rows))
+    counts = {name: int((~np.isfinite(values[valid])).sum()) for name, values in arrays.items()}
+    affected = {name: count for name, count in counts.items() if count}
+    if not affected:
+        return
+    name, count = next(iter(affected.items()))
+    values = arrays[name][valid]
+    row = start + int(valid[(~np.isfinite(values)).reshape(len(values), -1).any(axis=1).argmax()])
+    n_nan = int(np.isnan(values).sum())
+    where = f"{model}, {name}, row {row} ({samples.table['sample'].iloc[row]})"
+    others = ", ".join(f"{more} of {other}" for other, more in affected.items() if other != name)
+    also = f" (in the same {len(valid)} samples {others})" if others else ""
+    if n_nan == 0 and values.dtype == np.float16:
+        raise UserError(
+            f"{count} values of {where} exceed the largest float16 value, 65504{also}: "
+            'set store_dtype = "float32" in [features]'
+        )
+    raise UserError(
+        f"{count} values of {where} are NaN or infinite ({n_nan} NaN){also}: check the weights, or compute in float32"
+    )

@@ -13,10 +13,10 @@ from jaxtyping import UInt8
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
-from pipeline.extraction.loading import read_tiles
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.recipe import Recipe
 from pipeline.rows.frames import tiles
+from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import View
 from stores.errors import UserError

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.datasets.reading import images
-from pipeline.extraction.loading import read_tiles
 from pipeline.rows.frames import Interpolation
+from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import CLEAN
 from stores.specs import ArraySpec

@@ -24,7 +24,7 @@ from pipeline.models import (
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.loading.meta_device import SkipInitialisation
-from pipeline.models.loading.official import KeyMap, build_known
+from pipeline.models.official import KeyMap, build_known
 from pipeline.recipe import OWN, ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size

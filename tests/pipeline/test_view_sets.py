@@ -10,13 +10,14 @@ from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.fidelity import recompute_rows
 from pipeline.extraction.job import feature_spec, prepare
-from pipeline.extraction.loading import Loader, read_tiles
+from pipeline.extraction.loading import Loader
 from pipeline.extraction.repair import repair_recipe
 from pipeline.labels.label_set import PIXELS, label_spec
 from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model
 from pipeline.recipe import Recipe
 from pipeline.rows.frames import tiles
+from pipeline.rows.pixels import read_tiles
 from pipeline.rows.under_view import for_view
 from pipeline.source_choice import SourceChoice
 from stores import Store
