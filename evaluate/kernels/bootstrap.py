@@ -1,4 +1,7 @@
-"""Percentile bootstrap intervals over images, or groups of images; never over patches or tiles."""
+"""Percentile bootstrap: resampled statistics and their intervals over images, or groups of images.
+
+Patches and tiles are never resampled: those of one image are nearly copies of each other.
+"""
 
 from dataclasses import dataclass
 
@@ -12,7 +15,7 @@ FEWEST_UNITS = 10
 TAIL = (1.0 - 0.95) / 2.0
 """Share on either side of a 95 % interval: 0.025 but for its last bits, which stored intervals depend on."""
 RESAMPLED_ELEMENTS = 2**22
-"""Float64 elements of resampled confusion matrices held at a time."""
+"""Elements of the float64 confusion matrices that are resampled at a time."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ def bootstrap(
     Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3. The counted classes are those of
     the full evaluation (in truth or prediction). None below ten units, where such an interval means little, and
     where the statistic is undefined in every resample.
+
+    Args:
+        confusions: one confusion matrix an image.
+        statistic: score of summed matrices, such as `evaluate.kernels.confusion.miou_present`.
+        seed: seed of `draw_units`.
+        resamples: number of resamples.
+        confidence: share of the resampled values inside the interval.
+        groups: group number of every image; None resamples single images.
     """
     return _interval([_grouped(confusions, groups)], statistic, seed, resamples, confidence)
 
@@ -65,7 +76,14 @@ def paired_bootstrap(
 ) -> Interval | None:
     """Return the interval of ``statistic(a) - statistic(b)``, the same units drawn for both in every resample.
 
-    ``a`` and ``b`` score the same images in the same order; otherwise as `bootstrap`.
+    Args:
+        a: one confusion matrix an image.
+        b: one confusion matrix an image, of the same images in the same order.
+        statistic: score of summed matrices.
+        seed: seed of `draw_units`.
+        resamples: number of resamples.
+        confidence: share of the resampled values inside the interval.
+        groups: group number of every image; None resamples single images.
     """
     return _interval([_grouped(a, groups), _grouped(b, groups)], statistic, seed, resamples, confidence)
 
@@ -81,6 +99,13 @@ def ratio_interval(
     """Return the percentile interval of ``sum(numerator) / sum(denominator)`` when units are resampled.
 
     (None, None) below ten units, or where nothing is counted in any resample.
+
+    Args:
+        numerator: sum of each unit, such as the right predictions of an image.
+        denominator: count of each unit, such as the predictions of an image.
+        seed: seed of `draw_units`.
+        resamples: number of resamples.
+        confidence: share of the resampled values inside the interval.
     """
     drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
     return quantiles(drawn, (1.0 - confidence) / 2.0)
@@ -95,7 +120,13 @@ def resampled_ratio(
 ) -> Float64[np.ndarray, " resample"] | None:
     """Return ``sum(numerator) / sum(denominator)`` in every resample of the units, nan where nothing is counted.
 
-    None below ten units. Equal seeds and numbers of units draw equal units.
+    None below ten units.
+
+    Args:
+        numerator: sum of each unit.
+        denominator: count of each unit.
+        seed: seed of `draw_units`.
+        resamples: number of resamples; 0 gives None.
     """
     n_units = len(numerator)
     if n_units < FEWEST_UNITS or not resamples:
@@ -149,7 +180,7 @@ def _interval(
     resamples: int,
     confidence: float,
 ) -> Interval | None:
-    """Return the interval of the statistic of one side, or of the first side's minus the second's."""
+    """Return the interval of the statistic of one side, or of that of the first side minus that of the second."""
     n_units = len(sides[0])
     if n_units < FEWEST_UNITS:
         return None
@@ -163,7 +194,14 @@ def _interval(
 def resampled_statistic(
     confusions: Int64[np.ndarray, "unit classes classes"], statistic: Statistic, *, seed: int, resamples: int = 1000
 ) -> Float64[np.ndarray, " resample"]:
-    """Return the statistic of every resample of the units; equal seeds and numbers of units draw equal units."""
+    """Return the statistic of every resample of the units.
+
+    Args:
+        confusions: one confusion matrix a unit.
+        statistic: score of summed matrices.
+        seed: seed of `draw_units`.
+        resamples: number of resamples.
+    """
     n_units, n_classes, _ = confusions.shape
     drawn = draw_units(n_units, seed, resamples)
     values = np.zeros(resamples)
