@@ -66,19 +66,6 @@ def patch_histograms(
     return histograms.reshape(n_samples, rows * columns, n_classes + 1)
 
 
-def majority_labels(
-    histograms: UInt32[np.ndarray, "sample patch classes_and_void"],
-) -> UInt8[np.ndarray, "sample patch"]:
-    """Return the most common id of every patch: void is a candidate, ties go to the lowest id, void last.
-
-    The patch label rule of paper A, section 3.1. A patch without any counted pixel is void.
-    """
-    n_classes = histograms.shape[2] - 1
-    winner = histograms.argmax(axis=2)
-    void = (winner == n_classes) | (histograms.max(axis=2) == 0)
-    return np.where(void, VOID, winner).astype(np.uint8)
-
-
 def confusion(
     truth: Integer[np.ndarray, " row"],
     predicted: Integer[np.ndarray, " row"],

@@ -8,7 +8,6 @@ from evaluate.kernels.bootstrap import draw_units, quantiles
 from evaluate.kernels.confusion import (
     confusion,
     iou,
-    majority_labels,
     miou_all,
     miou_present,
     patch_histograms,
@@ -60,15 +59,6 @@ def test_patch_histograms_and_majorities_equal_hand_written_loops(seed, boxes):
                 identity = int(maps[sample, y, x])
                 expected[sample, (y // 4) * 4 + x // 4, N_CLASSES if identity == VOID else identity] += 1
     np.testing.assert_array_equal(histograms, expected)
-    for sample, patch in np.ndindex(3, 12):
-        counts = list(expected[sample, patch])
-        winner = counts.index(max(counts)) if max(counts) else N_CLASSES
-        assert majority_labels(histograms)[sample, patch] == (VOID if winner == N_CLASSES else winner)
-
-
-def test_ties_go_to_the_lowest_class_and_void_wins_only_outright():
-    histograms = np.array([[[2, 2, 0, 0], [0, 1, 0, 1], [0, 1, 1, 2], [0, 0, 0, 0]]], dtype=np.uint32)
-    np.testing.assert_array_equal(majority_labels(histograms), [[0, 1, VOID, VOID]])
 
 
 def test_pixels_that_two_tiles_share_are_counted_once():
