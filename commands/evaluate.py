@@ -89,6 +89,7 @@ def _model_sets(
     from evaluate.inputs.model_sets import ModelSets, ViewSets
     from evaluate.inputs.views import check_rows
     from pipeline.views import CLEAN
+    from stores.checked import checked
 
     command = f"patchbank extract {experiment}"
     recorded = recorded_sets(experiment, recipe, settings, store, clean=True)
@@ -97,14 +98,16 @@ def _model_sets(
         mine = [one for one in recorded if one.model is model]
         clean = next(one for one in mine if one.view is CLEAN)
         views = [
-            ViewSets(one.view.name, one.view.level or 0.0, store.open(one.features), store.open(one.labels))
+            ViewSets(
+                one.view.name, one.view.level or 0.0, checked(store.open(one.features)), checked(store.open(one.labels))
+            )
             for one in mine
             if one is not clean
         ]
         measured = ModelSets(
             title=model.display,
-            features=store.open(clean.features),
-            labels=store.open(clean.labels),
+            features=checked(store.open(clean.features)),
+            labels=checked(store.open(clean.labels)),
             probe_batchnorm=model.standardised_probe,
             extract_command=command,
             views={(view.name, view.level): view for view in views},

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from copy import copy
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ from jaxtyping import Int64
 from stores.errors import DamageError, MissingError
 from stores.format.chunks import crc32c, decode_chunk
 from stores.format.layout import Layout, chunk_name
+from stores.format.seal_checks import ChunkCheck, SealChecks
 from stores.indexing import AxisIndex, Index, Selection, row_numbers, select
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
@@ -193,6 +195,8 @@ class ZarrArray(StoredArray):
         self.layout = layout
         self.committed = committed
         self.executor = executor
+        self.checks: SealChecks | None = None
+        """Compares every chunk with the array's seal; without it only checksums are tested."""
 
     def __repr__(self) -> str:
         done = f"{len(self.committed)}/{self.layout.n_ranges} ranges"
@@ -200,29 +204,38 @@ class ZarrArray(StoredArray):
 
     def chunk(self, index: int) -> np.ndarray:
         """Return one chunk's rows, read-only; raises DamageError when its bytes are not what was committed."""
-        name = f"{self.folder}/{chunk_name(index, self.spec)}"
+        name, check = self._about_to_read(index)
         try:
             data = self.objects.read(name)
         except MissingError as error:
             raise self._gone(name) from error
+        if check is not None:
+            check(data)
+            check.finish(len(data))
         return decode_chunk(data, self.spec, self.layout, f"{self.objects.url}/{name}")
+
+    def _about_to_read(self, index: int) -> tuple[str, ChunkCheck | None]:
+        chunk = chunk_name(index, self.spec)
+        return f"{self.folder}/{chunk}", None if self.checks is None else self.checks.first_read(chunk)
 
     def _gone(self, name: str) -> DamageError:
         return DamageError(f"{self.objects.url}/{name} was committed and is gone: run `patchbank verify`")
 
     def _read_whole(self, index: int, out: np.ndarray) -> None:
-        """Read one whole chunk into ``out`` without a copy, and test its checksum there."""
+        """Read one whole chunk into ``out`` without a copy, and test its checksum, or its sha256, there."""
         if self.layout.compression != "none" or not out.dtype.isnative:
             out[:] = self.chunk(index)
             return
-        name = f"{self.folder}/{chunk_name(index, self.spec)}"
+        name, check = self._about_to_read(index)
         rows, tail = out.reshape(-1).view(np.uint8).data, bytearray(4)
         checksum = _Checksum(len(rows))
         try:
-            size = self.objects.read_into(name, [rows, memoryview(tail)], checksum)
+            size = self.objects.read_into(name, [rows, memoryview(tail)], check or checksum)
         except MissingError as error:
             raise self._gone(name) from error
-        if size != len(rows) + 4 or checksum.value != int.from_bytes(tail, "little"):
+        if check is not None:
+            check.finish(size)
+        elif size != len(rows) + 4 or checksum.value != int.from_bytes(tail, "little"):
             raise DamageError(f"{self.objects.url}/{name} is not what was committed: run `patchbank verify`")
 
     def _read(self, selection: Selection) -> np.ndarray:
@@ -258,4 +271,6 @@ class ZarrArray(StoredArray):
         return f"{self.objects.url}/{self.folder} {sorted(self.committed)}"
 
     def _single_threaded(self) -> "ZarrArray":
-        return ZarrArray(self.objects, self.folder, self.spec, self.layout, self.committed)
+        array = copy(self)
+        array.executor = None
+        return array
