@@ -18,6 +18,7 @@ from pipeline.rows.frames import Interpolation
 from pipeline.rows.samples import Samples
 from stores.errors import MissingError, UserError
 from stores.format.layout import RowRange
+from stores.storage.regular_files import read_file
 
 Tiles = tuple[np.ndarray, dict[str, np.ndarray]]
 """Pixels of some rows, and the view's statistics of each."""
@@ -80,7 +81,7 @@ def read_tiles(
         return np.zeros((stop - start, size.height, size.width, 3), np.uint8), unknown
     path = samples.sources[name].image
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         raise MissingError(f"{path} was there when the rows were listed and is gone: restore it") from None
     if hashlib.sha256(data).hexdigest() != samples.image_digests[name]:
