@@ -1,5 +1,6 @@
 """Reading and writing the tables of a set as Parquet."""
 
+import errno
 import io
 from typing import Any
 
@@ -65,7 +66,11 @@ def read_table(data: bytes, name: str = "a table", n_rows: int | None = None) ->
         frame: pd.DataFrame = pyarrow.table(dict(zip(table.column_names, decoded, strict=True))).to_pandas()
     except MemoryError:
         raise
-    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(str(error)) from error
+        raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error
+    except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
         raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error
     return frame
 

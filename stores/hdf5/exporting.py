@@ -103,7 +103,7 @@ def export_set(
             # The HDF5 library can abort the process when the disk fills up, so the blocks are allocated first: before
             # it opens the file, where an error is raised cleanly, and again because opening the file frees them.
             reserve(partial, needed)
-            with h5py.File(partial, "w") as file:
+            with h5py.File(partial, "w", locking=False) as file:
                 reserve(file.id.get_vfd_handle(), needed)
                 entries = {name: _write_array(file, stored_set, name, spec) for name, spec in written.items()}
                 _write_records(file, stored_set, entries)
