@@ -1,15 +1,13 @@
 """The whole chain in one command, offline."""
 
-import json
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
-import typer
-
 from commands.evaluate import evaluate
 from commands.extract import extract
 from commands.terminal.options import DataOption, JsonOption, ResultsOption, StoreOption
+from commands.terminal.output import echo, echo_json
 
 
 def demo(
@@ -26,11 +24,13 @@ def demo(
     page = (results / "demo" / "report.html").resolve()
     if as_json:
         found = {"store": store, "data": str(data / "street-world"), "report": str(page)}
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
-    typer.echo(
-        f"\nStreet scenes in the Cityscapes layout were painted to {data / 'street-world'}, two small vision\n"
-        "transformers looked at every image once, and every number was then computed from the store.\n"
-        "Their weights are random: this shows the machinery, not the finding that masked-image models have\n"
-        f"high-variance features which ruin nearest neighbours. Open {page}"
-    )
+    for line in (
+        "",
+        f"Street scenes in the Cityscapes layout were painted to {data / 'street-world'}, two small vision",
+        "transformers looked at every image once, and every number was then computed from the store.",
+        "Their weights are random: this shows the machinery, not the finding that masked-image models have",
+        f"high-variance features which ruin nearest neighbours. Open {page}",
+    ):
+        echo(line)

@@ -26,7 +26,8 @@ class FileDigests:
     def __init__(self, store: Store, root: Path) -> None:
         self.store = store
         self.root = root.absolute()
-        self.key = f"sources/{digest(str(self.root))[:32]}.json"
+        printable = str(self.root).encode("utf-8", "backslashreplace").decode()  # folders need not be UTF-8
+        self.key = f"sources/{digest(printable)[:32]}.json"
         self.notes: dict[str, list[int | str]] = {}
         self.verdicts: dict[str, list[str]] = {}
         self.changed = False
