@@ -58,7 +58,7 @@ def test_a_file_that_may_not_be_read(file, monkeypatch):
     def refused(*arguments, **options):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("stores.storage.regular_files.os.open", refused)
+    monkeypatch.setattr("stores.hdf5.checks.open_file", refused)
     with pytest.raises(UserError, match="permission is denied"):
         HDF5Set(file)
 
