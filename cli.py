@@ -1,87 +1,29 @@
 """The ``patchbank`` command line: parses arguments, runs a command, prints errors.
 
-Nothing heavy is imported at the top, so that ``--help`` is fast: every command imports what it needs.
+Nothing is imported at the top but what the first lines of `main` need, so that Ctrl-C is answered from the start and
+``--help`` at once: `main` imports the commands, and every command what it needs.
 """
 
+import contextlib
+import errno
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
-from typing import Annotated
-
-import typer
-
-from commands import (
-    datasets,
-    demo,
-    doctor,
-    evaluate,
-    export,
-    extract,
-    fidelity,
-    gc,
-    import_,
-    ls,
-    models,
-    plan,
-    preview,
-    repair,
-    report,
-    show,
-    verify,
-)
-from commands.terminal.output import say
-from stores.errors import PatchbankError
-
-app = typer.Typer(
-    name="patchbank",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-COMMANDS: dict[str, Callable[..., None]] = {
-    "plan": plan.plan,
-    "extract": extract.extract,
-    "evaluate": evaluate.evaluate,
-    "report": report.report,
-    "ls": ls.list_sets,
-    "show": show.show,
-    "verify": verify.verify,
-    "repair": repair.repair,
-    "fidelity": fidelity.fidelity,
-    "gc": gc.gc,
-    "export": export.export,
-    "import": import_.import_set,
-    "models": models.models,
-    "datasets": datasets.datasets,
-    "preview": preview.preview,
-    "doctor": doctor.doctor,
-    "demo": demo.demo,
-}
-"""Every command by its name on the command line, in the order of the help."""
+from typing import Any, NoReturn
 
 
-def _version(show: bool) -> None:
-    if show:
-        import importlib.metadata
+def __getattr__(name: str) -> Any:
+    if name not in ("COMMANDS", "app"):
+        raise AttributeError(f"module 'cli' has no attribute {name!r}")
+    from commands import app
 
-        typer.echo(f"patchbank {importlib.metadata.version('patchbank')}")
-        raise typer.Exit
-
-
-@app.callback()
-def patchbank(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """A feature store for frozen vision transformers: run each model once, analyse its features often."""
+    return getattr(app, name)
 
 
-for name, command in COMMANDS.items():
-    app.command(name=name)(command)
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""What writing to a standard stream may fail with; the help text is not printed by `commands.terminal.output`."""
 
 
 class Stopped(BaseException):
@@ -91,14 +33,25 @@ class Stopped(BaseException):
 def _stop(number: int, frame: FrameType | None) -> None:
     """Exit in order at the first Ctrl-C, and immediately at the second."""
     signal.signal(signal.SIGINT, _leave)
-    os.write(2, b"finishing the current write; press Ctrl-C again to abort\n")
+    with contextlib.suppress(OSError):
+        os.write(2, b"finishing the current write; press Ctrl-C again to abort\n")
     raise Stopped
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     # Threads may wait for a disk that never answers; committed data is safe whatever happens to them.
-    os.write(2, b"aborted; committed data is kept, run the same command to continue\n")
+    with contextlib.suppress(OSError):
+        os.write(2, b"aborted; committed data is kept, run the same command to continue\n")
     os._exit(130)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device where the caller closed a standard stream: the next file would get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        descriptor = os.open(os.devnull, os.O_RDWR)  # the lowest free number: that of the closed stream
+        setattr(sys, name, os.fdopen(descriptor, "r" if number == 0 else "w"))
 
 
 def main() -> None:
@@ -107,19 +60,53 @@ def main() -> None:
     if before is signal.default_int_handler:  # not where the shell ignores it, as `nohup` does
         signal.signal(signal.SIGINT, _stop)
     try:
+        _open_closed_streams()
+        _run()
+    except Exception as error:
+        if not isinstance(error.__cause__, Stopped):  # Python wraps what is raised while a class body is run
+            raise
+        _finish()
+    except Stopped:
+        _finish()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _finish() -> NoReturn:
+    """Wait for what is being written, say so and exit with 130."""
+    # Exiting would wait for it anyway; here the second Ctrl-C still ends that at once.
+    for thread in threading.enumerate():
+        if thread.name.startswith("patchbank-"):
+            thread.join()
+    from commands.terminal.output import say
+
+    say("stopped; committed data is kept, run the same command to continue")
+    raise SystemExit(130) from None
+
+
+def _run() -> None:
+    from commands.app import app
+    from commands.terminal.output import give_up_output, say
+    from stores.errors import PatchbankError
+
+    try:
+        for word in sys.argv[1:]:
+            if any("\udc80" <= char <= "\udcff" for char in word):  # what Python makes of other bytes
+                say(f"error: {word} is not UTF-8: rename it, for example with `convmv` or `mv`")
+                raise SystemExit(2)
         app(prog_name="patchbank")
     except PatchbankError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
-    except Stopped:
-        # Exiting would wait for these threads anyway; waiting here lets a second Ctrl-C abort.
-        for thread in threading.enumerate():
-            if thread.name.startswith("patchbank-"):
-                thread.join()
-        say("stopped; committed data is kept, run the same command to continue")
-        raise SystemExit(130) from None
-    finally:
-        signal.signal(signal.SIGINT, before)
+    except OSError as error:
+        if error.filename is not None or error.errno not in OUTPUT_ERRORS:
+            raise
+        give_up_output()
+        say(f"error: cannot write the output: {error.strerror or error}: choose another place for it")
+        raise SystemExit(2) from None
+    except MemoryError:
+        say("error: memory ran out: close other programs, or ask for less at a time, then run the same command again")
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

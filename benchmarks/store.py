@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Measurement, measure, pairs, row
+from stores.checked import checked
+from stores.format import seal_checks
 from stores.format.layout import plan_layout
 from stores.sets import ZarrSet
 from stores.specs import (
@@ -146,6 +148,7 @@ def rows() -> list[dict[str, Any]]:
             table += [_read(paths, raw, made, ours, values, peer, cold) for cold in (False, True)]
             if rows_per_file == ROWS:
                 table.append(_seal(made, paths, values))
+                table += [_read_checked(made, values, again) for again in (False, True)]
             shutil.rmtree(raw)
             shutil.rmtree(ours)
     return table
@@ -181,6 +184,21 @@ def _read(
         else:
             mine, theirs = pairs(read_ours, lambda repeat: read_raw(paths, values)[-1] is None, REPEATS)
     return _line(f"store read, {'cold' if cold else 'warm'}", 0.8, mine, theirs, peer, values)
+
+
+def _read_checked(made: ZarrSet, values: np.ndarray, again: bool) -> dict[str, Any]:
+    """Measure a plain read over one that compares chunks with their seal: all of them, or none for the second time."""
+    with ThreadPoolExecutor(THREADS) as executor:
+        plain = ZarrSet(made.objects, made.prefix, executor)
+
+        def read_checked(repeat: int) -> None:
+            if not again:
+                seal_checks.forget()
+            np.testing.assert_array_equal(checked(plain)["block.0"][:][-1], values[-1])
+
+        mine, theirs = pairs(read_checked, lambda repeat: plain["block.0"][:][-1] is None, REPEATS)
+    stage = f"checked read, warm, {'second' if again else 'first'} time"
+    return _line(stage, 0.0, mine, theirs, "plain read of the same array", values)
 
 
 def _line(

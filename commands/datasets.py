@@ -1,12 +1,10 @@
 """``patchbank datasets``: list supported data set layouts and the data found."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from commands.terminal.options import DataOption, JsonOption
+from commands.terminal.output import echo, echo_json
 from stores.errors import UserError
 
 
@@ -39,16 +37,16 @@ def datasets(data: DataOption = Path("data"), as_json: JsonOption = False) -> No
                 entry["notes"] = [str(error)]
         found.append(entry)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
     for entry in found:
         count = entry["images"]
         state = "not found" if entry["folder"] is None else "unreadable" if count is None else f"{count:,} images"
-        typer.echo(f"{entry['name']:<13} {state:<15} {entry['folder'] or ' or '.join(entry['tried'])}")
-        typer.echo(f"  layout: {entry['layout']}")
+        echo(f"{entry['name']:<13} {state:<15} {entry['folder'] or ' or '.join(entry['tried'])}")
+        echo(f"  layout: {entry['layout']}")
         if entry["official"]:
             official = ", ".join(f"{split} {number:,}" for split, number in entry["official"].items())
-            typer.echo(f"  official release: {official} {entry['counted']}")
-        typer.echo(f"  licence: {entry['licence']}")
+            echo(f"  official release: {official} {entry['counted']}")
+        echo(f"  licence: {entry['licence']}")
         for note in entry["notes"]:
-            typer.echo(f"  note: {note}")
+            echo(f"  note: {note}")

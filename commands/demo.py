@@ -1,15 +1,13 @@
 """``patchbank demo``: extract, evaluate and report on painted street scenes, offline."""
 
-import json
 import sys
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
-import typer
-
 from commands.evaluate import evaluate
 from commands.extract import extract
 from commands.terminal.options import DataOption, JsonOption, ResultsOption, StoreOption
+from commands.terminal.output import echo, echo_json
 
 
 def demo(
@@ -26,9 +24,9 @@ def demo(
     page = (results / "demo" / "report.html").resolve()
     if as_json:
         found = {"store": store, "data": str(data / "street-world"), "report": str(page)}
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
-    typer.echo(
+    echo(
         f"\nStreet scenes in the Cityscapes layout were painted to {data / 'street-world'}. Two small vision\n"
         "transformers ran once on every image; all numbers were then computed from the store.\n"
         "Their weights are random, so the numbers show how the tool works, not the paper's finding that masked-image\n"

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 from commands.terminal.options import DataOption, JsonOption, StoreOption
-from commands.terminal.output import counted
+from commands.terminal.output import counted, echo, echo_json
 from stores.units import format_bytes
 
 LIBRARIES = (
@@ -49,19 +49,19 @@ def doctor(
     }
     problems = _problems(found)
     if as_json:
-        typer.echo(json.dumps({**found, "problems": problems}, indent=2))
+        echo_json({**found, "problems": problems})
     else:
         libraries = found["libraries"]
-        typer.echo(f"python    {found['python']}, {os.cpu_count()} cores")
-        typer.echo("libraries " + ", ".join(f"{name} {version or 'absent'}" for name, version in libraries.items()))
-        typer.echo(f"device    {found['device']['text']}")
-        typer.echo(f"faiss     {found['faiss']['text']}")
-        typer.echo(f"store     {found['store']['text']}")
-        typer.echo(f"data      {found['data']['text']}")
+        echo(f"python    {found['python']}, {os.cpu_count()} cores")
+        echo("libraries " + ", ".join(f"{name} {version or 'absent'}" for name, version in libraries.items()))
+        echo(f"device    {found['device']['text']}")
+        echo(f"faiss     {found['faiss']['text']}")
+        echo(f"store     {found['store']['text']}")
+        echo(f"data      {found['data']['text']}")
         for problem in problems:
-            typer.echo(f"problem: {problem}")
+            echo(f"problem: {problem}")
         if not problems:
-            typer.echo("no problems found")
+            echo("no problems found")
     if problems:
         raise typer.Exit(2)
 

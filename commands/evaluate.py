@@ -1,16 +1,13 @@
 """``patchbank evaluate``: run the analyses whose results are missing."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import typer
 
 from commands.experiment.decoders import decoders
 from commands.experiment.free_memory import free_memory
 from commands.experiment.reading import load_experiment, recorded_sets
 from commands.terminal.options import Experiment, JsonOption, MemoryOption, ResultsOption, StoreOption
-from commands.terminal.output import counted, say
+from commands.terminal.output import counted, echo, echo_json, say
 from stores.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,14 +69,14 @@ def evaluate(
         stored=states(opened, models_info, found.table),
     )
     if as_json:
-        typer.echo(json.dumps({"made": found.n_computed, "reused": found.n_reused, "report": str(page)}, indent=2))
+        echo_json({"made": found.n_computed, "reused": found.n_reused, "report": str(page)})
         return
     for one in models:
         if one.invalid:
             say(f"{one.title}: {sum(one.invalid.values())} of {len(one.samples)} rows are invalid and left out")
-    typer.echo(f"made    {counted(found.n_computed, 'result')}")
-    typer.echo(f"reused  {counted(found.n_reused, 'result')}")
-    typer.echo(f"where   {results / experiment.stem} (open {page})")
+    echo(f"made    {counted(found.n_computed, 'result')}")
+    echo(f"reused  {counted(found.n_reused, 'result')}")
+    echo(f"where   {results / experiment.stem} (open {page})")
 
 
 def _model_sets(
@@ -89,6 +86,7 @@ def _model_sets(
     from evaluate.inputs.model_sets import ModelSets, ViewSets
     from evaluate.inputs.views import check_rows
     from pipeline.views import CLEAN
+    from stores.checked import checked
 
     command = f"patchbank extract {experiment}"
     recorded = recorded_sets(experiment, recipe, settings, store, clean=True)
@@ -97,14 +95,16 @@ def _model_sets(
         mine = [one for one in recorded if one.model is model]
         clean = next(one for one in mine if one.view is CLEAN)
         views = [
-            ViewSets(one.view.name, one.view.level or 0.0, store.open(one.features), store.open(one.labels))
+            ViewSets(
+                one.view.name, one.view.level or 0.0, checked(store.open(one.features)), checked(store.open(one.labels))
+            )
             for one in mine
             if one is not clean
         ]
         measured = ModelSets(
             title=model.display,
-            features=store.open(clean.features),
-            labels=store.open(clean.labels),
+            features=checked(store.open(clean.features)),
+            labels=checked(store.open(clean.labels)),
             probe_batchnorm=model.standardised_probe,
             extract_command=command,
             views={(view.name, view.level): view for view in views},

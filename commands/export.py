@@ -1,13 +1,12 @@
 """``patchbank export``: write a set to HDF5 files."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from commands.terminal.options import JsonOption, StoreOption
-from commands.terminal.output import counted
+from commands.terminal.output import counted, echo, echo_json
 from stores.errors import UserError
 from stores.units import format_bytes
 
@@ -62,13 +61,13 @@ def export(
             "reading_only": made.reading_only,
             "arrays": {name: entry.canonical() for name, entry in sorted(made.arrays.items())},
         }
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
     size = format_bytes(made.n_bytes)
-    typer.echo(f"wrote   {counted(len(made.arrays), 'array')} of {stored_set.digest[:12]}, {size}")
+    echo(f"wrote   {counted(len(made.arrays), 'array')} of {stored_set.digest[:12]}, {size}")
     if made.reading_only:
-        typer.echo("note    the dtype was changed: for reading only, `patchbank import` refuses this file")
-    typer.echo(f"where   {made.path} (described in {made.card})")
+        echo("note    the dtype was changed: for reading only, `patchbank import` refuses this file")
+    echo(f"where   {made.path} (described in {made.card})")
 
 
 def _export_tiles(
@@ -89,10 +88,10 @@ def _export_tiles(
     files = export_tile_files(stored_set, folder, array, kinds[vector], dtype)
     if as_json:
         found = {"set": stored_set.digest, "folder": str(folder), "array": array, "vector": vector, "files": len(files)}
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
-    typer.echo(f"wrote   {counted(len(files), 'file')} with features ({array}, {vector}) and coords")
-    typer.echo(f"where   {folder} (listed in slides.csv)")
+    echo(f"wrote   {counted(len(files), 'file')} with features ({array}, {vector}) and coords")
+    echo(f"where   {folder} (listed in slides.csv)")
 
 
 def _integer(text: str) -> int:

@@ -1,6 +1,5 @@
 """``patchbank extract``: compute the features and labels that the store lacks."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
-from commands.terminal.output import duration, progress, say
+from commands.terminal.output import duration, echo, echo_json, progress, say
 from stores.errors import UserError
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def extract(
             "sets": {outcome.title: outcome.set.digest for outcome in report.outcomes},
             "seconds": {outcome.title: outcome.seconds.__dict__ for outcome in report.outcomes},
         }
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
     for outcome in report.outcomes:
         if outcome.rows_made:
@@ -83,9 +82,9 @@ def extract(
                 f"{outcome.title}: model {duration(seconds.model)}, decode {duration(seconds.decode)}, "
                 f"write {duration(seconds.write)}, seal {duration(seconds.seal)}; bottleneck: {seconds.bottleneck}"
             )
-    typer.echo(f"made    {made:,} rows of features, {report.label_rows_made:,} of labels")
-    typer.echo(f"reused  {reused:,} rows of features")
-    typer.echo(f"where   {workspace.store.location}")
+    echo(f"made    {made:,} rows of features, {report.label_rows_made:,} of labels")
+    echo(f"reused  {reused:,} rows of features")
+    echo(f"where   {workspace.store.location}")
 
 
 def _shard(text: str) -> tuple[int, int]:

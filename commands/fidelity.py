@@ -1,13 +1,12 @@
 """``patchbank fidelity``: recompute some rows and measure how much they differ from the stored ones."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commands.terminal.options import DataOption, DeviceOption, Experiment, JsonOption, StoreOption
-from commands.terminal.output import print_table, say
+from commands.terminal.output import echo, echo_json, print_table, say
 
 if TYPE_CHECKING:
     from evaluate.kernels.fidelity import Fidelity
@@ -46,11 +45,11 @@ def fidelity(
             say(f"{job.title}: {note}")
         found[job.title] = _compared(job, again, labels)
     if as_json:
-        typer.echo(json.dumps({title: [one.__dict__ for one in lines] for title, lines in found.items()}, indent=2))
+        echo_json({title: [one.__dict__ for one in lines] for title, lines in found.items()})
         return
     for title, lines in found.items():
         same = sum(one.equal for one in lines)
-        typer.echo(f"{title}: {lines[0].n_rows} rows recomputed, {same} of {len(lines)} arrays bit-identical")
+        echo(f"{title}: {lines[0].n_rows} rows recomputed, {same} of {len(lines)} arrays bit-identical")
         table = [["array", "largest difference", "relative", "nearest rows changed", "1-NN labels changed"]]
         for one in lines:
             moved = "-" if one.labels_moved is None else f"{one.labels_moved} of {one.n_patches}"

@@ -1,13 +1,12 @@
 """``patchbank gc``: list or delete files that nothing needs."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.terminal.options import JsonOption, ResultsOption, StoreOption
-from commands.terminal.output import counted
+from commands.terminal.output import counted, echo, echo_json
 from stores.errors import UserError
 from stores.units import format_bytes
 
@@ -43,15 +42,15 @@ def gc(
         remove(opened, chosen)
     if as_json:
         listed = [{**one.__dict__, "chosen": one in chosen, "removed": apply and one in chosen} for one in found]
-        typer.echo(json.dumps(listed, indent=2))
+        echo_json(listed)
         return
     for one in found:
         flag = {"unsealed set": " (--unsealed)", "uncited set": " (--uncited)"}.get(one.kind, "")
-        typer.echo(f"{format_bytes(one.n_bytes):>9}  {one.kind}{'' if one in chosen else flag}  {one.key}")
+        echo(f"{format_bytes(one.n_bytes):>9}  {one.kind}{'' if one in chosen else flag}  {one.key}")
     size = format_bytes(sum(one.n_bytes for one in chosen))
     if not found:
-        typer.echo("nothing to delete")
+        echo("nothing to delete")
     elif apply:
-        typer.echo(f"deleted {counted(len(chosen), 'item')}, {size}")
+        echo(f"deleted {counted(len(chosen), 'item')}, {size}")
     else:
-        typer.echo(f"{counted(len(chosen), 'item')}, {size}" + (": add --apply to delete" if chosen else ""))
+        echo(f"{counted(len(chosen), 'item')}, {size}" + (": add --apply to delete" if chosen else ""))

@@ -1,13 +1,12 @@
 """``patchbank import``: read an exported HDF5 file into a store."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.terminal.options import JsonOption, StoreOption
-from commands.terminal.output import counted
+from commands.terminal.output import counted, echo, echo_json
 
 
 def import_set(
@@ -28,8 +27,8 @@ def import_set(
         done = read_into(source, opened, allow_mixed=allow_mixed)
     if as_json:
         found = {"set": done.set.digest, "store": opened.location, "added": done.added, "there": done.there}
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
-    typer.echo(f"added   {counted(len(done.added), 'array')} of {done.set.digest[:12]}")
-    typer.echo(f"there   {counted(len(done.there), 'array')}, with equal content")
-    typer.echo(f"where   {opened.location}")
+    echo(f"added   {counted(len(done.added), 'array')} of {done.set.digest[:12]}")
+    echo(f"there   {counted(len(done.there), 'array')}, with equal content")
+    echo(f"where   {opened.location}")

@@ -1,13 +1,10 @@
 """``patchbank ls``: list the sets of a store."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from commands.terminal.options import JsonOption, StoreOption
-from commands.terminal.output import counted, print_table, say
+from commands.terminal.output import counted, echo, echo_json, print_table, say
 from stores.errors import DamageError, UserError
 from stores.units import format_bytes
 
@@ -23,9 +20,9 @@ def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None
     found = list(lines(objects))
     damaged = [one for one in found if one["state"] == "damaged"]
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
     elif not found:
-        typer.echo(f"{objects.url} contains no sets: run `patchbank extract` first")
+        echo(f"{objects.url} contains no sets: run `patchbank extract` first")
     else:
         head = ["set", "kind", "data set", "model", "view", "state", "rows", "arrays sealed", "size"]
         print_table([head, *(_line(one) for one in found)])

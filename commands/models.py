@@ -1,13 +1,13 @@
 """``patchbank models``: list known models and timm's."""
 
 import difflib
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.terminal.options import JsonOption
+from commands.terminal.output import echo, echo_json
 from stores.errors import UserError
 
 
@@ -32,7 +32,7 @@ def models(
     names = timm.list_models(f"*{part}*", pretrained=False)
     listed = {name: [tag.partition(".")[2] for tag in tags if tag.partition(".")[0] == name] for name in names}
     if as_json:
-        typer.echo(json.dumps({"known": known, "timm": listed}, indent=2))
+        echo_json({"known": known, "timm": listed})
         return
     if not known and not listed:
         families = sorted({name.partition("_patch")[0] for name in timm.list_models()})
@@ -43,14 +43,14 @@ def models(
         )
     for one in known:
         state = "not found" if one["present"] is None else f"found: {one['present']}"
-        typer.echo(
+        echo(
             f"{one['name']:<20} patch {one['patch']:>2}  width {one['width']:>4}  depth {one['depth']:>2}  "
             f"prefix {one['n_prefix']}  {state}"
         )
-        typer.echo(f"  {one['trained_on']}; {one['augmentations']}; licence {one['licence']}")
+        echo(f"  {one['trained_on']}; {one['augmentations']}; licence {one['licence']}")
         timms = "" if one["tag"] is None else f', or weights = "pretrained" ({one["tag"]})'
-        typer.echo(f"  {one['file']} from {one['source']}{timms}")
+        echo(f"  {one['file']} from {one['source']}{timms}")
     if known and listed:
-        typer.echo("")
+        echo("")
     for name, its_tags in listed.items():
-        typer.echo(f"{name:<44} {', '.join(its_tags) or '(no weights)'}")
+        echo(f"{name:<44} {', '.join(its_tags) or '(no weights)'}")

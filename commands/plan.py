@@ -1,6 +1,5 @@
 """``patchbank plan``: estimate what an extraction would write, and how long it takes."""
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ import typer
 
 from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
-from commands.terminal.output import duration, print_table
+from commands.terminal.output import duration, echo, echo_json, print_table
 from stores.units import format_bytes
 
 
@@ -45,14 +44,14 @@ def plan(
             "models": [one.canonical() for one in plans],
             "notes": notes,
         }
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
     covered = f"{samples.coverage:.1%} of the pixels"
     covered += "" if labelled is None else f", {labelled:.1%} of the labelled pixels"
     rows = f"{len(samples.tiles)} rows"
     if len(samples.tiles) < samples.n_tiles:
         rows += f" chosen of {samples.n_tiles:,} tiles ({len(samples.tiles) / samples.n_tiles:.1%})"
-    typer.echo(f"{len(samples.sources)} images, {rows}; {'all ' if 'chosen' in rows else ''}tiles cover {covered}")
+    echo(f"{len(samples.sources)} images, {rows}; {'all ' if 'chosen' in rows else ''}tiles cover {covered}")
     lines = [["model", "state", "arrays", "rows to do", "objects", "to write", "memory", "write rate", "time"]]
     for one in plans:
         rate = one.bytes / one.rows / one.seconds_per_row if one.seconds_per_row else None
@@ -71,4 +70,4 @@ def plan(
         )
     print_table(lines)
     for note in notes:
-        typer.echo(f"note: {note}")
+        echo(f"note: {note}")

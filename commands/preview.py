@@ -1,6 +1,5 @@
 """``patchbank preview``: draw what models will see."""
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import DataOption, Experiment, JsonOption
+from commands.terminal.output import echo, echo_json
 from stores.errors import UserError
 
 
@@ -49,7 +49,7 @@ def preview(
         raise UserError(f"{target} cannot be written ({error.strerror}): choose another --out") from error
     shown = [str(listed.table["sample"].iloc[row]) for row in rows]
     if as_json:
-        typer.echo(json.dumps({"shown": shown, "file": str(target)}, indent=2))
+        echo_json({"shown": shown, "file": str(target)})
         return
-    typer.echo(f"shown   {', '.join(shown)}")
-    typer.echo(f"where   {target}")
+    echo(f"shown   {', '.join(shown)}")
+    echo(f"where   {target}")

@@ -1,13 +1,12 @@
 """``patchbank repair``: restore damaged records and chunks of sealed sets."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commands.terminal.options import DataOption, DeviceOption, JsonOption, StoreOption
-from commands.terminal.output import counted, say
+from commands.terminal.output import counted, echo, echo_json, say
 from stores.errors import DamageError, UserError
 
 if TYPE_CHECKING:
@@ -61,14 +60,14 @@ def repair(
     n_lost = sum(len(indexes) for one in found for indexes in one.report.lost.values()) + len(unrepairable)
     if as_json:
         sets = [{**one.__dict__, "report": one.report.__dict__} for one in found]
-        typer.echo(json.dumps({"sets": sets, "notes": notes.__dict__}, indent=2))
+        echo_json({"sets": sets, "notes": notes.__dict__})
     else:
         for line in lines:
-            typer.echo(line)
+            echo(line)
         for key in strays:
-            typer.echo(f"stray    {key}: no record refers to it; --remove-strays deletes it")
+            echo(f"stray    {key}: no record refers to it; --remove-strays deletes it")
         counts = f"{n_accepted} accepted as new, {n_lost} lost, {len(strays)} stray"
-        typer.echo(f"repaired {counted(n_repaired, 'object')}, {counts}")
+        echo(f"repaired {counted(n_repaired, 'object')}, {counts}")
     if n_lost:
         raise DamageError(
             f"{counted(n_lost, 'object')} could not be repaired: the lines above say what is lost and why"

@@ -1,6 +1,5 @@
 """``patchbank report``: write the HTML page again from stored results."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.terminal.options import JsonOption, ResultsOption, StoreOption
-from commands.terminal.output import say
+from commands.terminal.output import echo, echo_json, say
 from stores.errors import PatchbankError
 
 
@@ -33,4 +32,7 @@ def report(
             return None
 
     page = rewrite_report(ResultStore(results), Path(experiment).stem, look)
-    typer.echo(json.dumps({"report": str(page)}, indent=2) if as_json else f"where   {page}")
+    if as_json:
+        echo_json({"report": str(page)})
+    else:
+        echo(f"where   {page}")

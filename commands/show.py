@@ -1,12 +1,11 @@
 """``patchbank show``: print everything that is recorded about one set."""
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from commands.terminal.options import JsonOption, StoreOption
-from commands.terminal.output import print_table
+from commands.terminal.output import echo, echo_json, print_table
 from stores.units import format_bytes
 
 
@@ -22,22 +21,21 @@ def show(
 
     found = card(Store(store).open(digest))
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        echo_json(found)
         return
-    typer.echo(f"{found['kind']} {found['digest']}")
+    echo(f"{found['kind']} {found['digest']}")
     done = "" if found["state"] == "sealed" else f", {found['rows_done']:,} of them in every array"
-    typer.echo(
-        f"{found['state']}: {found['rows']:,} rows{done}, {found['sealed']} of {len(found['arrays'])} arrays sealed"
-    )
+    echo(f"{found['state']}: {found['rows']:,} rows{done}, {found['sealed']} of {len(found['arrays'])} arrays sealed")
     if found["invalid_because"]:
-        typer.echo(f"{sum(found['invalid_because'].values()):,} rows are invalid; every analysis leaves them out")
+        echo(f"{sum(found['invalid_because'].values()):,} rows are invalid; every analysis leaves them out")
         for reason, count in found["invalid_because"].items():
-            typer.echo(f"  {count:,}: {reason}")
+            echo(f"  {count:,}: {reason}")
     for title in ("spec", "layout", "compute", "provenance"):
-        typer.echo(f"\n{title}")
+        echo()
+        echo(title)
         for name, value in _flat(found[title]):
-            typer.echo(f"  {name:<28} {value}")
-    typer.echo("")
+            echo(f"  {name:<28} {value}")
+    echo()
     lines = [["array", "shape", "axes", "dtype", "state", "size", "content"]]
     lines += [
         [
@@ -54,8 +52,9 @@ def show(
     print_table(lines)
     for name, a in found["arrays"].items():
         if a["dead"]:
-            typer.echo(f"{name}: {describe_channels(tuple(a['dead']), a['shape'][-1])}")
-    typer.echo(f"\nstored digest {found['stored']}")
+            echo(f"{name}: {describe_channels(tuple(a['dead']), a['shape'][-1])}")
+    echo()
+    echo(f"stored digest {found['stored']}")
 
 
 def _flat(record: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

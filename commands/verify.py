@@ -1,13 +1,12 @@
 """``patchbank verify``: compare stored bytes with their recorded checksums."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from commands.terminal.options import DataOption, JsonOption, StoreOption
-from commands.terminal.output import counted
+from commands.terminal.output import counted, echo, echo_json
 from stores.errors import DamageError, MissingError
 from stores.units import format_bytes
 
@@ -49,15 +48,15 @@ def verify(
         raise MissingError(f"{opened.objects.url} contains no sets, nothing was verified: check --store")
     if as_json:
         sets = [{**verdict.__dict__, "findings": [f.__dict__ for f in verdict.findings]} for verdict in found]
-        typer.echo(json.dumps(sets if sources is None else {"sets": sets, "sources": changed}, indent=2))
+        echo_json(sets if sources is None else {"sets": sets, "sources": changed})
     else:
         for finding in findings:
-            typer.echo(f"damaged {finding.key} {finding.problem}")
+            echo(f"damaged {finding.key} {finding.problem}")
         for one in changed:
-            typer.echo(f"source {one['path']} {one['problem']}")
+            echo(f"source {one['path']} {one['problem']}")
         objects, size = sum(v.n_objects for v in found), sum(v.n_bytes for v in found)
         checked = f"{counted(n_sets, 'set')}, {counted(objects, 'object')}, {format_bytes(size)}"
-        typer.echo(f"{checked}: {counted(len(findings), 'problem')}")
+        echo(f"{checked}: {counted(len(findings), 'problem')}")
     if findings:
         raise DamageError(f"{counted(len(findings), 'object')} damaged, missing or stray: run `patchbank repair EXP`")
     if changed:

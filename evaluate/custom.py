@@ -22,6 +22,7 @@ from evaluate.results.table import COLUMNS, Result, ResultStore, long_table
 from evaluate.task import Task
 from stores import ZarrSet
 from stores.canonical import canonical_json
+from stores.checked import checked
 from stores.errors import UserError
 from stores.specs import FeatureSpec
 
@@ -110,7 +111,7 @@ class FunctionTask(Task):
 
     def compute(self) -> Result:
         """Call the function."""
-        return Result(_rows(self.function, self.set, self.arguments))
+        return Result(_rows(self.function, checked(self.set), self.arguments))
 
     def peak_bytes(self) -> int:
         """Return 0: what a user's function needs is not known."""

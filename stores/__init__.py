@@ -15,19 +15,25 @@ if TYPE_CHECKING:
 __all__ = ["HDF5Set", "Store", "ZarrSet", "open"]
 
 
-def open(location: str | Path, store: str | Path | None = None) -> "ZarrSet":
+def open(location: str | Path, store: str | Path | None = None, *, checked: bool = False) -> "ZarrSet":
     """Return a set by the path or URL of its folder, or by (the beginning of) its digest in ``store``.
 
     Raises MissingError when there is none.
+
+    Args:
+        location: Path or URL of the set's folder, or its digest or the beginning of that.
+        store: Path or URL of the store, where a digest is given.
+        checked: Compare every chunk that is read with its seal and every table with its record (`CheckedSet`), so that
+            whatever was swapped or edited together with its checksum raises DamageError.
     """
+    from stores.checked import checked as as_checked
     from stores.store import Store
 
     text = str(location).rstrip("/")
     root, _, name = text.rpartition("/")
     base, _, kind = root.rpartition("/")
-    if kind in ("features", "labels"):
-        return Store(base or ".").open(name)
-    return Store(store).open(text)
+    found = Store(base or ".").open(name) if kind in ("features", "labels") else Store(store).open(text)
+    return as_checked(found) if checked else found
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,9 @@
 """Reading arrays: the base class of arrays, the interface of sets, and arrays in the Zarr format."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from copy import copy
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,11 +14,10 @@ from jaxtyping import Int64
 from stores.errors import DamageError, MissingError
 from stores.format.chunks import crc32c, decode_chunk
 from stores.format.layout import Layout, chunk_name
+from stores.format.seal_checks import ChunkCheck, SealChecks
+from stores.indexing import AxisIndex, Index, Selection, row_numbers, select
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
-
-Rows = int | slice | Sequence[int] | Int64[np.ndarray, " row"]
-"""Selects rows: one number, a slice, or row numbers in any order."""
 
 BLOCK_BYTES = 64 << 20
 """Default size of the blocks that `blocks` yields, in bytes."""
@@ -32,9 +32,18 @@ class StoredArray(ABC):
     spec: ArraySpec
     layout: Layout
 
+    def __getitem__(self, index: Index) -> Any:
+        """Return the selected rows, or parts of rows, in the given order; raises IndexError as `select` does.
+
+        Integers, slices, lists, masks and ``...`` may be given for several axes at once; each axis is selected on its
+        own, as with ``oindex`` of Zarr. An integer removes its axis.
+        """
+        selection = select(index, self.shape, self.spec.dimension_names)
+        return selection.result(self._read(selection))
+
     @abstractmethod
-    def __getitem__(self, rows: Rows) -> np.ndarray:
-        """Return the chosen rows in the given order; one number gives one row without the row axis."""
+    def _read(self, selection: Selection) -> np.ndarray:
+        """Return the selected entries, with the axes that an integer selected (of extent 1)."""
 
     @abstractmethod
     def _identity(self) -> str:
@@ -58,10 +67,13 @@ class StoredArray(ABC):
         return whole if dtype is None else whole.astype(dtype)
 
     def blocks(
-        self, rows: Int64[np.ndarray, " row"] | None = None, max_bytes: int = BLOCK_BYTES
+        self, rows: AxisIndex | None = None, max_bytes: int = BLOCK_BYTES
     ) -> Iterator[tuple[Int64[np.ndarray, " row"], np.ndarray]]:
-        """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row)."""
-        chosen = np.arange(len(self), dtype=np.int64) if rows is None else np.sort(rows)
+        """Yield ``(row numbers, rows)`` in increasing row order, each block at most ``max_bytes`` (or one row).
+
+        ``rows`` chooses rows by number, slice or mask, all by default; a row that is named twice comes twice.
+        """
+        chosen = np.sort(row_numbers(slice(None) if rows is None else rows, len(self)))
         step = max(1, max_bytes // self.spec.row_bytes)
         for start in range(0, len(chosen), step):
             numbers = chosen[start : start + step]
@@ -134,16 +146,6 @@ class StoredSet(Protocol):
         ...
 
 
-def row_numbers(rows: Rows, n_rows: int) -> Int64[np.ndarray, " row"]:
-    """Return the selected row numbers; raises IndexError outside 0..n_rows-1."""
-    if isinstance(rows, slice):
-        return np.arange(*rows.indices(n_rows), dtype=np.int64)
-    numbers = np.atleast_1d(np.asarray(rows, dtype=np.int64))
-    if numbers.size and (numbers.min() < -n_rows or numbers.max() >= n_rows):
-        raise IndexError(f"row {numbers.max() if numbers.max() >= n_rows else numbers.min()} of {n_rows} rows")
-    return np.where(numbers < 0, numbers + n_rows, numbers)
-
-
 class _Checksum:
     """CRC32C of the first ``n_bytes`` bytes that are read, updated piece by piece; a piece ends where they end."""
 
@@ -193,6 +195,8 @@ class ZarrArray(StoredArray):
         self.layout = layout
         self.committed = committed
         self.executor = executor
+        self.checks: SealChecks | None = None
+        """Compares every chunk with the array's seal; without it only checksums are tested."""
 
     def __repr__(self) -> str:
         done = f"{len(self.committed)}/{self.layout.n_ranges} ranges"
@@ -200,64 +204,73 @@ class ZarrArray(StoredArray):
 
     def chunk(self, index: int) -> np.ndarray:
         """Return one chunk's rows, read-only; raises DamageError when its bytes are not what was committed."""
-        name = f"{self.folder}/{chunk_name(index, self.spec)}"
+        name, check = self._about_to_read(index)
         try:
             data = self.objects.read(name)
         except MissingError as error:
             raise self._gone(name) from error
+        if check is not None:
+            check(data)
+            check.finish(len(data))
         return decode_chunk(data, self.spec, self.layout, f"{self.objects.url}/{name}")
+
+    def _about_to_read(self, index: int) -> tuple[str, ChunkCheck | None]:
+        chunk = chunk_name(index, self.spec)
+        return f"{self.folder}/{chunk}", None if self.checks is None else self.checks.first_read(chunk)
 
     def _gone(self, name: str) -> DamageError:
         return DamageError(f"{self.objects.url}/{name} was committed and is gone: run `patchbank verify`")
 
     def _read_whole(self, index: int, out: np.ndarray) -> None:
-        """Read one whole chunk into ``out`` without a copy, and test its checksum there."""
+        """Read one whole chunk into ``out`` without a copy, and test its checksum, or its sha256, there."""
         if self.layout.compression != "none" or not out.dtype.isnative:
             out[:] = self.chunk(index)
             return
-        name = f"{self.folder}/{chunk_name(index, self.spec)}"
+        name, check = self._about_to_read(index)
         rows, tail = out.reshape(-1).view(np.uint8).data, bytearray(4)
         checksum = _Checksum(len(rows))
         try:
-            size = self.objects.read_into(name, [rows, memoryview(tail)], checksum)
+            size = self.objects.read_into(name, [rows, memoryview(tail)], check or checksum)
         except MissingError as error:
             raise self._gone(name) from error
-        if size != len(rows) + 4 or checksum.value != int.from_bytes(tail, "little"):
+        if check is not None:
+            check.finish(size)
+        elif size != len(rows) + 4 or checksum.value != int.from_bytes(tail, "little"):
             raise DamageError(f"{self.objects.url}/{name} is not what was committed: run `patchbank verify`")
 
-    def __getitem__(self, rows: Rows) -> np.ndarray:
-        """Return the chosen rows in the given order; one number gives one row without the row axis."""
-        numbers = row_numbers(rows, self.layout.n_rows)
-        out = np.empty((len(numbers), *self.spec.row_shape), self.dtype)
-        chunk_of = numbers // self.layout.chunk_rows(self.spec)
-        fill = partial(self._fill, out, numbers, chunk_of)
+    def _read(self, selection: Selection) -> np.ndarray:
+        out = np.empty((len(selection.rows), *selection.row_shape), self.dtype)
+        chunk_of = selection.rows // self.layout.chunk_rows(self.spec)
+        fill = partial(self._fill, out, selection, chunk_of)
         needed = [int(index) for index in np.unique(chunk_of)]
         if self.executor is not None and len(needed) > 1:
             list(self.executor.map(fill, needed))
         else:
             for index in needed:
                 fill(index)
-        return out[0] if isinstance(rows, int | np.integer) else out
+        return out
 
-    def _fill(self, out: np.ndarray, numbers: np.ndarray, chunk_of: np.ndarray, index: int) -> None:
-        """Copy the rows of one chunk to their positions in ``out``, which holds the rows ``numbers``."""
+    def _fill(self, out: np.ndarray, selection: Selection, chunk_of: np.ndarray, index: int) -> None:
+        """Copy the selected entries of one chunk to their positions in ``out``."""
         chunk_rows = self.layout.chunk_rows(self.spec)
         positions = np.flatnonzero(chunk_of == index)
         if self.layout.range_of_chunk(index, self.spec) not in self.committed:
             out[positions] = self.spec.fill
             return
-        inside = numbers[positions] - index * chunk_rows
+        inside = selection.rows[positions] - index * chunk_rows
         if not (_is_run(positions) and _is_run(inside)):
-            out[positions] = self.chunk(index)[inside]
+            out[positions] = selection.of_rows(self.chunk(index)[inside])
             return
         run = out[positions[0] : positions[0] + len(positions)]
-        if len(positions) == chunk_rows:
+        if len(positions) == chunk_rows and selection.whole_rows:
             self._read_whole(index, run)
         else:  # one memcpy
-            run[:] = self.chunk(index)[inside[0] : inside[0] + len(inside)]
+            run[:] = selection.of_rows(self.chunk(index)[inside[0] : inside[0] + len(inside)])
 
     def _identity(self) -> str:
         return f"{self.objects.url}/{self.folder} {sorted(self.committed)}"
 
     def _single_threaded(self) -> "ZarrArray":
-        return ZarrArray(self.objects, self.folder, self.spec, self.layout, self.committed)
+        array = copy(self)
+        array.executor = None
+        return array

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from stores.arrays import Rows, StoredArray, row_numbers
+from stores.arrays import StoredArray
 from stores.errors import MissingError, UserError
 from stores.format.layout import Layout, RowRange
+from stores.indexing import Selection
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 
 
@@ -24,10 +25,8 @@ class MemoryArray(StoredArray):
         self.values = np.full((layout.n_rows, *spec.row_shape), spec.fill, spec.dtype)
         self.done: set[int] = set()
 
-    def __getitem__(self, rows: Rows) -> np.ndarray:
-        """Return the chosen rows in the given order; one number gives one row without the row axis."""
-        chosen: np.ndarray = self.values[row_numbers(rows, len(self.values))]
-        return chosen[0] if isinstance(rows, int | np.integer) else chosen
+    def _read(self, selection: Selection) -> np.ndarray:
+        return selection.of_rows(self.values[selection.rows])
 
     def _identity(self) -> str:
         return hashlib.sha256(self.values.data).hexdigest()

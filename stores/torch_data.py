@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from stores.arrays import StoredArray, StoredSet
 from stores.errors import UserError
+from stores.indexing import AxisIndex, row_numbers
 
 Batch = tuple[torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -35,7 +36,7 @@ class RangeDataset(IterableDataset[Batch]):
         features: The feature set.
         array: Name of its array.
         labels: Label set of the same samples and the name of its array.
-        rows: Row numbers to yield, such as a split; all by default.
+        rows: Rows to yield, such as a split: their numbers, a slice or a mask; all by default.
         batch_rows: Rows of a batch.
         shuffle: Seed for the order of the ranges and of the rows in each; without one they come in stored order.
         shard: ``(i, N)`` takes every N-th range from the i-th on, for N processes that share an epoch.
@@ -47,7 +48,7 @@ class RangeDataset(IterableDataset[Batch]):
         array: str,
         labels: tuple[StoredSet, str] | None = None,
         *,
-        rows: Int64[np.ndarray, " row"] | None = None,
+        rows: AxisIndex | None = None,
         batch_rows: int = 32,
         shuffle: int | None = None,
         shard: tuple[int, int] = (0, 1),
@@ -64,9 +65,10 @@ class RangeDataset(IterableDataset[Batch]):
                 f"label set {labels[0].digest[:12]} and feature set {features.digest[:12]} have other samples: make "
                 "both from one experiment"
             )
-        self.rows = None if rows is None else np.unique(rows)
-        if self.rows is not None and self.rows.size and not 0 <= self.rows[0] <= self.rows[-1] < self.layout.n_rows:
-            raise UserError(f"the set has rows 0 to {self.layout.n_rows - 1}: choose rows among these")
+        try:
+            self.rows = None if rows is None else np.unique(row_numbers(rows, self.layout.n_rows))
+        except IndexError as error:
+            raise UserError(f"{error}: the set has rows 0 to {self.layout.n_rows - 1}, choose among these") from None
         valid = _valid(features) if labels is None else _valid(features) & _valid(labels[0])
         if not valid.all():
             self.rows = np.flatnonzero(valid) if self.rows is None else self.rows[valid[self.rows]]

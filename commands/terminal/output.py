@@ -1,5 +1,7 @@
 """Prints lines, tables, counts, durations and progress on the terminal."""
 
+import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,13 +9,58 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from stores.errors import UserError
+
 if TYPE_CHECKING:
     from pipeline.extraction.progress import Progress as ExtractProgress
 
 
+def visible(text: str) -> str:
+    """Return text in which control characters, line breaks and marks of writing direction are visible escapes.
+
+    File names, titles and stores of others may hold them: a terminal would obey, and other lines would seem printed.
+    """
+    if text.isprintable():
+        return text
+    spaces = "\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}\N{IDEOGRAPHIC SPACE}"
+    return "".join(char if char.isprintable() or char in spaces else ascii(char)[1:-1] for char in text)
+
+
+def echo(line: str = "") -> None:
+    """Print one line of a command's result; raises UserError when it cannot be written, as on a full disk."""
+    _print(visible(line))
+
+
+def echo_json(record: Any) -> None:
+    """Print a command's result as one JSON document, in ASCII without control characters."""
+    _print(json.dumps(record, indent=2).replace("\x7f", "\\u007f"))
+
+
+def _print(text: str) -> None:
+    try:
+        typer.echo(text)
+    except BrokenPipeError:  # the reader, such as `head`, has enough
+        raise
+    except OSError as error:
+        give_up_output()
+        raise UserError(
+            f"cannot write the output: {error.strerror}: choose another place for it, then run the same command again"
+        ) from error
+
+
 def say(line: str) -> None:
     """Print a line on stderr; stdout is kept for what programs read."""
-    typer.echo(line, err=True)
+    try:
+        typer.echo(visible(line), err=True)
+    except OSError:  # nobody can be told; the work goes on
+        give_up_output(2)
+
+
+def give_up_output(number: int = 1) -> None:
+    """Send what a standard stream still holds to the null device, or leaving the process would fail once more."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, number)
+    os.close(descriptor)
 
 
 def counted(number: int, thing: str) -> str:
@@ -30,9 +77,10 @@ def duration(seconds: float) -> str:
 
 def print_table(lines: list[list[str]]) -> None:
     """Print rows of cells in aligned columns; the first row is the header."""
+    lines = [[visible(cell) for cell in line] for line in lines]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        _print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 @contextmanager
@@ -44,7 +92,7 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
         from rich.progress import Progress as Bar
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:.1f} rows/s, bottleneck: {task.fields[stage]}"),
@@ -57,7 +105,7 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
                 rate, stage = progress.rows_done / max(progress.seconds, 1e-9), progress.bottleneck
                 if progress.title not in tasks:
                     tasks[progress.title] = bar.add_task(
-                        progress.title, total=progress.rows_total, rate=rate, stage=stage
+                        visible(progress.title), total=progress.rows_total, rate=rate, stage=stage
                     )
                 bar.update(tasks[progress.title], completed=progress.rows_done, rate=rate, stage=stage)
 

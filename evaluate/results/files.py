@@ -8,6 +8,7 @@ import pandas as pd
 
 from stores.errors import DamageError, MissingError, UserError
 from stores.format.tables import read_table
+from stores.storage.regular_files import open_file, read_file
 
 MOST_BYTES = 1 << 30
 """Size of the largest table as it is stored, and of an answer's arrays as they are in memory, in bytes."""
@@ -20,7 +21,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UserError(f"{path} has more than {MOST_BYTES} bytes, which no table of results has: {_AGAIN}")
-        return read_table(path.read_bytes(), str(path))
+        return read_table(read_file(path), str(path))
     except FileNotFoundError as error:
         raise MissingError(f"{path} is gone: run `patchbank evaluate` again") from error
     except DamageError as error:
@@ -33,7 +34,7 @@ def read_bounded(path: Path) -> bytes:
     """Return a small file's bytes; raises UserError when it is larger than 64 MiB."""
     if path.stat().st_size > 64 << 20:
         raise UserError(f"{path} has more than 64 MiB, which no report has: {_AGAIN}")
-    return path.read_bytes()
+    return read_file(path)
 
 
 def plain_name(name: object) -> str:
@@ -49,7 +50,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises UserError when it is none, holds objects (which only pickle reads), or unpacks to more than `MOST_BYTES`.
     """
     try:
-        with zipfile.ZipFile(path) as packed:
+        with open_file(path) as file, zipfile.ZipFile(file) as packed:
             entries = packed.infolist()
             if sum(entry.file_size for entry in entries) > MOST_BYTES:
                 raise UserError(f"{path} unpacks to more than {MOST_BYTES} bytes: {_AGAIN}")

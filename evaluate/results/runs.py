@@ -6,6 +6,7 @@ Times and hosts change from run to run, so they stay out of the results, whose b
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def append_run(path: Path, record: dict[str, Any]) -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as stream:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666)  # no wait for a pipe
+        with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, sort_keys=True) + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --results") from error

@@ -26,6 +26,7 @@ import pandas as pd
 from evaluate.results.files import read_arrays, read_parquet
 from stores.canonical import canonical_json, checksummed, digest, read_checksummed
 from stores.errors import UserError
+from stores.storage.regular_files import read_file
 
 SCHEMA_VERSION = 1
 
@@ -113,7 +114,7 @@ class ResultStore:
     def has(self, key: ResultKey) -> bool:
         """Return whether the result is stored; a torn record counts as absent."""
         try:
-            record = read_checksummed((self.folder(key) / "answer.json").read_bytes())
+            record = read_checksummed(read_file(self.folder(key) / "answer.json"))
         except (FileNotFoundError, NotADirectoryError):
             return False
         return record is not None and record.get("digest") == key.digest
@@ -157,7 +158,7 @@ class ResultStore:
         """
         found: set[str] = set()
         for path in sorted((self.root / "answers").glob("*/answer.json")):
-            record = read_checksummed(path.read_bytes())
+            record = read_checksummed(read_file(path))
             if record is None or not isinstance(record.get("inputs"), dict):
                 raise UserError(f"{path} is torn and what it was computed from is not known: run `patchbank evaluate`")
             found.update(str(value) for value in record["inputs"].values())

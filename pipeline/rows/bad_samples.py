@@ -18,6 +18,7 @@ from pipeline.rows.frames import tiles
 from pipeline.rows.sources import FileDigests
 from stores.errors import UserError
 from stores.specs import FrameSpec, Size
+from stores.storage.regular_files import read_file
 
 IMAGES_PER_BAD_IMAGE = 100
 """At most one image in this many may be bad; one bad image is always tolerated beside a good one."""
@@ -82,7 +83,7 @@ def check_samples(
         except UserError as error:
             return size, f"{name}: {error}", ""
         if missing := _missing(source):
-            return size, _problem(dataset, lambda: images.read_image(source.image.read_bytes(), name)), missing
+            return size, _problem(dataset, lambda: images.read_image(read_file(source.image), name)), missing
         key = [*reader, name, [hashes[path] for path in _files(source)]]
         return size, *digests.verdict(key, lambda: _problems(dataset, source))
 
@@ -132,7 +133,7 @@ def _open(path: Path) -> None:
 
 def _problems(dataset: Dataset, source: Source) -> tuple[str, str]:
     """Return the problem of an image, and of its labels; empty where there is none."""
-    image = _problem(dataset, lambda: images.read_image(source.image.read_bytes(), source.name))
+    image = _problem(dataset, lambda: images.read_image(read_file(source.image), source.name))
     label = ""
     if source.label is not None and "objects" in dataset.labels:
         label = _problem(dataset, lambda: dataset.objects(source))

@@ -10,6 +10,7 @@ from pipeline.rows import under_view
 from pipeline.rows.frames import Interpolation
 from pipeline.rows.samples import Samples
 from stores.errors import MissingError, UserError
+from stores.storage.regular_files import read_file
 
 
 def read_tiles(
@@ -33,7 +34,7 @@ def read_tiles(
         return np.zeros((stop - start, size.height, size.width, 3), np.uint8), unknown
     path = samples.sources[name].image
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         raise MissingError(f"{path} was there when the rows were listed and is gone: restore it") from None
     if hashlib.sha256(data).hexdigest() != samples.image_digests[name]:

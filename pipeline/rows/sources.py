@@ -17,6 +17,7 @@ from pipeline.datasets.contract import Dataset
 from stores import Store
 from stores.canonical import checksummed, digest, read_checksummed
 from stores.errors import MissingError, UserError
+from stores.storage.regular_files import open_file
 
 
 class FileDigests:
@@ -25,7 +26,8 @@ class FileDigests:
     def __init__(self, store: Store, root: Path) -> None:
         self.store = store
         self.root = root.absolute()
-        self.key = f"sources/{digest(str(self.root))[:32]}.json"
+        printable = str(self.root).encode("utf-8", "backslashreplace").decode()  # folders need not be UTF-8
+        self.key = f"sources/{digest(printable)[:32]}.json"
         self.notes: dict[str, list[int | str]] = {}
         self.verdicts: dict[str, list[str]] = {}
         self.changed = False
@@ -49,7 +51,7 @@ class FileDigests:
             known = self.notes.get(name)
             if isinstance(known, list) and known[:2] == [status.st_size, status.st_mtime_ns]:
                 return str(known[2])
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             raise MissingError(f"{path} is listed by the data set and does not exist: restore it") from None
@@ -97,9 +99,9 @@ def changed_files(dataset: Dataset, table: pd.DataFrame) -> dict[str, str]:
 
     def check(path: Path) -> str | None:
         try:
-            with path.open("rb") as file:
+            with open_file(path) as file:
                 same = hashlib.file_digest(file, "sha256").hexdigest() == expected[path]
-        except OSError:
+        except (OSError, UserError):
             return "is gone or cannot be read"
         return None if same else "is not the file the sets were made from"
 

@@ -1,6 +1,8 @@
 """Reading and writing the tables of a set as Parquet."""
 
+import errno
 import io
+from typing import Any
 
 import pandas as pd
 
@@ -8,6 +10,9 @@ from stores.errors import DamageError
 
 MOST_CELLS = 1_000_000_000
 """Largest number of cells of a table that is read."""
+
+MOST_TEXT_BYTES = 4 << 30
+"""Largest size of all texts of a table that is read, in bytes."""
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:
@@ -25,21 +30,57 @@ def read_table(data: bytes, name: str = "a table", n_rows: int | None = None) ->
     """Return a table written by `table_bytes`.
 
     Raises DamageError, whose message begins with ``name``, when the bytes are not Parquet, when the table has not
-    ``n_rows`` rows (if given), or has more cells than `MOST_CELLS`; nothing is decoded then.
+    ``n_rows`` rows (if given), or is larger than `MOST_CELLS` and `MOST_TEXT_BYTES`; nothing is decoded then.
     """
+    import pyarrow
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(io.BytesIO(data))
-        facts = file.metadata
+        facts = pyarrow.parquet.read_metadata(io.BytesIO(data))
         if n_rows is not None and facts.num_rows != n_rows:
             raise DamageError(f"{name} has {facts.num_rows} rows instead of {n_rows}: run `patchbank verify`")
-        if facts.num_rows * facts.num_columns > MOST_CELLS:
+        chunks = [
+            facts.row_group(group).column(column)
+            for group in range(facts.num_row_groups)
+            for column in range(facts.num_columns)
+        ]
+        n_cells = max(facts.num_rows * facts.num_columns, sum(chunk.num_values for chunk in chunks))
+        if n_cells > MOST_CELLS:
             raise DamageError(
-                f"{name} declares {facts.num_rows} rows of {facts.num_columns} columns, more than are read: run "
-                "`patchbank verify`"
+                f"{name} declares {n_cells} cells in {facts.num_rows} rows, more than are read: run `patchbank verify`"
             )
-        table: pd.DataFrame = file.read().to_pandas()
-    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+        # A text that a dictionary holds once may stand in every row, so these columns are decoded after their size
+        # is known, unless every row may hold the whole file.
+        texts = {chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"}
+        small = sum(chunk.num_values * chunk.total_uncompressed_size for chunk in chunks) <= MOST_TEXT_BYTES
+        nested = {path for path in texts if "." in path and path not in facts.schema.names}
+        if nested and not small:
+            raise DamageError(f"{name} holds lists of texts, which are not read: run `patchbank verify`")
+        table = pyarrow.parquet.read_table(io.BytesIO(data), read_dictionary=[] if small else sorted(texts))
+        if sum(map(_text_bytes, table.columns)) > MOST_TEXT_BYTES:
+            raise DamageError(f"{name} holds more than {MOST_TEXT_BYTES} bytes of text: run `patchbank verify`")
+        decoded = [
+            column.cast(column.type.value_type) if pyarrow.types.is_dictionary(column.type) else column
+            for column in table.columns
+        ]
+        frame: pd.DataFrame = pyarrow.table(dict(zip(table.column_names, decoded, strict=True))).to_pandas()
+    except MemoryError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            raise MemoryError(str(error)) from error
         raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error
-    return table
+    except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
+        raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error
+    return frame
+
+
+def _text_bytes(column: Any) -> int:
+    """Return the size of the texts of a column read as a dictionary in all its rows, in bytes; 0 for other columns."""
+    import pyarrow
+    import pyarrow.compute as compute
+
+    if not pyarrow.types.is_dictionary(column.type):
+        return 0
+    sizes = (compute.binary_length(part.dictionary).take(part.indices) for part in column.chunks)
+    return sum(int(compute.sum(compute.cast(size, pyarrow.int64())).as_py() or 0) for size in sizes)

@@ -6,6 +6,7 @@ stores/README.md describes the layout, `stores.hdf5.exporting` writes it.
 """
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -15,7 +16,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from pydantic import ValidationError
 
 from stores.canonical import read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, PatchbankError, UserError
@@ -24,7 +24,11 @@ from stores.format.paths import COMPUTE, COPIED, CREATED, LAYOUT, PROVENANCE, SP
 from stores.hdf5.records import EXCHANGE_FORMAT, FORMAT_ATTRIBUTE, MANIFEST, RECORDS, Manifest
 from stores.sets import KINDS
 from stores.specs import FORMAT_VERSION, FeatureSpec, LabelSpec
+from stores.storage.os_errors import ADVICE
+from stores.storage.os_errors import explained as explained_by_system
+from stores.storage.regular_files import open_file
 
+_LOCKED = (errno.EAGAIN, errno.EDEADLK, errno.ENOLCK)
 _TABLE = re.compile(r"[a-z][a-z0-9_]{0,40}\.parquet")
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 _RECORD_BYTES = 16 << 20
@@ -43,6 +47,8 @@ class CheckedFile:
         self.path = Path(path).expanduser()
         if not self.path.is_file():
             raise MissingError(f"there is no file {self.path}: `patchbank export` makes such files")
+        with explained_by_system("read", str(self.path)):
+            open_file(self.path).close()
         if not h5py.is_hdf5(self.path):
             raise UserError(f"{self.path} is not an HDF5 file: `patchbank export` makes files that can be read")
         self._open()
@@ -200,14 +206,24 @@ class CheckedFile:
 
 @contextlib.contextmanager
 def explained(path: Path, what: str) -> Iterator[None]:
-    """Raise DamageError with one sentence for any error of the HDF5 library."""
+    """Raise an error in one sentence for any error of the HDF5 library.
+
+    UserError for a lock, a shortage or an error of the disk, which say nothing of the file; DamageError for all others.
+    """
     try:
         yield
     except PatchbankError:
         raise
-    except (
-        *(OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError),
-        ValidationError,
-    ) as error:
+    except MemoryError as error:
+        raise UserError(f"{path}: memory ran out while {what} was read: free some, then run it again") from error
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        number = getattr(error, "errno", None)
+        if number in _LOCKED:
+            raise UserError(
+                f"{path} is locked by a process that writes it: wait until that closed it (where nothing writes it, "
+                "its file system offers no locks: set HDF5_USE_FILE_LOCKING=FALSE), then run the same command again"
+            ) from error
+        if number in ADVICE:
+            raise UserError(f"cannot read {path}: {ADVICE[number]}, then run the same command again") from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DamageError(f"{path}: {what} cannot be read ({first[:200]}): get the file again") from error

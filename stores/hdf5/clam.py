@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int64
 
+from stores.checked import checked
 from stores.errors import UserError
 from stores.hdf5.atomic import need_space, new_folder
 from stores.hdf5.exporting import choose_arrays, converted
@@ -67,7 +68,7 @@ def export_tile_files(
     ``features`` is (row, channel); ``coords`` is (row, 2) int64, the left and top of the tile (of the patch, with
     ``vector`` "patches") in pixels of the resized source, which is treated as level 0. Means are taken in float64.
     Rows marked invalid are left out. Raises UserError when the folder exists or two sources would have the same file
-    name. After an error the folder does not exist.
+    name, and DamageError when the store's bytes are not what was sealed. After an error the folder does not exist.
 
     Args:
         stored_set: The feature set.
@@ -76,6 +77,7 @@ def export_tile_files(
         vector: What a row of ``features`` is.
         dtype: ``float32`` (the default) or ``float16``.
     """
+    stored_set = checked(stored_set)
     spec = stored_set.arrays[array]
     samples = stored_set.samples
     lacking = ", ".join(sorted({"source", "left", "top", "right", "bottom"} - set(samples.columns)))

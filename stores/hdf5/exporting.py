@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from stores.canonical import checksummed, read_checksummed, sha256_hex
+from stores.checked import checked
 from stores.errors import DamageError, MissingError, UserError
 from stores.format.layout import Layout
 from stores.format.paths import COPIED, CREATED
@@ -87,6 +88,7 @@ def export_set(
         dtype: ``float16`` or ``float32`` converts floating-point arrays. Such a file is for reading: `import_set`
             refuses it.
     """
+    stored_set = checked(stored_set)
     names = choose_arrays(stored_set, arrays=arrays)
     path = path.expanduser()
     card = card_path(path)
@@ -101,7 +103,7 @@ def export_set(
             # The HDF5 library can abort the process when the disk fills up, so the blocks are allocated first: before
             # it opens the file, where an error is raised cleanly, and again because opening the file frees them.
             reserve(partial, needed)
-            with h5py.File(partial, "w") as file:
+            with h5py.File(partial, "w", locking=False) as file:
                 reserve(file.id.get_vfd_handle(), needed)
                 entries = {name: _write_array(file, stored_set, name, spec) for name, spec in written.items()}
                 _write_records(file, stored_set, entries)
@@ -155,7 +157,8 @@ def _write_array(file: h5py.File, stored_set: ZarrSet, name: str, array: ArraySp
             content.update(rows.data)
         dataset[row_range.start : row_range.stop] = rows
     if read.hexdigest() != seal.content:
-        raise DamageError(f"array {name} of {stored_set.objects.url}/{stored_set.prefix} is not what was sealed")
+        where = f"array {name} of {stored_set.objects.url}/{stored_set.prefix}"
+        raise DamageError(f"{where} is not what was sealed: run `patchbank verify`, then `patchbank repair`")
     original = None if array == seal.array else Original(dtype=seal.array.dtype, content=seal.content)
     entry = ExportedArray(spec=array, content=content.hexdigest(), original=original)
     for index, axis in enumerate(array.dimension_names):

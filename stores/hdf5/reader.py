@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
 
-from stores.arrays import Rows, StoredArray, row_numbers
+from stores.arrays import StoredArray
 from stores.errors import MissingError
 from stores.format.layout import Layout
 from stores.format.tables import read_table
 from stores.hdf5.checks import CheckedFile, explained
+from stores.indexing import Selection
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 
 _PIECE_BYTES = 64 << 20
@@ -29,18 +29,16 @@ class HDF5Array(StoredArray):
     def __repr__(self) -> str:
         return f"<array {self.spec.name} {self.shape} {self.spec.dtype} in {self.owner.path}>"
 
-    def __getitem__(self, rows: Rows) -> np.ndarray:
-        """Return the chosen rows in the given order; one number gives one row without the row axis."""
-        numbers = row_numbers(rows, self.layout.n_rows)
-        out = np.empty((len(numbers), *self.spec.row_shape), self.dtype)
-        if len(numbers):
+    def _read(self, selection: Selection) -> np.ndarray:
+        out = np.empty((len(selection.rows), *selection.row_shape), self.dtype)
+        if len(selection.rows):
             with explained(self.owner.path, f"array {self.spec.name}"):
-                self._read(numbers, out)
-        return out[0] if isinstance(rows, int | np.integer) else out
+                self._read_into(out, selection)
+        return out
 
-    def _read(self, numbers: Int64[np.ndarray, " row"], out: np.ndarray) -> None:
-        dataset = self.owner.file.dataset(self.spec.name)
-        if np.array_equal(numbers, np.arange(numbers[0], numbers[0] + len(numbers))):
+    def _read_into(self, out: np.ndarray, selection: Selection) -> None:
+        dataset, numbers = self.owner.file.dataset(self.spec.name), selection.rows
+        if selection.whole_rows and np.array_equal(numbers, np.arange(numbers[0], numbers[0] + len(numbers))):
             dataset.read_direct(out, np.s_[int(numbers[0]) : int(numbers[0]) + len(numbers)])
             return
         # Every chunk is read once, from the first to the last chosen row in it.
@@ -49,7 +47,8 @@ class HDF5Array(StoredArray):
         chunk_rows = dataset.chunks[0] if dataset.chunks else max(1, _PIECE_BYTES // self.spec.row_bytes)
         borders = np.flatnonzero(np.diff(ordered // chunk_rows)) + 1
         for part, target in zip(np.split(ordered, borders), np.split(order, borders), strict=True):
-            out[target] = dataset[int(part[0]) : int(part[-1]) + 1][part - part[0]]
+            rows = dataset[int(part[0]) : int(part[-1]) + 1][part - part[0]]
+            out[target] = selection.of_rows(rows)
 
     def _identity(self) -> str:
         return f"{self.owner.path.absolute()} {self.owner.content[self.spec.name]}"

@@ -26,6 +26,9 @@ PIECE_BYTES = 4 << 20
 MOST_BYTES = 4 << 30
 """Size of the largest object that is read whole, in bytes; more than a chunk of the largest row needs."""
 
+MOST_RECORD_BYTES = 256 << 20
+"""Size of the largest JSON record that is read, in bytes: the seal of an array of two million chunks."""
+
 Parts = Sequence[bytes | memoryview]
 Observe = Callable[[memoryview], None]
 

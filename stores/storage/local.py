@@ -4,19 +4,21 @@ import contextlib
 import errno
 import os
 import secrets
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stores.errors import MissingError, UserError
-from stores.storage.base import MOST_BYTES, PARTIAL, PIECE_BYTES, Observe, Parts
+from stores.storage.base import MOST_BYTES, MOST_RECORD_BYTES, PARTIAL, PIECE_BYTES, Observe, Parts
 from stores.storage.os_errors import explained
+from stores.storage.regular_files import open_file, read_file
 
 
 class LocalObjects:
     """A folder on a local or network file system."""
 
     def __init__(self, root: Path | str) -> None:
+        if "\0" in str(root):
+            raise UserError(f"{str(root)!r} names no folder: no name holds a NUL")
         self.root = Path(root).expanduser().absolute()
         self.url = str(self.root)
         self._seen: set[Path] = set()
@@ -51,34 +53,26 @@ class LocalObjects:
     def read(self, key: str) -> bytes:
         """Return the object's bytes; raises MissingError when there is none."""
         with self._reading(key) as path:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                raise UserError(f"{path} is a device or a pipe and not a file: remove it")
-            if status.st_size > MOST_BYTES:
-                raise UserError(f"{path} has {status.st_size} bytes, no object has more than {MOST_BYTES}: remove it")
-            return path.read_bytes()
+            return read_file(path, MOST_RECORD_BYTES if key.endswith(".json") else MOST_BYTES)
 
     def read_into(self, key: str, buffers: Sequence[memoryview], observe: Observe) -> int:
         """Fill buffers one after another, without a copy in between, and return the object's size."""
-        with self._reading(key) as path:
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                size = os.fstat(descriptor).st_size
-                if size != sum(len(buffer) for buffer in buffers):
-                    return size
-                offset = 0
-                for buffer in buffers:
-                    rest = buffer
-                    while rest:
-                        read = os.preadv(descriptor, [rest[:PIECE_BYTES]], offset)
-                        if read == 0:  # truncated while it was read
-                            return offset
-                        observe(rest[:read])
-                        rest = rest[read:]
-                        offset += read
+        with self._reading(key) as path, open_file(path) as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+            if size != sum(len(buffer) for buffer in buffers):
                 return size
-            finally:
-                os.close(descriptor)
+            offset = 0
+            for buffer in buffers:
+                rest = buffer
+                while rest:
+                    read = os.preadv(descriptor, [rest[:PIECE_BYTES]], offset)
+                    if read == 0:  # truncated while it was read
+                        return offset
+                    observe(rest[:read])
+                    rest = rest[read:]
+                    offset += read
+            return size
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and those above it; raises UserError when one of them existed before and vanished.

@@ -18,6 +18,8 @@ ADVICE = {
     errno.EROFS: "the file system is read-only: choose another --store",
     errno.EACCES: _REFUSED,
     errno.EPERM: _REFUSED,
+    errno.ENAMETOOLONG: "a name in it is longer than the 255 bytes a file system takes: shorten it",
+    errno.ELOOP: "its links lead in a circle: remove one of them",
     errno.ENOTDIR: "there is a file where a folder should be: choose another --store",
     errno.EISDIR: "there is a folder where a file should be: choose another --store",
     errno.ENOENT: "its folder is gone: restore it",

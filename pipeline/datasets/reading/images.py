@@ -18,6 +18,7 @@ from PIL import ExifTags, Image
 
 from stores.errors import MissingError, UserError
 from stores.specs import Size
+from stores.storage.regular_files import open_file
 
 REVISION = 1
 """Increased when the same file is read as other pixels."""
@@ -109,7 +110,8 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[tuple[Image.Imag
     called = name or (str(source) if isinstance(source, Path) else f"an image of {len(source)} bytes")
     Image.init()  # formats are known by name only after their plugins are loaded
     try:
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
+        file = open_file(source) if isinstance(source, Path) else io.BytesIO(source)
+        with file, Image.open(file, formats=FORMATS) as image:
             # Cameras write MPO files: the photograph, followed by previews.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise UserError(
