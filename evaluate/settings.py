@@ -1,6 +1,6 @@
 """Settings that analyses share (layers, removed features, classifiers, bootstraps), and the context of a run."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ Layers = Literal["all"] | tuple[int, ...]
 
 Classifier = Literal["knn", "probe"]
 
-Counts = tuple[Annotated[int, Field(ge=0)], ...]
+Pooling = Literal["roi-align", "centres"]
 
 
 class Selection(Record):
@@ -75,7 +75,7 @@ class SingleLayerSettings(Settings):
 class RemovalSettings(Settings):
     """Settings of an analysis that leaves out the features of highest variance."""
 
-    remove: Counts = (0,)
+    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Numbers m of highest-variance features to leave out; features are ranked on the training patches (tracking:
     all frames; retrieval: the gallery)."""
 
@@ -96,6 +96,15 @@ class BootstrapSettings(Settings):
     """Bootstrap resamples over images (tracking and association: over videos); 0 prints no intervals."""
 
 
+class ObjectSettings(LayerSettings, RemovalSettings, BootstrapSettings):
+    """Settings of an analysis of the annotated objects of video frames."""
+
+    pooling: Pooling = "roi-align"
+    """How a box's patches become one vector."""
+    min_visibility: float = Field(default=0.0, ge=0, le=1)
+    """Objects that are seen less than this are left out."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What all tasks of one experiment share."""
@@ -109,10 +118,3 @@ class Context:
     """Models (`ModelSets`) of other experiments with their selections, by the file's name in the settings."""
     decoders: Mapping[str, Callable[[], PatchDecoder]] = field(default_factory=dict)
     """Builds a model's decoder, by the model's title; called only by analyses that need it."""
-
-
-def train_rules(train: SelectionRule, per_group: Iterable[int] | None) -> list[SelectionRule]:
-    """Return the training rules of an analysis: the selection's own, or one for each size."""
-    if per_group is None:
-        return [train]
-    return [train.model_copy(update={"per_group": size}) for size in per_group]

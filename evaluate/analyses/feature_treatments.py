@@ -1,4 +1,4 @@
-"""Controls and alternatives to removing the top-m features: paper A, section 4 and appendix.
+"""Treatments of features beside removing the top m: controls and alternatives (paper A, section 4 and appendix).
 
 If high variance is what ruins nearest neighbours, removing random or lowest-variance features must not help, and
 scaling features (BatchNorm, whitening) must help about as much. If which features vary is a matter of the model and not
@@ -9,37 +9,25 @@ its difference to untreated features on the same images.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 
 from evaluate.inputs.counterparts import Counterpart, counterparts
-from evaluate.inputs.memory import (
-    n_patches,
-    probed_bytes,
-    reading_bytes,
-    scoring_bytes,
-    searched_bytes,
-    treated_bytes,
-)
+from evaluate.inputs.memory import reading_bytes
 from evaluate.kernels.confusion import miou_present
-from evaluate.kernels.penalties import PENALTIES, choose_penalty
+from evaluate.kernels.penalties import choose_penalty
 from evaluate.kernels.probes import Probe, predict_side_by_side
 from evaluate.kernels.treatments import Treatment, fit_treatment, kept_features
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
-from evaluate.results.draws import result_of
-from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.metrics import CONVERGED, PATCH_MIOU, PENALTY
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import PatchData, check_k, read_patches
+from evaluate.scoring.patch_classifiers import PatchData, read_patches
 from evaluate.scoring.patches import Truth
-from evaluate.settings import (
-    BootstrapSettings,
-    ClassifierSettings,
-    LayerSettings,
-)
+from evaluate.settings import BootstrapSettings, ClassifierSettings, LayerSettings
 from evaluate.task import ClassifierTask
 
 Rankings = Mapping[str | None, Int64[np.ndarray, " channel"]]
@@ -72,25 +60,26 @@ class FeatureTreatments(ClassifierSettings, LayerSettings, BootstrapSettings):
         return self.experiments
 
     def expand(self, n_features: int, experiments: Sequence[str] = ()) -> list[Treatment]:
-        """Return the treatments of features of this number, the untreated ones first and foreign rankings last."""
-        found = [Treatment("none")]
+        """Return the treatments of this number of features, none first and rankings of other experiments last."""
+        counts = [m for m in self.m if m < n_features]
+        treatments = [Treatment("none")]
         for name in dict.fromkeys(self.treatments):
-            if not name.startswith("remove"):
-                found += [Treatment(name)] if name != "none" else []
-                continue
-            draws = range(self.draws) if name == "remove-random" else (None,)
-            found += [Treatment(name, m, draw) for m in self.m if m < n_features for draw in draws]
-        return found + [
-            Treatment("remove-other", m, experiment=other) for other in experiments for m in self.m if m < n_features
-        ]
+            if name in ("remove-top", "remove-random", "remove-lowest"):
+                draws = range(self.draws) if name == "remove-random" else (None,)
+                treatments += [Treatment(name, m, draw) for m in counts for draw in draws]
+            elif name != "none":
+                treatments.append(Treatment(name))
+        return treatments + [Treatment("remove-other", m, experiment=other) for other in experiments for m in counts]
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
     """mIoU of one classifier under every treatment, and its difference to untreated features."""
 
-    analysis: ClassVar[str] = "feature-treatments"
-    revision: ClassVar[int] = 4
+    analysis = "feature-treatments"
+    revision = 4
+    what = "{task.classifier_title} on treated {task.array}"
+    key_settings = ("treatments", "m", "draws", "resamples")
 
     @cached_property
     def others(self) -> list[Counterpart]:
@@ -102,34 +91,10 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
         """The treatments, the untreated features first and rankings of other experiments last."""
         return self.settings.expand(self.n_channels, [other.experiment for other in self.others])
 
-    @property
-    def description(self) -> str:
-        """The classifier and the array."""
-        return f"{self.classifier_title} on treated {self.array}"
-
-    def check(self) -> None:
-        """Raise UserError for data without labels, and for more neighbours than training patches."""
-        super().check()
-        if self.classifier == "knn":
-            check_k(self.settings.k, n_patches(self.model, self.array, len(self.train.rows)))
-
     def parameters(self) -> dict[str, Any]:
-        """Return treatments and classifier, and the training images of other experiments."""
-        parameters: dict[str, Any] = {
-            "classifier": self.classifier,
-            "treatments": list(self.settings.treatments),
-            "m": list(self.settings.m),
-            "draws": self.settings.draws,
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-            "validation": list(self.validation.sources),
-        }
-        if self.classifier == "knn":
-            parameters["k"] = self.settings.k
-        else:
-            parameters["batchnorm"] = self.model.probe_batchnorm
-            parameters["penalties"] = list(self.settings.penalties or PENALTIES)
+        """Return the parameters that this classifier uses, and the training images of other experiments."""
+        parameters = super().parameters()
+        parameters |= {"k": self.settings.k} if self.classifier == "knn" else self.probe_parameters
         if self.others:
             parameters["others_train"] = [[other.experiment, list(other.train.sources)] for other in self.others]
         return parameters
@@ -170,9 +135,9 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
                 rows.append(bootstrap.difference_row(PATCH_MIOU, matrices, untreated, miou_present,
                                                      reference="none", **columns))  # fmt: skip
             if probe is not None:
-                for metric, value in (("penalty", probe.head.penalty), ("converged", float(probe.converged))):
+                for metric, value in ((PENALTY, probe.head.penalty), (CONVERGED, float(probe.converged))):
                     rows.append(bootstrap.row(metric, value, None, **columns))
-        return result_of(rows, ())
+        return Result(rows)
 
     def _by_neighbours(self, patches: PatchData, rankings: Rankings) -> Iterator[Predicted]:
         labels = patches.bank_labels.astype(np.int64)
@@ -208,7 +173,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
             standardise=standardise,
             seed=self.context.seed,
             kept=kept,
-            penalties=self.settings.penalties or PENALTIES,
+            penalties=self.penalties,
         ).probes
 
     def peak_bytes(self) -> int:
@@ -216,13 +181,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
 
         The patches of other experiments stream; their rankings are kept.
         """
-        rows = (self.train, self.validation)
         streamed = max((reading_bytes(other.model, other.array) for other in self.others), default=0)
-        scoring = scoring_bytes(self.model, self.array, self.validation, self.settings.resamples, 0) + streamed
-        treated = treated_bytes(self.model, self.array, len(self.train.rows) + len(self.validation.rows))
-        if self.classifier == "knn":
-            searched = searched_bytes(self.model, self.array, *rows, 1, (self.settings.k,), "exact")
-            return scoring + treated + searched
-        subsets = sum(treatment.is_feature_subset for treatment in self.treatments)
-        n_penalties = len(self.settings.penalties or PENALTIES)
-        return scoring + treated + probed_bytes(self.model, self.array, *rows, subsets, n_penalties)
+        n_subsets = sum(treatment.is_feature_subset for treatment in self.treatments)
+        predicting = self.classifier_bytes(1 if self.classifier == "knn" else n_subsets)
+        return streamed + self.memory.scoring(self.settings.resamples, 0) + self.memory.treating() + predicting

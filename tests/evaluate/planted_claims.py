@@ -4,7 +4,7 @@ import numpy as np
 
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import ROLES, ModelInfo
-from evaluate.results.draws import DRAWS, BootstrapDraws, result_of
+from evaluate.results.draws import DRAWS, BootstrapDraws, with_draws
 from evaluate.results.table import long_table
 from stores.specs import FrameSpec, Size
 
@@ -98,7 +98,7 @@ class World:
                     drawn = BootstrapDraws(value + moved, "the same images")
                     bounds[place] = np.quantile(drawn.values, [0.025, 0.975])
                 rows.append({"metric": metric, DRAWS: drawn})
-            arrays[result] = result_of(rows, KEPT.get(analysis, ())).arrays
+            arrays[result] = with_draws(rows, KEPT.get(analysis, ()), {}).arrays
         table.loc[list(bounds), ["low", "high"]] = np.array(list(bounds.values()))
         return [Evidence(table, self.models_info(), kept) for kept in ({}, arrays)]
 
