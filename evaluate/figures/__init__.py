@@ -1,4 +1,4 @@
-"""Figures: one file each, listed in one table."""
+"""The table of all figures of a report, with title and caption."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,37 +9,35 @@ from matplotlib.figure import Figure
 from evaluate.figures import (
     association,
     class_curve,
+    curves,
     feature_treatments,
     global_context,
     image_knn,
     label_maps,
-    layer_curve,
     ranking_overlap,
     reconstruction,
     reconstruction_pictures,
-    removal_curve,
     retrieval,
     retrieval_examples,
     robustness,
     tracking,
-    train_size,
     variance_spectrum,
 )
 from evaluate.results.table import Result
 
 
 class FigureEntry(NamedTuple):
-    """A figure with the words that go with it."""
+    """A figure with its title and caption."""
 
     name: str
     title: str
     caption: str
     draw: Callable[[pd.DataFrame, list[tuple[str, Result]]], Figure | None]
-    """Takes the long table and (model, answer) pairs; None when there is nothing to show."""
+    """Takes the long table and (model, result) pairs; None when there is nothing to show."""
     analysis: str = ""
-    """The analysis whose answers lack what is shown where the figure cannot be drawn."""
+    """The analysis whose results may lack the arrays that the figure shows."""
     absent: str = ""
-    """What to say then."""
+    """Text in place of the figure then."""
 
 
 FIGURES = (
@@ -63,20 +61,20 @@ FIGURES = (
         "Removing the features that vary most",
         "mIoU of patches without the m features of highest variance. Where these ruin distances, nearest neighbours "
         "recover as m grows while the probe stays level. Bands are 95 % bootstrap intervals over images.",
-        removal_curve.figure,
+        curves.removal_curve,
     ),
     FigureEntry(
         "layer-curve",
         "Layer by layer",
         "mIoU of patches from each layer's tokens, through the final norm. Bands are 95 % bootstrap intervals over "
         "images.",
-        layer_curve.figure,
+        curves.layer_curve,
     ),
     FigureEntry(
         "train-size",
         "More training images",
         "mIoU of patches against the number of training images; smaller choices are part of larger ones.",
-        train_size.figure,
+        curves.train_size,
     ),
     FigureEntry(
         "class-curve",

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from evaluate.figures.style import cells, smallest_k
+from evaluate.figures.style import metric_rows, smallest_k
 from evaluate.report.page import Number, escape, table
 from evaluate.report.store_state import WHOLE
+from evaluate.results.metrics import PATCH_MIOU, SHARE_OF_VARIANCE
 
 
 def headline(found: pd.DataFrame, stored: Mapping[str, str]) -> str | None:
@@ -49,7 +50,7 @@ def mark(model: object, stored: Mapping[str, str]) -> str:
 
 def _score(of_model: pd.DataFrame, classifier: str, *, most_removed: bool) -> str | None:
     """Return the mIoU in the last layer, of the largest training set and the smallest k, with its interval."""
-    rows = cells(of_model[of_model["analysis"] == "patch-classification"], "patch_miou", classifier)
+    rows = metric_rows(of_model[of_model["classifier"] == classifier], "patch-classification", PATCH_MIOU)
     if rows.empty:
         return None
     rows = rows[rows["x_value"] == rows["x_value"].max()]
@@ -64,7 +65,7 @@ def _score(of_model: pd.DataFrame, classifier: str, *, most_removed: bool) -> st
 
 
 def _share(of_model: pd.DataFrame) -> str | None:
-    rows = cells(of_model, "share_of_variance")
+    rows = metric_rows(of_model, "variance-spectrum", SHARE_OF_VARIANCE)
     rows = rows[rows["value"].notna()]  # features that do not vary have no share
     if rows.empty:
         return None
