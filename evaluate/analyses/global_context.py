@@ -2,7 +2,7 @@
 
 The target is the share of a tile's pixels (or of its whole source's) that show a class, void counted in the
 denominator; the input is the token of the central patch, row and column ``grid // 2``. Features are standardised with
-the training tiles' statistics, the penalty is selection by five-fold cross-validation over training images from
+the training tiles' statistics, the penalty is chosen by five-fold cross-validation over training images from
 ``logspace(-3, 5)``, and R² is that of the validation tiles.
 """
 
@@ -32,9 +32,14 @@ from stores.errors import UserError
 SHARE_BYTES = 4 << 20
 """Pixels whose classes are compared at a time, a byte each."""
 
-DIFFERENCES = (("without-top", "all"), ("without-random", "without-top"), ("top-alone", "without-random"))
-"""Outcomes and what each is compared with, image by image; the paper's order is all ~ without the top > without random
-ones > the top alone."""
+DIFFERENCES = (
+    ("without-top", "all"),
+    ("random-alone", "without-top"),
+    ("top-alone", "random-alone"),
+    ("without-random", "without-top"),
+)
+"""Outcomes and what each is compared with, image by image. The paper's order is all ~ without the top m > m random ones
+alone > the top m alone; the last pair is a control that the paper does not have."""
 
 
 class GlobalContext(SingleLayerSettings, BootstrapSettings):
@@ -46,9 +51,9 @@ class GlobalContext(SingleLayerSettings, BootstrapSettings):
     scope: Literal["tile", "image"] = "tile"
     """Whether the share is that of the patch's tile or of the whole source image."""
     m: Annotated[int, Field(ge=1)] = 200
-    """Number of features of highest variance that are left out, or kept alone."""
+    """Number of features that are left out, or kept alone: those of highest variance, or random ones."""
     draws: int = Field(default=5, ge=1, le=100)
-    """Random choices of m features to leave out, each reported."""
+    """Random choices of m features, each reported: kept alone (as in the paper), and left out (a control)."""
 
 
 def central_tokens(model: ModelSets, array: str, selection: RowSelection) -> Float64[np.ndarray, "sample channel"]:
@@ -100,7 +105,9 @@ def _variants(
     yield "all", None, np.ones(len(ranking), dtype=np.bool_)
     yield "without-top", None, top
     for draw in range(analysis.draws):
-        yield "without-random", draw, kept_features(Treatment("remove-random", analysis.m, draw), ranking, seed)
+        without = kept_features(Treatment("remove-random", analysis.m, draw), ranking, seed)
+        yield "random-alone", draw, ~without
+        yield "without-random", draw, without
     yield "top-alone", None, ~top
 
 
@@ -124,10 +131,10 @@ def _resampled(
 
 @dataclass(frozen=True, eq=False)
 class GlobalContextTask(ModelTask[GlobalContext]):
-    """R² of every class and their mean: all features, top m left out, random m left out, top m alone."""
+    """R² of every class and their mean: all features, without or with only the top m or m random ones."""
 
     analysis = "global-context"
-    revision = 4
+    revision = 5
     what = "global context from {task.array}"
     labelled = True
     key_settings = ("classes", "scope", "m", "draws", "resamples")
@@ -192,5 +199,5 @@ class GlobalContextTask(ModelTask[GlobalContext]):
         pixels = self.model.labels[PIXELS]
         shares = 4 * pixels.layout.chunk_rows(pixels.spec) * pixels.spec.row_bytes
         shares += 2 * len(settings.classes) * SHARE_BYTES
-        draws = 8 * settings.resamples * (1 + len(settings.classes)) * (3 + settings.draws)
+        draws = 8 * settings.resamples * (1 + len(settings.classes)) * (3 + 2 * settings.draws)
         return reading_bytes(self.model, self.array) + tokens + shares + draws

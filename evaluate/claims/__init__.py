@@ -157,7 +157,7 @@ CLAIMS = (
     ),
     Claim(
         18,
-        "What a patch of MAE knows of the image: all ~ without the top 200 > without 200 random ones > the top 200 "
+        "What a patch of MAE knows of the image: all ~ without the top 200 > 200 random features alone > the top 200 "
         "alone.",
         ("mae",),
         (),

@@ -2,8 +2,8 @@
 
 Claims are about Euclidean distances between tokens after the final norm: rows by cosine are left out (but for whole
 images, whose protocol it is), and where a table holds arrays with and without the norm, those with it count. Where an
-experiment has several sizes or layers, the largest training set, the last layer and the smallest k are taken, unless a
-rule names others.
+experiment has several sizes or layers, the training set with most layers and removals (`main_train_size`), the last
+layer and the smallest k are taken, unless a rule names others. Numbers of different training sets are never compared.
 """
 
 import copy
@@ -20,6 +20,7 @@ from evaluate.claims.verdicts import MissingEvidenceError, add_analysis
 from evaluate.kernels.bootstrap import FEWEST_UNITS
 from evaluate.results.draws import draws_of
 from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.preferred import main_train_size
 
 Row = Mapping[str, Any]
 """A row of the long table by column, None where it is empty."""
@@ -45,6 +46,8 @@ class Evidence:
         self._rows: dict[tuple[str, str, str], list[Row]] = {}
         for row in filled.to_dict("records"):
             self._rows.setdefault((row["model"], row["analysis"], row["metric"]), []).append(row)  # type: ignore[arg-type]
+        self.n_train = main_train_size(table)
+        """Number of training images that numbers are taken of, where several were evaluated."""
         self.models_info = tuple(models_info)
         self.arrays = arrays or {}
         self.beside = tuple(beside)
@@ -55,7 +58,7 @@ class Evidence:
         return {info.role: info for info in reversed(self.models_info) if info.role != "none"}
 
     def info(self, role: str) -> ModelInfo:
-        """Return the model that plays a role; raises LackingError when none does."""
+        """Return the model that plays a role; raises MissingEvidenceError when none does."""
         if role not in self.by_role:
             raise MissingEvidenceError(
                 f'no model plays {ROLES[role]}: add it, or set role = "{role}" in a [[models]] table'
@@ -80,11 +83,11 @@ class Evidence:
         return [row for row in found if row["normed"]] or found
 
     def estimate(self, rows: Sequence[Row], name: str, add: str) -> Estimate:
-        """Return the number of some rows, the last layer's and so on; raises LackingError where there is none.
+        """Return the number of some rows, the last layer's and so on; raises MissingEvidenceError where there is none.
 
         ``add`` is what would give the rows, for the sentence.
         """
-        rows = _preferred([row for row in rows if row["value"] is not None])
+        rows = _preferred([row for row in rows if row["value"] is not None], self.n_train)
         if not rows:
             raise MissingEvidenceError(f"there is no {name}: {add}")
         row = rows[0]
@@ -94,7 +97,7 @@ class Evidence:
                 f"{FEWEST_UNITS}, with resamples above 0"
             )
         drawn, units = self._draws(row)
-        return Estimate(name, float(row["value"]), float(row["low"]), float(row["high"]), drawn, units)
+        return Estimate(name, float(row["value"]), float(row["low"]), float(row["high"]), drawn, units, row["n_train"])
 
     def patches(self, info: ModelInfo, classifier: str, m: int = 0, **where: Any) -> Estimate:
         """Return the mIoU of patches of a classifier without the m features of highest variance."""
@@ -133,8 +136,8 @@ def n_train(row: Row) -> int:
     return int(row["n_train"] or 0)
 
 
-def _preferred(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of the last layer, the largest training set and the smallest k."""
+def _preferred(rows: Sequence[Row], main_size: int | None) -> list[Row]:
+    """Return the rows of the last layer, the experiment's main training set and the smallest k."""
     layered = [row for row in rows if row["x_name"] == "layer"]
     if layered:
         last = distinct(layered, "x_value")[-1]
@@ -142,7 +145,8 @@ def _preferred(rows: Sequence[Row]) -> list[Row]:
     elif any(row["array"] for row in rows):
         array = [row["array"] for row in rows if row["array"]][-1]
         rows = [row for row in rows if row["array"] == array]
-    largest = max(map(n_train, rows), default=0)
-    rows = [row for row in rows if n_train(row) == largest]
+    sizes = {n_train(row) for row in rows}
+    size = main_size if main_size in sizes else max(sizes, default=0)
+    rows = [row for row in rows if n_train(row) == size]
     fewest = min((row["k"] for row in rows if row["k"] is not None), default=None)
     return [row for row in rows if row["k"] == fewest]

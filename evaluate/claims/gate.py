@@ -55,7 +55,7 @@ def by_images(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estimate]:
 
 
 def pass_gate(evidence: Evidence, models_info: Sequence[ModelInfo], measure: Measure) -> None:
-    """Raise LackingError unless every model beats both baselines by the interval."""
+    """Raise MissingEvidenceError unless every model beats both baselines by the interval."""
     if measure is by_probe:
         evidence, models_info = _with_probes(evidence, models_info)
     controls = [info for info in evidence.models_info if info.role == "random"]
@@ -84,6 +84,6 @@ def _with_probes(evidence: Evidence, models_info: Sequence[ModelInfo]) -> tuple[
 
 
 def beats(score: Estimate, other: Estimate) -> None:
-    """Raise LackingError unless the whole interval of a score lies above that of another."""
+    """Raise MissingEvidenceError unless the whole interval of a score lies above that of another."""
     if not score.low > other.high:
         raise MissingEvidenceError(f"{score} does not beat {other} by the interval: its features show nothing here")

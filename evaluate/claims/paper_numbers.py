@@ -2,8 +2,8 @@
 
 Shown are: Table 2 (patch classification on Cityscapes and ADE20K), the sweep of section 3.2, the class "bus" of section
 4, and Table 6 (global context). Left out, since nothing says that a protocol is theirs: Table 4 (the images are not
-named), the whole images of Table 5 (their size is not readable), the random choices of Table 6 (text and table
-contradict each other), overlaps of top features (which images is not said), and all figures, which print no numbers.
+named), the whole images of Table 5 (their size is not readable), overlaps of top features (which images is not said),
+and all figures, which print no numbers.
 The paper does not say whether its mIoU counts patches or pixels: ours counts patches, which are what is labelled. It
 does not state the distance of 1-NN either: ours is Euclidean, on which its argument rests.
 """
@@ -85,9 +85,11 @@ TABLE_2 = {
 TABLE_6 = {
     "all": (0.606, 0.698, 0.723, 0.6754),
     "without-top": (0.603, 0.711, 0.700, 0.671),
+    "random-alone": (0.588, 0.678, 0.687, 0.651),
     "top-alone": (0.551, 0.509, 0.591, 0.550),
 }
-"""R² of road, building and vegetation and their mean, MAE."""
+"""R² of road, building and vegetation and their mean, MAE. The text gives 0.666 for 200 random features, where the
+table's mean is 0.651: the table is shown."""
 
 
 def _patches(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evaluate.claims.estimates import Estimate
+from evaluate.claims.estimates import MissingEvidenceError as MissingEvidenceError
 
 Verdict = Literal["holds", "fails", "not testable"]
 
@@ -22,10 +23,6 @@ def add_analysis(kind: str, **keys: Any) -> str:
     """Return the advice to add an ``[[analyses]]`` table with these keys, as TOML."""
     with_keys = " and ".join(f"{name} = {json.dumps(value)}" for name, value in keys.items())
     return f'add [[analyses]] kind = "{kind}"' + (f" with {with_keys}" if keys else "")
-
-
-class MissingEvidenceError(Exception):
-    """What a rule needs is not in the results; the message says what to add."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def verdict_of(conditions: Iterator[Condition]) -> tuple[Verdict, tuple[str, ...
     lacking = ""
     try:
         for condition in conditions:
-            seen.append(condition)  # noqa: PERF402  (what came before a LackingError counts)
+            seen.append(condition)  # noqa: PERF402  (what came before missing evidence counts)
     except MissingEvidenceError as error:
         lacking = str(error)
     numbers = tuple(map(str, seen))

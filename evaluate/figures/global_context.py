@@ -12,6 +12,7 @@ VARIANTS = {
     "all": "all features",
     "without-top": "without\ntop {m}",
     "without-random": "without\n{m} random",
+    "random-alone": "{m} random\nalone",
     "top-alone": "top {m}\nalone",
 }
 

@@ -224,8 +224,8 @@ def _rest(world):
         world.put("mae", "reconstruction", "mse_normalised_over_mean_patch", 0.3, **untouched)
     for outcome, reference, value in (
         ("without-top", "all", -0.004),
-        ("without-random", "without-top", -0.02),
-        ("top-alone", "without-random", -0.1),
+        ("random-alone", "without-top", -0.02),
+        ("top-alone", "random-alone", -0.1),
     ):
         where = {"classifier": "ridge", "outcome": outcome, "reference": reference, "m": 200}
         world.put("mae", "global-context", "r2_difference", value, **where)

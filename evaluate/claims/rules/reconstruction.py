@@ -34,7 +34,7 @@ def reconstruction(evidence: Evidence) -> Iterator[Condition]:
 
 
 def _draws_something(evidence: Evidence, info: ModelInfo, masking: float, add: str) -> None:
-    """Raise LackingError unless the untouched reconstruction errs less than the mean of the patches that were seen."""
+    """Raise MissingEvidenceError unless the untouched reconstruction errs less than the mean of the visible patches."""
     rows = evidence.rows(
         info,
         "reconstruction",

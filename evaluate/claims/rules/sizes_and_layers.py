@@ -51,7 +51,7 @@ def _gain(evidence: Evidence, info: ModelInfo, classifier: str) -> Estimate:
             f"{info.title} has one training size: " + add_analysis("patch-classification", train_per_group=[2, 4, 8])
         )
     least, most = (evidence.patches(info, classifier, n_train=end(sizes)) for end in (min, max))
-    return difference(f"{CLASSIFIERS[classifier]} gain of {info.title}", most, least)
+    return difference(f"{CLASSIFIERS[classifier]} gain of {info.title}", most, least, any_training=True)
 
 
 def _profile(evidence: Evidence, info: ModelInfo) -> list[Estimate]:
@@ -62,5 +62,6 @@ def _profile(evidence: Evidence, info: ModelInfo) -> list[Estimate]:
             f"a profile needs six layers or more and {info.title} has {len(layers)}: "
             + add_analysis("patch-classification", layers="all")
         )
-    largest = max(n_train(row) for row in rows if row["x_value"] == layers[0])
-    return [evidence.patches(info, "knn", n_train=largest, x_value=layer) for layer in layers]
+    sizes = [{n_train(row) for row in rows if row["x_value"] == layer} for layer in layers]
+    size = max(set.intersection(*sizes), default=0)
+    return [evidence.patches(info, "knn", n_train=size, x_value=layer) for layer in layers]

@@ -71,16 +71,17 @@ def _tracked(evidence: Evidence, info: ModelInfo) -> Estimate:
 def _both(evidence: Evidence, role: str, score: Callable[[Evidence, ModelInfo], Estimate]) -> tuple[Estimate, Estimate]:
     """Return a score on tiles and on whole images of one data set."""
     ways: dict[tuple[str, bool], Estimate] = {}
+    reason = ""
     for one in (evidence, *evidence.beside):
         for info in one.present(role):
             try:
                 ways.setdefault((info.data_set, info.frame.tile is not None), score(one, info))
-            except MissingEvidenceError:
-                continue  # this experiment asked something else
+            except MissingEvidenceError as error:  # this experiment may have other analyses
+                reason = f" ({error})"
     for data_set in dict.fromkeys(name for name, _ in ways):
         if (data_set, True) in ways and (data_set, False) in ways:
             return ways[data_set, True], ways[data_set, False]
     raise MissingEvidenceError(
         f"{ROLES[role]} was not scored both on tiles and on whole images of one data set: evaluate an experiment with "
-        '`tile` in [frame] and one without, and name the other in [claims] beside = ["..."]'
+        '`tile` in [frame] and one without, and name the other in [claims] beside = ["..."]' + reason
     )
