@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from evaluate.inputs.decoder import PatchDecoder
+from evaluate.kernels.penalties import PenaltyScore
 from evaluate.selection import SelectionRule
 from stores.specs import Record
 
@@ -86,7 +87,15 @@ class ClassifierSettings(Settings):
     classifiers: tuple[Classifier, ...] = ("knn", "probe")
     """Nearest neighbours, a linear probe, or both."""
     penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    """L2 penalties to choose from on held-out training images; the default grid without."""
+    """L2 penalties to choose from on held-out training images; a default grid without. A single one is taken."""
+    penalty_score: PenaltyScore = "patch_miou"
+    """Score on held-out training images by which a penalty is chosen: the mIoU that is reported, or the accuracy."""
+    probe: Literal["converged", "adamw"] = "converged"
+    """A converged fit with an L2 penalty, or AdamW without one for fixed epochs: papers name no optimiser."""
+    epochs: int = Field(default=10, ge=1)
+    """Epochs of ``probe = "adamw"``."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate of ``probe = "adamw"``."""
 
 
 class BootstrapSettings(Settings):

@@ -18,6 +18,7 @@ from evaluate.kernels.penalties import PENALTIES
 from evaluate.results.draws import with_draws
 from evaluate.results.rows import Bootstrap
 from evaluate.results.table import Result, ResultKey, ResultStore
+from evaluate.scoring.patch_classifiers import ProbeOptions
 from evaluate.settings import Classifier, ClassifierSettings, Context, Settings
 
 S = TypeVar("S", bound=Settings)
@@ -239,9 +240,27 @@ class ClassifierTask(ModelTask[C]):
         return list(self.settings.penalties or PENALTIES)
 
     @property
+    def probe_options(self) -> ProbeOptions:
+        """How this task fits probes."""
+        settings: ClassifierSettings = self.settings
+        return ProbeOptions(
+            self.context.seed,
+            tuple(self.penalties),
+            settings.penalty_score,
+            settings.probe,
+            settings.epochs,
+            settings.learning_rate,
+        )
+
+    @property
     def probe_parameters(self) -> dict[str, Any]:
         """The parameters of probes."""
-        return {"batchnorm": self.model.probe_batchnorm, "penalties": self.penalties}
+        settings: ClassifierSettings = self.settings
+        if settings.probe == "adamw":
+            fixed = {"probe": "adamw", "epochs": settings.epochs, "learning_rate": settings.learning_rate}
+            return {"batchnorm": self.model.probe_batchnorm, **fixed}
+        chosen = {"penalties": self.penalties, "penalty_score": settings.penalty_score}
+        return {"batchnorm": self.model.probe_batchnorm, **chosen}
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that all classifiers have."""

@@ -18,14 +18,13 @@ from pydantic import Field
 from evaluate.inputs.counterparts import Counterpart, counterparts
 from evaluate.inputs.memory import reading_bytes
 from evaluate.kernels.confusion import miou_present
-from evaluate.kernels.penalties import choose_penalty
-from evaluate.kernels.probes import Probe, predict_side_by_side
+from evaluate.kernels.probes import predict_side_by_side
 from evaluate.kernels.treatments import Treatment, fit_treatment, kept_features
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
-from evaluate.results.metrics import CONVERGED, PATCH_MIOU, PENALTY
+from evaluate.results.metrics import PATCH_MIOU
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import PatchData, read_patches
+from evaluate.scoring.patch_classifiers import FittedProbe, PatchData, read_patches
 from evaluate.scoring.patches import Truth
 from evaluate.settings import BootstrapSettings, ClassifierSettings, LayerSettings
 from evaluate.task import ClassifierTask
@@ -33,7 +32,7 @@ from evaluate.task import ClassifierTask
 Rankings = Mapping[str | None, Int64[np.ndarray, " channel"]]
 """Features by decreasing variance: of this experiment under None, of others under the experiment's file."""
 
-Predicted = tuple[Treatment, Int64[np.ndarray, " query"], Probe | None]
+Predicted = tuple[Treatment, Int64[np.ndarray, " query"], FittedProbe | None]
 """A treatment, the predicted classes, and the probe that predicted them."""
 
 
@@ -77,7 +76,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
     """mIoU of one classifier under every treatment, and its difference to untreated features."""
 
     analysis = "feature-treatments"
-    revision = 4
+    revision = 5
     what = "{task.classifier_title} on treated {task.array}"
     key_settings = ("treatments", "m", "draws", "resamples")
 
@@ -135,8 +134,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
                 rows.append(bootstrap.difference_row(PATCH_MIOU, matrices, untreated, miou_present,
                                                      reference="none", **columns))  # fmt: skip
             if probe is not None:
-                for metric, value in ((PENALTY, probe.head.penalty), (CONVERGED, float(probe.converged))):
-                    rows.append(bootstrap.row(metric, value, None, **columns))
+                rows += [bootstrap.row(metric, value, None, **columns) for metric, value in probe.details.items()]
         return Result(rows)
 
     def _by_neighbours(self, patches: PatchData, rankings: Rankings) -> Iterator[Predicted]:
@@ -152,8 +150,9 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
         """Fit all feature subsets side by side; treatments that change values need features of their own."""
         subsets = [treatment for treatment in self.treatments if treatment.is_feature_subset]
         masks = [kept_features(one, rankings[one.experiment], self.context.seed) for one in subsets]
-        fitted = self._probes(patches, patches.bank, masks, standardise=self.model.probe_batchnorm)
-        yield from zip(subsets, predict_side_by_side(fitted, patches.queries), fitted, strict=True)
+        fitted = self.probe_options.fit_probes(patches, masks)
+        predicted = predict_side_by_side([one.probe for one in fitted], patches.queries)
+        yield from zip(subsets, predicted, fitted, strict=True)
         for treatment in self.treatments:
             if treatment in subsets:
                 continue
@@ -161,20 +160,8 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
             if not standardise:
                 treat = fit_treatment(treatment, patches.bank, rankings[treatment.experiment], self.context.seed)
                 bank, queries = treat(patches.bank), treat(patches.queries)
-            fitted = self._probes(patches, bank, [None], standardise=standardise)
-            yield treatment, predict_side_by_side(fitted, queries)[0], fitted[0]
-
-    def _probes(self, patches: PatchData, bank: np.ndarray, kept: list[Any], *, standardise: bool) -> tuple[Probe, ...]:
-        return choose_penalty(
-            bank,
-            patches.bank_labels,
-            patches.bank_images,
-            len(self.model.classes),
-            standardise=standardise,
-            seed=self.context.seed,
-            kept=kept,
-            penalties=self.penalties,
-        ).probes
+            [one] = self.probe_options.fit_probes(patches, [None], bank, standardise=standardise)
+            yield treatment, predict_side_by_side([one.probe], queries)[0], one
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: all patches of both selections and a treated float32 copy.

@@ -16,7 +16,7 @@ from evaluate.kernels.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import predict_knn, predict_probe, read_patches
+from evaluate.scoring.patch_classifiers import ProbeOptions, predict_knn, predict_probe, read_patches
 from evaluate.settings import RemovalSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.specs import VOID
@@ -60,7 +60,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
     """Maps of predicted classes of some validation images, stitched from their tiles, one cell a patch."""
 
     analysis = "label-maps"
-    revision = 2
+    revision = 3
     what = "label maps of {task.array}"
     labelled = True
     key_settings = ("classifier",)
@@ -94,8 +94,8 @@ class LabelMapsTask(ModelTask[LabelMaps]):
             by_m = predict_knn(patches, self.removed, memory_bytes=self.search_bytes)
             predicted = {m: classes for (m, _), (classes, _) in by_m.items()}
         else:
-            fits = predict_probe(patches, self.removed, self.context.seed)
-            predicted = {m: classes for m, (classes, _, _) in fits.items()}
+            fits = predict_probe(patches, self.removed, ProbeOptions(self.context.seed))
+            predicted = {m: classes for m, (classes, _) in fits.items()}
         truth = scored_labels(self.model, self.array, self.images)
         numbers = image_numbers(self.model, self.images, len(truth) // len(self.images.rows))
         rows = []

@@ -15,7 +15,7 @@ from pydantic import Field
 from evaluate.inputs.memory import SEARCH_BYTES, search_memory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
-from evaluate.results.metrics import CONVERGED, PATCH_MIOU, PENALTY, REDONE_IN_FLOAT64
+from evaluate.results.metrics import PATCH_MIOU, REDONE_IN_FLOAT64
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.patch_classifiers import PatchData, predict_knn, predict_probe, read_patches
@@ -55,7 +55,7 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
     """mIoU, accuracy and class IoUs of one classifier for every m (and k), by patches and by pixels."""
 
     analysis = "patch-classification"
-    revision = 3
+    revision = 4
     compared = (PATCH_MIOU,)
     what = "{task.classifier_title} on {task.array}"
     key_settings = ("resamples",)
@@ -101,9 +101,8 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
         """Yield the columns m and k, the predicted classes, and numbers about how they were computed."""
         settings = self.settings
         if self.classifier == "probe":
-            fits = predict_probe(patches, self.removed, self.context.seed, settings.penalties)
-            for m, (predicted, penalty, converged) in fits.items():
-                yield {"m": m}, predicted, {PENALTY: penalty, CONVERGED: float(converged)}
+            for m, (predicted, details) in predict_probe(patches, self.removed, self.probe_options).items():
+                yield {"m": m}, predicted, details
             return
         predictions = predict_knn(
             patches,

@@ -16,6 +16,7 @@ from evaluate.inputs.memory import n_patches, rows_bytes
 from evaluate.inputs.patches import tokens
 from evaluate.inputs.views import selected_views, view_inputs
 from evaluate.kernels.confusion import largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
+from evaluate.kernels.moments import without_top
 from evaluate.kernels.probes import Probe, predict_side_by_side
 from evaluate.results.metrics import (
     LARGEST_PREDICTED_SHARE,
@@ -26,7 +27,7 @@ from evaluate.results.metrics import (
 )
 from evaluate.results.rows import Bootstrap, score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import PatchData, fit_probe, predict_knn, read_patches
+from evaluate.scoring.patch_classifiers import PatchData, predict_knn, read_patches
 from evaluate.scoring.patches import Truth
 from evaluate.settings import BootstrapSettings, ClassifierSettings, LayerSettings, RemovalSettings
 from evaluate.task import ClassifierTask
@@ -50,7 +51,7 @@ class RobustnessTask(ClassifierTask[Robustness]):
     """Scores of one classifier under every view and level, the clean one among them, for every m."""
 
     analysis = "robustness"
-    revision = 4
+    revision = 5
     compared = (PATCH_MIOU,)
     what = "robustness of {task.classifier_title} on {task.array}"
     key_settings = ("resamples",)
@@ -102,7 +103,8 @@ class RobustnessTask(ClassifierTask[Robustness]):
         """Return the predicted classes by m and view; one view's patches are in memory beside the clean ones."""
         probes: Sequence[Probe] = ()
         if self.classifier == "probe":
-            probes = fit_probe(patches, self.removed, self.context.seed, self.settings.penalties).probes
+            kept = [without_top(patches.ranking, m) for m in self.removed]
+            probes = [one.probe for one in self.probe_options.fit_probes(patches, kept)]
         predicted: dict[tuple[int, View], np.ndarray] = {}
         for view in (CLEAN, *self.views):
             queries = patches.queries

@@ -50,6 +50,8 @@ PSNR = "psnr"
 SSIM = "ssim"
 PENALTY = "penalty"
 CONVERGED = "converged"
+TRIALS_CONVERGED = "trials_converged"
+TRAINING_LOSS = "training_loss"
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ _METRICS = (
     Metric(SSIM, "ratio", "higher", "structural similarity of whole reconstructed tiles, mean over tiles"),
     Metric(PENALTY, "ratio", "none", "L2 penalty chosen for the probe"),
     Metric(CONVERGED, "0 or 1", "higher", "whether the fit of the probe converged"),
+    Metric(TRIALS_CONVERGED, "share", "higher", "of the fits that the penalty was chosen from, how many converged"),
+    Metric(TRAINING_LOSS, "nats", "lower", 'mean cross-entropy of a probe\'s last epoch, for `probe = "adamw"`'),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}

@@ -19,5 +19,6 @@ def main_train_size(table: pd.DataFrame, column: str | None = None) -> int | Non
     if rows.empty:
         return None
     distinct = ["layer", "m", "k", "classifier"] if column is None else [column]
-    counts = {int(size): len(part[distinct].drop_duplicates()) for size, part in rows.groupby("n_train")}
+    sizes = sorted({int(size) for size in rows["n_train"]})
+    counts = {size: len(rows.loc[rows["n_train"] == size, distinct].drop_duplicates()) for size in sizes}
     return max(counts, key=lambda size: (counts[size], size))

@@ -6,20 +6,22 @@ of all training patches.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, token_variance, tokens
 from evaluate.inputs.rows import RowSelection, image_numbers
+from evaluate.kernels.first_order import fit_adamw
 from evaluate.kernels.moments import variance_ranking, without_top
-from evaluate.kernels.penalties import PENALTIES, PenaltyChoice, choose_penalty
-from evaluate.kernels.probes import predict_side_by_side
+from evaluate.kernels.penalties import PENALTIES, PenaltyScore, choose_penalty
+from evaluate.kernels.probes import Probe, predict_side_by_side
 from evaluate.neighbours.knn import Neighbours, nearest, nearest_without_top
 from evaluate.neighbours.voting import vote
+from evaluate.results.metrics import CONVERGED, PENALTY, TRAINING_LOSS, TRIALS_CONVERGED
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -108,43 +110,69 @@ def _nearest_by_faiss(
     return nearest(bank, queries, k, metric=metric, method="faiss", memory_bytes=memory_bytes)
 
 
-def fit_probe(
-    patches: PatchData, removed: Sequence[int], seed: int, penalties: Sequence[float] | None = None
-) -> PenaltyChoice:
-    """Return the probes for every m of ``removed``, their penalties selected on held-out training images.
+class FittedProbe(NamedTuple):
+    """A probe with numbers about its fit, by metric."""
 
-    Args:
-        patches: training and validation patches.
-        removed: numbers m of highest-variance features to leave out.
-        seed: seed of the held-out images.
-        penalties: L2 penalties to select from, `PENALTIES` by default.
-    """
-    return choose_penalty(
-        patches.bank,
-        patches.bank_labels,
-        patches.bank_images,
-        len(patches.model.classes),
-        standardise=patches.model.probe_batchnorm,
-        seed=seed,
-        kept=[without_top(patches.ranking, m) for m in removed],
-        penalties=penalties or PENALTIES,
-    )
+    probe: Probe
+    details: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How linear probes are fitted."""
+
+    seed: int
+    """Seed of held-out images, or of AdamW's initial weights and order of rows."""
+    penalties: tuple[float, ...] = PENALTIES
+    penalty_score: PenaltyScore = "patch_miou"
+    fit: Literal["converged", "adamw"] = "converged"
+    epochs: int = 10
+    learning_rate: float = 1e-3
+
+    def fit_probes(
+        self,
+        patches: PatchData,
+        kept: Sequence[Bool[np.ndarray, " channel"] | None],
+        bank: np.ndarray | None = None,
+        *,
+        standardise: bool | None = None,
+    ) -> list[FittedProbe]:
+        """Return one probe for every set of kept features.
+
+        Args:
+            patches: training patches with their labels and images.
+            kept: masks of kept features, None for all.
+            bank: treated features in place of the patches' own.
+            standardise: whether features are standardised; None takes the model's default.
+        """
+        bank = patches.bank if bank is None else bank
+        standardise = patches.model.probe_batchnorm if standardise is None else standardise
+        labels, n_classes = patches.bank_labels, len(patches.model.classes)
+        if self.fit == "adamw":
+            probes = fit_adamw(
+                bank, labels, n_classes, kept, standardise=standardise, seed=self.seed, epochs=self.epochs,
+                learning_rate=self.learning_rate,
+            )  # fmt: skip
+            return [FittedProbe(probe, {TRAINING_LOSS: probe.objective}) for probe in probes]
+        choice = choose_penalty(
+            bank, labels, patches.bank_images, n_classes, standardise=standardise, seed=self.seed, kept=kept,
+            penalties=self.penalties, score=self.penalty_score,
+        )  # fmt: skip
+        n_trials = len(choice.penalties)
+        fitted = []
+        for index, probe in enumerate(choice.probes):
+            details = {PENALTY: probe.head.penalty, CONVERGED: float(probe.converged)}
+            if choice.trials:
+                trials = choice.trials[index * n_trials : (index + 1) * n_trials]
+                details[TRIALS_CONVERGED] = float(np.mean([trial.converged for trial in trials]))
+            fitted.append(FittedProbe(probe, details))
+        return fitted
 
 
 def predict_probe(
-    patches: PatchData, removed: Sequence[int], seed: int, penalties: Sequence[float] | None = None
-) -> dict[int, tuple[Int64[np.ndarray, " query"], float, bool]]:
-    """Return, for every m, the predicted classes, the selected penalty and whether the fit converged.
-
-    Args:
-        patches: training and validation patches.
-        removed: numbers m of highest-variance features to leave out.
-        seed: seed of the held-out images.
-        penalties: L2 penalties to select from, `PENALTIES` by default.
-    """
-    probes = fit_probe(patches, removed, seed, penalties).probes
-    predicted = predict_side_by_side(probes, patches.queries)
-    return {
-        m: (classes, probe.head.penalty, probe.converged)
-        for m, classes, probe in zip(removed, predicted, probes, strict=True)
-    }
+    patches: PatchData, removed: Sequence[int], options: ProbeOptions
+) -> dict[int, tuple[Int64[np.ndarray, " query"], dict[str, float]]]:
+    """Return, for every m of ``removed``, the predicted classes and numbers about the fit, by metric."""
+    fitted = options.fit_probes(patches, [without_top(patches.ranking, m) for m in removed])
+    predicted = predict_side_by_side([one.probe for one in fitted], patches.queries)
+    return {m: (classes, one.details) for m, classes, one in zip(removed, predicted, fitted, strict=True)}
