@@ -33,9 +33,13 @@ class SelectionRule(Record):
     """Sources of every group that are passed over first: where a data set has one split, validation skips as many as
     training takes, with the same seed."""
 
+    n_groups: int | None = Field(default=None, ge=1)
+    """Groups to take, chosen by the seed: some videos of a large data set, for example. None takes all of them."""
+
     def canonical(self) -> dict[str, Any]:
-        """Return the rule as plain JSON values, without ``skip`` where nothing is: older results keep their names."""
-        return self.model_dump(mode="json", exclude=None if self.skip else {"skip"})
+        """Return the rule as plain JSON values, without ``skip`` and ``n_groups`` where they change nothing."""
+        unused = {name for name, value in (("skip", self.skip), ("n_groups", self.n_groups)) if not value}
+        return self.model_dump(mode="json", exclude=unused)
 
     def with_skipped(self) -> "SelectionRule":
         """Return the rule that takes the skipped sources too: extracted together, they can be skipped again."""
@@ -64,11 +68,17 @@ def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...
         raise UserError(f"source {twice.iloc[0]!r} is in two groups of split {rule.split!r}; fix the samples table")
     names_of = {str(group): sorted(map(str, part["source"])) for group, part in sources.groupby("group", sort=True)}
     chosen: list[str] = []
-    for group in sorted(names_of) if rule.groups is None else sorted(set(rule.groups)):
+    groups = sorted(names_of) if rule.groups is None else sorted(set(rule.groups))
+    for group in groups:
         if group not in names_of:
             raise UserError(
                 f"split {rule.split!r} has no group {group!r}; its groups are: {', '.join(sorted(names_of))}"
             )
+    if rule.n_groups is not None:
+        if rule.n_groups > len(groups):
+            raise UserError(f"split {rule.split!r} has {len(groups)} groups, fewer than n_groups = {rule.n_groups}")
+        groups = sorted(groups, key=lambda group: _rank(rule.seed, group))[: rule.n_groups]
+    for group in groups:
         chosen += _first_of(names_of[group], group, rule)
     if not chosen:
         raise UserError(f"the selection of split {rule.split!r} names no group; leave groups out to take all of them")
@@ -87,8 +97,13 @@ def _first_of(names: list[str], group: str, rule: SelectionRule) -> list[str]:
         )
     # Every name gets its own place in the draw, so that the choice among all images of a data set and the choice
     # among those that were extracted are the same.
-    drawn = sorted(names, key=lambda name: hashlib.sha256(canonical_json([rule.seed, group, name])).digest())
+    drawn = sorted(names, key=lambda name: _rank(rule.seed, group, name))
     return drawn[rule.skip :] if rule.per_group is None else drawn[rule.skip : wanted]
+
+
+def _rank(*names: object) -> bytes:
+    """Return what orders groups and sources: a hash of the seed and their names, independent of all others."""
+    return hashlib.sha256(canonical_json(list(names))).digest()
 
 
 def rows_of(samples: pd.DataFrame, sources: Collection[str]) -> Int64[np.ndarray, " row"]:
