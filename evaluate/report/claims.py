@@ -48,15 +48,13 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
         marks = "".join(f"<br><strong>The stored set of {escape(title)} is not whole.</strong>" for title in damaged)
         plural = "" if len(one.numbers) == 1 else "s"
         tested = f"<br><small>{len(one.numbers)} condition{plural}</small>" if one.numbers else ""
-            f"<br><small>{n_conditions} condition{'' if n_conditions == 1 else 's'}</small>" if n_conditions else ""
-        )
         verdict = f"<strong>{SIGNS[one.verdict]}</strong>{tested}"
         rows.append([str(one.claim), escape(one.sentence), verdict, numbers, escape(one.reason) + marks])
     explained = (
         f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable by these results: {counts[2]}. Findings of "
         "arXiv 2401.00463 as rules: a number is followed by its 95 % interval in brackets and decides only where the "
-        "whole interval lies on one side of the threshold. A claim holds only if all of its conditions do; intervals are "
-        "not widened for their number, so that of true claims with many conditions some fail by chance. A claim is "
+        "whole interval lies on one side of the threshold. A claim holds only if all of its conditions do; intervals "
+        "are not widened for their number, so that of true claims with many conditions some fail by chance. A claim is "
         "tested only where its models beat the most common class and random weights. The same is in claims.csv and "
         "claims.json.</p>"
     )
@@ -77,8 +75,8 @@ def paper_section(compared: Sequence[Compared]) -> str:
             place = "within" if one.low <= one.paper <= one.high else "below" if one.paper < one.low else "above"
         rows.append([one.model, one.what, Number(one.ours), interval, Number(one.paper), place, one.source])
     explained = (
-        "<p>Numbers printed in arXiv 2401.00463 whose data, sizes, frame, model and stated parameters are those of this "
-        "experiment. Which images the paper chose is not published, nor the optimiser of its linear layer, so that "
+        "<p>Numbers printed in arXiv 2401.00463 whose data, sizes, frame, model and stated parameters are those of "
+        "this experiment. Which images the paper chose is not published, nor the optimiser of its linear layer, so that "
         "linear numbers may differ for that reason alone. The last but one column says where the paper's number lies "
         "against our interval.</p>"
     )
