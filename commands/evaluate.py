@@ -39,7 +39,7 @@ def evaluate(
 
     recipe, settings = load_experiment(experiment)
     if not settings.analyses:
-        raise UserError(f"{experiment} asks nothing: add an [[analyses]] table")
+        raise UserError(f"{experiment} lists no analyses: add an [[analyses]] table")
     opened = Store(store)
     models = _model_sets(experiment, recipe, settings, opened)
     other_experiments = {name: _other_experiment(experiment.parent / name, opened) for name in settings.experiments()}

@@ -6,9 +6,9 @@ The ranking is the checkpoint's own: that of its unmasked training patches. A ti
 
 **MSE** under a mask is over the masked patches, as in MAE's loss; without one it is over all. `mse_normalised` is in
 the space of the decoder's targets: pixels under the encoder's mean and standard deviation, normalised patch by patch
-too where it was trained on such. `mse_pixels`, PSNR and SSIM compare clipped RGB in 0..1; the last two see the whole
-picture as the decoder draws it, visible patches too, nothing pasted in. The error with nothing zeroed is also put over
-that of drawing every patch as the mean of those the encoder saw, for a ratio to a bad picture says little.
+too where it was trained on such. `mse_pixels`, PSNR and SSIM compare clipped RGB in 0..1; the last two count the whole
+picture as the decoder reconstructs it, visible patches too, nothing pasted in. The error with nothing zeroed is also
+divided by that of the mean visible patch in every place, for a ratio of two bad pictures says little.
 """
 
 from collections.abc import Iterator, Sequence

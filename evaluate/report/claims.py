@@ -64,6 +64,6 @@ def paper_section(compared: Sequence[Compared]) -> str:
     explained = (
         "<p>Numbers printed in arXiv 2401.00463 whose data, sizes, frame, model and parameters are those of this "
         "experiment; which images the paper chose is not published. The last but one column says where the paper's "
-        "number lies against our interval.</p>"
+        "number lies relative to our interval.</p>"
     )
     return explained + table(["model", "what", "ours", "95 % interval", "paper", "it lies", "source"], rows)

@@ -32,7 +32,7 @@ def headline(results: pd.DataFrame, stored: Mapping[str, str]) -> str | None:
     if not shown:
         return None
     explained = (
-        "<p>mIoU of validation patches over the classes that occur, last layer asked for, largest training set; "
+        "<p>mIoU of validation patches over the classes that occur, last layer evaluated, largest training set; "
         "in brackets the 95 % bootstrap interval over images where there are at least ten.</p>"
         if any("mIoU" in title for title in shown)
         else ""

@@ -80,9 +80,9 @@ def rewrite_report(
 
 def _write(results: ResultStore, experiment: str, read: StoredResults, stored: Mapping[str, str] | None) -> Path:
     folder, states = results.root / experiment, stored or {}
-    sections = [("What was measured on what", _about(read.about, stored))]
-    if glance := headline(read.table, states):
-        sections.append(("At a glance", glance))
+    sections = [("Models and data", _about(read.about, stored))]
+    if summary := headline(read.table, states):
+        sections.append(("Summary", summary))
     others = []
     for name in read.beside:
         try:
@@ -91,9 +91,9 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
             continue
     decisions = decide_all(read.evidence(others))
     write_claims(folder, decisions)
-    sections.append(("What the paper found, and whether it holds here", claims_section(decisions, states)))
+    sections.append(("Claims of the paper", claims_section(decisions, states)))
     if compared := compare(read.table, read.models_info):
-        sections.append(("The paper's numbers beside ours", paper_section(compared)))
+        sections.append(("Numbers of the paper beside ours", paper_section(compared)))
     plain, drawable = read.drawable()
     marks = [f"{title} ({state})" for title, state in states.items() if state != WHOLE]
     damaged = f" Stored sets that are not whole: {', '.join(marks)}." if marks else ""
@@ -106,7 +106,7 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
             sections.append((entry.title, drawing(svg.decode(), entry.title, f"{entry.caption}{damaged}", number)))
         elif entry.absent and (read.table["analysis"] == entry.analysis).any():
             sections.append((entry.title, f"<p>{escape(entry.absent)}</p>"))
-    sections.append(("Every number", _numbers(read.table, states)))
+    sections.append(("All numbers", _numbers(read.table, states)))
     n_models, data_sets = len(read.about), ", ".join(dict.fromkeys(entry["data set"] for entry in read.about))
     lead = (
         f"{n_models} model{'s' if n_models != 1 else ''} on {data_sets}. Every number was computed from stored "
@@ -119,19 +119,19 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
 def _about(about: list[dict[str, str]], stored: Mapping[str, str] | None) -> str:
     """Return the facts that all models share as a list, and the others as a table."""
     if not about:
-        return "<p>Nothing is known about the sets.</p>"
+        return "<p>There are no facts about the sets.</p>"
     columns = {name: [_value(entry[name]) for entry in about] for name in about[0]}
     columns["stored sets"] = [_state((stored or {}).get(entry.get("model", ""), UNSEEN)) for entry in about]
     shared = {name: cells[0] for name, cells in columns.items() if len(set(cells)) == 1}
     listed = "".join(f"<div><dt>{escape(name)}</dt><dd>{cell}</dd></div>" for name, cell in shared.items())
     apart = {name: cells for name, cells in columns.items() if name not in shared}
     explained = (
-        "<p>Stored sets were looked at when this page was written: <em>whole</em> means that every record, seal and "
-        "size is right (bytes are hashed by <code>patchbank verify</code> alone); <em>not checked</em> that no store "
-        "was there to look into.</p>"
+        "<p>Stored sets were checked when this page was written: <em>whole</em> means that every record, seal and "
+        "size is right (only <code>patchbank verify</code> hashes the bytes); <em>not checked</em> that there was no "
+        "store.</p>"
     )
-    told_apart = table(list(apart), list(zip(*apart.values(), strict=True)), raw=True, fit=True) if apart else ""
-    return f"{told_apart}<dl>{listed}</dl>{explained}"
+    differing = table(list(apart), list(zip(*apart.values(), strict=True)), raw=True, fit=True) if apart else ""
+    return f"{differing}<dl>{listed}</dl>{explained}"
 
 
 def _value(value: str) -> str:
