@@ -1,6 +1,6 @@
-"""The ``patchbank`` command line: parses, calls, prints.
+"""The ``patchbank`` command line: parses arguments, runs a command, prints errors.
 
-Nothing heavy is imported at the top, so that ``--help`` answers at once: every command imports what it needs.
+Nothing heavy is imported at the top, so that ``--help`` is fast: every command imports what it needs.
 """
 
 import os
@@ -60,11 +60,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor.doctor,
     "demo": demo.demo,
 }
-"""Every command by the name users type, in the order of the help."""
+"""Every command by its name on the command line, in the order of the help."""
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(show: bool) -> None:
+    if show:
         import importlib.metadata
 
         typer.echo(f"patchbank {importlib.metadata.version('patchbank')}")
@@ -74,10 +74,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def patchbank(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print name and version and exit.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """A feature store for frozen vision transformers: models run once, analyses repeat cheaply."""
+    """A feature store for frozen vision transformers: run each model once, analyse its features often."""
 
 
 for name, command in COMMANDS.items():
@@ -85,26 +85,26 @@ for name, command in COMMANDS.items():
 
 
 class Stopped(BaseException):
-    """Ctrl-C. Not a KeyboardInterrupt, which typer swallows without a word."""
+    """Raised at Ctrl-C; not a KeyboardInterrupt, which typer catches without a message."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Leave in order at the first Ctrl-C, and at once at the second."""
+    """Exit in order at the first Ctrl-C, and immediately at the second."""
     signal.signal(signal.SIGINT, _leave)
-    os.write(2, b"stopping: what is being written is finished first, Ctrl-C again leaves at once\n")
+    os.write(2, b"finishing the current write; press Ctrl-C again to abort\n")
     raise Stopped
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    # Threads may wait for a disk that never answers; what is committed is safe whatever happens to them.
-    os.write(2, b"stopped at once: what is committed is kept, run the same command to go on\n")
+    # Threads may wait for a disk that never answers; committed data is safe whatever happens to them.
+    os.write(2, b"aborted; committed data is kept, run the same command to continue\n")
     os._exit(130)
 
 
 def main() -> None:
-    """Run the command line; errors made for users become one sentence and their exit code."""
+    """Run the command line; a PatchbankError is printed as one sentence and sets the exit code."""
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # not where the shell has us ignore it, as `nohup` does
+    if before is signal.default_int_handler:  # not where the shell ignores it, as `nohup` does
         signal.signal(signal.SIGINT, _stop)
     try:
         app(prog_name="patchbank")
@@ -112,11 +112,11 @@ def main() -> None:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
     except Stopped:
-        # Leaving would wait for what is being written anyway; here the second Ctrl-C still ends that at once.
+        # Exiting would wait for these threads anyway; waiting here lets a second Ctrl-C abort.
         for thread in threading.enumerate():
             if thread.name.startswith("patchbank-"):
                 thread.join()
-        say("stopped: what is committed is kept, run the same command to go on")
+        say("stopped; committed data is kept, run the same command to continue")
         raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGINT, before)

@@ -1,1 +1,1 @@
-"""What each command does, one file a group; cli.py lists them all."""
+"""The commands, one file each; cli.py lists them."""

@@ -1,4 +1,4 @@
-"""``patchbank datasets``."""
+"""``patchbank datasets``: list supported data set layouts and the data found."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ from stores.errors import UserError
 
 
 def datasets(data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
-    """List the data set layouts that can be read, and what is found of each below the data root."""
+    """List the supported data set layouts, and what is found of each below --data."""
     from pipeline.datasets import DATASETS, open_dataset
 
     found = []
     for name, layout in DATASETS.items():
         here = next((data / folder for folder in layout.folders if (data / folder).is_dir()), None)
-        if name == "manifest":  # which file it is stands in an experiment file alone
+        if name == "manifest":  # only an experiment file names the manifest
             here = None
         dataset = open_dataset(name, here or data)
         entry: dict[str, Any] = {
@@ -43,12 +43,12 @@ def datasets(data: DataOption = Path("data"), as_json: JsonOption = False) -> No
         return
     for entry in found:
         count = entry["images"]
-        state = "not here" if entry["folder"] is None else "unreadable" if count is None else f"{count:,} images"
+        state = "not found" if entry["folder"] is None else "unreadable" if count is None else f"{count:,} images"
         typer.echo(f"{entry['name']:<13} {state:<15} {entry['folder'] or ' or '.join(entry['tried'])}")
         typer.echo(f"  layout: {entry['layout']}")
         if entry["official"]:
             official = ", ".join(f"{split} {number:,}" for split, number in entry["official"].items())
-            typer.echo(f"  officially: {official} {entry['counted']}")
+            typer.echo(f"  official release: {official} {entry['counted']}")
         typer.echo(f"  licence: {entry['licence']}")
         for note in entry["notes"]:
             typer.echo(f"  note: {note}")

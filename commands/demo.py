@@ -1,4 +1,4 @@
-"""The whole chain in one command, offline."""
+"""``patchbank demo``: extract, evaluate and report on painted street scenes, offline."""
 
 import json
 import sys
@@ -18,9 +18,9 @@ def demo(
     results: ResultsOption = Path("results"),
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole chain offline: paint street scenes, extract two small models, evaluate, report."""
+    """Run everything offline: paint street scenes, extract two small models, evaluate, report."""
     experiment = Path(__file__).parent.parent / "experiments" / "demo.toml"
-    with redirect_stdout(sys.stderr) if as_json else nullcontext():  # what the two say is for people
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():  # they print text
         extract(experiment, store=store, data=data, device="cpu")
         evaluate(experiment, store=store, results=results)
     page = (results / "demo" / "report.html").resolve()
@@ -29,8 +29,8 @@ def demo(
         typer.echo(json.dumps(found, indent=2))
         return
     typer.echo(
-        f"\nStreet scenes in the Cityscapes layout were painted to {data / 'street-world'}, two small vision\n"
-        "transformers looked at every image once, and every number was then computed from the store.\n"
-        "Their weights are random: this shows the machinery, not the finding that masked-image models have\n"
-        f"high-variance features which ruin nearest neighbours. Open {page}"
+        f"\nStreet scenes in the Cityscapes layout were painted to {data / 'street-world'}. Two small vision\n"
+        "transformers ran once on every image; all numbers were then computed from the store.\n"
+        "Their weights are random, so the numbers show how the tool works, not the paper's finding that masked-image\n"
+        f"models have high-variance features which ruin nearest neighbours. Open {page}"
     )

@@ -1,4 +1,4 @@
-"""The command that says whether this machine is fit for the work."""
+"""``patchbank doctor``: check libraries, GPU, store and data of this machine."""
 
 import json
 import os
@@ -18,7 +18,7 @@ LIBRARIES = (
     *("torch", "torchvision", "timm", "zarr", "h5py", "numpy", "scikit-learn", "dask", "typer", "pandas", "pyarrow"),
     *("pydantic", "matplotlib", "safetensors"),
 )
-"""Libraries whose versions are shown."""
+"""Libraries whose versions are printed."""
 
 SELF_TEST = """
 import numpy, faiss, json
@@ -30,7 +30,7 @@ found = index.search(bank[:20], 1)[1][:, 0]
 assert (found == numpy.arange(20)).all(), found
 print(json.dumps({"version": faiss.__version__, "gpus": getattr(faiss, "get_num_gpus", lambda: 0)()}))
 """
-"""Run in a process of its own, because a broken build of FAISS may end the process that imports it."""
+"""Runs in a separate process, because a broken build of FAISS may crash the process that imports it."""
 
 
 def doctor(
@@ -38,7 +38,7 @@ def doctor(
     data: DataOption = Path("data"),
     as_json: JsonOption = False,
 ) -> None:
-    """Say what this machine has: versions, GPU, a self-test of FAISS, disk, data sets. Changes nothing."""
+    """Check this machine: library versions, GPU, FAISS self-test, disk space, data sets. Changes nothing."""
     found: dict[str, Any] = {
         "python": sys.version.split()[0],
         "libraries": _versions(),
@@ -61,7 +61,7 @@ def doctor(
         for problem in problems:
             typer.echo(f"problem: {problem}")
         if not problems:
-            typer.echo("all is well")
+            typer.echo("no problems found")
     if problems:
         raise typer.Exit(2)
 
@@ -90,14 +90,14 @@ def _device() -> dict[str, Any]:
         text = f"{torch.cuda.device_count()} x {properties.name}, {format_bytes(properties.total_memory)}"
         return {"text": text, "broken": False, "gpus": torch.cuda.device_count()}
     more = ", although there is an NVIDIA driver: this torch cannot use it" if driver else ""
-    return {"text": f"no GPU is seen{more}; models run on the CPU", "broken": driver, "gpus": 0}
+    return {"text": f"no GPU found{more}; models run on the CPU", "broken": driver, "gpus": 0}
 
 
 def _faiss() -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-c", SELF_TEST], capture_output=True, text=True, timeout=120, check=False)
     if done.returncode == 0:
         reported = json.loads(done.stdout)
-        text = f"{reported['version']}, finds its own rows; {reported['gpus']} GPUs"
+        text = f"{reported['version']}, self-test passed; {reported['gpus']} GPUs"
         return {"text": text, "broken": False, **reported}
     last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
     return {"text": f"does not work ({last})", "broken": True}
@@ -132,10 +132,10 @@ def _data(data: Path) -> dict[str, Any]:
         for name, layout in DATASETS.items()
         if name != "manifest" and any((data / folder).is_dir() for folder in layout.folders)
     ]
-    here = f"folders of {', '.join(found)}: `patchbank datasets` looks inside"
+    here = f"folders of {', '.join(found)}; `patchbank datasets` lists their contents"
     if not found:
-        here = "no data set found: `patchbank datasets` lists what is looked for"
-    text = f"{data}: {here}" if data.is_dir() else f"{data} is no folder: set --data or PATCHBANK_DATA"
+        here = "no data set found; `patchbank datasets` lists the folders it looks for"
+    text = f"{data}: {here}" if data.is_dir() else f"{data} is not a folder: set --data or PATCHBANK_DATA"
     return {"text": text, "found": found}
 
 
@@ -143,7 +143,7 @@ def _problems(found: dict[str, Any]) -> list[str]:
     absent = [name for name, version in found["libraries"].items() if version is None]
     problems = [f"{', '.join(absent)} not installed: run `make setup`"] if absent else []
     if found["device"]["broken"]:
-        problems.append(f"{found['device']['text']}: run `make setup`, which takes matching builds")
+        problems.append(f"{found['device']['text']}: run `make setup`, which installs matching builds")
     if found["faiss"]["broken"]:
         problems.append(f"faiss {found['faiss']['text']}: install faiss-cpu>=1.9 or faiss-gpu>=1.15")
     if found["store"]["broken"]:

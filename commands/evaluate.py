@@ -1,4 +1,4 @@
-"""``patchbank evaluate``."""
+"""``patchbank evaluate``: run the analyses whose results are missing."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def evaluate(
     memory: MemoryOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the analyses whose results are missing. Reads stored sets only: no images, no backbone is run."""
+    """Run the analyses whose results are missing. Reads stored sets only; needs no images and runs no backbone."""
     from evaluate.claims.roles import model_info
     from evaluate.report.store_state import states
     from evaluate.report.writing import write_report

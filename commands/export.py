@@ -1,4 +1,4 @@
-"""``patchbank export``."""
+"""``patchbank export``: write a set to HDF5 files."""
 
 import json
 from pathlib import Path
@@ -16,25 +16,28 @@ if TYPE_CHECKING:
 
 
 def export(
-    digest: Annotated[str, typer.Argument(help="Digest of a set, or its beginning.")],
-    file: Annotated[Path, typer.Argument(help="The new HDF5 file; with --style clam, the new folder.")],
+    digest: Annotated[str, typer.Argument(help="Digest of a set, or its first characters.")],
+    file: Annotated[Path, typer.Argument(help="HDF5 file to write; with --style clam, a folder.")],
     layers: Annotated[
-        str | None, typer.Option(help="Only these layers: 3,11 from 0 on, or -1 for the last; every array of each.")
+        str | None, typer.Option(help="Only these layers, e.g. 3,11 (counted from 0) or -1 for the last.")
     ] = None,
-    arrays: Annotated[str | None, typer.Option(help="Only these arrays: block.11.norm,prefix/block.11.")] = None,
+    arrays: Annotated[str | None, typer.Option(help="Only these arrays, e.g. block.11.norm,prefix/block.11.")] = None,
     dtype: Annotated[
-        str | None, typer.Option(help="float16 or float32: convert; such a file is for reading, import refuses it.")
+        str | None, typer.Option(help="Convert to float16 or float32; import refuses such a file.")
     ] = None,
     style: Annotated[
-        str, typer.Option(help="patchbank: one file for everything; clam: features and coords, one file an image.")
+        str, typer.Option(help="patchbank: one file; clam: one file per image, with features and coords.")
     ] = "patchbank",
     vector: Annotated[
-        str, typer.Option(help="What stands for a tile in --style clam: mean, prefix (the first one) or patches.")
+        str,
+        typer.Option(
+            help="The features of a tile with --style clam: mean (of its patches), prefix (the first) or patches."
+        ),
     ] = "mean",
     store: StoreOption = "store",
     as_json: JsonOption = False,
 ) -> None:
-    """Write a set, or some of its arrays, to one HDF5 file with a card beside it, or to one file an image for CLAM."""
+    """Export a set, or some of its arrays, to one HDF5 file with a data card, or to one file per image for CLAM."""
     from stores import Store
 
     stored_set = Store(store).open(digest)
@@ -64,8 +67,8 @@ def export(
     size = format_bytes(made.n_bytes)
     typer.echo(f"wrote   {counted(len(made.arrays), 'array')} of {stored_set.digest[:12]}, {size}")
     if made.reading_only:
-        typer.echo("note    its dtype was changed: for reading only, `patchbank import` refuses it")
-    typer.echo(f"where   {made.path} (what it is: {made.card})")
+        typer.echo("note    the dtype was changed: for reading only, `patchbank import` refuses this file")
+    typer.echo(f"where   {made.path} (described in {made.card})")
 
 
 def _export_tiles(
@@ -89,11 +92,11 @@ def _export_tiles(
         typer.echo(json.dumps(found, indent=2))
         return
     typer.echo(f"wrote   {counted(len(files), 'file')} with features ({array}, {vector}) and coords")
-    typer.echo(f"where   {folder} (slides.csv lists them)")
+    typer.echo(f"where   {folder} (listed in slides.csv)")
 
 
 def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UserError(f"--layers takes numbers with commas between them, like 3,11, not {text!r}") from None
+        raise UserError(f"--layers takes numbers separated by commas, such as 3,11, not {text!r}") from None

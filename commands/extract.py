@@ -1,4 +1,4 @@
-"""``patchbank extract``."""
+"""``patchbank extract``: compute the features and labels that the store lacks."""
 
 import json
 import sys
@@ -23,12 +23,16 @@ def extract(
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
-    shard: Annotated[str, typer.Option(help="i/N: make every N-th range from the i-th on, counted from 0.")] = "0/1",
-    model: Annotated[str | None, typer.Option(help="Only the model of this name or title.")] = None,
-    allow_mixed: Annotated[bool, typer.Option(help="Complete a set on another kind of device.")] = False,
+    shard: Annotated[
+        str, typer.Option(help="i/N: extract every N-th range of rows, starting at the i-th (from 0).")
+    ] = "0/1",
+    model: Annotated[str | None, typer.Option(help="Only the model with this name or title.")] = None,
+    allow_mixed: Annotated[
+        bool, typer.Option(help="Complete a set that was started on another kind of device.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make what is missing: one pass per model and view. Safe to repeat, to kill and to run side by side."""
+    """Extract what is missing, in one pass per model and view. Safe to repeat, to interrupt and to run in parallel."""
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.extract import ExtractOptions
     from pipeline.extraction.run import Workspace, extract_recipe
@@ -36,7 +40,7 @@ def extract(
 
     recipe, settings = load_experiment(experiment)
     _demo_world(recipe, data)
-    site = Workspace(Store(store), data, experiment.parent)
+    workspace = Workspace(Store(store), data, experiment.parent)
     with progress() as on_progress:
         options = ExtractOptions(
             workers=workers,
@@ -46,7 +50,7 @@ def extract(
             on_progress=on_progress,
         )
         compute = choose_compute(device, batch_size)
-        report = extract_recipe(recipe, site, compute, options, choice=source_choice(settings), only=model)
+        report = extract_recipe(recipe, workspace, compute, options, choice=source_choice(settings), only=model)
     for outcome in report.outcomes:
         for note in outcome.notes:
             say(f"{outcome.title}: {note}")
@@ -64,7 +68,7 @@ def extract(
         found = {
             "made": made,
             "reused": reused,
-            "store": site.store.location,
+            "store": workspace.store.location,
             "labels": report.labels.digest if report.labels else None,
             "left_out_of_choice": report.left_out,
             "sets": {outcome.title: outcome.set.digest for outcome in report.outcomes},
@@ -81,7 +85,7 @@ def extract(
             )
     typer.echo(f"made    {made:,} rows of features, {report.label_rows_made:,} of labels")
     typer.echo(f"reused  {reused:,} rows of features")
-    typer.echo(f"where   {site.store.location}")
+    typer.echo(f"where   {workspace.store.location}")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -92,7 +96,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def provenance() -> dict[str, Any]:
-    """Return what is noted beside a set for people: command, date, versions."""
+    """Return the provenance written beside a new set: command, date, versions."""
     import datetime
     import importlib.metadata
 
@@ -105,7 +109,7 @@ def provenance() -> dict[str, Any]:
 
 
 def _demo_world(recipe: "Recipe", data: Path) -> None:
-    """Paint the demo's street scenes where an experiment asks for them and they are not there yet."""
+    """Paint the demo's street scenes if the experiment uses them and they are missing."""
     if recipe.dataset.folder == "street-world" and not (data / "street-world").exists():
         from demo.street import write_street_world
 

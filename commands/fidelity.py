@@ -1,4 +1,4 @@
-"""``patchbank fidelity``."""
+"""``patchbank fidelity``: recompute some rows and measure how much they differ from the stored ones."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from commands.terminal.output import print_table, say
 
 if TYPE_CHECKING:
     from evaluate.kernels.fidelity import Fidelity
-    from pipeline.extraction.fidelity import Again
+    from pipeline.extraction.fidelity import Recomputed
     from pipeline.extraction.job import Job
     from stores import ZarrSet
 
@@ -21,27 +21,27 @@ def fidelity(
     store: StoreOption = "store",
     data: DataOption = Path("data"),
     device: DeviceOption = "auto",
-    samples: Annotated[int, typer.Option(min=2, help="Rows to compute again; each costs its whole batch.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Seed that draws the rows.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Only the model of this name or title.")] = None,
+    samples: Annotated[int, typer.Option(min=2, help="Rows to recompute; each costs a whole batch.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for choosing rows.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Only the model with this name or title.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compute some rows again with today's libraries and device, and say how far they are from the stored ones."""
+    """Recompute some rows with today's libraries and device, and print how much they differ from the stored ones."""
     from commands.experiment.reading import load_experiment, source_choice
     from pipeline.extraction.compute import choose_compute
-    from pipeline.extraction.fidelity import compute_again
+    from pipeline.extraction.fidelity import recompute_rows
     from pipeline.extraction.run import Workspace, jobs, read_samples
     from pipeline.labels.label_set import label_spec
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    site = Workspace(Store(store), data, experiment.parent)
-    sources = read_samples(recipe, site, source_choice(settings), remember=False)
+    workspace = Workspace(Store(store), data, experiment.parent)
+    sources = read_samples(recipe, workspace, source_choice(settings), remember=False)
     found: dict[str, list[Fidelity]] = {}
-    for job in (job for _, shown in jobs(recipe, site, sources, model) for _, job in shown):
+    for job in (job for _, shown in jobs(recipe, workspace, sources, model) for _, job in shown):
         spec = label_spec(job.samples)
-        labels = site.store.open(spec) if site.store.has(spec) else None
-        again = compute_again(job, choose_compute(device, None), samples, seed)
+        labels = workspace.store.open(spec) if workspace.store.has(spec) else None
+        again = recompute_rows(job, choose_compute(device, None), samples, seed)
         for note in again.notes:
             say(f"{job.title}: {note}")
         found[job.title] = _compared(job, again, labels)
@@ -50,8 +50,8 @@ def fidelity(
         return
     for title, lines in found.items():
         same = sum(one.equal for one in lines)
-        typer.echo(f"{title}: {lines[0].n_rows} rows computed again, {same} of {len(lines)} arrays equal in every bit")
-        table = [["array", "largest difference", "relative", "nearest rows moved", "1-NN labels moved"]]
+        typer.echo(f"{title}: {lines[0].n_rows} rows recomputed, {same} of {len(lines)} arrays bit-identical")
+        table = [["array", "largest difference", "relative", "nearest rows changed", "1-NN labels changed"]]
         for one in lines:
             moved = "-" if one.labels_moved is None else f"{one.labels_moved} of {one.n_patches}"
             table.append(
@@ -66,7 +66,7 @@ def fidelity(
         print_table(table)
 
 
-def _compared(job: "Job", again: "Again", labels: "ZarrSet | None") -> list["Fidelity"]:
+def _compared(job: "Job", again: "Recomputed", labels: "ZarrSet | None") -> list["Fidelity"]:
     import numpy as np
 
     from evaluate.kernels.fidelity import compare

@@ -1,4 +1,4 @@
-"""``patchbank gc``."""
+"""``patchbank gc``: list or delete files that nothing needs."""
 
 import json
 from pathlib import Path
@@ -15,25 +15,29 @@ from stores.units import format_bytes
 def gc(
     store: StoreOption = "store",
     results: ResultsOption = Path("results"),
-    apply: Annotated[bool, typer.Option("--apply", help="Remove what is listed; without it nothing is.")] = False,
-    unsealed: Annotated[bool, typer.Option("--unsealed", help="Sets that were begun and not completed too.")] = False,
-    uncited: Annotated[bool, typer.Option("--uncited", help="Sets that no result cites too.")] = False,
-    older_than: Annotated[float, typer.Option(min=0, help="Hours since the last write, below which it refuses.")] = 1.0,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete the listed files (default: dry run).")] = False,
+    unsealed: Annotated[
+        bool, typer.Option("--unsealed", help="Also sets that were started and not completed.")
+    ] = False,
+    uncited: Annotated[bool, typer.Option("--uncited", help="Also sets that no result cites.")] = False,
+    older_than: Annotated[
+        float, typer.Option(min=0, help="Refuse to delete files written within this many hours.")
+    ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """List what nothing needs: files of killed writers, sets no result cites. Never removes what a result cites."""
+    """List files of killed writers and sets that no result cites. Never deletes a set that a result cites."""
     from evaluate.results.table import ResultStore
     from stores import Store
     from stores.maintenance.garbage import SMALL, check_minimum_age, find_garbage, remove
 
     opened = Store(store)
-    # Without any answer every set would count as uncited, most likely because --results is the wrong folder.
+    # Without any result every set would count as uncited, most likely because --results is the wrong folder.
     cited = ResultStore(results).cited() or None
     if uncited and cited is None:
-        raise UserError(f"{results} holds no answers, so every set would count as uncited: give the right --results")
+        raise UserError(f"{results} contains no results, so every set would count as uncited: check --results")
     found = list(find_garbage(opened, cited))
-    asked = {*SMALL, *(["unsealed set"] if unsealed else []), *(["uncited set"] if uncited else [])}
-    chosen = [one for one in found if one.kind in asked]
+    kinds = {*SMALL, *(["unsealed set"] if unsealed else []), *(["uncited set"] if uncited else [])}
+    chosen = [one for one in found if one.kind in kinds]
     if apply:
         check_minimum_age(opened, chosen, older_than * 3600)
         remove(opened, chosen)
@@ -46,8 +50,8 @@ def gc(
         typer.echo(f"{format_bytes(one.n_bytes):>9}  {one.kind}{'' if one in chosen else flag}  {one.key}")
     size = format_bytes(sum(one.n_bytes for one in chosen))
     if not found:
-        typer.echo("nothing is left over")
+        typer.echo("nothing to delete")
     elif apply:
-        typer.echo(f"removed {counted(len(chosen), 'leftover')}, {size}")
+        typer.echo(f"deleted {counted(len(chosen), 'item')}, {size}")
     else:
-        typer.echo(f"{counted(len(chosen), 'leftover')}, {size}" + (": --apply removes them" if chosen else ""))
+        typer.echo(f"{counted(len(chosen), 'item')}, {size}" + (": add --apply to delete" if chosen else ""))

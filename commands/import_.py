@@ -1,4 +1,4 @@
-"""``patchbank import``."""
+"""``patchbank import``: read an exported HDF5 file into a store."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,12 @@ from commands.terminal.output import counted
 def import_set(
     file: Annotated[Path, typer.Argument(help="A file that `patchbank export` wrote.")],
     store: StoreOption = "store",
-    allow_mixed: Annotated[bool, typer.Option(help="Complete a set that was computed on another device.")] = False,
+    allow_mixed: Annotated[
+        bool, typer.Option(help="Complete a set that was computed on another kind of device.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Add what an exported file holds and the store lacks; every digest is compared before anything is written."""
+    """Import the arrays of an exported file that the store lacks. Digests are checked before anything is written."""
     from stores import Store
     from stores.hdf5.importing import import_set as read_into
     from stores.hdf5.reader import HDF5Set

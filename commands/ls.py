@@ -1,4 +1,4 @@
-"""``patchbank ls``."""
+"""``patchbank ls``: list the sets of a store."""
 
 import json
 from pathlib import Path
@@ -13,19 +13,19 @@ from stores.units import format_bytes
 
 
 def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None:
-    """List the sets of a store: what they are, how much of them is there, how large they are."""
+    """List the sets of a store with their state and size."""
     from stores.maintenance.listing import lines
     from stores.storage.opening import open_objects
 
     if "://" not in store and Path(store).is_file():
-        raise UserError(f"--store {store} is a file: give the folder that holds the sets")
+        raise UserError(f"--store {store} is a file: give the folder that contains the sets")
     objects = open_objects(store)
     found = list(lines(objects))
     damaged = [one for one in found if one["state"] == "damaged"]
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     elif not found:
-        typer.echo(f"{objects.url} holds no sets: `patchbank extract` makes some")
+        typer.echo(f"{objects.url} contains no sets: run `patchbank extract` first")
     else:
         head = ["set", "kind", "data set", "model", "view", "state", "rows", "arrays sealed", "size"]
         print_table([head, *(_line(one) for one in found)])

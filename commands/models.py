@@ -1,4 +1,4 @@
-"""``patchbank models``."""
+"""``patchbank models``: list known models and timm's."""
 
 import difflib
 import json
@@ -12,11 +12,11 @@ from stores.errors import UserError
 
 
 def models(
-    pattern: Annotated[str, typer.Argument(help="Part of a name; without it the known ones and timm's ViTs.")] = "",
-    weights: Annotated[Path, typer.Option(help="Folder in which official files are looked for.")] = Path("weights"),
+    pattern: Annotated[str, typer.Argument(help="Part of a name. Default: the known models and timm's ViTs.")] = "",
+    weights: Annotated[Path, typer.Option(help="Folder to search for official weight files.")] = Path("weights"),
     as_json: JsonOption = False,
 ) -> None:
-    """List the models of the papers, then timm's with their tags of pretrained weights."""
+    """List the models known by a short name, then timm's models with their pretrained tags."""
     import timm
 
     from pipeline.models.known import KNOWN
@@ -39,10 +39,10 @@ def models(
         near = difflib.get_close_matches(pattern, [*KNOWN, *families], n=3)
         raise UserError(
             f"no model has {pattern!r} in its name: "
-            + (f"did you mean {', '.join(near)}?" if near else "leave the pattern out to list all")
+            + (f"did you mean {', '.join(near)}?" if near else "leave out the pattern to list all")
         )
     for one in known:
-        state = "not here" if one["present"] is None else f"here: {one['present']}"
+        state = "not found" if one["present"] is None else f"found: {one['present']}"
         typer.echo(
             f"{one['name']:<20} patch {one['patch']:>2}  width {one['width']:>4}  depth {one['depth']:>2}  "
             f"prefix {one['n_prefix']}  {state}"

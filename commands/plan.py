@@ -1,4 +1,4 @@
-"""``patchbank plan``."""
+"""``patchbank plan``: estimate what an extraction would write, and how long it takes."""
 
 import json
 import os
@@ -22,7 +22,7 @@ def plan(
     time: Annotated[bool, typer.Option(help="Run one batch of each model to estimate the time.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what extracting would make: rows, objects, bytes, memory, time, coverage. Downloads and writes nothing."""
+    """Estimate an extraction: rows, files, bytes, memory, time, pixels covered. Downloads and writes nothing."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
@@ -30,11 +30,11 @@ def plan(
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    site = Workspace(Store(store), data, experiment.parent)
-    samples = read_samples(recipe, site, source_choice(settings), remember=False)
+    workspace = Workspace(Store(store), data, experiment.parent)
+    samples = read_samples(recipe, workspace, source_choice(settings), remember=False)
     labelled = labelled_coverage(samples)
-    plans = list(plan_models(recipe, site, samples, choose_compute(device, batch_size), timed=time))
-    notes = warnings(plans, samples, labelled, site.store.objects.free_bytes())
+    plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=time))
+    notes = warnings(plans, samples, labelled, workspace.store.objects.free_bytes())
     if as_json:
         found = {
             "sources": len(samples.sources),
@@ -48,7 +48,7 @@ def plan(
         typer.echo(json.dumps(found, indent=2))
         return
     covered = f"{samples.coverage:.1%} of the pixels"
-    covered += "" if labelled is None else f", {labelled:.1%} of the labelled ones"
+    covered += "" if labelled is None else f", {labelled:.1%} of the labelled pixels"
     rows = f"{len(samples.tiles)} rows"
     if len(samples.tiles) < samples.n_tiles:
         rows += f" chosen of {samples.n_tiles:,} tiles ({len(samples.tiles) / samples.n_tiles:.1%})"

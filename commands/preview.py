@@ -1,4 +1,4 @@
-"""The command that shows what models will see."""
+"""``patchbank preview``: draw what models will see."""
 
 import json
 import re
@@ -14,16 +14,16 @@ from stores.errors import UserError
 
 def preview(
     experiment: Experiment,
-    out: Annotated[Path | None, typer.Option(help="PNG to write; the experiment's name by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="PNG file to write. Default: <experiment>-preview.png.")] = None,
     data: DataOption = Path("data"),
-    samples: Annotated[int, typer.Option(min=1, max=50, help="How many tiles to show.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Which tiles: another number, other ones.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, max=50, help="Number of tiles to draw.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for choosing tiles.")] = 0,
     patch: Annotated[
-        int | None, typer.Option(min=1, help="Patch size of the grid; the first model's by default.")
+        int | None, typer.Option(min=1, help="Patch size of the drawn grid, in pixels. Default: the first model's.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw some tiles under every view, with labels, objects and patches over them, on one PNG. Runs no model."""
+    """Draw some tiles under every view, with labels, objects and patch borders, into one PNG. Runs no model."""
     import tempfile
 
     from pipeline.extraction.run import Workspace, read_samples
@@ -32,15 +32,15 @@ def preview(
 
     target = out or Path(f"{experiment.stem}-preview.png")
     if target.suffix.lower() != ".png":
-        raise UserError(f"--out {target} is no PNG file: end its name in .png")
+        raise UserError(f"--out {target} is not a PNG file: let its name end in .png")
     recipe, settings = load_experiment(experiment)
     with tempfile.TemporaryDirectory() as nowhere:
-        site = Workspace(Store(nowhere), data, experiment.parent)
-        listed = read_samples(recipe, site, source_choice(settings), remember=False)
+        workspace = Workspace(Store(nowhere), data, experiment.parent)
+        listed = read_samples(recipe, workspace, source_choice(settings), remember=False)
     named = re.search(r"patch(\d+)", recipe.models[0].name)
     side = patch or (int(named[1]) if named else 16)
     rows = choose_rows(listed, samples, seed)
-    sheet = contact_sheet(listed, [view for view, _ in recipe.shown()], rows, side)
+    sheet = contact_sheet(listed, [view for view, _ in recipe.all_views()], rows, side)
     partial = target.with_name(f"{target.name}.partial")
     try:
         sheet.save(partial, format="PNG")

@@ -1,4 +1,4 @@
-"""``patchbank repair``."""
+"""``patchbank repair``: restore damaged records and chunks of sealed sets."""
 
 import json
 from pathlib import Path
@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 def repair(
     target: Annotated[
         str | None,
-        typer.Argument(help="An experiment file, or the digest of a set; without it all sets, images left alone."),
+        typer.Argument(help="An experiment file or the digest of a set. Default: all sets, from stored copies only."),
     ] = None,
     store: StoreOption = "store",
     data: DataOption = Path("data"),
     device: DeviceOption = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that read and hash.")] = 2,
-    remove_strays: Annotated[bool, typer.Option(help="Remove objects that belong to nothing.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read and hash files.")] = 2,
+    remove_strays: Annotated[bool, typer.Option(help="Delete objects that no record refers to.")] = False,
     accept_new: Annotated[
-        bool, typer.Option(help="Where the old bytes cannot be had, take the new ones under new digests.")
+        bool,
+        typer.Option(help="If the original bytes cannot be reproduced, accept recomputed values under a new digest."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Repair what verify names: records from their copies, damaged chunks by computing just these rows again."""
+    """Repair what verify reports: restore records from their copies, recompute the rows of damaged chunks."""
     from concurrent.futures import ThreadPoolExecutor
 
     from stores import Store
@@ -42,7 +43,7 @@ def repair(
     opened = Store(store)
     of_experiment = target is not None and (target.endswith(".toml") or Path(target).is_file())
     if accept_new and not of_experiment:
-        raise UserError("--accept-new computes new values and needs an experiment file: `patchbank repair EXP`")
+        raise UserError("--accept-new recomputes values and needs an experiment file: `patchbank repair EXP`")
     with ThreadPoolExecutor(threads) as executor:
         if target is not None and of_experiment:
             notes = repair_index(opened, remove_strays=remove_strays)
@@ -73,7 +74,9 @@ def repair(
             f"{counted(n_lost, 'object')} could not be repaired: the lines above say what is lost and why"
         )
     if strays:
-        raise DamageError(f"{counted(len(strays), 'stray object')}: check that they can go, then add --remove-strays")
+        raise DamageError(
+            f"{counted(len(strays), 'stray object')}: check that nobody needs them, then add --remove-strays"
+        )
 
 
 def _repair_experiment(
@@ -110,36 +113,36 @@ def _repair_experiment(
 
 
 def _repair_sets(digest: str | None, store: "Store", executor: "Executor", remove_strays: bool) -> list["Repaired"]:
-    """Repair sets from what the store itself holds."""
+    """Repair sets from the copies that the store itself contains."""
     from pipeline.extraction.repair import Repaired
     from stores.maintenance.repair import repair_set
 
     folders = [f"{kind}/{name}" for kind, name in store.set_folders() if digest is None or name.startswith(digest)]
     if digest is not None and len(folders) != 1:
-        store.open(digest)  # says that there is none, or that there are several
+        store.open(digest)  # raises MissingError or UserError
     found = []
     for prefix in folders:
         report = repair_set(store, prefix, executor, remove_strays=remove_strays)
-        reason = "its rows have to be computed again: run `patchbank repair EXP` with the experiment that made the set"
+        reason = "its rows must be recomputed: run `patchbank repair EXP` with the experiment that made the set"
         found.append(Repaired(prefix, report, reason=reason if report.lost else ""))
     return found
 
 
 def _lines(store: "Store", found: list["Repaired"]) -> list[str]:
     from stores import ZarrSet
-    from stores.maintenance.rebuild import in_words
+    from stores.maintenance.rebuild import describe_chunks
 
     lines: list[str] = []
     for one in found:
         lines += [f"repaired {key}: {how}" for key, how in one.report.repaired.items()]
         lines += [f"lost     {key}: {why}" for key, why in one.report.unrepairable.items()]
         parts: list[tuple[str, dict[str, list[int]], str]] = [
-            ("repaired", one.remade, "computed again, equal to its seal"),
-            ("accepted", one.accepted_new, "computed again and sealed under a new digest"),
+            ("repaired", one.remade, "recomputed, equal to the sealed bytes"),
+            ("accepted", one.accepted_new, "recomputed, sealed under a new digest"),
             ("lost    ", one.report.lost, one.reason),
         ]
         for word, chunks, how in parts:
             if chunks:
                 opened = ZarrSet(store.objects, one.report.prefix)
-                lines += [f"{word} {one.title}, {line}: {how}" for line in in_words(opened, chunks)]
+                lines += [f"{word} {one.title}, {line}: {how}" for line in describe_chunks(opened, chunks)]
     return lines

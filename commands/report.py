@@ -1,4 +1,4 @@
-"""``patchbank report``."""
+"""``patchbank report``: write the HTML page again from stored results."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def report(
     store: StoreOption = "store",
     as_json: JsonOption = False,
 ) -> None:
-    """Write the HTML page, the claims and the figures again from results alone, and say which sets are still whole."""
+    """Write the HTML page, claims and figures again from stored results, and check that their sets are intact."""
     from evaluate.report.reading import StoredResults
     from evaluate.report.store_state import states
     from evaluate.report.writing import rewrite_report

@@ -1,4 +1,4 @@
-"""``patchbank show``."""
+"""``patchbank show``: print everything that is recorded about one set."""
 
 import json
 from typing import Annotated, Any
@@ -11,14 +11,14 @@ from stores.units import format_bytes
 
 
 def show(
-    digest: Annotated[str, typer.Argument(help="Digest of a set, or its beginning.")],
+    digest: Annotated[str, typer.Argument(help="Digest of a set, or its first characters.")],
     store: StoreOption = "store",
     as_json: JsonOption = False,
 ) -> None:
-    """Show one set: what it was made from and how, its arrays and digests."""
+    """Show one set: what it was made from, its arrays and its digests."""
     from stores import Store
     from stores.maintenance.describe import card
-    from stores.writing.dead_channels import in_words
+    from stores.writing.dead_channels import describe_channels
 
     found = card(Store(store).open(digest))
     if as_json:
@@ -54,7 +54,7 @@ def show(
     print_table(lines)
     for name, a in found["arrays"].items():
         if a["dead"]:
-            typer.echo(f"{name}: {in_words(tuple(a['dead']), a['shape'][-1])}")
+            typer.echo(f"{name}: {describe_channels(tuple(a['dead']), a['shape'][-1])}")
     typer.echo(f"\nstored digest {found['stored']}")
 
 

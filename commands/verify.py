@@ -1,4 +1,4 @@
-"""``patchbank verify``."""
+"""``patchbank verify``: compare stored bytes with their recorded checksums."""
 
 import json
 from pathlib import Path
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 
 def verify(
     digest: Annotated[
-        str | None, typer.Argument(help="Digest of a set, or its beginning; all sets without it.")
+        str | None, typer.Argument(help="Digest of a set, or its first characters. Default: all sets.")
     ] = None,
     store: StoreOption = "store",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that read and hash.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read and hash files.")] = 2,
     sources: Annotated[
-        Path | None, typer.Option(help="An experiment file: compare its source images and labels under --data too.")
+        Path | None,
+        typer.Option(
+            help="An experiment file: also check that its source images and labels under --data are unchanged."
+        ),
     ] = None,
     data: DataOption = Path("data"),
     as_json: JsonOption = False,
 ) -> None:
-    """Compare every stored byte with what was committed; exit code 3 names each object that differs."""
+    """Compare every stored byte with its recorded checksum; print each object that differs and exit with code 3."""
     from concurrent.futures import ThreadPoolExecutor
 
     from stores import Store
@@ -38,12 +41,12 @@ def verify(
     with ThreadPoolExecutor(threads) as executor:
         found = list(verdicts(opened, executor, digest))
     if digest is not None and not found:
-        opened.open(digest)  # says that there is none
+        opened.open(digest)  # raises MissingError
     findings = [finding for verdict in found for finding in verdict.findings]
     changed = [] if sources is None else _changed_sources(sources, opened, data)
     n_sets = sum(verdict.set != INDEX for verdict in found)
     if not n_sets and not findings:
-        raise MissingError(f"{opened.objects.url} holds no sets, so nothing was compared: name the store with --store")
+        raise MissingError(f"{opened.objects.url} contains no sets, nothing was verified: check --store")
     if as_json:
         sets = [{**verdict.__dict__, "findings": [f.__dict__ for f in verdict.findings]} for verdict in found]
         typer.echo(json.dumps(sets if sources is None else {"sets": sets, "sources": changed}, indent=2))
@@ -53,20 +56,18 @@ def verify(
         for one in changed:
             typer.echo(f"source {one['path']} {one['problem']}")
         objects, size = sum(v.n_objects for v in found), sum(v.n_bytes for v in found)
-        looked_at = f"{counted(n_sets, 'set')}, {counted(objects, 'object')}, {format_bytes(size)}"
-        typer.echo(f"{looked_at}: {counted(len(findings), 'finding')}")
+        checked = f"{counted(n_sets, 'set')}, {counted(objects, 'object')}, {format_bytes(size)}"
+        typer.echo(f"{checked}: {counted(len(findings), 'problem')}")
     if findings:
-        raise DamageError(
-            f"{counted(len(findings), 'object')} not as committed: `patchbank repair EXP` makes again what can be"
-        )
+        raise DamageError(f"{counted(len(findings), 'object')} damaged, missing or stray: run `patchbank repair EXP`")
     if changed:
         raise DamageError(
-            f"{len(changed)} source files are not those the sets were made from: restore them, or extract again"
+            f"{counted(len(changed), 'source file')} changed or missing since extraction: restore them or extract again"
         )
 
 
 def _changed_sources(experiment: Path, store: "Store", data: Path) -> list[dict[str, str]]:
-    """Return the source files of an experiment that changed since its sets were made, or are gone."""
+    """Return the source files of an experiment that changed or went missing since its sets were extracted."""
     from commands.experiment.reading import load_experiment, recorded_sets
     from pipeline.datasets import open_dataset
     from pipeline.extraction.run import find_folder

@@ -1,4 +1,4 @@
-"""Extracting from Python: the same sets as `patchbank extract` makes, also of a module of your own.
+"""Extracts feature sets from Python, as `patchbank extract` does, also of a module of your own.
 
 ::
 
@@ -36,15 +36,22 @@ def extract(
     batch_size: int | None = None,
     workers: int = 2,
 ) -> list[ZarrSet]:
-    """Make what is missing of an experiment and return its sealed feature sets, one a model and view.
+    """Extract what is missing of an experiment and return its sealed feature sets, one per model and view.
 
-    ``experiment`` is a file or its tables: ``dataset``, ``frame`` and, unless a ``model`` is brought along, ``models``;
-    ``features``, ``views`` and ``storage`` if wanted. Tables of the analyses are left alone: all images of the data set
-    are extracted, whichever the analyses choose. ``model`` comes from `pipeline.models.own_module.own_model` or
-    `pipeline.models.build_model` and takes the place of the experiment's models. An experiment file whose
-    ``[[models]]`` name it with ``weights = "own"`` is then evaluated by `patchbank evaluate` like any other.
+    Tables of the analyses are ignored: all images of the data set are extracted, whichever the analyses choose. An
+    experiment file whose ``[[models]]`` names the model with ``weights = "own"`` can then be evaluated by `patchbank
+    evaluate` like any other. Raises UserError and MissingError as the command does.
 
-    Raises UserError and MissingError as the command does.
+    Args:
+        experiment: A file or its tables: ``dataset``, ``frame``, ``models`` (unless ``model`` is given), and optionally
+            ``features``, ``views`` and ``storage``.
+        model: Replaces the experiment's models; from `pipeline.models.own_module.own_model` or
+            `pipeline.models.build_model`.
+        data: The data root.
+        store: Folder or URL of the store.
+        device: cpu, cuda, cuda:1, ...; None uses a GPU if there is one.
+        batch_size: Images per forward pass; by default 16 on a CPU, 128 on a GPU.
+        workers: Threads that decode images.
     """
     tables, folder = _tables(experiment)
     if model is not None:
@@ -57,15 +64,15 @@ def extract(
         problem = error.errors()[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise UserError(f"{where} of the experiment: {problem['msg'][0].lower()}{problem['msg'][1:]}") from error
-    site = Workspace(Store(store), Path(data), folder)
+    workspace = Workspace(Store(store), Path(data), folder)
     if model is not None:
-        site = dataclasses.replace(site, own={model.record.name: model})
-    report = extract_recipe(recipe, site, choose_compute(device, batch_size), ExtractOptions(workers=workers))
+        workspace = dataclasses.replace(workspace, own={model.record.name: model})
+    report = extract_recipe(recipe, workspace, choose_compute(device, batch_size), ExtractOptions(workers=workers))
     return [outcome.set for outcome in report.outcomes]
 
 
 def _tables(experiment: Path | str | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
-    """Return the tables that concern the pipeline, and the folder that relative weights lie in."""
+    """Return the tables of extraction settings, and the folder to which paths of weights are relative."""
     if isinstance(experiment, Mapping):
         return dict(experiment), Path()
     path = Path(experiment)

@@ -1,6 +1,6 @@
-"""A sheet of pictures of what an experiment shows its models: samples under every view, labels and patches drawn over.
+"""Draws samples of an experiment under every view, with labels and patch borders, on one sheet.
 
-Nothing is stored and no model is built; pixels and labels come from the code that extraction runs.
+Nothing is stored and no model is built; pixels and labels come from the same code as in an extraction.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from pipeline.views.frequency_noise import band
 from stores.specs import VOID
 
 _SHOWN_LEGEND = 40
-_NAMED_WIDTH = 24  # pixels of the sheet below which an object's name would hide it
-_MINE, _SCORED = (255, 220, 0), (0, 255, 255)
+_NAMED_WIDTH = 24  # pixels of the sheet; smaller objects are not named
+_SHOWN, _SCORED = (255, 220, 0), (0, 255, 255)
 
 
 def choose_rows(samples: Samples, count: int, seed: int) -> list[int]:
-    """Return the rows to look at, from different sources while there are enough.
+    """Return the rows to draw, from different sources while there are enough.
 
-    Sources are drawn without replacement, bad ones left out; of each comes the tile with the largest objects, or one
-    that was drawn.
+    Sources are chosen at random without replacement and without bad ones; of each the tile with the largest objects is
+    taken, or a random one.
     """
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(samples.tiles)).tolist()
     by_source: dict[str, list[int]] = {}
@@ -46,7 +46,7 @@ def choose_rows(samples: Samples, count: int, seed: int) -> list[int]:
 
 
 def _objects_shown(samples: Samples, name: str, rows: Sequence[int]) -> list[float]:
-    """Return the area, in source pixels, of the objects that have their middle in each of a source's tiles."""
+    """Return the area, in source pixels, of the objects whose centre is in each of a source's tiles."""
     if "objects" not in samples.dataset.labels:
         return [0.0] * len(rows)
     plane, size = frames.resized_size(samples.frame, samples.sizes[name]), samples.sizes[name]
@@ -55,10 +55,10 @@ def _objects_shown(samples: Samples, name: str, rows: Sequence[int]) -> list[flo
         left, top, right, bottom = entry.box
         x = (left + right) / 2 * plane.width / size.width
         y = (top + bottom) / 2 * plane.height / size.height
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             box = samples.tiles[row][1].box
             if not entry.ignore and box[0] <= x < box[2] and box[1] <= y < box[3]:
-                shown[place] += (right - left) * (bottom - top)
+                shown[index] += (right - left) * (bottom - top)
     return shown
 
 
@@ -69,10 +69,17 @@ def contact_sheet(
     patch: int,
     interpolation: Interpolation = "bicubic",
 ) -> Image.Image:
-    """Return the sheet: a block for each row, in it a line for each view and a column for each of its levels.
+    """Return the sheet: a block for each row, with a line for each view and a column for each of its levels.
 
-    Every view has the picture as the model gets it and, below, the same with class colours, the outlines of objects
-    and the borders of patches of ``patch`` pixels. Noise of a frequency band shows noise, mask and noisy picture.
+    Every view shows the model input and, below, the same with class colours, outlines of objects and borders of
+    patches. Noise of a frequency band also shows the noise and the mask.
+
+    Args:
+        samples: The rows in the clean view.
+        shown: Views to draw.
+        rows: Numbers of the rows to draw.
+        patch: Side of a patch in pixels.
+        interpolation: How sources and tiles are resized.
     """
     legend = _legend(samples)
     parts: list[Image.Image] = [legend] if legend is not None else []
@@ -92,7 +99,7 @@ def contact_sheet(
 
 
 def _lines(strips: Sequence[Image.Image]) -> list[Image.Image]:
-    """Return strips side by side as long as a line of nine pictures holds them."""
+    """Arrange strips side by side, in lines of up to nine pictures."""
     lines: list[list[Image.Image]] = []
     for strip in strips:
         if not lines or sum(one.width + 2 * GAP for one in lines[-1]) + strip.width > 9 * CELL:
@@ -163,9 +170,9 @@ def _draw_object(
     entry: ObjectEntry,
     shown: tuple[float, float],
 ) -> None:
-    """Draw an outline given in source pixels where the view shows it, with category and track of what is tracked.
+    """Draw an object's outline where the view shows it, with category and track if it is tracked.
 
-    ``shown`` is width and height of the picture.
+    ``shown`` is the width and height of the picture.
     """
     plane, size = frames.resized_size(samples.frame, samples.sizes[name]), samples.sizes[name]
     left, top, right, _ = tile.box
@@ -189,12 +196,12 @@ def _draw_object(
 def _band_pictures(
     samples: Samples, view: View, name: str, tile: Tile, image: Picture, interpolation: Interpolation
 ) -> list[Image.Image]:
-    """Return twice the noise and the mask of a frequency band (paper A, Fig. 10); grey is none, white is passed."""
+    """Return pictures of a band's doubled noise (grey is none) and mask (white is passed), as in paper A, Fig. 10."""
     assert view.change is not None
     changed = view.change(frames.resized(image, samples.frame, interpolation), view.generator(name))
     assert changed.noise is not None
     left, top, right, bottom = tile.box
-    # Pixel by pixel, not resized: shrinking would smooth the high bands away.
+    # Cropped instead of resized, because shrinking would remove the high bands.
     x, y = max(left, (left + right - CELL) // 2), max(top, (top + bottom - CELL) // 2)
     middle = (x, y, min(right, x + CELL), min(bottom, y + CELL))
     noise = np.rint(128 + 2 * changed.noise).clip(0, 255).astype(np.uint8)
@@ -211,10 +218,10 @@ def _source(samples: Samples, name: str, tile: Tile, image: Picture) -> Image.Im
     scale = (picture.width / plane.width, picture.height / plane.height) * 2
     for other, one in sorted(samples.tiles, key=lambda pair: pair[1] == tile):
         if other == name:
-            mine = one == tile
+            is_shown = one == tile
             box = [edge * factor for edge, factor in zip(one.box, scale, strict=True)]
             box = [box[0], box[1], min(box[2], picture.width) - 1, min(box[3], picture.height) - 1]
-            canvas.rectangle(box, outline=_MINE if mine else (255, 255, 255), width=3 if mine else 1)
+            canvas.rectangle(box, outline=_SHOWN if is_shown else (255, 255, 255), width=3 if is_shown else 1)
     return picture
 
 

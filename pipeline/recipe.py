@@ -1,4 +1,4 @@
-"""What an experiment asks the pipeline to make: the data, the frame, the views, the models and the arrays."""
+"""Extraction settings of an experiment: data set, frame, views, models and arrays to keep."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
@@ -14,66 +14,66 @@ Channel = Annotated[int, Field(ge=0, le=255)]
 
 
 class ManifestClass(Record):
-    """One class of a manifest; its place in the list is its id in stored labels."""
+    """One class of a manifest; its position in the list is its id in stored labels."""
 
     name: str = Field(min_length=1)
     """Name in figures and tables, and in the column `class`."""
     ids: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = None
-    """Ids in mask files that mean this class; its place in the list, from 0, by default."""
+    """Ids in mask files that mean this class; by default its position in the list, from 0."""
     supercategory: str | None = None
-    """Name of a group of classes; the class's own name by default."""
+    """Name of a group of classes; by default the class's own name."""
     colour: tuple[Channel, Channel, Channel] | None = None
-    """Red, green, blue, 0..255; spread around the colour circle by default."""
+    """Red, green, blue, 0..255; by default spread around the colour circle."""
 
 
 class FewShot(Record):
-    """A choice of rows that looks at labels; `[selection]` chooses among what is left."""
+    """Chooses rows by their labels; `[selection]` then chooses among these."""
 
     unit: Literal["tiles", "images"]
-    """``tiles`` takes, for every class in the order of the class table, tiles that show enough of an object of it
+    """``tiles`` takes, for every class in the order of the class table, tiles that show enough of one of its objects
     (paper A, FAIR1M); ``images`` takes, for every class from the rarest on, images that contain it (paper A,
-    ADE20K). What is taken for one class is gone for the next. Difficult and ignored objects count too."""
+    ADE20K). What one class has taken is not available to the next. Difficult and ignored objects count too."""
     per_class: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    """How many for each class, by split, such as ``{ train = 4, val = 2 }``; other splits are left out. A class that
-    has fewer gets all there are."""
+    """Number per class, by split, such as ``{ train = 4, val = 2 }``; other splits are excluded. A class that has fewer
+    gets all of them."""
     share: float = Field(default=1 / 3, gt=0, le=1)
-    """Share of an object's area that a tile must show, for ``tiles``."""
+    """For ``tiles``: share of an object's area that a tile must show."""
     seed: int = Field(default=0, ge=0)
-    """Decides which tiles or images come first."""
+    """Seed of the order in which tiles or images are taken."""
 
 
 class DatasetRecipe(Record):
-    """Which images, read by which reader."""
+    """The source images and their reader."""
 
     name: str
-    """Name of the layout; `patchbank datasets` lists them."""
+    """Name of the layout; `patchbank datasets` lists all."""
     folder: str | None = None
-    """Folder below the data root (``--data`` or ``PATCHBANK_DATA``); the official names that `patchbank datasets`
-    lists by default, for a manifest the data root."""
+    """Folder below the data root (``--data`` or ``PATCHBANK_DATA``); by default one of the official names that
+    `patchbank datasets` lists, for a manifest the data root."""
     file: str | None = None
     """For ``manifest``: a CSV or Parquet file in the folder, with the column image (a path relative to the folder)
     and any of mask, class, group, split, video, frame."""
     classes: tuple[ManifestClass, ...] = ()
-    """For ``manifest``: the classes, as `[[dataset.classes]]` tables; needed for masks. Without them the classes are
-    the sorted names in the column class."""
+    """For ``manifest``: the classes, as `[[dataset.classes]]` tables; required for masks. By default the sorted names
+    in the column class."""
     void_ids: tuple[Annotated[int, Field(ge=0, le=255)], ...] = (255,)
     """For ``manifest``: ids in mask files that mean unlabelled."""
     licence: str | None = None
-    """Terms of use of the data, in one line, where they are not those of the official data set."""
+    """Terms of use of the data, in one line; by default those of the official data set."""
     few_shot: FewShot | None = None
-    """A `[dataset.few_shot]` table: a choice of rows that looks at labels; none takes all."""
+    """A `[dataset.few_shot]` table: chooses rows by their labels; without it all are taken."""
     bad_samples: Literal["stop", "keep-invalid"] = "stop"
-    """What becomes of an image that cannot be decoded or is smaller than its tile, or whose label is missing or
-    broken: ``stop`` the run, or ``keep-invalid``, which keeps its rows, marked invalid with the reason; every analysis
-    leaves them out and counts them. More than 1 % bad images, and more than one, stop the run all the same.
-    ``keep-invalid`` decodes every image once before the model sees the first; `plan` does so too and remembers
-    nothing. A choice by `few_shot`, which reads labels before there are rows, leaves images with a bad one
-    out under ``keep-invalid``, at most as many, and says so."""
+    """How to treat an image that cannot be decoded or is smaller than a tile, or whose label is missing or broken:
+    ``stop`` the run, or ``keep-invalid``: keep its rows, marked invalid with the reason; every analysis excludes and
+    counts them. If more than 1 % of the images, and more than one, are bad, the run stops in any case.
+    ``keep-invalid`` decodes every image once before the first forward pass; `plan` does the same without saving the
+    findings. `few_shot` reads labels before there are rows: under ``keep-invalid`` it excludes images with bad labels,
+    within the same limit, and reports them."""
 
     @model_validator(mode="after")
     def _manifest_keys(self) -> "DatasetRecipe":
         if self.name == "manifest" and self.file is None:
-            raise ValueError('name = "manifest" needs file = "photos.csv" or the like')
+            raise ValueError('name = "manifest" needs file, such as file = "photos.csv"')
         if self.name != "manifest" and (self.file is not None or self.classes or self.void_ids != (255,)):
             raise ValueError('file, classes and void_ids belong to name = "manifest"')
         names = [one.name for one in self.classes]
@@ -85,39 +85,39 @@ class DatasetRecipe(Record):
         return self
 
     def canonical(self) -> dict[str, Any]:
-        """Return what the rows depend on as plain JSON values; ``bad_samples = "stop"``, added late, stays out."""
+        """Return what the rows depend on as plain JSON values; the default of ``bad_samples`` is not part of it."""
         without = {"licence"} | ({"bad_samples"} if self.bad_samples == "stop" else set())
         return self.model_dump(mode="json", exclude=without)
 
     @property
     def mask_ids(self) -> tuple[tuple[int, ...], ...]:
-        """The ids in mask files of every class, defaults resolved."""
-        return tuple((place,) if one.ids is None else one.ids for place, one in enumerate(self.classes))
+        """The ids in mask files of every class, with defaults filled in."""
+        return tuple((index,) if one.ids is None else one.ids for index, one in enumerate(self.classes))
 
 
 _BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder"}
-"""What an experiment says of a model and no feature depends on."""
+"""Settings of a model on which no feature depends."""
 
 OWN = "own"
-"""What stands for the weights of a module that a user brings along in Python."""
+"""Value of ``weights`` for a module that is passed in from Python."""
 
 
 Role = Literal["mae", "simmim", "dino", "dinov2", "ibot", "supervised", "scale-mae", "random", "none"]
-"""The roles that evaluate.claims.roles explains; a test holds the two together."""
+"""Roles of models in the paper's claims; evaluate.claims.roles explains them, and a test compares both lists."""
 
 
 class DecoderRecipe(Record):
-    """MAE's decoder, which ``reconstruction`` asks for: what a model's file does not tell. It changes no feature."""
+    """Settings of MAE's decoder that no file tells, for ``reconstruction``. They change no feature."""
 
     target: Literal["pixels", "normalised"] = "pixels"
-    """What it was trained to predict: ``pixels`` (``mae_visualize_vit_*.pth``), or pixels ``normalised`` patch by patch
+    """Prediction target: ``pixels`` (``mae_visualize_vit_*.pth``), or pixels ``normalised`` patch by patch
     (``mae_pretrain_vit_*_full.pth``)."""
     heads: int = Field(default=16, ge=1)
     """Attention heads; 16 in all official decoders."""
     width: int = Field(default=512, ge=4, le=8192)
-    """Channels of a token, for random weights; a file tells its own."""
+    """Channels of a token, for random weights only."""
     depth: int = Field(default=8, ge=1, le=128)
-    """Number of blocks, for random weights; a file tells its own."""
+    """Number of blocks, for random weights only."""
 
 
 class ModelRecipe(Record):
@@ -126,19 +126,19 @@ class ModelRecipe(Record):
     name: str
     """A known short name such as `mae-base`, or a timm name with or without a tag; `patchbank models` lists both."""
     weights: str = "pretrained"
-    """``pretrained`` (timm's weights for the name), ``random`` (drawn from ``seed``), a path to a safetensors or torch
-    file, relative to the experiment file (official files are read as their authors saved them), or ``own`` for a module
-    that is extracted from Python."""
+    """``pretrained`` (timm's weights for the name), ``random`` (from ``seed``), a path to a safetensors or torch file,
+    relative to the experiment file (official files are read as published), or ``own`` for a module that is extracted
+    from Python."""
     seed: int = Field(default=0, ge=0)
-    """Seed of random weights; ignored otherwise."""
+    """Seed of random weights."""
     title: str | None = None
-    """Name in figures and tables; the model's name by default."""
+    """Name in figures and tables; by default the model's name."""
     licence: str | None = None
-    """Terms of use of the weights, in one line; by default what is known of the official ones."""
+    """Terms of use of the weights, in one line; by default those known of the official weights."""
     arguments: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    """Passed to the architecture, for example ``class_token = false``."""
+    """Arguments of the architecture, for example ``class_token = false``."""
     position_embedding: Literal["timm", "hub"] | None = None
-    """How position embeddings come to another grid: ``timm`` (bicubic, antialiased) or ``hub`` (bicubic, not
+    """How position embeddings are resampled to another grid: ``timm`` (bicubic, antialiased) or ``hub`` (bicubic, not
     antialiased, offset 0.1, as DINO and DINOv2 do); by default hub for `dinov2-small`, `-base`, `-large`, else timm."""
     mean: tuple[float, float, float] | None = None
     """Mean of red, green and blue in 0..1, instead of the model's own; for example the data set's."""
@@ -147,23 +147,22 @@ class ModelRecipe(Record):
     )
     """Standard deviation of red, green and blue in 0..1, instead of the model's own."""
     probe_batchnorm: bool | None = None
-    """Whether probes of this model standardise features; by default only MAE models do (paper A, section 4)."""
+    """Whether probes of this model standardise features; by default only for MAE models (paper A, section 4)."""
     role: Role | None = None
-    """Whose part the model plays where the papers' claims are put to the test; by default known names say so, drawn
-    weights play ``random`` (the control), and other models play ``none``."""
+    """Role of this model in the paper's claims; inferred from known names by default. Random weights have the role
+    ``random`` (the control), other models ``none``."""
     decoder: DecoderRecipe | None = None
-    """What must be known of the model's decoder, for example ``{ target = "normalised" }``; asked for by
-    ``reconstruction`` alone."""
+    """Settings of the model's decoder, for example ``{ target = "normalised" }``; used by ``reconstruction`` only."""
 
     @property
     def standardised_probe(self) -> bool:
-        """Whether probes standardise features, the default resolved."""
+        """Whether probes standardise features, with the default filled in."""
         is_mae = "mae" in self.name.partition(".")[2] or self.name.startswith("mae")
         return is_mae if self.probe_batchnorm is None else self.probe_batchnorm
 
     @property
     def effective_role(self) -> str | None:
-        """The role that is said, or that random weights have; None leaves it to the model's name."""
+        """The role that is set, or that of random weights; None means that the model's name decides."""
         return self.role or ("random" if self.weights == "random" else None)
 
     @property
@@ -173,51 +172,50 @@ class ModelRecipe(Record):
 
 
 class MaskRecipe(Record):
-    """MAE's masked input as a capture of its own: the last layer's normed tokens of the patches left visible."""
+    """A second capture with MAE's masked input: the last layer's normed tokens of the visible patches."""
 
     ratio: float = Field(default=0.75, gt=0, lt=1)
-    """Share of patches that are left out (0.75 is MAE's own)."""
+    """Share of patches that are masked (0.75 in MAE)."""
     seed: int = Field(default=0, ge=0)
-    """Which patches: drawn for every sample from this seed, its source's name and its tile box."""
+    """Seed of the choice of patches, which also depends on the sample's source name and tile box."""
 
 
 class FeatureRecipe(Record):
-    """Which arrays are kept and in which precision."""
+    """The arrays to keep and their precision."""
 
     layers: Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)] = "all"
     """Blocks counted from 0; negative numbers count from the end."""
     norm: Literal["final", "none", "both"] = "final"
-    """Keep each layer through the model's final norm, as it is, or both; stages have no such norm and are kept as
-    they are."""
+    """Keep each layer after the model's final norm, without it, or both; backbones with stages have no such norm."""
     prefix: bool = True
-    """Keep prefix tokens (class token, registers) too."""
+    """Also keep prefix tokens (class token, registers)."""
     input_pixels: bool = False
-    """Also keep the clean inputs as 8-bit pixels beside the labels, for pictures and ``reconstruction``."""
+    """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``."""
     masked: MaskRecipe | None = None
-    """Also keep what the encoder makes of a masked input, for example ``{ ratio = 0.75, seed = 0 }``."""
+    """Also keep the encoder's tokens of a masked input, for example ``{ ratio = 0.75, seed = 0 }``."""
     compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision the model runs in."""
     store_dtype: Literal["float16", "float32"] = "float16"
-    """Precision on disk; a value beyond float16 stops the run."""
+    """Precision on disk; a value that exceeds float16 stops the run."""
     dead_features: Literal["stop", "count"] = "stop"
-    """What becomes of a layer with dead features, channels that have one value in every patch of every valid sample:
-    ``stop`` before it is sealed, or ``count`` them, which `patchbank show` prints. NaN and infinite values always stop
-    the run."""
+    """How to treat a layer with dead features (channels that are constant over all patches of all valid samples):
+    ``stop`` before it is sealed, or ``count`` them for `patchbank show`. NaN and infinite values always stop the
+    run."""
     clean: bool = True
-    """Extract the images as they are; without them only [[views]] are made, which nothing can be compared with."""
+    """Extract the clean view. Without it only [[views]] are extracted, and there is nothing to compare them with."""
 
 
 class StorageRecipe(Record):
-    """How sets are cut and compressed; changes bytes on disk, never a number."""
+    """Size of ranges and compression of chunks; they do not change any value."""
 
     range_megabytes: float = Field(default=64.0, gt=0, le=4096)
-    """Largest size of one range of the largest array, in MiB: a kill costs at most the ranges in flight."""
+    """Maximum size of a range of the largest array, in MiB. A killed run loses at most the ranges being written."""
     compression: Literal["none", "zstd"] = "none"
-    """Codec of the chunks; float features hardly compress."""
+    """Codec of the chunks; float features compress little."""
 
 
 class Recipe(Record):
-    """Everything `patchbank extract` needs to know."""
+    """The extraction settings of one experiment."""
 
     dataset: DatasetRecipe
     frame: FrameSpec
@@ -239,12 +237,12 @@ class Recipe(Record):
     @classmethod
     def _levels_differ(cls, views: tuple[AnyView, ...]) -> tuple[AnyView, ...]:
         named = [(view.name, level) for view in views for level in view.all_levels()]
-        twice = sorted({one for one in named if named.count(one) > 1})
+        twice = sorted({pair for pair in named if named.count(pair) > 1})
         if twice:
-            raise ValueError(f"the view {twice[0][0]} is asked for twice at level {twice[0][1]:g}: remove one")
+            raise ValueError(f"the view {twice[0][0]} is listed twice at level {twice[0][1]:g}: remove one")
         return views
 
-    def shown(self) -> Iterator[tuple[View, FeatureRecipe]]:
+    def all_views(self) -> Iterator[tuple[View, FeatureRecipe]]:
         """Yield every view at every level with the arrays that are kept of it, the clean one first.
 
         Raises UserError when the frame does not allow a view.
@@ -258,9 +256,9 @@ class Recipe(Record):
                 yield settings.at(level, self.frame), self.features.model_copy(update=changes)
 
     def model_key(self, model: ModelRecipe, choice: SourceChoice = ALL_SOURCES, view: View = CLEAN) -> str:
-        """Return the digest that stands for one model and view under this recipe, whatever arrays it asks for.
+        """Return the key of one model and view in the store's index; the arrays to keep are not part of it.
 
-        It is how `evaluate` finds sets without images or models: `extract` notes under this key which sets it made.
+        `extract` writes the digests of its sets under this key, so that `evaluate` finds them without images or models.
         """
         key = {
             "dataset": self.dataset.canonical(),

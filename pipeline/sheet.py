@@ -1,4 +1,4 @@
-"""Pictures and words on one sheet."""
+"""Lays out pictures and text on one sheet."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 CELL = 224
-"""Longest side of one picture, in pixels: inputs of the usual size are shown pixel by pixel."""
+"""Longest side of one picture in pixels; inputs of the usual size are not resized."""
 GAP, LINE, HEAD = 8, 18, 26
 BACK, INK, FAINT = (255, 255, 255), (24, 24, 24), (110, 110, 110)
 
@@ -20,7 +20,7 @@ def cell(title: str, pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def fit(pixels: Picture, longest: int = CELL) -> Image.Image:
-    """Return pixels as a picture of the cell's size; enlarged pixels stay squares."""
+    """Return pixels as a picture of the cell's size; enlarged with nearest."""
     image = Image.fromarray(np.ascontiguousarray(pixels))
     factor = longest / max(image.size)
     size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
@@ -29,12 +29,12 @@ def fit(pixels: Picture, longest: int = CELL) -> Image.Image:
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, so that sheets are the same everywhere."""
+    """Return Pillow's built-in font, so that sheets are the same on every machine."""
     return ImageFont.load_default(size=size)
 
 
 def text(words: str, size: int, ink: tuple[int, int, int]) -> Image.Image:
-    """Return one line of words."""
+    """Return one line of text as a picture."""
     face = font(size)
     box = face.getbbox(words)
     image = Image.new("RGB", (round(box[2]) + 2, HEAD if size > 14 else LINE), BACK)
@@ -43,7 +43,7 @@ def text(words: str, size: int, ink: tuple[int, int, int]) -> Image.Image:
 
 
 def beside(pictures: Sequence[Image.Image], gap: int = GAP) -> Image.Image:
-    """Return pictures side by side, tops aligned."""
+    """Return pictures side by side, aligned at the top."""
     sheet = Image.new(
         "RGB", (sum(one.width + gap for one in pictures) - gap, max(one.height for one in pictures)), BACK
     )
@@ -55,7 +55,7 @@ def beside(pictures: Sequence[Image.Image], gap: int = GAP) -> Image.Image:
 
 
 def below(pictures: Sequence[Image.Image], margin: int = 12, gap: int = GAP) -> Image.Image:
-    """Return pictures one below the other, left sides aligned."""
+    """Return pictures one below the other, aligned at the left."""
     width = max((one.width for one in pictures), default=1)
     height = sum(one.height + gap for one in pictures)
     sheet = Image.new("RGB", (width + 2 * margin, height - gap + 2 * margin), BACK)

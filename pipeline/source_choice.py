@@ -1,4 +1,4 @@
-"""Which source images an experiment extracts, and how digests name that choice."""
+"""The choice of source images to extract, and its key in digests."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a feature set is and where it lives.
+"""Feature sets and label sets: their records, their files and where they are stored.
 
 ``stores.open(path_or_digest)`` returns a set; ``set["block.11"][rows]`` returns numpy. Importing this package
 imports neither torch nor zarr, and nothing heavy before it is used.

@@ -1,4 +1,4 @@
-"""Reading arrays: the contract every container keeps, and its Zarr implementation."""
+"""Reading arrays: the base class of arrays, the interface of sets, and arrays in the Zarr format."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
 
 Rows = int | slice | Sequence[int] | Int64[np.ndarray, " row"]
-"""What selects rows: one number, a slice with step 1, or row numbers in any order."""
+"""Selects rows: one number, a slice, or row numbers in any order."""
 
 BLOCK_BYTES = 64 << 20
 """Default size of the blocks that `blocks` yields, in bytes."""
 
 MOST_CHUNK_BYTES = 2 << 30
-"""Size of the largest chunk that is read, in bytes, whatever the records say."""
+"""Size of the largest chunk that is read, in bytes."""
 
 
 class StoredArray(ABC):
@@ -97,7 +97,7 @@ class StoredArray(ABC):
 
 @runtime_checkable
 class StoredSet(Protocol):
-    """A set that can be read, whatever holds it: a Zarr folder, an HDF5 file or memory."""
+    """A set that can be read: in a Zarr folder, an HDF5 file or memory."""
 
     digest: str
     layout: Layout
@@ -118,11 +118,11 @@ class StoredSet(Protocol):
         ...
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return one of the set's tables; ``samples`` has one line a row of the arrays, in order."""
+        """Return one of the set's tables; ``samples`` has one line for each row of the arrays, in the same order."""
         ...
 
     def committed(self, array: str) -> frozenset[int]:
-        """Return the numbers of the ranges of an array that count."""
+        """Return the numbers of the committed ranges of an array."""
         ...
 
     def sealed(self, array: str) -> bool:
@@ -130,7 +130,7 @@ class StoredSet(Protocol):
         ...
 
     def __getitem__(self, name: str) -> StoredArray:
-        """Return an array by its address; ``tokens/`` is understood."""
+        """Return an array by its address; without a group ``tokens/`` is meant."""
         ...
 
 
@@ -145,7 +145,7 @@ def row_numbers(rows: Rows, n_rows: int) -> Int64[np.ndarray, " row"]:
 
 
 class _Checksum:
-    """CRC32C of the first bytes of what is read, piece by piece; their number ends a piece."""
+    """CRC32C of the first ``n_bytes`` bytes that are read, updated piece by piece; a piece ends where they end."""
 
     def __init__(self, n_bytes: int) -> None:
         self.left = n_bytes
@@ -162,7 +162,16 @@ def _is_run(numbers: np.ndarray) -> bool:
 
 
 class ZarrArray(StoredArray):
-    """An array on disk, read chunk by chunk with its checksum tested; nothing is kept in memory."""
+    """An array in a store. Every chunk that is read has its checksum tested, and none is kept in memory.
+
+    Args:
+        objects: Storage of the store.
+        folder: Folder of the array, relative to the store.
+        spec: Record of the array.
+        layout: Layout of its set.
+        committed: Numbers of the committed ranges; rows of others read as the fill value.
+        executor: Reads chunks in parallel; without one they are read one after another.
+    """
 
     def __init__(
         self,
@@ -175,8 +184,8 @@ class ZarrArray(StoredArray):
     ) -> None:
         if layout.chunk_rows(spec) * spec.row_bytes > MOST_CHUNK_BYTES:
             raise DamageError(
-                f"{objects.url}/{folder} says that its chunks hold {layout.chunk_rows(spec)} rows of {spec.row_bytes} "
-                "bytes, which no writer makes: run `patchbank verify`"
+                f"{objects.url}/{folder} declares chunks of {layout.chunk_rows(spec)} rows of {spec.row_bytes} bytes, "
+                "larger than any that is written: run `patchbank verify`"
             )
         self.objects = objects
         self.folder = folder
@@ -202,7 +211,7 @@ class ZarrArray(StoredArray):
         return DamageError(f"{self.objects.url}/{name} was committed and is gone: run `patchbank verify`")
 
     def _read_whole(self, index: int, out: np.ndarray) -> None:
-        """Read one chunk straight to where it belongs, and test its checksum there."""
+        """Read one whole chunk into ``out`` without a copy, and test its checksum there."""
         if self.layout.compression != "none" or not out.dtype.isnative:
             out[:] = self.chunk(index)
             return
@@ -231,18 +240,18 @@ class ZarrArray(StoredArray):
         return out[0] if isinstance(rows, int | np.integer) else out
 
     def _fill(self, out: np.ndarray, numbers: np.ndarray, chunk_of: np.ndarray, index: int) -> None:
-        """Write the rows of one chunk where ``numbers`` asks for them."""
+        """Copy the rows of one chunk to their positions in ``out``, which holds the rows ``numbers``."""
         chunk_rows = self.layout.chunk_rows(self.spec)
-        here = np.flatnonzero(chunk_of == index)
+        positions = np.flatnonzero(chunk_of == index)
         if self.layout.range_of_chunk(index, self.spec) not in self.committed:
-            out[here] = self.spec.fill
+            out[positions] = self.spec.fill
             return
-        inside = numbers[here] - index * chunk_rows
-        if not (_is_run(here) and _is_run(inside)):
-            out[here] = self.chunk(index)[inside]
+        inside = numbers[positions] - index * chunk_rows
+        if not (_is_run(positions) and _is_run(inside)):
+            out[positions] = self.chunk(index)[inside]
             return
-        run = out[here[0] : here[0] + len(here)]
-        if len(here) == chunk_rows:
+        run = out[positions[0] : positions[0] + len(positions)]
+        if len(positions) == chunk_rows:
             self._read_whole(index, run)
         else:  # one memcpy
             run[:] = self.chunk(index)[inside[0] : inside[0] + len(inside)]

@@ -1,7 +1,7 @@
-"""Canonical JSON and the digests made from it.
+"""Canonical JSON, and the digests and checksums made from it.
 
 A record's digest is the sha256 of its canonical JSON: sorted keys, no spaces, UTF-8, no NaN. Two records
-with equal digests are equal; nothing of a machine (paths, times, worker counts) may enter one.
+with equal digests are equal; nothing that depends on the machine (paths, times, worker counts) may enter one.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def canonical_json(record: Any) -> bytes:
-    """Return the one byte string that stands for ``record``; raises ValueError on NaN or infinity."""
+    """Return a record's canonical JSON; raises ValueError on NaN or infinity."""
     text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()
 
@@ -27,7 +27,7 @@ def digest(record: Any) -> str:
 
 
 def checksummed(record: Mapping[str, Any]) -> bytes:
-    """Return the record as JSON with its own digest under ``"checksum"``, so that a torn copy shows."""
+    """Return the record as JSON with its own digest under ``"checksum"``, by which a torn copy is recognised."""
     if "checksum" in record:
         raise ValueError("a record to be checksummed must not hold a checksum yet")
     return canonical_json({**record, "checksum": digest(dict(record))}) + b"\n"

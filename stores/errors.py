@@ -1,4 +1,4 @@
-"""What can go wrong, in words a user can act on.
+"""Exceptions with exit codes: user errors, missing things and damage.
 
 Every message is one sentence that says what is wrong, where, and what to do. The command line prints it
 without a traceback and leaves with the class's ``exit_code``.
@@ -6,7 +6,7 @@ without a traceback and leaves with the class's ``exit_code``.
 
 
 class PatchbankError(Exception):
-    """Base of all errors raised on purpose; on its own it means a fault of ours (exit code 1)."""
+    """Base of all errors raised on purpose; on its own it means a bug in Patchbank (exit code 1)."""
 
     exit_code = 1
 
@@ -15,11 +15,11 @@ class PatchbankError(Exception):
 
 
 def _printable(sentence: str) -> str:
-    """Return one line: names and libraries' remarks from outside must not break it or command the terminal."""
+    """Return one printable line: file names and messages of libraries may hold line breaks or terminal codes."""
     if sentence.isprintable():
         return sentence
     line = " ".join(sentence.splitlines())
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 class UserError(PatchbankError, ValueError):
@@ -31,7 +31,7 @@ class UserError(PatchbankError, ValueError):
 class MissingError(UserError, FileNotFoundError):
     """A file, folder, set or array that should be there is not (exit code 2)."""
 
-    # FileNotFoundError prints as "[Errno 2] ..." when it holds two arguments; ours holds one sentence.
+    # FileNotFoundError prints as "[Errno 2] ..." when it holds two arguments; this one holds one sentence.
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 

@@ -1,6 +1,6 @@
-"""A set in memory: the reference that containers on disk are compared with, and a home for small tests.
+"""Sets in memory: the reference that sets in Zarr and HDF5 are compared with in tests.
 
-It keeps whole arrays, no chunks and no bytes, so that it shares no mistake with the Zarr container.
+Whole arrays are held, without chunks and stored bytes, so that no code is shared with the Zarr format.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class MemoryArray(StoredArray):
 
 
 class MemorySet:
-    """A feature set or label set that lives as long as the process."""
+    """A feature set or label set in memory."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class MemorySet:
 
     @property
     def samples(self) -> pd.DataFrame:
-        """The sample table: one line a row of the arrays, in order."""
+        """The sample table: one line for each row of the arrays, in the same order."""
         return self.tables["samples"]
 
     def table(self, name: str) -> pd.DataFrame:
@@ -64,7 +64,7 @@ class MemorySet:
         return self.tables[name]
 
     def add_arrays(self, arrays: Iterable[ArraySpec]) -> None:
-        """Declare arrays; raises UserError when one is there with another shape or dtype."""
+        """Declare arrays; raises UserError when one exists with another shape or dtype."""
         for array in arrays:
             known = self.held.get(array.name)
             if known is None:
@@ -82,7 +82,7 @@ class MemorySet:
         return True
 
     def committed(self, array: str) -> frozenset[int]:
-        """Return the numbers of the ranges of an array that count."""
+        """Return the numbers of the committed ranges of an array."""
         return frozenset(self.held[array].done)
 
     def sealed(self, array: str) -> bool:

@@ -1,4 +1,4 @@
-"""A set on disk: records, tables and arrays in one folder that is also a Zarr v3 hierarchy.
+"""A set in a store: records, tables and arrays in one folder that is also a Zarr v3 hierarchy.
 
 stores/README.md is the normative description of every file named here.
 """
@@ -24,7 +24,7 @@ from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects, read_if_present
 
 KINDS: dict[str, type[FeatureSpec] | type[LabelSpec]] = {"features": FeatureSpec, "labels": LabelSpec}
-"""Folder of a kind of set, and the record that names such a set."""
+"""Type of the record that names a set, by the kind of set."""
 
 
 def set_metadata(kind: str, set_digest: str) -> bytes:
@@ -32,18 +32,19 @@ def set_metadata(kind: str, set_digest: str) -> bytes:
     return group_metadata({"patchbank": {"format": FORMAT_VERSION, "kind": kind, "set": set_digest}})
 
 
-def half_made(objects: Objects, prefix: str) -> bool:
-    """Return whether somebody began to create a set here and was stopped, or is at it now."""
+def is_initialised(objects: Objects, prefix: str) -> bool:
+    """Return whether the folder holds a set that was created to the end: not an absent, stopped or running creation."""
     if objects.size(f"{prefix}/{CREATED}") is not None:
-        return False
-    return not any(objects.children(f"{prefix}/{folder}") for folder in (COMMITS, SEALS))
+        return True
+    return any(objects.children(f"{prefix}/{folder}") for folder in (COMMITS, SEALS))
 
 
 class ZarrSet:
-    """One feature set or label set in a store.
+    """A feature set or label set in a store.
 
     Opening reads the records and lists commits and seals once; `refresh` does it again. Arrays are read with
-    ``set["block.11.norm"]`` (``tokens/`` is understood) or by their full address, ``set["prefix/block.11"]``.
+    ``set["block.11.norm"]`` (short for ``set["tokens/block.11.norm"]``) or by their full address,
+    ``set["prefix/block.11"]``.
     """
 
     def __init__(self, objects: Objects, prefix: str, executor: Executor | None = None) -> None:
@@ -56,7 +57,7 @@ class ZarrSet:
         except MissingError:
             raise MissingError(f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them") from None
         except UserError:
-            raise  # a disk that refuses is no damage; UserError is also a ValueError
+            raise  # an error of the disk is not damage; UserError is also a ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DamageError(f"{objects.url}/{prefix}/{SPEC} is not readable: run `patchbank verify`") from None
         if isinstance(record.get("format"), int) and record["format"] > FORMAT_VERSION:
@@ -64,24 +65,30 @@ class ZarrSet:
                 f"{objects.url}/{prefix} was written in format {record['format']} and this version of patchbank "
                 f"reads up to {FORMAT_VERSION}: install a newer patchbank"
             )
-        if half_made(objects, prefix):
-            raise MissingError(f"{objects.url}/{prefix} was begun and holds nothing yet: `patchbank extract` goes on")
+        if not is_initialised(objects, prefix):
+            raise MissingError(
+                f"{objects.url}/{prefix} was started and holds nothing yet: `patchbank extract` completes it"
+            )
         try:
             self.spec: FeatureSpec | LabelSpec = kind.model_validate(record, strict=False)
             self.layout = Layout.model_validate(self._checked(LAYOUT), strict=False)
         except (ValidationError, MissingError) as error:
             raise DamageError(f"{objects.url}/{prefix} has damaged records: run `patchbank verify`") from error
         if self.layout.n_ranges > MOST_RANGES:
-            raise DamageError(f"{objects.url}/{prefix} has damaged records ({self.layout.n_ranges} ranges)")
+            raise DamageError(
+                f"{objects.url}/{prefix} has damaged records ({self.layout.n_ranges} ranges): run `patchbank verify`"
+            )
         self.digest = prefix.rpartition("/")[2]
         if not self._named_by(self.spec):
-            raise DamageError(f"{objects.url}/{prefix}/{SPEC} does not fit the folder's name: run `patchbank verify`")
+            raise DamageError(
+                f"{objects.url}/{prefix}/{SPEC} does not have the digest in its folder's name: run `patchbank verify`"
+            )
         self.refresh()
 
     def _named_by(self, spec: FeatureSpec | LabelSpec) -> bool:
         try:
             return spec.digest == self.digest
-        except (ValueError, RecursionError):  # NaN, or a text that is not Unicode, stands for nothing
+        except (ValueError, RecursionError):  # NaN, or text that is not Unicode: it has no digest
             return False
 
     # -- creating ---------------------------------------------------------------------------------------------
@@ -96,11 +103,15 @@ class ZarrSet:
         compute: Mapping[str, Any],
         provenance: Mapping[str, Any],
     ) -> "ZarrSet":
-        """Create the set or open the one that is there; safe when several processes do it at once.
+        """Create the set, or open it where it exists; several processes may do so at the same time.
 
-        A table is a frame, or the Parquet bytes of one that another store wrote, which then stay the same.
-        ``compute`` is the compute record: what must be equal for equal bytes. ``provenance`` is for people and
-        never compared.
+        Args:
+            objects: Storage of the store.
+            spec: The record that names the set.
+            layout: How its rows are cut.
+            tables: Its tables by name: data frames, or the Parquet bytes of another store, which are kept as they are.
+            compute: The compute record: what must be equal for equal bytes.
+            provenance: Facts for people, which are never compared.
         """
         prefix = f"{spec.kind}/{spec.digest}"
         files = {
@@ -116,13 +127,13 @@ class ZarrSet:
         if objects.size(f"{prefix}/{CREATED}") is None:
             for name, data in (files | facts).items():
                 objects.put_new(f"{prefix}/{name}", [data])
-            # Read back: another process may have written these files first.
-            there = {name: objects.read(f"{prefix}/{name}") for name in (*files, *facts)}
-            sums = {name: sha256_hex(data) for name, data in there.items()}
+            # Read back, because another process may have written these files first.
+            written = {name: objects.read(f"{prefix}/{name}") for name in (*files, *facts)}
+            sums = {name: sha256_hex(data) for name, data in written.items()}
             record = {"set": spec.digest} | {
                 kind: {name: sums[name] for name in names} for kind, names in (("files", files), ("facts", facts))
             }
-            records = {name: there[name] for name in COPIED if name != CREATED}
+            records = {name: written[name] for name in COPIED if name != CREATED}
             records[CREATED] = checksummed(record)
             objects.put_new(f"{prefix}/{SUMMARY}", [summary_bytes(spec, layout, records)])
             # Written last, so that its existence means the records are whole.
@@ -130,22 +141,22 @@ class ZarrSet:
         return cls(objects, prefix)
 
     def add_arrays(self, arrays: Iterable[ArraySpec]) -> None:
-        """Declare arrays; raises UserError when one is there with another shape or dtype."""
-        fresh = []
+        """Declare arrays; raises UserError when one exists with another shape or dtype."""
+        new = []
         for array in arrays:
             known = self.arrays.get(array.name)
             if known is None:
-                fresh.append(array)
+                new.append(array)
             elif known != array:
                 raise UserError(
                     f"array {array.name} of set {self.digest[:12]} exists as {known.dtype} {known.row_shape} "
                     f"and cannot be added as {array.dtype} {array.row_shape}: choose another store"
                 )
-        if not fresh:
+        if not new:
             return
-        intended = self.arrays | {array.name: array for array in fresh}
+        intended = self.arrays | {array.name: array for array in new}
         update_summary(self.objects, self.prefix, {"arrays": array_entries(intended, self.seals)})
-        for array in fresh:
+        for array in new:
             self.objects.put_new(f"{self.prefix}/{array.group}/{GROUP}", [group_metadata({})])
             self.objects.put_new(f"{self.prefix}/{array.name}/{SPEC}", [checksummed(array.canonical())])
             self.objects.put_new(f"{self.prefix}/{array.name}/{GROUP}", [array_metadata(array, self.layout)])
@@ -153,8 +164,8 @@ class ZarrSet:
         self.summarise()
 
     def summarise(self) -> None:
-        """Bring the summary up to what is on disk; several writers at once end with the same one."""
-        for _ in range(10):  # each turn looks again, because another writer may have replaced ours
+        """Write to the summary what is on disk; writers that do so at the same time end with the same summary."""
+        for _ in range(10):  # another writer may have replaced it since, so the result is compared again
             self.refresh()
             if not update_summary(self.objects, self.prefix, {"arrays": array_entries(self.arrays, self.seals)}):
                 return
@@ -162,7 +173,7 @@ class ZarrSet:
     # -- state ------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Look again at which arrays, commits and seals there are."""
+        """Read again which arrays, commits and seals there are."""
         self.commits: dict[str, Commit] = read_commits(self.objects, self.prefix, self.digest)
         self.seals: dict[str, Seal] = read_seals(self.objects, self.prefix, self.digest)
         self.arrays: dict[str, ArraySpec] = {name: seal.array for name, seal in self.seals.items()}
@@ -180,13 +191,13 @@ class ZarrSet:
                     self.arrays[address] = array
 
     def committed(self, array: str) -> frozenset[int]:
-        """Return the numbers of the ranges of an array that count."""
+        """Return the numbers of the committed ranges of an array: all of them once it is sealed."""
         if array in self.seals:
             return frozenset(range(self.layout.n_ranges))
         return frozenset(commit.range for commit in self.commits.values() if array in commit.objects)
 
     def sealed(self, array: str) -> bool:
-        """Return whether an array is complete, checksummed and read-only."""
+        """Return whether an array is complete and read-only."""
         return array in self.seals
 
     @property
@@ -207,7 +218,7 @@ class ZarrSet:
     # -- reading ----------------------------------------------------------------------------------------------
 
     def address(self, name: str) -> str:
-        """Return the full address of an array; raises MissingError that names the arrays there are."""
+        """Return the full address of an array; raises MissingError, which lists the arrays of the set."""
         full = name if "/" in name else f"tokens/{name}"
         if full not in self.arrays:
             known = ", ".join(sorted(self.arrays)) or "none yet"
@@ -235,14 +246,17 @@ class ZarrSet:
         )
 
     def table(self, name: str) -> pd.DataFrame:
-        """Return one of the set's tables, ``samples`` or ``classes``; raises DamageError when it is none."""
+        """Return one of the set's tables, such as ``samples`` or ``classes``.
+
+        Raises MissingError when there is none of this name, and DamageError when it cannot be read.
+        """
         key = f"{self.prefix}/{name}.parquet"
         n_rows = self.layout.n_rows if name == "samples" else None
         return read_table(self.objects.read(key), f"{self.objects.url}/{key}", n_rows)
 
     @property
     def samples(self) -> pd.DataFrame:
-        """The sample table: one line a row of the arrays, in order."""
+        """The sample table: one line for each row of the arrays, in the same order."""
         return self.table("samples")
 
     @property
@@ -262,9 +276,9 @@ class ZarrSet:
         return record
 
     def stored_digest(self) -> str:
-        """Return one digest for the whole set: its records, tables and every sealed array's bytes.
+        """Return one digest of the whole set: its records, tables and the bytes of every sealed array.
 
-        Provenance is left out: it tells when and where, which may differ between equal sets.
+        Provenance is left out: date and machine may differ between equal sets.
         """
         created = self._checked(CREATED)
         if "set" not in created or "files" not in created:

@@ -1,12 +1,12 @@
-"""What a stored set *is*: frozen records whose digest names it.
+"""Frozen records that describe a set and its arrays; a set is named by the digest of its record.
 
 A `FeatureSpec` lists every choice that changes a stored number and nothing else; the sha256 of its canonical
 JSON names the feature set. Splits, subsets, layers, norms, paths, batch sizes, devices and dates stay out: the
 first four are choices of rows and arrays, the others must not matter. `LabelSpec` does the same for what is
-known about the samples, so that new labels never run a model again.
+known about the samples, so that new labels never need another pass of a model.
 
-Changing a field or a default here orphans every set on every disk; ``tests/stores/test_specs.py`` holds the
-digests still.
+Changing a field or a default here changes the digests, and no stored set is found again;
+``tests/stores/test_specs.py`` compares them with fixed values.
 """
 
 from collections.abc import Container, Iterable
@@ -38,13 +38,13 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _lists_are_tuples(cls, values: Any) -> Any:
-        """TOML and JSON know lists only; frozen records hold tuples."""
+        """Turn lists, as TOML and JSON have them, into the tuples that frozen records hold."""
         if not isinstance(values, dict):
             return values
         return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
     def canonical(self) -> dict[str, Any]:
-        """Return the record as plain JSON values, the form that is hashed and stored."""
+        """Return the record as plain JSON values, which are hashed and stored."""
         return self.model_dump(mode="json")
 
 
@@ -61,7 +61,7 @@ class Size(Record):
 
 
 def _square(value: Any) -> Any:
-    """Read a bare integer as a square; TOML authors write ``tile = 256``."""
+    """Return a bare integer as a square size, for ``tile = 256`` in TOML."""
     if isinstance(value, int) and not isinstance(value, bool):
         return {"height": value, "width": value}
     return value
@@ -71,7 +71,7 @@ SquareOrSize = Annotated[Size, BeforeValidator(_square)]
 
 
 class FrameSpec(Record):
-    """How a source image becomes model inputs; shared by all models of an experiment.
+    """How source images are resized and cut into model inputs; the same for all models of an experiment.
 
     The source is resized to ``resize`` (if given), cut into ``tile`` sized tiles in row-major order (if given,
     otherwise it is one tile), and every tile is resized to ``input``.
@@ -103,7 +103,7 @@ class ViewSpec(Record):
 
 
 class DatasetRecord(Record):
-    """Which reader read the source images, and which images they were."""
+    """The data set reader and the source images it read."""
 
     name: str
     revision: int = Field(ge=1)
@@ -114,10 +114,10 @@ class DatasetRecord(Record):
 
 
 class ModelRecord(Record):
-    """Everything about a frozen model that changes its features."""
+    """A frozen model: everything about it that changes its features."""
 
     name: str
-    """Architecture name, or the name a user gives to a module of their own."""
+    """Architecture name, or the name a user gives to their own module."""
     family: str
     """The file in pipeline/models that built it."""
     revision: int = Field(ge=1)
@@ -126,7 +126,8 @@ class ModelRecord(Record):
     weights: Digest
     """sha256 over the loaded encoder's sorted state dict."""
     position_embedding: str
-    """How positions were brought to this grid: ``native``, ``timm-resample``, ``hub`` or ``beit-resample``."""
+    """How the position embedding was resized to this grid: ``native`` (not), ``timm-resample``, ``hub`` or
+    ``beit-resample``."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     """Normalisation of pixels in 0..1."""
@@ -135,13 +136,13 @@ class ModelRecord(Record):
 
 
 class FeatureSpec(Record):
-    """Every choice that changes a stored feature; its digest names the feature set."""
+    """Record of a feature set: every choice that changes a stored feature. Its digest names the set."""
 
     kind: Literal["features"] = "features"
     format: Literal[1] = 1
     dataset: DatasetRecord
     samples: Digest
-    """`samples_digest` of the rows: which tile of which source is which row."""
+    """`samples_digest` of the rows: the source image and tile of every row."""
     frame: FrameSpec
     view: ViewSpec
     model: ModelRecord
@@ -157,7 +158,7 @@ class FeatureSpec(Record):
 
 
 class LabelSpec(Record):
-    """Every choice that changes a stored label; its digest names the label set."""
+    """Record of a label set: every choice that changes a stored label. Its digest names the set."""
 
     kind: Literal["labels"] = "labels"
     format: Literal[1] = 1
@@ -196,9 +197,9 @@ class ArraySpec(Record):
     """Shape of one row; the array's shape is ``(n_rows, *row_shape)``."""
     dtype: Literal["float16", "float32", "float64", "uint8", "uint16", "int32", "int64"]
     dimension_names: tuple[str, ...]
-    """Axis names, the row axis first, as xarray and our signatures show them."""
+    """Axis names, the row axis first, as in xarray and in the shapes of signatures."""
     attributes: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
-    """Facts for readers: layer, norm, number of prefix tokens, grid height and width."""
+    """Facts about the array: layer, norm, number of prefix tokens, grid height and width."""
 
     @model_validator(mode="after")
     def _axes_are_named(self) -> "ArraySpec":
@@ -239,13 +240,13 @@ class ArraySpec(Record):
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of the patches that stand in one row; None where there are none."""
+        """Rows and columns of the patch grid; None for arrays without one."""
         rows, columns = self.attributes.get("grid_rows"), self.attributes.get("grid_columns")
         return None if rows is None or columns is None else (int(rows), int(columns))
 
     @property
     def fill(self) -> float | int:
-        """What uncommitted rows read as: never a plausible value."""
+        """Value of rows that are not committed, which no valid row has: NaN, 255 (void), 65535 or -1."""
         if self.dtype.startswith("float"):
             return float("nan")
         return {"uint8": VOID, "uint16": 65_535, "int32": -1, "int64": -1}[self.dtype]
@@ -269,7 +270,7 @@ def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invali
     """Return the digest of the rows in order: ``(source name, tile box)`` each.
 
     A tile box is (left, top, right, bottom) in pixels of the resized source. Rows of the ``invalid`` sources, which
-    hold no features, carry the word too, so that rows which are all valid have one digest under every policy.
+    hold no features, are marked in the digest; where all rows are valid it is the same whatever `bad_samples` says.
     """
     lines = [[relative_name(name), list(box), *(["invalid"] if name in invalid else [])] for name, box in rows]
     return digest(lines)

@@ -1,4 +1,4 @@
-"""A store: a folder or URL that holds feature sets and label sets."""
+"""A store: a folder or URL with feature sets, label sets and notes of which experiment made them."""
 
 import os
 import re
@@ -10,13 +10,13 @@ from stores.canonical import checksummed, read_checksummed
 from stores.errors import MissingError, UserError
 from stores.format.paths import FOLDERS, INDEX
 from stores.format.summary import read_summary, update_summary
-from stores.sets import ZarrSet, half_made
+from stores.sets import ZarrSet, is_initialised
 from stores.specs import FeatureSpec, LabelSpec
 from stores.storage.base import Objects, read_if_present
 from stores.storage.opening import open_objects
 
 DEFAULT_LOCATION = "store"
-"""Where a store is when neither ``--store`` nor ``PATCHBANK_STORE`` says otherwise."""
+"""Location of the store where neither ``--store`` nor ``PATCHBANK_STORE`` names one."""
 
 
 class Store:
@@ -32,47 +32,48 @@ class Store:
         return self.objects.url
 
     def set_folders(self) -> Iterator[tuple[str, str]]:
-        """Yield ``(kind, digest)`` of everything that claims to be a set, without opening it."""
+        """Yield ``(kind, digest)`` of every folder of a set, without opening it."""
         for kind in FOLDERS:
             for name in self.objects.children(kind):
                 yield kind, name
 
     def sets(self) -> Iterator[ZarrSet]:
-        """Yield every set; raises DamageError at the first that cannot be opened.
+        """Yield every set, without those whose creation is incomplete.
 
-        A folder that somebody has only begun to create is no set yet.
+        Raises DamageError at the first that cannot be opened.
         """
         for kind, name in self.set_folders():
-            if half_made(self.objects, f"{kind}/{name}"):
-                continue
-            yield ZarrSet(self.objects, f"{kind}/{name}", self.executor)
+            if is_initialised(self.objects, f"{kind}/{name}"):
+                yield ZarrSet(self.objects, f"{kind}/{name}", self.executor)
 
     def has(self, spec: FeatureSpec | LabelSpec) -> bool:
         """Return whether the set of ``spec`` exists, sealed or not."""
-        return not half_made(self.objects, f"{spec.kind}/{spec.digest}")
+        return is_initialised(self.objects, f"{spec.kind}/{spec.digest}")
 
     def open(self, spec_or_digest: FeatureSpec | LabelSpec | str) -> ZarrSet:
         """Return a set by its spec, its digest or the beginning of its digest.
 
-        Raises MissingError when there is none and UserError when several digests begin so.
+        Raises MissingError when there is none and UserError when several digests begin like this.
         """
         if not isinstance(spec_or_digest, str):
             return ZarrSet(self.objects, f"{spec_or_digest.kind}/{spec_or_digest.digest}", self.executor)
         wanted = spec_or_digest.rpartition("/")[2]
-        found = [(kind, name) for kind, name in self.set_folders() if wanted and name.startswith(wanted)]
-        if not found:
+        matches = [(kind, name) for kind, name in self.set_folders() if wanted and name.startswith(wanted)]
+        if not matches:
             raise MissingError(
                 f"no set in {self.location} has a digest that begins with {spec_or_digest!r}: `patchbank ls` lists them"
             )
-        if len(found) > 1:
-            raise UserError(f"{len(found)} sets in {self.location} begin with {spec_or_digest!r}: give more characters")
-        return ZarrSet(self.objects, "/".join(found[0]), self.executor)
+        if len(matches) > 1:
+            raise UserError(
+                f"{len(matches)} sets in {self.location} begin with {spec_or_digest!r}: give more characters"
+            )
+        return ZarrSet(self.objects, "/".join(matches[0]), self.executor)
 
     def remember(self, key: str, record: Mapping[str, str]) -> None:
-        """Note which sets answer a recipe, so that they are found again without images or models.
+        """Write the note of the sets that were made under ``key``, so that they are found without images or models.
 
-        ``record`` holds the digest of a set for every kind. The sets' summaries keep a copy, by which a lost note
-        is noticed and made again; sets that an earlier note under this key named lose theirs.
+        ``record`` holds the digest of a set for every kind. The sets' summaries hold a copy, from which a lost note is
+        written again; copies of an earlier note under this key are removed.
         """
         before = self.recall(key) or {}
         self.objects.put(f"{INDEX}/{key}.json", [note_bytes(key, record)])
@@ -87,24 +88,24 @@ class Store:
                 update_summary(self.objects, f"{kind}/{digest}", {"notes": notes})
 
     def recall(self, key: str) -> dict[str, str] | None:
-        """Return what was remembered under a recipe's key, None when nothing was or the note is torn."""
+        """Return the note of the sets that were made under ``key``, None when there is none or it is torn."""
         return read_note(key, read_if_present(self.objects, f"{INDEX}/{key}.json"))
 
     def note(self, key: str, record: Mapping[str, str]) -> None:
-        """Note which sets answer a recipe unless something is noted there already."""
+        """Write the note of the sets that were made under ``key``, unless there is one."""
         if self.objects.size(f"{INDEX}/{key}.json") is None:
             self.remember(key, record)
 
 
 def notes_of(objects: Objects, digest: str) -> dict[str, dict[str, str]]:
-    """Return the notes that lead to a set, by their key; torn ones and those of another kind are left out."""
-    found = {}
+    """Return the notes that name a set, by their key, without torn ones and those that hold anything but digests."""
+    notes = {}
     for name in objects.children(INDEX):
         key = name.removesuffix(".json")
         record = read_note(key, objects.read(f"{INDEX}/{name}")) if name != key else None
         if record is not None and digest in record.values() and all(map(_is_digest, (key, *record.values()))):
-            found[key] = record
-    return found
+            notes[key] = record
+    return notes
 
 
 def _is_digest(value: object) -> bool:
@@ -112,12 +113,12 @@ def _is_digest(value: object) -> bool:
 
 
 def note_bytes(key: str, record: Mapping[str, str]) -> bytes:
-    """Return a note of ``index/``; it holds its own key, so that two notes that changed places are noticed."""
+    """Return a note as stored bytes; it holds its own key, so that swapped notes are noticed."""
     return checksummed({"key": key, "sets": dict(record)})
 
 
 def read_note(key: str, data: bytes | None) -> dict[str, str] | None:
-    """Return the sets a note leads to, None when it is absent, torn or another key's."""
+    """Return the sets that a note names, None when it is absent, torn or of another key."""
     record = read_checksummed(data)
     if record is None or record.get("key") != key or not isinstance(record.get("sets"), dict):
         return None

@@ -1,7 +1,6 @@
-"""Sealed arrays as a torch data set: the one module of this package that needs torch.
+"""A sealed array as a torch ``IterableDataset``; the only module of this package that needs torch.
 
-Ranges are the unit of reading, of shuffling and of sharing between workers, so that every stored chunk is read once
-an epoch.
+Ranges are what is read, shuffled and divided between workers, so that every stored chunk is read once an epoch.
 """
 
 import hashlib
@@ -19,19 +18,27 @@ Batch = tuple[torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor, to
 
 
 class RangeDataset(IterableDataset[Batch]):
-    """Batches of rows of one sealed array, with labels where they are asked for.
+    """Batches of rows of one sealed array, optionally with labels.
 
     Yields ``(row numbers, features)`` or ``(row numbers, features, labels)``: int64 (sample), the stored dtype
-    (sample, patch, channel), the label array's dtype and axes. Give it to ``DataLoader(data, batch_size=None,
-    num_workers=...)``: the ranges are dealt out to the workers. A batch never crosses a range, so a range's last
-    one may be smaller than ``batch_rows``.
+    (sample, patch, channel), the label array's dtype and axes. Pass it to ``DataLoader(data, batch_size=None,
+    num_workers=...)``, which divides the ranges between the workers. A batch never crosses a range, so the last one of
+    a range may be smaller than ``batch_rows``.
 
-    ``rows`` chooses rows (a split), rows marked invalid are left out. ``shuffle`` is a seed for the order of the ranges
-    and of the rows in each, ``shard`` (i, N) takes every N-th range from the i-th on, for processes side by side. The
-    order depends on set, array, seed and epoch alone, so the rows of a range come in the same order whatever the number
-    of workers; call `set_epoch` before each epoch (without ``persistent_workers``, whose copies would not hear it).
+    The order depends on set, array, seed and epoch alone, so the rows of a range come in the same order with any number
+    of workers. Call `set_epoch` before each epoch (without ``persistent_workers``, whose copies would keep the epoch
+    they started with). Rows marked invalid are left out.
 
     Raises UserError when an array is not complete or the labels are of other samples.
+
+    Args:
+        features: The feature set.
+        array: Name of its array.
+        labels: Label set of the same samples and the name of its array.
+        rows: Row numbers to yield, such as a split; all by default.
+        batch_rows: Rows of a batch.
+        shuffle: Seed for the order of the ranges and of the rows in each; without one they come in stored order.
+        shard: ``(i, N)`` takes every N-th range from the i-th on, for N processes that share an epoch.
     """
 
     def __init__(
@@ -46,7 +53,9 @@ class RangeDataset(IterableDataset[Batch]):
         shard: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_rows < 1 or not 0 <= shard[0] < shard[1]:
-            raise UserError(f"batch_rows {batch_rows} must be at least 1, shard {shard} (i, N) with i from 0 to N-1")
+            raise UserError(
+                f"batch_rows is {batch_rows} and shard {shard}: give at least 1, and (i, N) with i from 0 to N-1"
+            )
         self.layout = features.layout
         self.features = _sealed(features, array)
         self.labels = None if labels is None else _sealed(*labels)
@@ -57,8 +66,8 @@ class RangeDataset(IterableDataset[Batch]):
             )
         self.rows = None if rows is None else np.unique(rows)
         if self.rows is not None and self.rows.size and not 0 <= self.rows[0] <= self.rows[-1] < self.layout.n_rows:
-            raise UserError(f"the set has rows 0 to {self.layout.n_rows - 1}, and others are asked for")
-        valid = np.logical_and.reduce([_valid(one) for one in (features, *([] if labels is None else [labels[0]]))])
+            raise UserError(f"the set has rows 0 to {self.layout.n_rows - 1}: choose rows among these")
+        valid = _valid(features) if labels is None else _valid(features) & _valid(labels[0])
         if not valid.all():
             self.rows = np.flatnonzero(valid) if self.rows is None else self.rows[valid[self.rows]]
         self.batch_rows = batch_rows
@@ -68,7 +77,7 @@ class RangeDataset(IterableDataset[Batch]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose another order for the next pass; without ``shuffle`` it changes nothing."""
+        """Shuffle the next pass for this epoch; without ``shuffle`` nothing changes."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:
@@ -79,7 +88,7 @@ class RangeDataset(IterableDataset[Batch]):
                 rows = rows[np.isin(rows, self.rows, assume_unique=True)]
             if not len(rows):
                 continue
-            # Read in stored order, then permuted: every chunk is read once.
+            # Read in stored order and permuted in memory, so that every chunk is read once.
             features = self.features[rows]
             labels = None if self.labels is None else self.labels[rows]
             order = np.arange(len(rows))
@@ -87,8 +96,8 @@ class RangeDataset(IterableDataset[Batch]):
                 order = self._random(f"range {number}").permutation(order)
             for start in range(0, len(order), self.batch_rows):
                 chosen = order[start : start + self.batch_rows]
-                found = (torch.from_numpy(rows[chosen]), torch.from_numpy(features[chosen]))
-                yield found if labels is None else (*found, torch.from_numpy(labels[chosen]))
+                batch = (torch.from_numpy(rows[chosen]), torch.from_numpy(features[chosen]))
+                yield batch if labels is None else (*batch, torch.from_numpy(labels[chosen]))
 
     def _ranges(self) -> Int64[np.ndarray, " range"]:
         numbers = np.arange(self.layout.n_ranges, dtype=np.int64)

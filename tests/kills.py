@@ -26,7 +26,7 @@ from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
 from stores import Store
-from stores.sets import KINDS, ZarrSet, half_made
+from stores.sets import KINDS, ZarrSet, is_initialised
 from stores.storage.base import PARTIAL
 from stores.storage.local import LocalObjects
 from tests.pipeline.tiny import recipe, write_camvid
@@ -124,7 +124,7 @@ def sets(store):
     objects = LocalObjects(store)
     for kind in KINDS:
         for name in objects.children(kind):
-            if not half_made(objects, f"{kind}/{name}"):
+            if is_initialised(objects, f"{kind}/{name}"):
                 yield ZarrSet(objects, f"{kind}/{name}")
 
 

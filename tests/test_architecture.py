@@ -42,8 +42,6 @@ ONE_FILE_A_THING = {
 
 KNOWN_FOLDER_CIRCLES = {
     "evaluate": {"inputs", "settings"},
-    "pipeline": {"extraction", "labels"},
-    "pipeline.models": {"loading", "timm_vit"},
 }
 """Entries of a folder that import each other although no two modules do; to become fewer, never more."""
 

@@ -53,7 +53,7 @@ def test_ctrl_c_says_so_leaves_with_130_and_goes_on(site, run, undisturbed, monk
     monkeypatch.setattr(LocalObjects, "stage", interrupted)
     code, out, err = run(*EXTRACT)
     assert code == 130
-    assert err.splitlines()[-1] == "stopped: what is committed is kept, run the same command to go on"
+    assert err.splitlines()[-1] == "stopped; committed data is kept, run the same command to continue"
     assert out == ""
     assert partials(site / "store") == []
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -141,8 +141,8 @@ def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site, server):
     os.kill(process.pid, signal.SIGINT)
     assert process.code() == 130  # the disk would hang for longer
     assert process.said("stderr").splitlines()[-2:] == [
-        "stopping: what is being written is finished first, Ctrl-C again leaves at once",
-        "stopped at once: what is committed is kept, run the same command to go on",
+        "finishing the current write; press Ctrl-C again to abort",
+        "aborted; committed data is kept, run the same command to continue",
     ]
 
 
@@ -165,7 +165,7 @@ def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run,
     process = Typed(server, site, STOPPED_IN_THE_MODEL.format(batch=batch), EXTRACT)
     assert process.code() == 130, process.said("stderr")
     assert process.said("stderr").splitlines()[-1] == (
-        "stopped: what is committed is kept, run the same command to go on"
+        "stopped; committed data is kept, run the same command to continue"
     )
     assert (list(Store(site / "store").sets()) == []) == (batch == 1)
     assert completes(site, run, undisturbed)
@@ -221,7 +221,7 @@ def test_a_store_that_is_a_file_or_may_not_be_written(site, run):
     (site / "file").write_text("mine")
     code, _, err = run(*EXTRACT, "--store", "file")
     assert code == 2
-    assert "a file stands where a folder should be" in err
+    assert "there is a file where a folder should be" in err
     assert (site / "file").read_text() == "mine"
     if os.geteuid() == 0:
         return  # nothing is forbidden to root; the refusals above stand for it

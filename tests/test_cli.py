@@ -100,14 +100,14 @@ def test_damage_is_named_with_exit_code_3(site, run):
     code, out, err = run("verify")
     assert code == 3
     assert "c.2.0.0 holds other bytes than were committed" in out
-    assert "error: 1 object not as committed: `patchbank repair" in err
+    assert "error: 1 object damaged, missing or stray: run `patchbank repair" in err
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ('name = "test_vit"', 'name = "tset_vit"', "did you mean test_vit"),
-        ('edge = "shift-last"', 'egde = "drop"', "frame.egde is not a key that is known here"),
+        ('edge = "shift-last"', 'egde = "drop"', "frame.egde is not a known key"),
         ("tile = 32", 'tile = "big"', "frame.tile"),
         ("tile = 32", "tile = 64", "choose a smaller tile"),
         ("input = 32", "input = 33", "cannot take inputs of 33x33 pixels: make `input` a multiple of 16"),
@@ -131,7 +131,7 @@ def test_mistakes_in_the_file_get_one_sentence(site, run, old, new, says):
 
 def test_other_mistakes(site, run):
     code, _, err = run("extract", "absent.toml")
-    assert (code, err) == (2, "error: there is no experiment file absent.toml: experiments/ holds some\n")
+    assert (code, err) == (2, "error: there is no experiment file absent.toml: see experiments/ for examples\n")
     code, _, err = run("evaluate", "tiny.toml")
     assert code == 2
     assert "was not extracted" in err
@@ -206,7 +206,7 @@ def test_models_lists_the_known_ones_first(site, run, monkeypatch):
     code, out, _ = run("models", "simmim")
     assert code == 0
     assert out.splitlines()[0].startswith(
-        "simmim-base          patch 16  width  768  depth 12  prefix 1  here: weights/"
+        "simmim-base          patch 16  width  768  depth 12  prefix 1  found: weights/"
     )
     assert "crop, flip; licence MIT" in out
     (site / "weights" / "ibot-base").mkdir()
@@ -226,7 +226,7 @@ def test_models_lists_the_known_ones_first(site, run, monkeypatch):
     assert "vit_base" in run("models", "vit_bse")[2]
     code, _, err = run("models", "no-such-model")
     assert code == 2
-    assert "leave the pattern out" in err
+    assert "leave out the pattern" in err
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -27,5 +27,5 @@ def test_official_folder_names_are_found_and_told(tmp_path, run):
     assert code == 0
     assert "ade20k        1 images" in out
     assert "dota          unreadable" in out
-    assert f"camvid        not here        {tmp_path}/camvid or {tmp_path}/CamVid" in out
-    assert "  officially: train 1,400, val 200, test 400 videos" in out
+    assert f"camvid        not found       {tmp_path}/camvid or {tmp_path}/CamVid" in out
+    assert "  official release: train 1,400, val 200, test 400 videos" in out

@@ -49,7 +49,8 @@ def test_a_run_with_the_memory_that_a_refusal_names_is_answered(site, run):
     assert run("extract", "asked.toml")[0] == 0
     code, out, err = run("evaluate", "asked.toml", "--memory", "0.1")
     assert (code, out) == (2, "")
-    said = r"global-context needs an estimated (\S+) GB and the limit is 0\.10 GB \(camvid, .*\): run with --memory (\S+), or"
+    limits = r"needs an estimated (\S+) GB and the limit is 0\.10 GB"
+    said = rf"global-context {limits} \(camvid, .*\): run with --memory (\S+), or"
     [(held, stated)] = re.findall(said, err)
     assert 0.3 < float(held) < 0.4
     assert float(stated) == pytest.approx(float(held), abs=0.02)

@@ -154,7 +154,7 @@ def test_preview_is_a_picture_and_writes_nothing_else(site, run):
     assert (site / "again.png").read_bytes() == first
     run("preview", "tiny.toml", "--samples", 3, "--seed", 5)
     assert (site / "tiny-preview.png").read_bytes() != first
-    for out, says in (("look.gif", "end its name in .png"), ("absent/look.png", "choose another --out")):
+    for out, says in (("look.gif", "let its name end in .png"), ("absent/look.png", "choose another --out")):
         code, _, err = run("preview", "tiny.toml", "--out", out)
         assert code == 2
         assert says in err

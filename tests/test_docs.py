@@ -106,7 +106,7 @@ def test_experiments_are_documents_that_load(path):
     recipe, questions = load_experiment(path)
     assert recipe.models
     assert questions.analyses
-    assert list(recipe.shown()), "the frame allows every view"
+    assert list(recipe.all_views()), "the frame allows every view"
     assert questions.rules() or questions.selection is None
     assert recipe.dataset.name in DATASETS
 

@@ -33,7 +33,7 @@ def test_there_and_back(run, tmp_path):
     assert code == 0
     assert out.splitlines() == [
         f"wrote   3 arrays of {NAME}, 31.2 kB",
-        "where   set.h5 (what it is: set.README.md)",
+        "where   set.h5 (described in set.README.md)",
     ]
     code, out, _ = run("import", "set.h5", "--store", "there")
     assert code == 0
@@ -75,7 +75,7 @@ def test_tile_files(run, tmp_path):
     assert code == 0
     assert out.splitlines() == [
         "wrote   5 files with features (tokens/block.1.norm, mean) and coords",
-        "where   slides (slides.csv lists them)",
+        "where   slides (listed in slides.csv)",
     ]
     code, out, _ = run("export", NAME, "all", "--style", "clam", "--vector", "patches", "--layers", 0, "--json")
     assert json.loads(out) == {
@@ -93,7 +93,7 @@ def test_tile_files(run, tmp_path):
     ("arguments", "says"),
     [
         (("export", "ffff", "set.h5"), "no set in .* begins with 'ffff'"),
-        (("export", NAME, "there.h5"), r"there\.h5 is there already"),
+        (("export", NAME, "there.h5"), r"there\.h5 exists already"),
         (("export", NAME, "set.h5", "--layers", "five"), "--layers takes numbers .* not 'five'"),
         (("export", NAME, "set.h5", "--layers", "5"), "no complete array of layer 5: it has the layers 0, 1"),
         (("export", NAME, "set.h5", "--arrays", "block.7"), r"has no array block\.7"),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.models import build_model, build_outline
+from pipeline.models import build_model, build_on_meta
 from tests.pipeline import layouts
 
 EXPERIMENTS = sorted((Path(__file__).parent.parent / "experiments").glob("*.toml"))
@@ -40,7 +40,7 @@ class Here:
 
 def without_values(recipe, size, folder):
     """Draw no weights."""
-    return build_outline(recipe, size, folder) if recipe.weights == "random" else build_model(recipe, size, folder)
+    return build_on_meta(recipe, size, folder) if recipe.weights == "random" else build_model(recipe, size, folder)
 
 
 def copies(first, paths):
@@ -271,7 +271,7 @@ def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
     for one, (model, (view, _)) in zip(found["models"], product(models, views), strict=True):
         assert one["title"].startswith(model.get("title", model["name"]))
         drawn = model.get("weights") == "random"
-        assert one["state"] == ("missing" if drawn else "weights not here")
+        assert one["state"] == ("missing" if drawn else "weights not found")
         assert (one["set"] is None) == (not drawn)
         assert one["rows"] == one["rows_missing"] == rows
         assert one["arrays"] == arrays_of(asked["features"], view)

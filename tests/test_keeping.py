@@ -64,7 +64,7 @@ def test_damage_is_named_mended_and_gone(site, run):
 def test_verify_of_a_folder_that_holds_no_set_is_no_success(here, run):
     code, _, err = run("verify", "--store", "mistyped")
     assert code == 2
-    assert "mistyped holds no sets, so nothing was compared" in err
+    assert "mistyped contains no sets, nothing was verified" in err
 
 
 def test_strays_wait_for_a_word_and_new_values_for_an_experiment(site, run):
@@ -131,7 +131,7 @@ def test_ls_and_show_of_a_partial_set(site, run):
 def test_fidelity_of_the_same_libraries_is_zero(site, run):
     code, out, _ = run("fidelity", "tiny.toml", "--samples", 5)
     assert code == 0
-    assert out.startswith("test_vit: 5 rows computed again, 4 of 4 arrays equal in every bit\n")
+    assert out.startswith("test_vit: 5 rows recomputed, 4 of 4 arrays bit-identical\n")
     found = json.loads(run("fidelity", "tiny.toml", "--samples", 99, "--seed", 1, "--json")[1])["test_vit"]
     assert {one["n_rows"] for one in found} == {24}
     assert all(one["equal"] and one["neighbours_moved"] == 0 for one in found)
@@ -149,7 +149,7 @@ def test_gc_lists_by_default_and_keeps_what_results_cite(site, run):
     code, out, _ = run("gc")
     assert code == 0
     assert "partial file" in out
-    assert "--apply removes them" in out
+    assert "add --apply to delete" in out
     assert partial.exists()
     code, _, err = run("gc", "--apply")
     assert code == 2

@@ -1,1 +1,1 @@
-"""Reading experiment files, and what a run needs beside them."""
+"""Loading experiment files, and what a run needs besides."""

@@ -1,4 +1,4 @@
-"""Decoders that analyses may ask for: the pipeline makes them, and only when one is asked for."""
+"""Functions that build the decoders which analyses may need; nothing is built before one is called."""
 
 import functools
 from collections.abc import Callable
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def decoders(experiment: Path, recipe: "Recipe") -> dict[str, Callable[[], "PatchDecoder"]]:
-    """Return what makes the decoder of each model, by title; each is made once.
+    """Return a function that builds the decoder of each model, by title; a decoder is built once.
 
-    Calling one raises UserError or MissingError for a model whose weights hold no decoder or are not there.
+    Calling one raises UserError or MissingError for a model whose weights contain no decoder or are missing.
     """
 
     def maker(model: "ModelRecipe") -> Callable[[], "PatchDecoder"]:

@@ -1,4 +1,4 @@
-"""How much memory is free for this process: the machine's, or what the job's control group leaves of it."""
+"""Reads how much memory this process can still use, within the limits of its control groups."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ ROOT = Path("/sys/fs/cgroup")
 
 
 def free_memory(root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Return the bytes that can still be taken without swapping, within the limits of batch systems and containers.
+    """Return the bytes that can be allocated without swapping, within the limits of batch systems and containers.
 
-    Limits are those of control groups of version 2 (Linux), of the process's own group and of all above it; file
-    pages that can be dropped count as free. Other systems give what the machine has available.
+    Limits are those of Linux control groups, version 2: the process's own group and all its parents. File pages that
+    can be dropped count as free. On other systems it is the machine's available memory.
     """
     import psutil
 

@@ -1,4 +1,4 @@
-"""Reading an experiment file: what it asks of the pipeline, what of the analyses."""
+"""Loads a TOML experiment and splits it into extraction and evaluation settings."""
 
 import difflib
 import tomllib
@@ -21,9 +21,9 @@ MOST_BYTES = 1 << 20
 
 
 def load_experiment(path: Path) -> tuple["Recipe", "EvaluationSettings"]:
-    """Return what an experiment file asks of the pipeline and of the analyses.
+    """Return the extraction and the evaluation settings of an experiment file.
 
-    Raises UserError with the file, the key and what is wrong with it.
+    Raises UserError naming the file, the key and the problem, MissingError when there is no such file.
     """
     from pydantic import ValidationError
 
@@ -32,15 +32,15 @@ def load_experiment(path: Path) -> tuple["Recipe", "EvaluationSettings"]:
 
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise UserError(f"{path} is not a file: give an experiment file, experiments/ holds some")
+            raise UserError(f"{path} is not a file: give an experiment file, see experiments/ for examples")
         if path.stat().st_size > MOST_BYTES:
-            raise UserError(f"{path} has more than {MOST_BYTES >> 10} KiB, which no experiment needs: shorten it")
+            raise UserError(f"{path} is larger than {MOST_BYTES >> 10} KiB, the limit for experiment files: shorten it")
         text = path.read_text(encoding="utf-8-sig")
         tables = tomllib.loads(text)
     except UserError:
         raise
     except FileNotFoundError:
-        raise MissingError(f"there is no experiment file {path}: experiments/ holds some") from None
+        raise MissingError(f"there is no experiment file {path}: see experiments/ for examples") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: give an experiment file, such as experiments/demo.toml") from None
     except (ValueError, OSError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
@@ -58,24 +58,30 @@ def load_experiment(path: Path) -> tuple["Recipe", "EvaluationSettings"]:
 def recorded_sets(
     experiment: Path, recipe: "Recipe", settings: "EvaluationSettings", store: "Store", *, clean: bool = False
 ) -> list["Recorded"]:
-    """Return the sets that were made of each model under each view; needs neither images nor models.
+    """Return the sets that were extracted of each model under each view; needs neither images nor models.
 
-    With ``clean`` the clean view is asked for even where the experiment leaves it out. Raises MissingError, with the
-    command that makes them, when a model was not extracted under a view.
+    Raises MissingError, with the command that extracts them, when a model was not extracted under a view.
+
+    Args:
+        experiment: The experiment file, named in errors.
+        recipe: Its extraction settings.
+        settings: Its evaluation settings, which choose source images.
+        store: The store to look in.
+        clean: Include the clean view even if the experiment leaves it out.
     """
     from pipeline.extraction.run import Recorded
     from pipeline.source_choice import ALL_SOURCES
     from pipeline.views import CLEAN
 
     choice = source_choice(settings)
-    views = [view for view, _ in recipe.shown()]
+    views = [view for view, _ in recipe.all_views()]
     if clean and CLEAN not in views:
         views.insert(0, CLEAN)
-    found = []
+    recorded = []
     for model in recipe.models:
         for view in views:
             one = Recorded(model, view, "", "")
-            # Sets of all images, which Python makes, answer every choice of images too.
+            # Sets of all images, as extracted from Python, serve every choice of images.
             noted = store.recall(recipe.model_key(model, choice, view)) or store.recall(
                 recipe.model_key(model, ALL_SOURCES, view)
             )
@@ -83,12 +89,12 @@ def recorded_sets(
                 needs = "" if recipe.features.clean or view is not CLEAN else " with `clean = true` in [features]"
                 command = f"`patchbank extract {experiment}`{needs}"
                 raise MissingError(f"{one.title} was not extracted to {store.location} yet: run {command}")
-            found.append(Recorded(model, view, noted["features"], noted["labels"]))
-    return found
+            recorded.append(Recorded(model, view, noted["features"], noted["labels"]))
+    return recorded
 
 
 def _first_problem(error: Any) -> str:
-    # A key that is not known comes first: what is missing, or stands elsewhere by mistake, often follows from it.
+    # Unknown keys first: a misspelt or misplaced key often causes the other problems.
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in problem["loc"]) or "the file"
     more = len(error.errors()) - 1
@@ -96,7 +102,7 @@ def _first_problem(error: Any) -> str:
     if problem["type"] == "extra_forbidden":
         near = _nearest_keys(problem["loc"])
         ask = f"did you mean {' or '.join(near)}? " if near else ""
-        return f"{where} is not a key that is known here: {ask}docs/experiment.md lists them all{hint}"
+        return f"{where} is not a known key: {ask}docs/experiment.md lists all keys{hint}"
     if problem["type"] == "union_tag_invalid":
         key, tag = str(problem["ctx"]["discriminator"]).strip("'"), str(problem["ctx"]["tag"])
         known = [name.strip(" '") for name in problem["ctx"]["expected_tags"].split(",")]
@@ -104,8 +110,8 @@ def _first_problem(error: Any) -> str:
         ask = f"did you mean {' or '.join(near)}? " if near else ""
         return f"{where}: there is no {key} {tag!r}: {ask}there are {', '.join(known)}{hint}"
     if problem["type"] == "missing":
-        return f"{where} is required and not there: docs/experiment.md says what it means{hint}"
-    if problem["type"] == "value_error":  # our own sentence, which names what is wrong
+        return f"{where} is required and missing: docs/experiment.md explains it{hint}"
+    if problem["type"] == "value_error":  # the message of one of our own validators
         return f"{where}: {problem['ctx']['error']}{hint}"
     expected = _EXPECTED.get(problem["type"]) or f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
     return f"{where}: {expected}, not {problem['input']!r}{hint}"[:600]
@@ -121,24 +127,24 @@ _EXPECTED = {
     "string_type": 'write a string in "quotes"',
     "bool_type": "write true or false",
 }
-"""What to write, in the words of TOML, by pydantic's name of the mistake."""
+"""What to write in TOML, by pydantic's name of the error."""
 
 
-def _nearest_keys(place: tuple[str | int, ...]) -> list[str]:
-    """Return the keys most like the last one of ``place``, among those that its table takes."""
+def _nearest_keys(path: tuple[str | int, ...]) -> list[str]:
+    """Return the keys most like the last one of ``path``, among those that its table has."""
     from evaluate.registry import EvaluationSettings
     from pipeline.recipe import Recipe
 
     records: list[Any] = [Recipe, EvaluationSettings]
-    for part in place[:-1]:
+    for part in path[:-1]:
         below = [record.model_fields[part].annotation for record in records if part in record.model_fields]
         if below:
             records = [record for annotation in below for record in _records(annotation)]
-        elif isinstance(part, str):  # which of several records: pydantic names the value of `kind` or `name`
+        elif isinstance(part, str):  # one of several records: pydantic gives the value of `kind` or `name`
             tagged = [record for record in records if part in _tags(record)]
             records = tagged or records
     keys = {key for record in records for key in record.model_fields}
-    return difflib.get_close_matches(str(place[-1]), sorted(keys), n=2)
+    return difflib.get_close_matches(str(path[-1]), sorted(keys), n=2)
 
 
 def _records(annotation: Any) -> list[Any]:

@@ -1,1 +1,1 @@
-"""Flags that commands share, and what they print."""
+"""Shared command-line flags, and printing to the terminal."""

@@ -1,4 +1,4 @@
-"""Arguments and flags that several commands share."""
+"""Arguments and flags shared by several commands."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,21 +7,23 @@ import typer
 
 Experiment = Annotated[Path, typer.Argument(help="An experiment file, for example experiments/demo.toml.")]
 StoreOption = Annotated[
-    str, typer.Option("--store", envvar="PATCHBANK_STORE", help="Where feature sets live: a folder or fsspec URL.")
+    str, typer.Option("--store", envvar="PATCHBANK_STORE", help="The store of feature sets: a folder or an fsspec URL.")
 ]
-DataOption = Annotated[Path, typer.Option("--data", envvar="PATCHBANK_DATA", help="Folder that holds the data sets.")]
-ResultsOption = Annotated[
-    Path, typer.Option("--results", envvar="PATCHBANK_RESULTS", help="Folder that results are written to.")
+DataOption = Annotated[
+    Path, typer.Option("--data", envvar="PATCHBANK_DATA", help="Folder that contains the data sets.")
 ]
+ResultsOption = Annotated[Path, typer.Option("--results", envvar="PATCHBANK_RESULTS", help="Folder for results.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...; auto takes a GPU where there is one.")]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto uses a GPU if there is one.")]
 MemoryOption = Annotated[
     float | None,
     typer.Option(
         min=0.1,
-        show_default="half of what is free",
-        help="What an analysis may use above the process, in GB of 10^9 bytes; one that holds more is refused before "
-        "anything is computed. By default half of the memory that is free. It changes no number.",
+        show_default=False,
+        help="Memory limit per analysis in GB (10^9 bytes), on top of the idle process. Analyses estimated above it do "
+        "not start. Results do not depend on it. Default: half of the free memory.",
     ),
 ]
-BatchOption = Annotated[int | None, typer.Option(min=1, help="Images a forward pass; 16 on a CPU, 128 on a GPU.")]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Images per forward pass. Default: 16 on a CPU, 128 on a GPU.")
+]

@@ -1,4 +1,4 @@
-"""What people see on a terminal: lines, tables, sizes, durations, progress."""
+"""Prints lines, tables, counts, durations and progress on the terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
 
 
 def say(line: str) -> None:
-    """Tell people something without mixing it into what the command prints for programs."""
+    """Print a line on stderr; stdout is kept for what programs read."""
     typer.echo(line, err=True)
 
 
 def counted(number: int, thing: str) -> str:
-    """Return how many there are of a thing, as people write it: ``1 set``, ``1,204 sets``."""
+    """Return a count with its noun in singular or plural: ``1 set``, ``1,204 sets``."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people read them."""
+    """Return seconds in a readable unit: ``40 s``, ``12 min``, ``2.5 h``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def print_table(lines: list[list[str]]) -> None:
-    """Print lines of cells in columns; the first line names them."""
+    """Print rows of cells in aligned columns; the first row is the header."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -37,7 +37,7 @@ def print_table(lines: list[list[str]]) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
-    """Show rate, time left and the bottleneck's name: a bar on a terminal, a line every ten seconds elsewhere."""
+    """Show rate, remaining time and bottleneck: a bar on a terminal, a line every ten seconds elsewhere."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -47,7 +47,7 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.1f} rows/s, waits for: {task.fields[stage]}"),
+            TextColumn("{task.fields[rate]:.1f} rows/s, bottleneck: {task.fields[stage]}"),
             TimeRemainingColumn(),
         )
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -71,7 +71,7 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
         last[progress.title] = progress.seconds
         rate = progress.rows_done / max(progress.seconds, 1e-9)
         left = progress.rows_total - progress.rows_done
-        ahead = f", {duration(left / rate)} left, waits for: {progress.bottleneck}" if left else ""
+        ahead = f", {duration(left / rate)} left, bottleneck: {progress.bottleneck}" if left else ""
         say(f"{progress.title}: {progress.rows_done:,}/{progress.rows_total:,} rows, {rate:.1f} rows/s{ahead}")
 
     yield line

@@ -1,4 +1,4 @@
-"""A picture, its label map and its instance map, painted with the same masks."""
+"""A canvas that paints a picture, its label map and its instance map with the same masks."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from demo.painting.noise import PERIOD, grain, weathering, window
 
-Number = int | float  # in full, because the run-time checker of the tests takes no int for a float
+Number = int | float  # both, because the tests' run-time type checker does not accept int for float
 Colour = tuple[Number, Number, Number]
 """RGB, 0..1."""
 Point = tuple[Number, Number]
@@ -16,7 +16,7 @@ Point = tuple[Number, Number]
 
 @dataclass(frozen=True)
 class Extent:
-    """The pixels of the picture that an instance covers, or would cover if nothing stood in front of it."""
+    """The pixels that an instance covers, or would cover without occlusion."""
 
     left: int
     top: int
@@ -37,7 +37,7 @@ def extent_of(mask: Bool[np.ndarray, "height width"]) -> Extent | None:
 
 
 class Canvas:
-    """What has been painted so far; later strokes cover earlier ones in picture, labels and instances alike."""
+    """A picture with labels and instances; later strokes cover earlier ones in all three."""
 
     def __init__(self, height: int, width: int, generator: np.random.Generator) -> None:
         self.height = height
@@ -46,9 +46,9 @@ class Canvas:
         self.labels = np.zeros((height, width), np.uint8)
         self.instances = np.zeros((height, width), np.uint16)
         self.strokes: dict[int, Bool[np.ndarray, "height width"]] = {}
-        """By instance, all pixels painted for it, covered later or not."""
+        """All pixels painted for an instance, including covered ones."""
         self.origin = (int(generator.integers(PERIOD)), int(generator.integers(PERIOD)))
-        """Row and column of the texture table that lie at the upper left corner; what moves carries it along."""
+        """Row and column of the texture table at the upper left corner; moving objects shift it."""
 
     def paint(
         self,
@@ -60,7 +60,17 @@ class Canvas:
         texture: Number,
         instance: int = 0,
     ) -> None:
-        """Paint the mask, placed at the window; ``colour`` is one for all or one for each pixel of the mask."""
+        """Paint a mask in one colour, or with one colour per pixel.
+
+        Args:
+            rows: Rows of the window.
+            columns: Columns of the window.
+            mask: Pixels of the window to paint.
+            colour: RGB 0..1, for all pixels or for each pixel of the mask.
+            label: Label of the painted pixels.
+            texture: Strength of the texture.
+            instance: Instance number of the painted pixels; 0 for none.
+        """
         down, across = self.origin[0] + rows.start, self.origin[1] + columns.start
         worn = window(weathering(), down, across, *mask.shape)[mask]
         worn *= np.float32(texture / 2)
@@ -74,13 +84,13 @@ class Canvas:
             self.strokes[instance][rows, columns] |= mask
 
     def whole(self, instance: int) -> Extent | None:
-        """Return the extent of everything painted for an instance, covered later or not."""
+        """Return the extent of everything painted for an instance, including covered pixels."""
         return extent_of(self.strokes[instance]) if instance in self.strokes else None
 
     def developed(
         self, generator: np.random.Generator, tint: Colour = (1.0, 1.0, 1.0), noise: Number = 0.012
     ) -> UInt8[np.ndarray, "height width 3"]:
-        """Return the picture as a sensor sees it: tinted, with a darker border and noise, RGB 0..255."""
+        """Return the picture with tint, vignette and sensor noise, RGB 0..255."""
         y = np.linspace(-1, 1, self.height, dtype=np.float32)[:, None]
         x = np.linspace(-1, 1, self.width, dtype=np.float32)[None, :]
         border = np.float32(255) - np.float32(25) * (x**2 + y**2)

@@ -1,4 +1,4 @@
-"""Writing pictures and maps as PNG with fixed settings."""
+"""Writes pictures and label maps with fixed settings."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def save_picture(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Write a picture as PNG; noise hardly compresses, so the quickest level loses nothing."""
+    """Write a picture as PNG at the fastest level, because noise compresses little."""
     Image.fromarray(picture).save(path, format="PNG", compress_level=1)
 
 
@@ -18,5 +18,5 @@ def save_map(path: Path, labels: UInt8[np.ndarray, "height width"]) -> None:
 
 
 def save_jpeg(path: Path, picture: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Write a picture as JPEG; its bytes depend on the library that writes it."""
+    """Write a picture as JPEG; its bytes depend on the library version."""
     Image.fromarray(picture).save(path, format="JPEG", quality=92)

@@ -1,4 +1,4 @@
-"""Random numbers by name, and the textures made of them."""
+"""Named random generators, and textures made with them."""
 
 import hashlib
 import math
@@ -16,7 +16,7 @@ _COARSEST = 128  # table pixels
 
 
 def generator_of(*key: int | str) -> np.random.Generator:
-    """Return the generator of one named thing, independent of all others."""
+    """Return the random generator of a name, independent of all others."""
     name = "/".join(str(part) for part in key)
     return np.random.Generator(np.random.PCG64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")))
 
@@ -24,7 +24,14 @@ def generator_of(*key: int | str) -> np.random.Generator:
 def smooth_noise(
     generator: np.random.Generator, shape: tuple[int, int], cell: int | float, octaves: int = 1
 ) -> Float32[np.ndarray, "height width"]:
-    """Return noise of about -1..1 whose coarsest bumps are ``cell`` pixels wide; each octave halves both."""
+    """Return noise of about -1..1 whose coarsest bumps are ``cell`` pixels wide; each octave halves both.
+
+    Args:
+        generator: Source of random numbers.
+        shape: Height and width in pixels.
+        cell: Width of the coarsest bumps in pixels.
+        octaves: Number of octaves.
+    """
     height, width = shape
     total = np.zeros(shape, np.float32)
     for octave in range(octaves):
@@ -64,14 +71,22 @@ def bumps() -> Float32[np.ndarray, "height width"]:
 
 @cache
 def weathering() -> Float32[np.ndarray, "height width"]:
-    """Return grain and bumps together, as painted surfaces carry them."""
+    """Return grain plus bumps, the texture of painted surfaces."""
     return _frozen(grain() + bumps())
 
 
 def window(
     table: Float32[np.ndarray, "period period"], row: int, column: int, height: int, width: int
 ) -> Float32[np.ndarray, "height width"]:
-    """Return a part of a table that repeats, from any row and column on."""
+    """Return a part of a repeating table.
+
+    Args:
+        table: The table, twice the period in both directions.
+        row: First row.
+        column: First column.
+        height: Number of rows.
+        width: Number of columns.
+    """
     row, column = row % PERIOD, column % PERIOD
     if height <= PERIOD and width <= PERIOD:
         return table[row : row + height, column : column + width]
@@ -84,7 +99,7 @@ def looked_up(
     down: Float32[np.ndarray, "*pixel"],
     across: Float32[np.ndarray, "*pixel"],
 ) -> Float32[np.ndarray, "*pixel"]:
-    """Return the table's values at places given in table pixels; the table repeats."""
+    """Return the values of a repeating table at positions given in table pixels."""
     rows, columns = down.astype(np.int32) & (PERIOD - 1), across.astype(np.int32) & (PERIOD - 1)
     flat: np.ndarray = table.ravel().take(rows * table.shape[1] + columns)
     return flat

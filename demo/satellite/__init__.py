@@ -1,6 +1,6 @@
-"""A procedural world seen from above in the DOTA v1 folder layout, so that a real reader reads it.
+"""Painted aerial images in the layout of DOTA v1, read by the real reader.
 
-It needs no download and teaches nothing about real places: it is for trying the machinery.
+They need no download; results on them say nothing about real places.
 """
 
 from demo.satellite.world import write_satellite_world

@@ -1,4 +1,4 @@
-"""DOTA v1's fifteen categories and the groups they belong to."""
+"""DOTA v1's fifteen categories and their groups."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ SUPERCATEGORIES: Mapping[str, str] = {
     "swimming-pool": "structure",
     "helicopter": "aircraft",
 }
-"""Group by category, in the order of DOTA v1 (arXiv 1711.10398); the groups follow FAIR1M's where it has one."""
+"""Group by category, in the order of DOTA v1 (arXiv 1711.10398); groups follow FAIR1M's where it has one."""
 
 LABEL_IDS: Mapping[str, int] = {name: number for number, name in enumerate(SUPERCATEGORIES, start=1)}
 """Label of a painted pixel by category; 0 is background."""

@@ -1,4 +1,4 @@
-"""Courts and pitches with the lines of their games, seen from above."""
+"""Paints courts and pitches seen from above."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The ground seen from above: grass, fields, water, concrete, roads; none of it is an object."""
+"""Paints the ground seen from above: grass, fields, water, concrete, roads; none of it is an object."""
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -19,11 +19,11 @@ _CROPS: tuple[tuple[Colour, Number], ...] = (
     ((0.74, 0.68, 0.44), 0.0),
     ((0.40, 0.50, 0.30), 0.0),
 )
-"""Colour and distance of the rows, in metres; 0 where none are seen."""
+"""Colour, and distance of the rows in metres; 0 for no rows."""
 
 
 def cover(canvas: Canvas, colour: Colour, generator: np.random.Generator) -> None:
-    """Fill the whole picture with one kind of ground, in large blotches and small."""
+    """Fill the whole picture with one kind of ground, in large and small patches."""
     shape = (canvas.height, canvas.width)
     row, column = (int(place) for place in generator.integers(1024, size=2))
     tone = np.float32(1) + np.float32(0.10) * smooth_noise(generator, shape, cell=max(shape) / 3, octaves=2)
@@ -32,14 +32,28 @@ def cover(canvas: Canvas, colour: Colour, generator: np.random.Generator) -> Non
 
 
 def strip(canvas: Canvas, plot: Plot, colour: Colour, worn: Number = 0.08) -> None:
-    """Lay one colour on a plot."""
+    """Paint a plot in one colour.
+
+    Args:
+        canvas: Canvas to paint on.
+        plot: The plot.
+        colour: RGB, 0..1.
+        worn: Strength of the texture.
+    """
     patch = patch_of(plot, canvas.height, canvas.width)
     if patch is not None:
         canvas.paint(patch.rows, patch.columns, patch.inside, np.array(colour, np.float32), 0, worn)
 
 
 def field(canvas: Canvas, plot: Plot, pixel: Number, generator: np.random.Generator) -> None:
-    """Sow a plot; rows run along it."""
+    """Paint a field with rows along the plot.
+
+    Args:
+        canvas: Canvas to paint on.
+        plot: The plot.
+        pixel: Metres in a pixel.
+        generator: Source of random numbers.
+    """
     colour, rows = _CROPS[generator.integers(len(_CROPS))]
     tint = generator.uniform(0.9, 1.1)
     patch = patch_of(plot, canvas.height, canvas.width)
@@ -54,7 +68,14 @@ def field(canvas: Canvas, plot: Plot, pixel: Number, generator: np.random.Genera
 
 
 def road(canvas: Canvas, plot: Plot, pixel: Number, verge: Number = 1.2) -> None:
-    """Lay a road with pavements and a dashed middle line along a plot."""
+    """Paint a road with pavements and a dashed centre line along a plot.
+
+    Args:
+        canvas: Canvas to paint on.
+        plot: The plot.
+        pixel: Metres in a pixel.
+        verge: Width of the pavement on each side, in metres.
+    """
     patch = patch_of(plot, canvas.height, canvas.width)
     if patch is None:
         return
@@ -71,7 +92,7 @@ def road(canvas: Canvas, plot: Plot, pixel: Number, verge: Number = 1.2) -> None
 
 
 def water(canvas: Canvas, mask: Bool[np.ndarray, "height width"], generator: np.random.Generator) -> None:
-    """Flood a mask; ripples are fine, currents are broad."""
+    """Paint water on a mask, with fine ripples and broad currents."""
     shape = (canvas.height, canvas.width)
     row, column = (int(place) for place in generator.integers(1024, size=2))
     tone = np.float32(1) + np.float32(0.12) * smooth_noise(generator, shape, cell=max(shape) / 4)[mask]
@@ -84,7 +105,14 @@ def water(canvas: Canvas, mask: Bool[np.ndarray, "height width"], generator: np.
 def heights(
     canvas: Canvas, plot: Plot, generator: np.random.Generator, ragged: Number
 ) -> Float32[np.ndarray, "height width"]:
-    """Return how far across a plot each pixel of the picture lies, its width being -1..1, with a ragged edge."""
+    """Return the position of every pixel across a plot, whose width is -1..1, with a ragged edge.
+
+    Args:
+        canvas: Canvas that the plot is on.
+        plot: The plot.
+        generator: Source of random numbers.
+        ragged: Size of the irregularities.
+    """
     y = np.arange(canvas.height, dtype=np.float32)[:, None] + np.float32(0.5 - plot.y)
     x = np.arange(canvas.width, dtype=np.float32)[None, :] + np.float32(0.5 - plot.x)
     (ax, ay), (length, width) = plot.ahead, plot.half

@@ -1,4 +1,4 @@
-"""Rotated rectangles whose corners are exact, and the pixels that lie in them."""
+"""Rotated rectangles with exact corners, and the pixels inside them."""
 
 import math
 from dataclasses import dataclass
@@ -48,13 +48,13 @@ class Plot:
         )
 
     def is_inside(self, height: int, width: int) -> bool:
-        """Say whether the whole rectangle lies in the picture."""
+        """Return whether the whole rectangle is in the picture."""
         return all(0 <= x <= width and 0 <= y <= height for x, y in self.corners)
 
 
 @dataclass(frozen=True)
 class Patch:
-    """The window around a plot: which pixels have their centre in it, and where in the plot each of them lies."""
+    """The window around a plot: which pixels have their centre in it, and their coordinates in the plot."""
 
     rows: slice
     columns: slice
@@ -66,7 +66,14 @@ class Patch:
 
 
 def plot_at(centre: Point, direction: Point, length: Number, width: Number) -> Plot:
-    """Return the plot closest to a centre, a direction (a unit vector), a length and a width, in pixels."""
+    """Return the plot closest to a centre, direction, length and width.
+
+    Args:
+        centre: Centre in pixels.
+        direction: Unit vector to the front.
+        length: Length in pixels.
+        width: Width in pixels.
+    """
     x, y = (math.floor(part * _STEPS + 0.5) / _STEPS for part in centre)
     ahead_x, ahead_y = (math.floor(part * length / 2 * _STEPS + 0.5) / _STEPS for part in direction)
     steps = _RATIO_STEPS if 8 * width > length else _THIN_STEPS

@@ -1,4 +1,4 @@
-"""A place under construction: what has been planned where, and then painted, the large things first."""
+"""A site: objects are planned on it, then painted by decreasing size."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -58,22 +58,22 @@ PAINTERS: Mapping[str, tuple[Painter, Number]] = {
     "house": (paint_house, 7.0),
     "tree": (paint_tree, 5.0),
 }
-"""By name, what paints a thing and its height in metres, which makes its shadow; houses and trees are background."""
+"""Painter and height in metres (for the shadow) by name; houses and trees are background."""
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One thing and where it goes."""
+    """One planned object."""
 
     name: str
     plot: Plot
     seed: int
     instance: int
-    """0 for what is background."""
+    """0 for background."""
 
 
-class Workspace:
-    """A square place in metres around its middle, turned by an angle of its own."""
+class BuildingSite:
+    """A square site, in metres around its centre, at a random angle."""
 
     def __init__(self, canvas: Canvas, pixel: Number, generator: np.random.Generator) -> None:
         self.canvas = canvas
@@ -88,11 +88,19 @@ class Workspace:
         self._instances = 0
 
     def between(self, low: Number, high: Number) -> float:
-        """Draw a number; on places so small that the bounds change sides it may lie beyond ``low``."""
+        """Return a random number; on sites so small that the bounds swap it may lie beyond ``low``."""
         return low + (high - low) * self.generator.random()
 
     def plot(self, x: Number, y: Number, length: Number, width: Number, share: Number = 0.0) -> Plot:
-        """Return a plot given in metres of the site; it points ``share`` of a full circle away from the x axis."""
+        """Return a plot given in metres of the site.
+
+        Args:
+            x: X coordinate of the centre, in metres from the site's.
+            y: Y coordinate of the centre, in metres from the site's.
+            length: Length in metres.
+            width: Width in metres.
+            share: Direction, as a share of a full circle from the x axis.
+        """
         (cos, sin), (right, down) = self.turn, turned(share)
         centre = (
             self.canvas.width / 2 + (x * cos - y * sin) / self.pixel,
@@ -102,10 +110,14 @@ class Workspace:
         return plot_at(centre, direction, length / self.pixel, width / self.pixel)
 
     def put(self, name: str, plot: Plot, *, upon: bool = False, on_road: bool = False, margin: Number = 1.0) -> bool:
-        """Plan a thing where it lies wholly in the picture and nothing is yet, and say whether that is so.
+        """Plan an object if it is wholly in the picture on free ground; return whether it was planned.
 
-        ``on_road`` plans it also on ground that is kept free, ``upon`` upon whatever is there; ``margin`` is the
-        width of the gap around it, in metres.
+        Args:
+            name: Category of the object.
+            plot: Where to place it.
+            upon: Whether it may be on top of other objects.
+            on_road: Whether it may be on ground that is kept free.
+            margin: Width of the gap around it, in metres.
         """
         if not plot.is_inside(self.canvas.height, self.canvas.width):
             return False
@@ -120,12 +132,12 @@ class Workspace:
         return True
 
     def is_free(self, plot: Plot) -> bool:
-        """Say whether nothing stands on a plot and it is not kept free."""
+        """Return whether a plot is empty and not kept free."""
         rows, columns, inside = self._cells(plot, 0.0)
         return not (self._taken[rows, columns] & inside).any()
 
     def keep_free(self, plot: Plot) -> None:
-        """Keep all but traffic away from a plot."""
+        """Reserve a plot for traffic."""
         rows, columns, inside = self._cells(plot, 0.0)
         self._taken[rows, columns] |= inside
 
@@ -141,7 +153,7 @@ class Workspace:
         return patch.rows, patch.columns, patch.inside
 
     def build(self, sun: Point) -> list[Planned]:
-        """Paint everything planned, by decreasing area, trees last; ``sun`` is the shadow of one metre, in metres."""
+        """Paint everything planned by decreasing area, trees last; ``sun`` is the shadow of one metre, in metres."""
         order = sorted(self.planned, key=lambda item: (item.name == "tree", -item.plot.area, item.seed))
         for item in order:
             sprite = sprite_of(item.plot, self.canvas, self.pixel)

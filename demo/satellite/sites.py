@@ -1,18 +1,18 @@
-"""The kinds of places: each lays its ground and plans what stands on it, in metres around its middle."""
+"""The kinds of sites: each paints its ground and plans its objects, in metres around its centre."""
 
 from collections.abc import Callable, Mapping
 
 from demo.painting.canvas import Colour
 from demo.satellite.ground import CONCRETE, GRASS, cover, field, heights, strip, water
-from demo.satellite.site import Workspace
+from demo.satellite.site import BuildingSite
 from demo.satellite.streets import furnish_road, grow, lay_road, park_cars
 
 _SAND: Colour = (0.66, 0.60, 0.46)
 _YARD: Colour = (0.52, 0.51, 0.48)
 
 
-def harbour(site: Workspace) -> None:
-    """Lay a quay with piers and ships, and a yard with tanks and trucks behind it."""
+def harbour(site: BuildingSite) -> None:
+    """Make a quay with piers and ships, and a yard with tanks and trucks behind it."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, _YARD, generator)
     quay = generator.uniform(-0.25, 0.15) * reach
@@ -59,8 +59,8 @@ def harbour(site: Workspace) -> None:
     grow(site, int(reach / 10), quay - reach, quay - 30)
 
 
-def airport(site: Workspace) -> None:
-    """Lay a runway, an apron with planes at a terminal, and pads for helicopters."""
+def airport(site: BuildingSite) -> None:
+    """Make a runway, an apron with planes at a terminal, and pads for helicopters."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, GRASS, generator)
     runway = generator.uniform(0.45, 0.65) * reach
@@ -98,8 +98,8 @@ def airport(site: Workspace) -> None:
     grow(site, int(reach / 6), -reach, building - 46)
 
 
-def town(site: Workspace) -> None:
-    """Lay streets around a roundabout, with houses, gardens, pools and courts between them."""
+def town(site: BuildingSite) -> None:
+    """Make streets around a roundabout, with houses, gardens, pools and courts between them."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, GRASS, generator)
     block = generator.uniform(75, 105)
@@ -122,8 +122,8 @@ def town(site: Workspace) -> None:
     grow(site, int(reach * reach / 260), -reach, reach)
 
 
-def _block(site: Workspace, x: float, y: float, side: float) -> None:
-    """Build on one block of a town: houses with gardens, a car park, or a court."""
+def _block(site: BuildingSite, x: float, y: float, side: float) -> None:
+    """Plan one block of a town: houses with gardens, a car park, or a court."""
     generator = site.generator
     kind = generator.random()
     if kind < 0.12:
@@ -152,8 +152,8 @@ def _block(site: Workspace, x: float, y: float, side: float) -> None:
             across += wide + generator.uniform(5, 9)
 
 
-def sports(site: Workspace) -> None:
-    """Lay a sports park: a track around a pitch, courts in rows, baseball fields, car parks."""
+def sports(site: BuildingSite) -> None:
+    """Make a sports park: a track around a pitch, courts in rows, baseball fields, car parks."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, GRASS, generator)
     lay_road(site, 0, -0.72 * reach, 2.2 * reach, 0.0)
@@ -188,8 +188,8 @@ def sports(site: Workspace) -> None:
     grow(site, int(reach * reach / 320), -reach, reach)
 
 
-def river(site: Workspace) -> None:
-    """Lay fields on both sides of a river with ships on it and bridges across."""
+def river(site: BuildingSite) -> None:
+    """Make fields on both sides of a river with ships on it and bridges across."""
     generator, reach = site.generator, site.reach
     cover(site.canvas, (0.44, 0.46, 0.26), generator)
     step = generator.uniform(70, 130)
@@ -235,11 +235,11 @@ def river(site: Workspace) -> None:
     grow(site, int(reach * reach / 700), -reach, reach)
 
 
-SITES: Mapping[str, tuple[Callable[[Workspace], None], float]] = {
+SITES: Mapping[str, tuple[Callable[[BuildingSite], None], float]] = {
     "harbour": (harbour, 0.42),
     "airport": (airport, 0.45),
     "town": (town, 0.35),
     "sports": (sports, 0.50),
     "river": (river, 0.45),
 }
-"""By kind, what lays the site and its metres in a pixel."""
+"""Function that makes the site, and metres in a pixel, by kind."""

@@ -1,4 +1,4 @@
-"""One thing seen from above while it is painted: a shape inside its rectangle, its colours and its shadow."""
+"""Paints one object seen from above: its shape inside a rectangle, its colours and its shadow."""
 
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ def toned(colour: Colour, factor: Number) -> Colour:
 
 @dataclass
 class Sprite:
-    """The shape painted so far; coordinates are those of the rectangle, so nothing can lie outside it."""
+    """A shape being painted, in coordinates of its rectangle, so that nothing lies outside it."""
 
     patch: Patch
     u: Float32[np.ndarray, "row column"]
@@ -44,7 +44,7 @@ class Sprite:
         self.colour[region] = colour
 
     def draw(self, region: Bool[np.ndarray, "row column"], colour: Colour) -> None:
-        """Colour a region of the shape as it is."""
+        """Colour a region of the existing shape."""
         self.colour[region & self.mask] = colour
 
     def shade(self, factor: Float32[np.ndarray, "row column"]) -> None:
@@ -52,13 +52,28 @@ class Sprite:
         self.colour *= factor[..., None]
 
     def box(self, u: Number, v: Number, half_length: Number, half_width: Number) -> Bool[np.ndarray, "row column"]:
-        """Return an upright box around a point, in metres."""
+        """Return an upright box around a point, in metres.
+
+        Args:
+            u: Centre towards the front, in metres.
+            v: Centre to the right, in metres.
+            half_length: Half of the length in metres.
+            half_width: Half of the width in metres.
+        """
         return (np.abs(self.u - np.float32(u)) <= half_length) & (np.abs(self.v - np.float32(v)) <= half_width)
 
     def outline(
         self, u: Number, v: Number, half_length: Number, half_width: Number, line: Number
     ) -> Bool[np.ndarray, "row column"]:
-        """Return the edge of a box, ``line`` metres wide to its inner side."""
+        """Return the border of a box.
+
+        Args:
+            u: Centre towards the front, in metres.
+            v: Centre to the right, in metres.
+            half_length: Half of the length in metres.
+            half_width: Half of the width in metres.
+            line: Width of the border, inwards, in metres.
+        """
         return self.box(u, v, half_length, half_width) & ~self.box(u, v, half_length - line, half_width - line)
 
     def disc(self, u: Number, v: Number, radius: Number) -> Bool[np.ndarray, "row column"]:
@@ -67,7 +82,7 @@ class Sprite:
         return du * du + dv * dv <= np.float32(radius * radius)
 
     def line(self, width: Number) -> float:
-        """Return a line's width in metres, at least as wide as can be seen."""
+        """Return a line's width in metres, at least a visible one."""
         return max(float(width), 0.8 * self.pixel)
 
 
@@ -87,7 +102,15 @@ def cast_shadow(
     shift: tuple[int, int],
     factor: Number,
 ) -> None:
-    """Darken where the mask's shadow falls, ``shift`` (rows, columns) away, and on the way there."""
+    """Darken the pixels on which the mask's shadow falls.
+
+    Args:
+        canvas: Canvas to darken.
+        patch: Window of the mask.
+        mask: Shape that casts the shadow.
+        shift: Rows and columns to the end of the shadow.
+        factor: Brightness of the shadow, 0..1.
+    """
     farthest = max(abs(shift[0]), abs(shift[1]))
     steps = range(1, farthest + 1) if farthest < 4 else (farthest // 3, 2 * farthest // 3, farthest)
     (top, bottom), (left, right) = (patch.rows.start, patch.rows.stop), (patch.columns.start, patch.columns.stop)

@@ -1,4 +1,4 @@
-"""Planes, helicopters, ships, cars and trucks, seen from above; each points to the front of its rectangle."""
+"""Paints planes, helicopters, ships, cars and trucks seen from above, pointing to the front of the rectangle."""
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def paint_helicopter(sprite: Sprite, generator: np.random.Generator) -> None:
 
 
 def paint_ship(sprite: Sprite, generator: np.random.Generator) -> None:
-    """Paint a ship: a yacht when it is short, else a tanker or one that carries containers."""
+    """Paint a ship: a yacht if it is short, otherwise a tanker or a container ship."""
     u, v = sprite.patch.along, np.abs(sprite.patch.across)
     bow = np.clip((u - np.float32(0.4)) / np.float32(0.6), 0, 1)
     half = (1 - bow * bow) * np.where(u < -0.9, np.float32(0.85), np.float32(1))

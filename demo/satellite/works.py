@@ -1,4 +1,4 @@
-"""What is built: tanks, pools, harbours, bridges, roundabouts, houses, and the trees between them."""
+"""Paints tanks, pools, harbours, bridges, roundabouts, houses and trees seen from above."""
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def paint_house(sprite: Sprite, generator: np.random.Generator) -> None:
 
 
 def paint_tree(sprite: Sprite, generator: np.random.Generator) -> None:
-    """Paint a crown, ragged at its edge, light towards the sun and dark below."""
+    """Paint a tree crown with a ragged edge, lit by the sun."""
     u, v = sprite.patch.along, sprite.patch.across
     row, column = (int(place) for place in generator.integers(1024, size=2))
     ragged = window(bumps(), row, column, *u.shape)

@@ -1,8 +1,8 @@
-"""Writing places seen from above, in the DOTA v1 folder layout, each object with its rotated rectangle.
+"""Writes painted aerial images in the layout of DOTA v1, each object with its rotated rectangle.
 
-Objects are painted by decreasing area, so small ones lie on large ones, and trees cover both. A pixel belongs to an
-object when its centre lies in the object's shape, and the shape lies in the rectangle. An object is listed when at
-least ``LEAST_PIXELS`` of its pixels and a quarter of all show; it is difficult when less than 60 % show.
+Objects are painted by decreasing area, so small ones are on top of large ones, and trees cover both. A pixel belongs
+to an object when its centre lies in the object's shape, and the shape lies in the rectangle. An object is listed when
+at least ``LEAST_PIXELS`` of its pixels and a quarter of all are visible, and is difficult when less than 60 % are.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from demo.painting.files import save_picture
 from demo.painting.noise import generator_of, turned
 from demo.satellite.categories import LABEL_IDS, SUPERCATEGORIES
 from demo.satellite.plot import Plot
-from demo.satellite.site import Workspace
+from demo.satellite.site import BuildingSite
 from demo.satellite.sites import SITES
 
 LEAST_PIXELS = 6
@@ -30,7 +30,7 @@ _LIGHTS: tuple[tuple[Colour, float], ...] = (
     ((0.92, 0.96, 1.02), 0.25),
     ((0.97, 1.0, 1.0), 0.5),
 )
-"""Tint, and length of the shadow of one metre; from noon to evening to an overcast sky."""
+"""Tint, and length of the shadow of one metre, for noon, evening and an overcast sky."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Annotation:
     instance: int
     visible_pixels: int
     pixels: int
-    """Pixels that would show if nothing lay on it."""
+    """Number of pixels without occlusion."""
 
     @property
     def supercategory(self) -> str:
@@ -51,13 +51,13 @@ class Annotation:
 
     @property
     def difficult(self) -> bool:
-        """Whether more than 40 % are covered."""
+        """Whether more than 40 % of its pixels are covered."""
         return self.visible_pixels < 0.6 * self.pixels
 
 
 @dataclass(frozen=True)
 class Place:
-    """One painted place and all that is known about it."""
+    """One painted place with its ground truth."""
 
     kind: str
     metres_in_pixel: float
@@ -66,18 +66,25 @@ class Place:
     """``LABEL_IDS`` of the categories; 0 is background."""
     instances: UInt16[np.ndarray, "height width"]
     annotations: tuple[Annotation, ...]
-    """In the order in which they were painted."""
+    """In the order of painting."""
 
 
 def paint_place(size: tuple[int, int], seed: int, split: str, number: int) -> Place:
-    """Paint one place; ``size`` is (height, width) in pixels. The kinds take turns."""
+    """Paint one place; the kinds of sites alternate.
+
+    Args:
+        size: Height and width in pixels.
+        seed: Seed of the world.
+        split: Name of the split.
+        number: Number of the place in its split.
+    """
     height, width = size
     generator = generator_of(seed, "satellite", split, number)
     kind = list(SITES)[number % len(SITES)]
     lay, pixel = SITES[kind]
     pixel *= (0.8, 1.0, 1.25)[generator.integers(3)]
     canvas = Canvas(height, width, generator)
-    site = Workspace(canvas, pixel, generator)
+    site = BuildingSite(canvas, pixel, generator)
     tint, length = _LIGHTS[generator.integers(len(_LIGHTS))]
     right, down = turned(generator.random())
     lay(site)
@@ -96,12 +103,18 @@ def paint_place(size: tuple[int, int], seed: int, split: str, number: int) -> Pl
 def write_satellite_world(
     root: Path, *, images: Mapping[str, int] = IMAGES, size: tuple[int, int] = (1024, 1024), seed: int = 0
 ) -> None:
-    """Write places seen from above below ``root`` as DOTA v1 lays them out; ``size`` is (height, width) in pixels.
+    """Write places seen from above below ``root`` in the layout of DOTA v1.
 
     Each split has ``images/P0001.png`` and on and ``labelTxt/P0001.txt``: two lines of header (imagesource, gsd in
     metres in a pixel), then an object a line: four corners ``x y`` clockwise from the front left, category, difficult.
     The corners are exact. A place depends on the seed, the split, its number and the size alone. Existing files of the
     same names are replaced. Layout: DOTA, arXiv 1711.10398, and CAPTAIN-WHU's DOTA_devkit.
+
+    Args:
+        root: Folder to write to.
+        images: Number of images by split.
+        size: Height and width in pixels.
+        seed: Seed of the world.
     """
     for split, count in images.items():
         pictures, texts = root / split / "images", root / split / "labelTxt"

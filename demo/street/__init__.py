@@ -1,6 +1,6 @@
-"""A procedural street world: scenes in the Cityscapes folder layout, videos in MOT17's, so that real readers read it.
+"""Painted street scenes in the layout of Cityscapes, and street videos in that of MOT17.
 
-It needs no download and teaches nothing about real streets: it is for trying the machinery.
+They need no download and are read by the real readers; results on them say nothing about real streets.
 """
 
 from demo.street.video import write_street_video

@@ -1,4 +1,4 @@
-"""A canvas seen by a pinhole camera, through haze."""
+"""A canvas with a pinhole camera and haze."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from demo.painting.canvas import Colour, Number, Point
 from demo.painting.noise import turned
 
 CORNERS = tuple(turned(share / 20) for share in range(20))
-"""Unit vectors to the corners that stand for a circle."""
+"""Unit vectors to the corners of a polygon that approximates a circle."""
 _HAZE_LENGTH = 260.0  # metres after which about 1/e of an object's own colour is left
 
 
@@ -30,9 +30,9 @@ class Camera:
     height: Number = 1.4
     """Height above the ground, in metres."""
     x: Number = 0.0
-    """Place across the street, in metres."""
+    """Position across the street, in metres."""
     z: Number = 0.0
-    """Place along the street, in metres."""
+    """Position along the street, in metres."""
 
     def project(self, x: Number, y: Number, z: Number) -> Point:
         """Return the pixel that shows a point; x and y in metres on the street, z in metres ahead of the camera."""
@@ -43,7 +43,7 @@ class Camera:
 
 
 class Canvas(PlainCanvas):
-    """What has been painted so far, each stroke paler the farther away it is."""
+    """A canvas on which distant strokes are paler."""
 
     def __init__(self, height: int, width: int, haze: Colour, generator: np.random.Generator) -> None:
         super().__init__(height, width, generator)
@@ -60,7 +60,18 @@ class Canvas(PlainCanvas):
         distance: Number,
         instance: int = 0,
     ) -> None:
-        """Paint the mask as seen from this many metres away."""
+        """Paint a mask as seen from a distance.
+
+        Args:
+            rows: Rows of the window.
+            columns: Columns of the window.
+            mask: Pixels of the window to paint.
+            colour: RGB 0..1, for all pixels or for each pixel of the mask.
+            label: Label of the painted pixels.
+            texture: Strength of the texture.
+            distance: Distance in metres, which adds haze.
+            instance: Instance number of the painted pixels; 0 for none.
+        """
         far = max(distance, 0.0) / _HAZE_LENGTH
         own = np.float32(1 / (1 + far + far * far / 2))  # close to exp(-far), and the same on every processor
         self.paint(rows, columns, mask, colour * own + self.haze * (1 - own), label, texture * float(own), instance)
@@ -74,7 +85,16 @@ class Canvas(PlainCanvas):
         texture: Number = 0.08,
         instance: int = 0,
     ) -> None:
-        """Paint a polygon given in pixels; it is at least one pixel wide wherever it is in the picture."""
+        """Paint a polygon; it is at least one pixel wide.
+
+        Args:
+            points: Corners in pixels.
+            colour: RGB, 0..1.
+            label: Label of the painted pixels.
+            distance: Distance in metres, which adds haze.
+            texture: Strength of the texture.
+            instance: Instance number of the painted pixels; 0 for none.
+        """
         window = self._window(points)
         if window is None:
             return
@@ -91,12 +111,22 @@ class Canvas(PlainCanvas):
         texture: Number = 0.08,
         instance: int = 0,
     ) -> None:
-        """Paint an upright ellipse given in pixels."""
+        """Paint an upright ellipse.
+
+        Args:
+            centre: Centre in pixels.
+            radii: Horizontal and vertical radius in pixels.
+            colour: RGB, 0..1.
+            label: Label of the painted pixels.
+            distance: Distance in metres, which adds haze.
+            texture: Strength of the texture.
+            instance: Instance number of the painted pixels; 0 for none.
+        """
         points = [(centre[0] + radii[0] * x, centre[1] + radii[1] * y) for x, y in CORNERS]
         self.polygon(points, colour, label, distance, texture, instance)
 
     def darken(self, points: Sequence[Point], factor: Number) -> None:
-        """Cast a shadow, a polygon given in pixels, without touching labels or instances."""
+        """Darken a polygon given in pixels; labels and instances do not change."""
         window = self._window(points)
         if window is None:
             return

@@ -1,4 +1,4 @@
-"""The two rows of lots along the street: houses with windows, garden walls, parks behind fences."""
+"""Paints the lots along both sides of a street: houses, garden walls and parks."""
 
 import math
 from dataclasses import dataclass, replace
@@ -52,7 +52,14 @@ class _Plane:
 
 
 def draw_lots(style: Style, sides: tuple[Side, Side], length: Number, generator: np.random.Generator) -> list[Lot]:
-    """Draw what stands along both sides of a street, from where it begins to ``length`` metres on."""
+    """Choose the lots on both sides of a street at random.
+
+    Args:
+        style: Style of the city.
+        sides: The two sides of the street.
+        length: Length of the street in metres.
+        generator: Source of random numbers.
+    """
     lots = []
     for side in sides:
         start = generator.uniform(-4, 2)
@@ -66,7 +73,14 @@ def draw_lots(style: Style, sides: tuple[Side, Side], length: Number, generator:
 
 
 def paint_fronts(canvas: Canvas, camera: Camera, style: Style, lots: list[Lot]) -> None:
-    """Paint the lots in sight, the far ones first."""
+    """Paint the visible lots, the far ones first.
+
+    Args:
+        canvas: Canvas to paint on.
+        camera: Camera to paint for.
+        style: Style of the city.
+        lots: Lots of the street.
+    """
     painters = {"house": _house, "wall": _garden_wall, "park": _park}
     for lot in sorted(lots, key=lambda lot: -lot.start):
         if lot.end - camera.z > _NEAREST and lot.start - camera.z < FAR:

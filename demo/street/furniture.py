@@ -1,4 +1,4 @@
-"""What stands on the pavement: posts, signs, traffic lights, trees."""
+"""Paints posts, signs, traffic lights and trees."""
 
 import numpy as np
 

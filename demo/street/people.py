@@ -1,4 +1,4 @@
-"""People on foot and on bicycles."""
+"""Paints people on foot and on bicycles."""
 
 import numpy as np
 
@@ -12,9 +12,14 @@ _SKIN: Colour = (0.80, 0.60, 0.48)
 def paint_person(
     spot: Spot, name: str, generator: np.random.Generator, seat: Number = 0.0, step: Number | None = None
 ) -> None:
-    """Paint a person, or a rider whose legs end at the ``seat`` metres above the ground.
+    """Paint a person on foot or on a seat.
 
-    ``step`` is how far the legs are apart, -1..1; None draws it.
+    Args:
+        spot: Where to paint.
+        name: Label name.
+        generator: Source of random numbers.
+        seat: Height of the seat in metres; 0 for people on foot.
+        step: Distance of the legs, -1..1; None for a random stance.
     """
     scale = generator.uniform(0.88, 1.08)
     coat: Colour = tuple((0.35 * generator.uniform(0.2, 1.6) + 0.45 * generator.uniform(0.0, 1.0, 3)).tolist())
@@ -47,6 +52,14 @@ def paint_person(
 def paint_cyclist(
     spot: Spot, colour: Colour, generator: np.random.Generator, step: Number | None = None, along: bool = False
 ) -> None:
-    """Paint a rider on a bicycle, from the side or from behind."""
+    """Paint a rider on a bicycle, from the side or from behind.
+
+    Args:
+        spot: Where to paint.
+        colour: Colour of the bicycle.
+        generator: Source of random numbers.
+        step: Distance of the legs, -1..1.
+        along: Whether the bicycle points along the street.
+    """
     paint_cycle(spot, "bicycle", colour, along)
     paint_person(spot, "rider", generator, seat=0.85, step=step)

@@ -1,4 +1,4 @@
-"""Drawing by lot what stands where on a street, and how it moves."""
+"""Chooses the objects of a street, their positions and motion at random."""
 
 from functools import partial
 
@@ -29,7 +29,7 @@ _HEAVY = {"bus": 10.0, "truck": 7.5}  # lengths, in metres
 
 
 class _Placing:
-    """The things placed so far, the random numbers they come from, and the next instance number."""
+    """Collects the objects of a street, with the random generator and the next instance number."""
 
     def __init__(self, generator: np.random.Generator, moving: bool) -> None:
         self.generator = generator
@@ -38,7 +38,7 @@ class _Placing:
         self._instances = 0
 
     def put(self, x: Number, z: Number, paint: Painter, *names: str, **motion: Number | tuple[Number, Number]) -> None:
-        """Place a thing; each label name gives it an instance of its own."""
+        """Place an object; each label name gets its own instance."""
         numbers = {name: self._instances + step for step, name in enumerate(names, start=1)}
         self._instances += len(names)
         seed = int(self.generator.integers(2**63))
@@ -51,9 +51,17 @@ class _Placing:
 def draw_street(
     style: Style, height: int, width: int, generator: np.random.Generator, speed: Number = 0.0, seconds: Number = 0.0
 ) -> Street:
-    """Draw a street for a picture, or for a video of some ``seconds`` whose camera drives at ``speed``.
+    """Choose a street at random, for a picture or a video.
 
-    In a picture (no seconds) nothing needs to keep clear of what it would hit a moment later.
+    In a picture objects need not avoid later collisions.
+
+    Args:
+        style: Style of the city.
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
+        generator: Source of random numbers.
+        speed: Speed of the camera along the street, in metres a second.
+        seconds: Length of the video; 0 for a picture, in which nothing moves.
     """
     moving = seconds > 0
     focal = generator.uniform(0.78, 0.92) * width

@@ -1,4 +1,4 @@
-"""One street scene: a picture and its labels."""
+"""Paints one street scene and its labels."""
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,13 +10,20 @@ from demo.street.street import paint_street
 from demo.street.style import draw_style
 
 EGO_VEHICLE = 1
-"""labelId of the camera car's own bonnet; it has no trainId, so it is void."""
+"""labelId of the camera car's bonnet; it has no trainId, so it is void."""
 
 
 def paint_scene(
     city: np.random.Generator, height: int, width: int, generator: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "height width 3"], UInt8[np.ndarray, "height width"]]:
-    """Return a picture, RGB 0..255, and its Cityscapes labelIds; scenes of one city share their style."""
+    """Return a picture, RGB 0..255, and its Cityscapes labelIds; scenes of one city share their style.
+
+    Args:
+        city: Random numbers that all scenes of a city share.
+        height: Height in pixels.
+        width: Width in pixels.
+        generator: Random numbers of the scene.
+    """
     style = draw_style(city, generator)
     street = draw_street(style, height, width, generator)
     sky = sky_picture(height, width, street.camera.horizon, style, generator)

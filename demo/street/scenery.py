@@ -1,4 +1,4 @@
-"""What stands still and fills most of the picture: sky, ground, and the far end of the street."""
+"""Paints sky, ground and the far end of a street."""
 
 import math
 from dataclasses import dataclass
@@ -23,34 +23,42 @@ class Side:
     sign: int
     """-1 left, 1 right."""
     kerb: Number
-    """Where the road ends and the pavement begins."""
+    """Distance to the end of the road, where the pavement begins."""
     front: Number
-    """Where the pavement ends and the house fronts stand."""
+    """Distance to the house fronts, where the pavement ends."""
     verge: Number
     """Width of the strip of grass in front of the houses; 0 for none."""
     light: Number
-    """Brightness of the house fronts: the sun shines on one side."""
+    """Brightness of the house fronts, higher on the sunny side."""
     shadow: Number
-    """How far from the fronts the houses' shadow falls, in metres; 0 for the sunny side and for overcast days."""
+    """Length of the houses' shadow in metres; 0 for the sunny side and for overcast days."""
 
 
 @dataclass(frozen=True)
 class Road:
-    """What is drawn on the road and does not move."""
+    """Markings of the road."""
 
     seed: int
     dashes: Number
-    """Where the first dash begins, in metres."""
+    """Start of the first dash, in metres."""
     crossings: tuple[Number, ...]
-    """Where pedestrian crossings begin, in metres along the street."""
+    """Starts of pedestrian crossings, in metres along the street."""
     wear: Number
-    """How white the markings still are, 0..1."""
+    """Whiteness of the markings, 0..1."""
 
 
 def sky_picture(
     height: int, width: int, horizon: Number, style: Style, generator: np.random.Generator
 ) -> Float32[np.ndarray, "height width 3"]:
-    """Return a gradient towards the horizon, and clouds that flatten out there."""
+    """Return a sky: a gradient towards the horizon, with clouds that flatten there.
+
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+        horizon: Row of the horizon.
+        style: Style of the city, with its light.
+        generator: Source of random numbers.
+    """
     depth = np.clip(np.arange(height, dtype=np.float32) / np.float32(horizon), 0, 1)[:, None, None]
     gradient = np.array(style.sky, np.float32) * (1 - depth) + np.array(style.horizon, np.float32) * depth
     bulges = smooth_noise(generator, (height, width), cell=width / 5, octaves=4)
@@ -68,7 +76,14 @@ def paint_sky(canvas: Canvas, sky: Float32[np.ndarray, "height width 3"]) -> Non
 
 
 def paint_far_end(canvas: Canvas, camera: Camera, style: Style, generator: np.random.Generator) -> None:
-    """Close the street with houses and trees."""
+    """Paint houses and trees at the end of the street.
+
+    Args:
+        canvas: Canvas to paint on.
+        camera: Camera to paint for.
+        style: Style of the city.
+        generator: Source of random numbers.
+    """
     x = -90.0
     while x < 90:
         wide, tall = generator.uniform(8, 22), generator.uniform(5, 15)
@@ -85,7 +100,15 @@ def paint_far_end(canvas: Canvas, camera: Camera, style: Style, generator: np.ra
 
 
 def paint_ground(canvas: Canvas, camera: Camera, style: Style, sides: tuple[Side, Side], road: Road) -> None:
-    """Paint road, markings, kerbs, pavement and grass below the horizon, each pixel by the metre it shows."""
+    """Paint road, markings, kerbs, pavement and grass below the horizon.
+
+    Args:
+        canvas: Canvas to paint on.
+        camera: Camera to paint for.
+        style: Style of the city.
+        sides: The two sides of the street.
+        road: Markings of the road.
+    """
     first = max(0, math.floor(camera.horizon) + 1)
     rows, columns = slice(first, canvas.height), slice(0, canvas.width)
     y = np.arange(first, canvas.height, dtype=np.float32)[:, None] + np.float32(0.5)
@@ -134,7 +157,7 @@ def _shade(
     along: Float32[np.ndarray, "row column"],
     seed: int,
 ) -> None:
-    """Darken the ground that the houses of one side keep from the sun; roofs of uneven height cast a stepped edge."""
+    """Darken the ground in the shadow of one side's houses, with a stepped edge from uneven roofs."""
     house = (along * np.float32(1 / 13)).astype(np.int32)
     steps = ((house * 7 + seed % 97) % 5).astype(np.float32) * np.float32(0.35)
     mask: Bool[np.ndarray, "row column"] = outward > np.float32(side.front - side.shadow) + steps

@@ -1,4 +1,4 @@
-"""A place on the street and the tools to paint what stands there."""
+"""A position on the street, with methods that paint objects there."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ TYRE: Colour = (0.10, 0.10, 0.11)
 
 @dataclass(frozen=True)
 class Spot:
-    """A place on the ground and the tools to paint there."""
+    """A position on the ground, with methods that paint there."""
 
     canvas: Canvas
     camera: Camera
@@ -27,27 +27,49 @@ class Spot:
     lamps: Number = 0.0
     """Brightness of lamps against their surroundings; 0 by day."""
     instances: Mapping[str, int] = field(default_factory=dict)
-    """Instance number by label name; what is not named belongs to none."""
+    """Instance number by label name; other labels have no instance."""
 
     def at(self, across: Number, up: Number, ahead: Number = 0.0) -> Point:
         """Return the pixel of a point given in metres from the spot."""
         return self.camera.project(self.x + across, up, max(self.z + ahead, 0.8))
 
     def shape(self, points: list[tuple[Number, Number]], colour: Colour, name: str, texture: Number = 0.06) -> None:
-        """Paint an upright polygon that faces the camera; points are (across, up) in metres."""
+        """Paint an upright polygon that faces the camera.
+
+        Args:
+            points: Corners (across, up) in metres.
+            colour: RGB, 0..1.
+            name: Label name.
+            texture: Strength of the texture.
+        """
         if self.z > 0.8:
             self.solid([(across, up, 0.0) for across, up in points], colour, name, texture)
 
     def solid(
         self, points: list[tuple[Number, Number, Number]], colour: Colour, name: str, texture: Number = 0.06
     ) -> None:
-        """Paint a polygon in space; points are (across, up, ahead) in metres."""
+        """Paint a polygon in space.
+
+        Args:
+            points: Corners (across, up, ahead) in metres.
+            colour: RGB, 0..1.
+            name: Label name.
+            texture: Strength of the texture.
+        """
         pixels = [self.at(*point) for point in points]
         shade = lit(colour, self.light)
         self.canvas.polygon(pixels, shade, LABEL_IDS[name], self.z, texture, self.instances.get(name, 0))
 
     def disc(self, across: Number, up: Number, radius: Number, colour: Colour, name: str) -> None:
-        """Paint a disc that faces the camera, in metres."""
+        """Paint a disc that faces the camera.
+
+        Args:
+            across: Centre across, in metres.
+            up: Height of the centre in metres.
+            radius: Radius in metres.
+            colour: RGB, 0..1.
+            name: Label name.
+        """
         if self.z > 0.8:
             pixels = self.camera.focal * radius / self.z
             instance = self.instances.get(name, 0)
@@ -81,5 +103,12 @@ def lit(colour: Colour, light: Number) -> Colour:
 
 
 def board(half: Number, low: Number, high: Number, across: Number = 0.0) -> list[tuple[Number, Number]]:
-    """Return an upright board, ``half`` its width to either side; metres."""
+    """Return an upright rectangle.
+
+    Args:
+        half: Half of the width in metres.
+        low: Lower edge in metres.
+        high: Upper edge in metres.
+        across: Centre across, in metres.
+    """
     return [(across - half, low), (across + half, low), (across + half, high), (across - half, high)]

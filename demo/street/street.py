@@ -1,4 +1,4 @@
-"""One street with all that stands and moves on it, painted from far to near as it is at one moment."""
+"""A street with its objects, painted from far to near at one time."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,15 +13,15 @@ from demo.street.scenery import FAR, Road, Side, paint_far_end, paint_ground, pa
 from demo.street.spot import Spot
 from demo.street.style import Style
 
-_NEAREST = 0.9  # metres ahead of the camera to the last bit of a thing that is still painted
+_NEAREST = 0.9  # metres ahead of the camera; objects whose far end is nearer are not painted
 
 Painter = Callable[[Spot, np.random.Generator, Number], None]
-"""Paints a thing at a spot, from its own random numbers, at a time in seconds."""
+"""Paints an object at a spot, with its own random numbers, at a time in seconds."""
 
 
 @dataclass(frozen=True)
 class Thing:
-    """What stands or moves on the street."""
+    """An object that stands or moves on the street."""
 
     paint: Painter
     seed: int
@@ -36,7 +36,7 @@ class Thing:
     along: Number = 0.0
     """Speed along the street, in metres a second."""
     bounds: tuple[Number, Number] | None = None
-    """Metres across between which it goes to and fro; None for all that does not cross the street."""
+    """Range in metres across the street in which it moves back and forth; None if it does not cross."""
     instances: Mapping[str, int] = field(default_factory=dict)
     """Instance number by label name; scenery has none."""
 
@@ -52,7 +52,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Street:
-    """All that is drawn by lot, once; painting adds no chance of its own."""
+    """Everything that is chosen at random, once; painting adds no randomness."""
 
     seed: int
     style: Style
@@ -66,7 +66,7 @@ class Street:
     things: list[Thing]
 
     def camera_at(self, time: Number) -> Camera:
-        """Return the camera at a time; one that drives sways a little."""
+        """Return the camera at a time; a driving camera sways slightly."""
         sway = 1.0 if self.speed else 0.0
         return Camera(
             focal=self.camera.focal,
@@ -79,7 +79,14 @@ class Street:
 
 
 def paint_street(canvas: Canvas, street: Street, sky: Float32[np.ndarray, "height width 3"], time: Number) -> None:
-    """Paint the street as it is at a time, in seconds."""
+    """Paint a street as it is at one time.
+
+    Args:
+        canvas: Canvas to paint on.
+        street: The street.
+        sky: Picture of the sky.
+        time: Time in seconds.
+    """
     camera, style = street.camera_at(time), street.style
     paint_sky(canvas, sky)
     paint_far_end(canvas, camera, style, np.random.Generator(np.random.PCG64(street.seed)))

@@ -1,4 +1,4 @@
-"""What the pictures of one city share, and the light of the day."""
+"""The style of a city and the light of a scene."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Light:
     clouds: Number
     """Cover, -1 (none) .. 1 (all)."""
     tint: Colour
-    """What the light multiplies every colour by."""
+    """Factors that multiply every colour."""
     sun: Number
     """Contrast between the sunny and the shady side, 0..1."""
     lamps: Number
@@ -36,7 +36,7 @@ LIGHTS = (
     Light("dusk", ((0.24, 0.28, 0.50), (0.30, 0.29, 0.46)), (0.98, 0.66, 0.46), (0.86, 0.58, 0.56), -0.25,
           (0.70, 0.62, 0.72), 0.3, 1.0),
 )  # fmt: skip
-"""From noon to nightfall; an equal share of scenes has each."""
+"""From noon to dusk; all are equally likely."""
 
 _FACADES: tuple[tuple[Colour, ...], ...] = (
     ((0.74, 0.68, 0.56), (0.66, 0.60, 0.52), (0.80, 0.76, 0.68)),
@@ -50,7 +50,7 @@ _LEAVES: tuple[Colour, ...] = ((0.24, 0.40, 0.16), (0.30, 0.42, 0.18), (0.20, 0.
 
 @dataclass(frozen=True)
 class Style:
-    """What the pictures of one city share, in one light."""
+    """The style of a city in one light."""
 
     light: Light
     sky: Colour
@@ -65,7 +65,7 @@ class Style:
 
 
 def draw_style(city: np.random.Generator, scene: np.random.Generator) -> Style:
-    """Draw the style of a city, and of a scene the light."""
+    """Choose the style of a city, and the light of a scene, at random."""
     light = LIGHTS[scene.integers(len(LIGHTS))]
     return Style(
         light=light,

@@ -1,4 +1,4 @@
-"""Cars, buses, trucks, bicycles and motorcycles, each painted around the metre where it touches the ground."""
+"""Paints cars, buses, trucks, bicycles and motorcycles at a spot on the street."""
 
 import numpy as np
 
@@ -8,7 +8,14 @@ from demo.street.spot import BLACK, GLASS, STEEL, TYRE, Spot, board, lit
 
 
 def paint_car(spot: Spot, colour: Colour, oncoming: bool, generator: np.random.Generator) -> None:
-    """Paint a car, 1.8 m wide and 4.2 m long: the flank towards the camera, the roof, then its end."""
+    """Paint a car, 1.8 m wide and 4.2 m long: the side towards the camera, the roof, then its rear or front.
+
+    Args:
+        spot: Where to paint.
+        colour: RGB, 0..1.
+        oncoming: Whether it faces the camera.
+        generator: Source of random numbers.
+    """
     tall, name = generator.uniform(1.4, 1.75), "car"
     half, roof, belt, length, rake = 0.9, 0.68, 0.92, 4.2, 0.4
     spot.shadow(1.12, 0.5, length=4.4)
@@ -69,7 +76,14 @@ def paint_heavy(spot: Spot, name: str, colour: Colour) -> None:
 
 
 def paint_cycle(spot: Spot, name: str, colour: Colour, along: bool = False) -> None:
-    """Paint a bicycle or a motorcycle from the side, or from behind where it stands along the street."""
+    """Paint a bicycle or a motorcycle from the side, or from behind.
+
+    Args:
+        spot: Where to paint.
+        name: Label name, bicycle or motorcycle.
+        colour: RGB, 0..1.
+        along: Whether it points along the street.
+    """
     if along:
         half, tall = (0.03, 0.68) if name == "bicycle" else (0.09, 0.64)
         spot.shadow(0.35, 0.65)

@@ -1,8 +1,8 @@
-"""Videos of a street, in the MOT17 folder layout, with the exact box of every person and vehicle in every frame.
+"""Writes painted street videos in the layout of MOT17, with exact boxes of people and vehicles.
 
-A box is the amodal box clipped to the picture: the smallest box around the pixels that the instance would show if
-nothing stood in front of it. Its visibility is the share of these pixels that do show. An instance is listed in a
-frame when at least ``LEAST_PIXELS`` of its pixels show.
+A box is the amodal box clipped to the picture: the smallest box around the pixels that the instance would cover
+without occlusion. Its visibility is the visible share of these pixels. An instance is listed in a frame when at least
+``LEAST_PIXELS`` of its pixels are visible.
 """
 
 from collections.abc import Mapping
@@ -56,13 +56,13 @@ class Box:
 
     @property
     def visibility(self) -> float:
-        """Share of the instance's pixels that nothing covers, 0..1."""
+        """Visible share of the instance's pixels, 0..1."""
         return self.visible_pixels / self.extent.pixels
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One painted frame and all that is known about it."""
+    """One painted frame with its ground truth."""
 
     picture: UInt8[np.ndarray, "height width 3"]
     labels: UInt8[np.ndarray, "height width"]
@@ -77,14 +77,14 @@ class StreetVideo:
     """One sequence; any frame can be painted without those before it."""
 
     def __init__(self, name: str, frames: int, size: tuple[int, int] = (360, 640), seed: int = 0) -> None:
-        """Draw the street of a sequence; ``size`` is (height, width) in pixels."""
+        """Choose the street of a sequence at random; ``size`` is (height, width) in pixels."""
         self.name = name
         self.frames = frames
         self.height, self.width = size
         self._key = (seed, "video", name)
         generator = generator_of(*self._key)
         self.style = draw_style(generator, generator)
-        # Half of the cameras stand still, as half of MOT17's do.
+        # Half of the cameras stand still, as in MOT17.
         speed = generator.uniform(3, 8) if generator.random() < 0.5 else 0.0
         self.exposure = generator.uniform(0.95, 1.1)
         seconds = frames / FRAMES_PER_SECOND
@@ -127,12 +127,19 @@ def write_street_video(
     seed: int = 0,
     suffix: str = ".jpg",
 ) -> None:
-    """Write street videos below ``root`` as MOT17 lays them out; ``size`` is (height, width) in pixels.
+    """Write street videos below ``root`` in the layout of MOT17.
 
     Each sequence has ``img1/000001.jpg`` and on, ``gt/gt.txt`` (frame, track, left, top, width, height, flag, class,
-    visibility; 1-based, flag always 1) and ``seqinfo.ini``. The bytes of a JPEG depend on the library that writes
-    it; with ``suffix=".png"`` equal arguments give equal pixels everywhere. Existing files of the same names are
+    visibility; 1-based, flag always 1) and ``seqinfo.ini``. The bytes of a JPEG depend on the library
+    version; with ``suffix=".png"`` equal arguments give equal pixels everywhere. Existing files of the same names are
     replaced. Layout: MOTChallenge, arXiv 1603.00831, and TrackEval's docs/MOTChallenge-format.txt.
+
+    Args:
+        root: Folder to write to.
+        sequences: Number of frames by sequence name.
+        size: Height and width in pixels.
+        seed: Seed of the world.
+        suffix: .jpg or .png.
     """
     save = {".jpg": save_jpeg, ".png": save_picture}[suffix]
     for name, frames in sequences.items():

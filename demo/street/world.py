@@ -1,4 +1,4 @@
-"""Writing street scenes to disk."""
+"""Writes painted street scenes in the layout of Cityscapes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,11 +22,17 @@ def write_street_world(
     size: tuple[int, int] = (256, 512),
     seed: int = 0,
 ) -> None:
-    """Write street scenes and their labelIds below ``root``; ``size`` is (height, width) in pixels.
+    """Write street scenes and their labelIds below ``root``.
 
-    ``images_per_city`` gives the number of images by split and city. A scene depends on the seed, the split, the
-    city and its number alone, so a larger world holds the smaller one. Equal arguments give equal pixels, and
-    equal files with one version of Pillow. Existing files of the same names are replaced.
+    A scene depends on the seed, the split, the city and its number alone, so a larger world contains the smaller one.
+    Equal arguments give equal pixels, and equal files with one version of Pillow. Existing files of the same names are
+    replaced.
+
+    Args:
+        root: Folder to write to.
+        images_per_city: Number of images by split and city.
+        size: Height and width in pixels.
+        seed: Seed of the world.
     """
     height, width = size
     for split, cities in images_per_city.items():

@@ -1,9 +1,11 @@
-"""Percentile bootstrap intervals over images, or groups of images; never over patches or tiles."""
+"""Percentile bootstrap over images or videos: resampled statistics and their intervals.
 
-from dataclasses import dataclass
+Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3. Patches and tiles are never resampled:
+those of one image are nearly copies of each other.
+"""
 
 import numpy as np
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Float64, Int64
 
 from evaluate.kernels.confusion import Statistic
 
@@ -12,18 +14,7 @@ FEWEST_UNITS = 10
 TAIL = (1.0 - 0.95) / 2.0
 """Share on either side of a 95 % interval: 0.025 but for its last bits, which stored intervals depend on."""
 RESAMPLED_ELEMENTS = 2**22
-"""Float64 elements of resampled confusion matrices held at a time."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A percentile bootstrap interval over units (images, or groups of images), never over patches."""
-
-    low: float
-    high: float
-    n_units: int
-    resamples: int
-    seed: int
+"""Elements of the float64 confusion matrices that are resampled at a time."""
 
 
 def draw_units(n_units: int, seed: int, resamples: int) -> Int64[np.ndarray, "resample unit"]:
@@ -35,57 +26,6 @@ def draw_units(n_units: int, seed: int, resamples: int) -> Int64[np.ndarray, "re
     return np.random.Generator(np.random.PCG64(seed)).integers(0, n_units, size=(resamples, n_units))
 
 
-def bootstrap(
-    confusions: Int64[np.ndarray, "image classes classes"],
-    statistic: Statistic,
-    *,
-    seed: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    groups: Integer[np.ndarray, " image"] | None = None,
-) -> Interval | None:
-    """Return the percentile interval of ``statistic`` when images, or whole ``groups`` of them, are resampled.
-
-    Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), section 13.3. The counted classes are those of
-    the full evaluation (in truth or prediction). None below ten units, where such an interval means little, and
-    where the statistic is undefined in every resample.
-    """
-    return _interval([_grouped(confusions, groups)], statistic, seed, resamples, confidence)
-
-
-def paired_bootstrap(
-    a: Int64[np.ndarray, "image classes classes"],
-    b: Int64[np.ndarray, "image classes classes"],
-    statistic: Statistic,
-    *,
-    seed: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    groups: Integer[np.ndarray, " image"] | None = None,
-) -> Interval | None:
-    """Return the interval of ``statistic(a) - statistic(b)``, the same units drawn for both in every resample.
-
-    ``a`` and ``b`` score the same images in the same order; otherwise as `bootstrap`.
-    """
-    return _interval([_grouped(a, groups), _grouped(b, groups)], statistic, seed, resamples, confidence)
-
-
-def ratio_interval(
-    numerator: Float64[np.ndarray, " unit"],
-    denominator: Float64[np.ndarray, " unit"],
-    *,
-    seed: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> tuple[float | None, float | None]:
-    """Return the percentile interval of ``sum(numerator) / sum(denominator)`` when units are resampled.
-
-    (None, None) below ten units, or where nothing is counted in any resample.
-    """
-    drawn = resampled_ratio(numerator, denominator, seed=seed, resamples=resamples)
-    return quantiles(drawn, (1.0 - confidence) / 2.0)
-
-
 def resampled_ratio(
     numerator: Float64[np.ndarray, " unit"],
     denominator: Float64[np.ndarray, " unit"],
@@ -95,7 +35,13 @@ def resampled_ratio(
 ) -> Float64[np.ndarray, " resample"] | None:
     """Return ``sum(numerator) / sum(denominator)`` in every resample of the units, nan where nothing is counted.
 
-    None below ten units. Equal seeds and numbers of units draw equal units.
+    None below ten units.
+
+    Args:
+        numerator: sum of each unit.
+        denominator: count of each unit.
+        seed: seed of `draw_units`.
+        resamples: number of resamples; 0 gives None.
     """
     n_units = len(numerator)
     if n_units < FEWEST_UNITS or not resamples:
@@ -105,18 +51,18 @@ def resampled_ratio(
     return np.divide(summed, total, out=np.full(resamples, np.nan), where=total > 0)
 
 
-def quantiles(drawn: Float64[np.ndarray, " resample"] | None, tail: float = TAIL) -> tuple[float | None, float | None]:
+def quantiles(drawn: Float64[np.ndarray, " resample"] | None) -> tuple[float | None, float | None]:
     """Return the percentile interval of resampled values, (None, None) where none is defined.
 
     A resample that does not define the value (nan) is left out. An infinite one counts, and bounds are then values
     that were drawn, because nothing lies between a number and infinity: to leave it out would make the interval
-    narrower. ``tail`` is the share of the values below the interval and of those above it.
+    narrower.
     """
     defined = None if drawn is None else drawn[~np.isnan(drawn)]
     if defined is None or not len(defined):
         return None, None
     method = "linear" if np.isfinite(defined).all() else "nearest"
-    low, high = np.quantile(defined, [tail, 1.0 - tail], method=method)  # type: ignore[call-overload]
+    low, high = np.quantile(defined, [TAIL, 1.0 - TAIL], method=method)  # type: ignore[call-overload]
     return float(low), float(high)
 
 
@@ -131,39 +77,17 @@ def peak_bytes(n_units: int, n_elements: int, resamples: int) -> int:
     return 2 * 8 * min(resamples * n_elements, RESAMPLED_ELEMENTS) + 3 * 8 * resamples * n_units
 
 
-def _grouped(
-    confusions: Int64[np.ndarray, "image classes classes"], groups: Integer[np.ndarray, " image"] | None
-) -> Int64[np.ndarray, "unit classes classes"]:
-    if groups is None:
-        return confusions
-    numbers, unit = np.unique(groups, return_inverse=True)
-    summed = np.zeros((len(numbers), *confusions.shape[1:]), dtype=np.int64)
-    np.add.at(summed, unit, confusions)
-    return summed
-
-
-def _interval(
-    sides: list[Int64[np.ndarray, "unit classes classes"]],
-    statistic: Statistic,
-    seed: int,
-    resamples: int,
-    confidence: float,
-) -> Interval | None:
-    """Return the interval of the statistic of one side, or of the first side's minus the second's."""
-    n_units = len(sides[0])
-    if n_units < FEWEST_UNITS:
-        return None
-    values = np.zeros(resamples)
-    for side, sign in zip(sides, (1.0, -1.0), strict=False):
-        values += sign * resampled_statistic(side, statistic, seed=seed, resamples=resamples)
-    low, high = quantiles(values, (1.0 - confidence) / 2.0)
-    return None if low is None or high is None else Interval(low, high, n_units, resamples, seed)
-
-
 def resampled_statistic(
     confusions: Int64[np.ndarray, "unit classes classes"], statistic: Statistic, *, seed: int, resamples: int = 1000
 ) -> Float64[np.ndarray, " resample"]:
-    """Return the statistic of every resample of the units; equal seeds and numbers of units draw equal units."""
+    """Return the statistic of every resample of the units.
+
+    Args:
+        confusions: one confusion matrix a unit.
+        statistic: score of summed matrices.
+        seed: seed of `draw_units`.
+        resamples: number of resamples.
+    """
     n_units, n_classes, _ = confusions.shape
     drawn = draw_units(n_units, seed, resamples)
     values = np.zeros(resamples)

@@ -1,7 +1,7 @@
-"""Scores of predicted patch classes: patch labels, confusion matrices, IoU.
+"""Patch labels, confusion matrices, and the scores made from them: IoU, accuracy, entropy of predictions.
 
-Everything starts from one confusion matrix an image (rows: true class, columns: predicted class), so that any
-score of any set of images is a function of their sum. Void (255) is never scored.
+Every score is a function of confusion matrices (rows: true class, columns: predicted class). There is one an image,
+so that a score of any set of images is that of their sum. Void (255) is never scored.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,15 @@ def patch_histograms(
 ) -> UInt32[np.ndarray, "sample patch classes_and_void"]:
     """Count the pixels of every class, and of void in the last column, in every cell of the patch grid.
 
-    ``grid`` is (rows, columns); patches are in row-major order. ``owned`` gives one box a sample, (left, top,
-    right, bottom) in input pixels: pixels outside do not count at all, so that pixels which two overlapping
-    tiles share are scored once. Raises UserError when the grid does not divide the size, an id is neither a
-    class nor void, or a box leaves the sample.
+    Raises UserError when the grid does not divide the size, an id is neither a class nor void, or a box leaves the
+    sample.
+
+    Args:
+        pixel_classes: class id of every pixel, 255 for void.
+        grid: rows and columns of patches; patches are in row-major order.
+        n_classes: classes of the class table.
+        owned: one box a sample, (left, top, right, bottom) in input pixels. Pixels outside do not count, so that
+            pixels which two overlapping tiles share are scored once. None counts all.
     """
     n_samples, height, width = pixel_classes.shape
     rows, columns = grid
@@ -61,19 +66,6 @@ def patch_histograms(
     return histograms.reshape(n_samples, rows * columns, n_classes + 1)
 
 
-def majority_labels(
-    histograms: UInt32[np.ndarray, "sample patch classes_and_void"],
-) -> UInt8[np.ndarray, "sample patch"]:
-    """Return the most common id of every patch: void is a candidate, ties go to the lowest id, void last.
-
-    The patch label rule of paper A, section 3.1. A patch without any counted pixel is void.
-    """
-    n_classes = histograms.shape[2] - 1
-    winner = histograms.argmax(axis=2)
-    void = (winner == n_classes) | (histograms.max(axis=2) == 0)
-    return np.where(void, VOID, winner).astype(np.uint8)
-
-
 def confusion(
     truth: Integer[np.ndarray, " row"],
     predicted: Integer[np.ndarray, " row"],
@@ -83,7 +75,14 @@ def confusion(
 ) -> Int64[np.ndarray, "image classes classes"]:
     """Return one confusion matrix an image, patches counted; rows whose truth is void are left out.
 
-    ``images`` numbers each row's source image, 0..n_images. Raises UserError on ids outside the class table.
+    Raises UserError on ids outside the class table.
+
+    Args:
+        truth: true class of every row, 255 for void.
+        predicted: predicted class of every row.
+        images: source image of every row, 0..n_images.
+        n_images: number of source images.
+        n_classes: classes of the class table.
     """
     scored = truth != VOID
     _check_ids(truth[scored], n_classes, "true")
@@ -102,7 +101,13 @@ def pixel_confusion(
 ) -> Int64[np.ndarray, "image classes classes"]:
     """Return one confusion matrix an image, pixels counted, void left out.
 
-    One row a patch: every pixel of its cell has the patch's predicted class (nearest up-sampling).
+    Every pixel of a patch has the patch's predicted class (nearest up-sampling).
+
+    Args:
+        histograms: pixels of every class and of void in each patch, one row a patch (`patch_histograms`).
+        predicted: predicted class of every patch.
+        images: source image of every patch, 0..n_images.
+        n_images: number of source images.
     """
     n_classes = histograms.shape[1] - 1
     _check_ids(predicted, n_classes, "predicted")
@@ -170,7 +175,7 @@ def miou_all(
 def pixel_accuracy(
     confusion: Num[np.ndarray, "*unit classes classes"], counted: Bool[np.ndarray, " classes"] | None = None
 ) -> Float64[np.ndarray, "*unit"]:
-    """Return the share of pixels (or patches) whose class is right, all classes alike; nan where there is none."""
+    """Return the share of pixels (or patches) whose class is right; nan where there is none."""
     return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1).sum(axis=-1), confusion.sum(axis=(-2, -1)))
 
 

@@ -1,4 +1,4 @@
-"""How far features computed again are from the stored ones, and whether anything that counts moves."""
+"""Comparison of recomputed features with the stored ones: differences, nearest neighbours, nearest labels."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ class Fidelity:
     equal: bool
     """Whether every value is the same."""
     largest_absolute: float
-    """Largest |again - stored|, in the features' own unit."""
+    """Largest |again - stored|, in the unit of the features."""
     largest_relative: float
     """Largest |again - stored| over the largest |stored| of the array: single values may be zero."""
     neighbours_moved: int
-    """Rows whose nearest other row among the compared ones is another than before."""
+    """Rows whose nearest other row, among the compared ones, is a different one for the recomputed features."""
     labels_moved: int | None
-    """Patches whose nearest patch in another image has another class than before; None without labels."""
+    """Patches whose nearest patch in another image has a different class then; None without labels."""
     n_patches: int
     """Patches that were compared for ``labels_moved``."""
 
@@ -36,11 +36,17 @@ def compare(
     images: Int64[np.ndarray, " sample"],
     labels: UInt8[np.ndarray, "sample patch"] | None,
 ) -> Fidelity:
-    """Compare rows computed again with the stored ones.
+    """Compare recomputed rows with the stored ones.
 
     Neighbours of both are searched among the stored rows: a row as one vector among the other rows, a patch among
     the patches of other images that have a label. Distances are exact in float64, ties go to the lower index.
-    ``images`` numbers the source image of each row.
+
+    Args:
+        array: name of the array.
+        stored: stored rows.
+        again: the same rows, recomputed.
+        images: source image of each row.
+        labels: class of each patch, 255 for void; None compares no labels.
     """
     difference = np.abs(again.astype(np.float64) - stored)
     absolute = float(difference.max(initial=0.0))
@@ -64,15 +70,15 @@ def compare(
 def nearest_rows(
     bank: Float[np.ndarray, "sample token channel"], queries: Float[np.ndarray, "sample token channel"]
 ) -> Int64[np.ndarray, " sample"]:
-    """Return for each query row the nearest bank row that is not the one of its own number; -1 where there is none."""
+    """Return for each query row the nearest bank row of another number; -1 where there is none."""
     rows = bank.reshape(len(bank), -1).astype(np.float64)
-    found = np.full(len(queries), -1, np.int64)
+    nearest_row = np.full(len(queries), -1, np.int64)
     for number, query in enumerate(queries.reshape(len(queries), -1).astype(np.float64)):
         squared = ((rows - query) ** 2).sum(axis=1)
         squared[number] = np.inf
         if len(rows) > 1:
-            found[number] = int(squared.argmin())
-    return found
+            nearest_row[number] = int(squared.argmin())
+    return nearest_row
 
 
 def _labels_moved(
@@ -81,7 +87,7 @@ def _labels_moved(
     images: Int64[np.ndarray, " sample"],
     labels: UInt8[np.ndarray, "sample patch"],
 ) -> tuple[int | None, int]:
-    """Return how many patches get another 1-NN label, and of how many; None where two images are not there."""
+    """Return how many patches get another 1-NN label, and of how many; None below two labelled images."""
     known = labels.reshape(-1) != VOID
     groups = np.repeat(images, labels.shape[1])[known]
     if len(np.unique(groups)) < 2:

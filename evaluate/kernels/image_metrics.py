@@ -1,4 +1,4 @@
-"""How far reconstructed pictures are from the true ones: squared errors of patches, PSNR and SSIM of whole pictures."""
+"""Reconstruction metrics: squared errors of patches, PSNR and SSIM of whole pictures."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Float64
 from stores.errors import UserError
 
 Score = Callable[[np.ndarray, np.ndarray], float]
-"""Takes the true picture and the drawn one."""
+"""Takes the true picture and the reconstructed one."""
 
 SSIM_WINDOW = 11
-"""Side of the window SSIM looks at, in pixels."""
+"""Side of the window of SSIM, in pixels."""
 
 
 def patch_errors(
@@ -20,7 +20,7 @@ def patch_errors(
     pictures: Float[np.ndarray, "sample height width 3"],
     grid: tuple[int, int],
 ) -> Float64[np.ndarray, "sample patch"]:
-    """Return the mean squared error of every patch, row by row, over its pixels and channels."""
+    """Return the mean squared error of every patch over its pixels and channels, patches in row-major order."""
     rows, columns = grid
     n_samples, height, width, _ = truth.shape
     squared = (pictures.astype(np.float64) - truth) ** 2
@@ -31,9 +31,9 @@ def patch_errors(
 def mean_over(
     errors: Float64[np.ndarray, "sample patch"], counted: Bool[np.ndarray, "sample patch"]
 ) -> Float64[np.ndarray, " sample"]:
-    """Return each sample's mean over the patches that count, as MAE's loss is the mean over masked patches.
+    """Return the mean error of each sample over its counted patches; nan where none counts.
 
-    nan where none counts. arXiv 2111.06377, section 3 ("Reconstruction target").
+    As the loss of MAE is the mean over masked patches: arXiv 2111.06377, section 3 ("Reconstruction target").
     """
     total = counted.sum(axis=1)
     return np.where(total > 0, (errors * counted).sum(axis=1) / np.maximum(total, 1), np.nan)
@@ -63,7 +63,7 @@ def ssim(
     height, width = truth.shape[1:3]
     if min(height, width) < SSIM_WINDOW:
         raise UserError(
-            f"SSIM looks at windows of {SSIM_WINDOW}x{SSIM_WINDOW} pixels and the inputs have {width}x{height}: choose "
+            f"SSIM needs {SSIM_WINDOW}x{SSIM_WINDOW} pixels and the inputs have {width}x{height}: choose "
             "a larger `input` in [frame]"
         )
 

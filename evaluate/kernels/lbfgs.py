@@ -1,4 +1,4 @@
-"""Fitting many linear heads side by side: the loss over blocks of rows, and L-BFGS in well-shaped coordinates."""
+"""Preconditioned L-BFGS for many linear heads that share every pass over the rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,12 @@ from evaluate.kernels.moments import read_float32
 
 BLOCK_ROWS = 2048
 """Rows in one matrix product: fixed, because another number would change the last bits."""
-HISTORY = 10  # pairs of steps and gradient changes that L-BFGS remembers
-_BACKTRACKS = 25
-_LOSS_NOISE = 2.0**-24  # relative: what float32 products leave of a loss
+HISTORY = 10
+"""Pairs of steps and gradient changes that L-BFGS keeps."""
+_BACKTRACKS = 25  # trial points of one line search
+_LOSS_NOISE = 2.0**-24  # relative rounding of a loss made from float32 products
 _NO_LOWER = "stopped where float32 products cannot lower the loss any more"
-_STALLED = 20  # iterations that lower neither the loss beyond its noise nor the gradient: a random walk
+_STALLED = 20  # iterations after which neither loss (beyond its noise) nor gradient fell: a random walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,25 +24,26 @@ class Head:
 
     penalty: float
     kept: Bool[np.ndarray, " channel"] | None = None
-    """Features it may use (see `evaluate.kernels.moments.without_top`); None for all."""
+    """Mask of the features it uses (see `evaluate.kernels.moments.without_top`); None for all."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Labelled rows of a feature array, read in bounded blocks."""
+    """Chosen rows of a feature array, read in blocks of `BLOCK_ROWS`."""
 
     features: Float[np.ndarray, "row channel"]
     numbers: Int64[np.ndarray, " used"]
+    """Row numbers, increasing."""
 
     def raw(self) -> Iterator[Float[np.ndarray, "_ channel"]]:
-        """Yield blocks as they are stored."""
+        """Yield blocks in the stored type."""
         for start in range(0, len(self.numbers), BLOCK_ROWS):
             rows = self.numbers[start : start + BLOCK_ROWS]
             contiguous = rows[-1] - rows[0] + 1 == len(rows)
             yield self.features[rows[0] : rows[-1] + 1] if contiguous else self.features[rows]
 
     def centred(self, centre: Float32[np.ndarray, " channel"]) -> Iterator[Float32[np.ndarray, "_ channel"]]:
-        """Yield float32 blocks less ``centre``; a block is overwritten by the next."""
+        """Yield float32 blocks minus ``centre``; the next block overwrites the buffer of this one."""
         buffer = np.empty((BLOCK_ROWS, self.features.shape[1]), dtype=np.float32)
         for raw in self.raw():
             block = buffer[: len(raw)]
@@ -51,7 +53,7 @@ class Rows:
 
 
 class Objective:
-    """Mean cross-entropy of stacked heads and its gradients, one pass over the rows for all of them."""
+    """Mean cross-entropy of stacked heads and its gradients, in one pass over the rows."""
 
     def __init__(
         self, rows: Rows, targets: Int64[np.ndarray, " used"], centre: Float32[np.ndarray, " channel"]
@@ -96,9 +98,10 @@ class Objective:
 
 
 class Descent:
-    """L-BFGS for one head (Nocedal and Wright, Numerical Optimization, algorithms 7.4 and 3.1), a pass at a time.
+    """L-BFGS of one head as a state machine (Nocedal and Wright, Numerical Optimization, algorithms 7.4 and 3.1).
 
-    `trial` is the next point to evaluate; `observe` takes the value and the gradient found there.
+    `trial` is the next point to evaluate; `observe` takes the value and the gradient there. The caller evaluates the
+    trials of many heads in one pass.
     """
 
     def __init__(self, point: Float64[np.ndarray, " parameter"], tolerance: float, max_iterations: int) -> None:
@@ -115,7 +118,7 @@ class Descent:
         """Take the value and gradient at `trial`; choose the next trial, or finish."""
         if np.isfinite(self.value):
             if not value <= self.value + 1e-4 * self._step * self._slope + _LOSS_NOISE * abs(self.value):
-                self._shorten(value)
+                self._backtrack(value)
                 return
             step, change = self.trial - self.point, gradient - self._gradient
             curvature = float(step @ change)
@@ -158,7 +161,7 @@ class Descent:
         self._step, self._backtracks = 1.0, 0
         self.trial = self.point + direction
 
-    def _shorten(self, value: float) -> None:
+    def _backtrack(self, value: float) -> None:
         self._backtracks += 1
         if self._backtracks > _BACKTRACKS:
             if not self._pairs:
@@ -167,7 +170,7 @@ class Descent:
             self._pairs = []
             self._start_line()
             return
-        # The minimum of the parabola through both values and the slope, kept within a tenth and a half.
+        # The minimum of the parabola through both values and the slope, between a tenth and a half of the step.
         excess = value - self.value - self._step * self._slope
         parabola = -0.5 * self._slope * self._step / excess if np.isfinite(excess) else 0.0
         self._step *= min(max(parabola, 0.1), 0.5)
@@ -178,41 +181,44 @@ class Descent:
 
 
 @dataclass(frozen=True, eq=False)
-class Metric:
-    """Coordinates in which the loss of a head is nearly round; the optimum stays where it is.
+class Preconditioner:
+    """Linear change of variables after which the Hessian of a head is near the identity; the optimum stays.
 
-    The Hessian's diagonal blocks are ``E[p (1 - p) x x^T] + penalty``. With ``E[p (1 - p)]`` of a class guessed
-    from its share q as ``sqrt(q (1 - q)) / 4``, between the bound 1/4 and its decline as the fit sharpens, and
-    taken out of the expectation, one eigendecomposition of the covariance serves all classes and penalties.
+    The Hessian's diagonal blocks are ``E[p (1 - p) x x^T] + penalty``. ``E[p (1 - p)]`` of a class is estimated from
+    its share q as ``sqrt(q (1 - q)) / 4`` (at most 1/4, and falling as the fit gets better) and taken out of the
+    expectation, so that one eigendecomposition of the covariance serves all classes and penalties.
     """
 
     directions: Float64[np.ndarray, "channel direction"]
+    """Eigenvectors of the covariance of the kept features; zero for the others."""
     stretch: Float64[np.ndarray, "classes direction"]
+    """Weight of a unit step along each direction."""
     bias_stretch: Float64[np.ndarray, " classes"]
+    """Bias of a unit step."""
 
     def weight_and_bias(
         self, point: Float64[np.ndarray, " parameter"]
     ) -> tuple[Float64[np.ndarray, "classes channel"], Float64[np.ndarray, " classes"]]:
-        """Return a point of the descent as weights and biases."""
+        """Return the weights and biases of a point of the descent."""
         parameters = point.reshape(len(self.bias_stretch), -1)
         return (parameters[:, 1:] * self.stretch) @ self.directions.T, parameters[:, 0] * self.bias_stretch
 
     def gradient(
         self, weight: Float64[np.ndarray, "classes channel"], bias: Float64[np.ndarray, " classes"]
     ) -> Float64[np.ndarray, " parameter"]:
-        """Return a gradient by weights and biases as one by the descent's parameters."""
+        """Return the gradient by the parameters of the descent from that by weights and biases."""
         rotated = (weight @ self.directions) * self.stretch
         return np.concatenate([(bias * self.bias_stretch)[:, None], rotated], axis=1).ravel()
 
 
-def metrics_of(
+def preconditioners(
     heads: Sequence[Head], covariance: Float64[np.ndarray, "channel channel"], shares: Float64[np.ndarray, " classes"]
-) -> list[Metric]:
-    """Return the coordinates of every head; heads that keep the same features share an eigendecomposition."""
+) -> list[Preconditioner]:
+    """Return the preconditioner of every head; heads that keep the same features share an eigendecomposition."""
     curvature = np.sqrt(shares * (1.0 - shares)) / 4.0
     bias_stretch = 1.0 / np.sqrt(np.maximum(curvature, 1e-12))
     spectra: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
-    metrics = []
+    found = []
     for head in heads:
         kept = np.ones(len(covariance), dtype=np.bool_) if head.kept is None else head.kept
         key = kept.tobytes()
@@ -223,32 +229,42 @@ def metrics_of(
             spectra[key] = directions, np.maximum(variances, 0.0)
         directions, variances = spectra[key]
         stretch = 1.0 / np.sqrt(curvature[:, None] * variances + head.penalty)
-        metrics.append(Metric(directions, stretch, bias_stretch))
-    return metrics
+        found.append(Preconditioner(directions, stretch, bias_stretch))
+    return found
 
 
 def descend(
     objective: Objective,
     heads: Sequence[Head],
-    metrics: list[Metric],
+    changes: list[Preconditioner],
     scale: Float64[np.ndarray, " channel"],
     counts: Int64[np.ndarray, " classes"],
     tolerance: float,
     max_iterations: int,
 ) -> list[Descent]:
-    """Run all heads to their end, from zero weights and the bias that gives every class its share."""
+    """Run all heads until each has finished, from zero weights and the bias that gives every class its share.
+
+    Args:
+        objective: mean cross-entropy of stacked heads.
+        heads: penalties and kept features.
+        changes: preconditioner of each head.
+        scale: factor of each centred feature.
+        counts: rows of each class.
+        tolerance: norm of the gradient, over the objective, at which a head has converged.
+        max_iterations: iterations after which a head stops.
+    """
     descents = []
-    for metric in metrics:
-        point = np.zeros((len(counts), 1 + metric.stretch.shape[1]))
-        point[:, 0] = np.log(counts / counts.sum()) / metric.bias_stretch
+    for change in changes:
+        point = np.zeros((len(counts), 1 + change.stretch.shape[1]))
+        point[:, 0] = np.log(counts / counts.sum()) / change.bias_stretch
         descents.append(Descent(point.ravel(), tolerance, max_iterations))
     while active := [number for number, descent in enumerate(descents) if not descent.finished]:
-        parameters = [metrics[number].weight_and_bias(descents[number].trial) for number in active]
+        parameters = [changes[number].weight_and_bias(descents[number].trial) for number in active]
         weights, biases = np.stack([weight for weight, _ in parameters]), np.stack([bias for _, bias in parameters])
         losses, weight_gradients, bias_gradients = objective(weights * scale, biases)
-        for place, number in enumerate(active):
-            penalty, weight = heads[number].penalty, weights[place]
-            value = float(losses[place]) + penalty / 2.0 * float(np.vdot(weight, weight))
-            slope = weight_gradients[place] * scale + penalty * weight
-            descents[number].observe(value, metrics[number].gradient(slope, bias_gradients[place]))
+        for index, number in enumerate(active):
+            penalty, weight = heads[number].penalty, weights[index]
+            value = float(losses[index]) + penalty / 2.0 * float(np.vdot(weight, weight))
+            slope = weight_gradients[index] * scale + penalty * weight
+            descents[number].observe(value, changes[number].gradient(slope, bias_gradients[index]))
     return descents

@@ -1,8 +1,8 @@
-"""Per-feature mean and variance in one pass, and the variance ranking made from them.
+"""Mean and variance of features in one pass, and the ranking of features by variance.
 
 Blocks are read once, in float64, and merged with the parallel formula of Chan, Golub and LeVeque ("Updating
-formulae and a pairwise algorithm for computing sample variances", 1979, equation 2.1). Merging in block order
-gives the same bits whoever computed the blocks.
+formulae and a pairwise algorithm for computing sample variances", 1979, equation 2.1). Merging in block order gives
+the same bits however the blocks were computed.
 """
 
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ WORK_BYTES = 8 << 20
 
 _PIECE = 2**17  # elements whose float64 copy, of a megabyte, about fits the second-level cache
 _CONVERTED = 2**15
-# Elements that torch converts in the calling thread: waking its threads for more costs more than they bring, and
-# far more on a busy machine.
+# Elements that torch converts in the calling thread: for more it wakes its threads, which costs more than it saves.
+_NO_ROW = "there is no row to take a variance of; choose rows that exist and are labelled"
 
 
 def read_float32(block: Float[np.ndarray, "row channel"], out: Float32[np.ndarray, "row channel"]) -> None:
@@ -90,7 +90,7 @@ class Moments:
             moments = cls.from_block(block)
             merged = moments if merged is None else merged.merge(moments)
         if merged is None or merged.count == 0:
-            raise UserError("there is no row to take a variance of; choose rows that exist and are labelled")
+            raise UserError(_NO_ROW)
         return merged
 
     def merge(self, other: "Moments") -> "Moments":
@@ -104,7 +104,7 @@ class Moments:
     def variance(self) -> Float64[np.ndarray, " channel"]:
         """Population variance (divided by the count, as `numpy.var` does by default)."""
         if self.count == 0:
-            raise UserError("there is no row to take a variance of; choose rows that exist and are labelled")
+            raise UserError(_NO_ROW)
         return self.squared_deviations / self.count
 
 
@@ -139,7 +139,7 @@ class Standardisation:
 
     @property
     def scale(self) -> Float64[np.ndarray, " channel"]:
-        """What centred features are multiplied with."""
+        """Factor of each centred feature."""
         return 1.0 / np.sqrt(self.variance + EPSILON)
 
     def apply(self, features: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row channel"]:

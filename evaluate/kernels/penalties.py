@@ -1,4 +1,4 @@
-"""How strongly a probe is held back: chosen on held-out images of the training rows."""
+"""L2 regularisation of linear probes, chosen on held-out images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from evaluate.selection import hold_out_images
 from stores.specs import VOID
 
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Default grid. For features of unit variance 1e-6 hardly binds and 1e-1 leaves little more than class means."""
+"""Default grid. For features of unit variance 1e-6 has hardly any effect; 1e-1 leaves little more than class means."""
 
 
 HELD_OUT_SHARE = 0.2
@@ -24,7 +24,7 @@ HELD_OUT_SHARE = 0.2
 
 @dataclass(frozen=True, eq=False)
 class PenaltyChoice:
-    """Penalties chosen on held-out images, one for every set of kept features, and the probes made with them."""
+    """Penalties chosen on held-out images, one for every set of kept features, and the probes fitted with them."""
 
     probes: tuple[Probe, ...]
     """Fitted on all rows with the chosen penalties; one for every set of kept features."""
@@ -35,7 +35,7 @@ class PenaltyChoice:
     held_out: tuple[int, ...]
     """Ids of the held-out images, increasing."""
     trials: tuple[Probe, ...]
-    """The probes that were scored, penalties running fastest."""
+    """The scored probes: all penalties of the first set of kept features, then those of the second, and so on."""
 
 
 def choose_penalty(
@@ -55,10 +55,22 @@ def choose_penalty(
 ) -> PenaltyChoice:
     """Choose a penalty for every set of kept features on held-out images, then refit on all rows.
 
-    ``images`` gives the source image of each row; a share ``held_out_share`` of the labelled images is held out
-    whole, drawn with ``seed`` (`evaluate.selection.hold_out_images`). The highest ``score`` wins (share of right
-    patches, or mIoU over present classes), ties go to the larger penalty. Statistics for standardising come from
-    the rows that are fitted. Raises UserError when fewer than two images have labelled rows, and as `fit_probes`.
+    Of equal scores the larger penalty wins. Statistics for standardising come from the rows that are fitted. Raises
+    UserError when fewer than two images have labelled rows, and as `fit_probes`.
+
+    Args:
+        features: training rows.
+        labels: class of each row, 255 for void.
+        images: source image of each row; images are held out whole.
+        n_classes: classes of the class table.
+        standardise: whether the probes act on standardised features.
+        seed: seed of the held-out images (`evaluate.selection.hold_out_images`).
+        kept: masks of kept features, None for all; a penalty is chosen for each.
+        penalties: penalties to choose from.
+        held_out_share: share of the labelled images that is held out.
+        score: share of right patches, or mIoU over present classes.
+        tolerance: as in `fit_probes`.
+        max_iterations: as in `fit_probes`.
     """
     held_out = hold_out_images(images[labels != VOID], held_out_share, seed)
     grid = tuple(sorted(penalties))
@@ -70,11 +82,11 @@ def choose_penalty(
     )  # fmt: skip
     scored = np.flatnonzero(is_held_out & (labels != VOID))
     truth = labels[scored]
-    right = np.zeros(len(heads))
+    scores = np.zeros(len(heads))
     for number, predicted in enumerate(predict_side_by_side(trials, features, scored)):
         matrix = confusion(truth, predicted, np.zeros(len(truth), dtype=np.int64), 1, n_classes)[0]
-        right[number] = pixel_accuracy(matrix) if score == "patch_accuracy" else miou_present(matrix)
-    table = right.reshape(len(kept), len(grid))
+        scores[number] = pixel_accuracy(matrix) if score == "patch_accuracy" else miou_present(matrix)
+    table = scores.reshape(len(kept), len(grid))
     best = [grid[len(grid) - 1 - int(row[::-1].argmax())] for row in table]
     chosen = fit_probes(
         features, labels, n_classes, [Head(*pair) for pair in zip(best, kept, strict=True)], standardise=standardise,

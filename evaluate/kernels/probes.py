@@ -1,7 +1,7 @@
-"""Linear probes: multinomial logistic regression to convergence, many heads side by side.
+"""Linear probes: multinomial logistic regression to convergence, for many penalties and feature sets together.
 
-A head is an L2 penalty and the features that it may use. All heads of a sweep share every pass over the features:
-their weights are stacked, so that a pass is two large float32 matrix products whatever the number of heads.
+A head is an L2 penalty and the features that it uses. All heads share every pass over the features: their weights are
+stacked, so that a pass is two large float32 matrix products for any number of heads.
 
 The loss of a head is ``mean cross-entropy + penalty / 2 * ||weight||^2``; the bias is free. scikit-learn's
 ``LogisticRegression(C=1 / (n_rows * penalty))`` has the same optimum. With ``standardise`` the weights, and so the
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
-from evaluate.kernels.lbfgs import BLOCK_ROWS, HISTORY, Head, Objective, Rows, descend, metrics_of
+from evaluate.kernels.lbfgs import BLOCK_ROWS, HISTORY, Head, Objective, Rows, descend, preconditioners
 from evaluate.kernels.moments import WORK_BYTES, Moments, Standardisation
 from stores.errors import UserError
 from stores.specs import VOID
 
-_SIDE_BY_SIDE_BYTES = 2**30  # float64 state of the heads that are fitted together
+_BATCH_BYTES = 2**30  # float64 state of the heads that are fitted together
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,23 +46,23 @@ class Probe:
 
     @property
     def scale(self) -> Float64[np.ndarray, " channel"]:
-        """What centred features are multiplied with: ones unless the probe standardises."""
+        """Factor of each centred feature: ones unless the probe standardises."""
         return np.ones(len(self.centre)) if self.standardisation is None else self.standardisation.scale
 
 
 def head_bytes(n_classes: int, n_channels: int) -> int:
-    """Return the size of what the descent of one head remembers."""
+    """Return the bytes of the descent of one head: float64 steps, gradients and eigenvectors."""
     return 8 * (2 * HISTORY + 8) * n_classes * (n_channels + 1) + 8 * n_channels**2
 
 
-def side_by_side(n_classes: int, n_channels: int) -> int:
-    """Return how many heads are fitted together; whatever the memory, because another number changes the last bits."""
-    return max(1, _SIDE_BY_SIDE_BYTES // head_bytes(n_classes, n_channels))
+def batch_size(n_classes: int, n_channels: int) -> int:
+    """Return how many heads are fitted together: fixed, because another number would change the last bits."""
+    return max(1, _BATCH_BYTES // head_bytes(n_classes, n_channels))
 
 
 def peak_bytes(n_classes: int, n_channels: int, n_heads: int) -> int:
     """Return the bytes of fitting probes and scoring rows with them, beside features, labels and predicted classes."""
-    together = min(n_heads, side_by_side(n_classes, n_channels))
+    together = min(n_heads, batch_size(n_classes, n_channels))
     descents = together * head_bytes(n_classes, n_channels)
     scores = 3 * 4 * BLOCK_ROWS * together * n_classes  # float32: of a block, and two temporaries of the loss
     weights = 5 * 8 * n_heads * n_classes * n_channels  # float64: of all probes, stacked, scaled and as float32
@@ -83,13 +83,23 @@ def fit_probes(
 ) -> tuple[Probe, ...]:
     """Fit one probe a head on the labelled rows (those whose label is not void) among ``rows``.
 
-    Features are read in blocks of 2048 rows, once a pass, and never copied whole. A head has converged when the
-    norm of its preconditioned gradient is at most ``tolerance`` times its objective, a measure that no rescaling
-    of features changes; the objective is then about ``tolerance / 50`` (relative) above the optimum. A head that
-    stops earlier says so in ``converged`` and ``warning``.
+    Features are read in blocks of 2048 rows, once a pass, and never copied whole. A head has converged when the norm
+    of its preconditioned gradient is at most ``tolerance`` times its objective, a measure that no rescaling of features
+    changes; the objective is then about ``tolerance / 50`` (relative) above the optimum. A head that stops before that
+    has ``converged`` false and a ``warning``.
 
-    Raises UserError when no row is labelled, a label is not below ``n_classes``, a feature is not finite, a
-    penalty is not positive, or a head keeps no feature.
+    Raises UserError when no row is labelled, a label is not below ``n_classes``, a feature is not finite, a penalty is
+    not positive, or a head keeps no feature.
+
+    Args:
+        features: rows to choose from.
+        labels: class of each row, 255 for void.
+        n_classes: classes of the class table.
+        heads: one probe is fitted for each.
+        standardise: whether weights and penalty act on standardised features.
+        rows: numbers of the rows to fit; None takes all.
+        tolerance: preconditioned gradient norm over objective at which a head has converged.
+        max_iterations: iterations after which a head stops.
     """
     chosen = np.arange(len(labels)) if rows is None else np.unique(rows)
     used = Rows(features, chosen[labels[chosen] != VOID])
@@ -108,19 +118,19 @@ def fit_probes(
     centre = moments.mean.astype(np.float32)
     covariance = sum((block.T @ block).astype(np.float64) for block in used.centred(centre)) / len(used.numbers)
     objective = Objective(used, targets.astype(np.int64), centre)
-    together = side_by_side(len(present), features.shape[1])
+    together = batch_size(len(present), features.shape[1])
 
     probes: list[Probe] = []
     for first in range(0, len(heads), together):
         group = heads[first : first + together]
-        metrics = metrics_of(group, covariance * np.outer(scale, scale), counts / len(used.numbers))
-        descents = descend(objective, group, metrics, scale, counts, tolerance, max_iterations)
-        for head, metric, descent in zip(group, metrics, descents, strict=True):
+        changes = preconditioners(group, covariance * np.outer(scale, scale), counts / len(used.numbers))
+        descents = descend(objective, group, changes, scale, counts, tolerance, max_iterations)
+        for head, change, descent in zip(group, changes, descents, strict=True):
             weight, bias = np.zeros((n_classes, len(scale))), np.full(n_classes, -np.inf)
-            found, shifted = metric.weight_and_bias(descent.point)
-            # What all classes share changes no probability: without it the penalty term is smaller.
-            shared = found.mean(axis=0)
-            weight[present], bias[present] = found - shared, shifted - shifted.mean()
+            fitted, offset = change.weight_and_bias(descent.point)
+            # A weight that all classes share changes no probability: without it the penalty term is smaller.
+            shared = fitted.mean(axis=0)
+            weight[present], bias[present] = fitted - shared, offset - offset.mean()
             value = descent.value - head.penalty / 2.0 * len(present) * float(shared @ shared)
             warning = f"{descent.warning}, at gradient norm {descent.norm:.1e}" if descent.warning else None
             probes.append(
@@ -152,8 +162,8 @@ def predict_side_by_side(
     rows: Int64[np.ndarray, " used"] | None = None,
 ) -> Int64[np.ndarray, "head predicted"]:
     """Return the class of the highest score for every probe and each of the rows, ties to the lowest class."""
-    found = [block.argmax(axis=2) for block in scores(probes, features, rows)]
-    return np.concatenate([np.zeros((len(probes), 0), dtype=np.int64), *found], axis=1)
+    predicted = [block.argmax(axis=2) for block in scores(probes, features, rows)]
+    return np.concatenate([np.zeros((len(probes), 0), dtype=np.int64), *predicted], axis=1)
 
 
 def predict(probe: Probe, features: Float[np.ndarray, "row channel"]) -> Int64[np.ndarray, " row"]:

@@ -1,4 +1,4 @@
-"""Ridge regression with its penalty chosen over held-out images, and the coefficient of determination."""
+"""Ridge regression with its penalty chosen on held-out images, and the coefficient of determination."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from jaxtyping import Float64, Int64
 from stores.errors import UserError
 
 PENALTIES = np.logspace(-3, 5, 17)
+"""Grid of penalties, increasing."""
 
 
 def ridge(
@@ -19,6 +20,12 @@ def ridge(
     """Return predictions of one ridge regression a class, its penalty chosen by cross-validation over images.
 
     Raises UserError below two training images, and where no fold of them holds two rows.
+
+    Args:
+        inputs: training rows; features are standardised with their statistics.
+        targets: values to predict, one column a class.
+        images: source image of each training row.
+        queries: rows to predict.
     """
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import GroupKFold
@@ -34,10 +41,11 @@ def ridge(
             "holds two: train on more images"
         )
     scaler = StandardScaler().fit(inputs)
-    scaled, asked = scaler.transform(inputs), scaler.transform(queries)
+    scaled, scaled_queries = scaler.transform(inputs), scaler.transform(queries)
     penalties = _penalties(scaled, targets, folds)
     columns = [
-        Ridge(penalty).fit(scaled, target).predict(asked) for penalty, target in zip(penalties, targets.T, strict=True)
+        Ridge(penalty).fit(scaled, target).predict(scaled_queries)
+        for penalty, target in zip(penalties, targets.T, strict=True)
     ]
     return np.stack(columns, axis=1).astype(np.float64)
 
@@ -47,10 +55,10 @@ def _penalties(
     targets: Float64[np.ndarray, "row class"],
     folds: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> Float64[np.ndarray, " class"]:
-    """Return every class's penalty whose R² on the held-out folds is the highest on average, the first of equals.
+    """Return for each class the penalty of the highest mean R² over the held-out folds, the smallest of equals.
 
-    What scikit-learn's RidgeCV chooses, but all classes share one fit a fold and penalty, and a fold of one row, which
-    has no R², is passed over.
+    The choice of scikit-learn's RidgeCV, but all classes share one fit a fold and penalty, and a fold of one row, which
+    has no R², is left out.
     """
     from sklearn.linear_model import Ridge
     from sklearn.metrics import r2_score
@@ -59,9 +67,9 @@ def _penalties(
     for training, held in folds:
         if len(held) < 2:
             continue
-        for place, penalty in enumerate(PENALTIES):
+        for index, penalty in enumerate(PENALTIES):
             predicted = Ridge(penalty).fit(inputs[training], targets[training]).predict(inputs[held])
-            scores[place] += r2_score(targets[held], predicted, multioutput="raw_values")
+            scores[index] += r2_score(targets[held], predicted, multioutput="raw_values")
     return PENALTIES[scores.argmax(axis=0)]
 
 

@@ -1,4 +1,7 @@
-"""What can be done to features before distances are taken: parts left out, scales changed. All fitted on the bank."""
+"""Feature treatments before distances are taken: removals, batch normalisation, whitening, unit length.
+
+Their statistics come from the bank alone.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,30 +16,32 @@ from evaluate.kernels.moments import Moments, Standardisation, without_top
 Name = Literal["none", "remove-top", "remove-random", "remove-lowest", "remove-other", "batchnorm", "whiten", "l2"]
 
 SMALLEST_SHARE = 1e-6
-"""Directions whose variance is below this share of the largest are left out of whitening: they hold only rounding."""
+"""Directions whose variance is below this share of the largest are left out of whitening: they are rounding only."""
 
 BLOCK_ROWS = 4096
-"""Rows that are treated at a time; part of what makes equal bits."""
+"""Rows that are treated at a time: fixed, because another number would change the last bits."""
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """One way to treat features; ``m``, ``draw`` and ``experiment`` only where they mean something."""
+    """One way to treat features."""
 
     name: Name
     m: int | None = None
+    """Number of removed features, for removals only."""
     draw: int | None = None
+    """Number of the random choice, for ``remove-random`` only."""
     experiment: str | None = None
-    """Whose ranking ``remove-other`` goes by."""
+    """Experiment whose ranking is used, for ``remove-other`` only."""
 
     @property
     def outcome(self) -> str:
-        """What results call it: its name, and after a space the experiment whose ranking it goes by."""
+        """Value of the column ``outcome``: the name, and after a space the experiment whose ranking is used."""
         return self.name if self.experiment is None else f"{self.name} {self.experiment}"
 
     @property
     def is_feature_subset(self) -> bool:
-        """Whether a probe can use it as a choice of features, without another copy of them."""
+        """Whether it only leaves features out, so that a probe needs no treated copy of them."""
         return self.name == "none" or self.name.startswith("remove-")
 
 
@@ -66,15 +71,21 @@ def fit_treatment(
 ) -> Callable[[Float[np.ndarray, "row channel"]], Float[np.ndarray, "row feature"]]:
     """Return the function that treats rows, its statistics taken from the bank alone.
 
-    ``batchnorm`` is what the probe's BatchNorm (affine-free, evaluation mode) does to features (paper A, section 4,
+    ``batchnorm`` is the probe's BatchNorm (affine-free, evaluation mode) applied to features (paper A, section 4,
     "feature normalisation"); ``whiten`` is PCA whitening, ``(x - mean) V / sqrt(eigenvalue)``; ``l2`` divides every
     row by its length.
+
+    Args:
+        treatment: what is done.
+        bank: rows that statistics are taken from.
+        ranking: features by decreasing variance, those of another experiment for ``remove-other``.
+        seed: seed of random choices.
     """
     if treatment.is_feature_subset:
         kept = np.flatnonzero(kept_features(treatment, ranking, seed))
         return lambda rows: np.take(rows, kept, axis=1)
     if treatment.name == "l2":
-        return partial(_by_blocks, _directions)
+        return partial(_by_blocks, _unit_length)
     moments = Moments.of(bank[start : start + BLOCK_ROWS] for start in range(0, len(bank), BLOCK_ROWS))
     if treatment.name == "batchnorm":
         return Standardisation(moments.mean, moments.variance).apply
@@ -90,14 +101,14 @@ def _by_blocks(
     treat: Callable[[Float[np.ndarray, "row channel"]], Float32[np.ndarray, "row feature"]],
     rows: Float[np.ndarray, "row channel"],
 ) -> Float32[np.ndarray, "row feature"]:
-    """Treat some rows at a time: float64 copies of all of them would be several times as large as the rows."""
-    found = np.empty((len(rows), treat(rows[:0]).shape[1]), dtype=np.float32)
+    """Treat `BLOCK_ROWS` rows at a time: float64 copies of all would be several times as large as the rows."""
+    treated = np.empty((len(rows), treat(rows[:0]).shape[1]), dtype=np.float32)
     for start in range(0, len(rows), BLOCK_ROWS):
-        found[start : start + BLOCK_ROWS] = treat(rows[start : start + BLOCK_ROWS])
-    return found
+        treated[start : start + BLOCK_ROWS] = treat(rows[start : start + BLOCK_ROWS])
+    return treated
 
 
-def _directions(rows: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row channel"]:
+def _unit_length(rows: Float[np.ndarray, "row channel"]) -> Float32[np.ndarray, "row channel"]:
     wide = rows.astype(np.float64)
     lengths = np.sqrt((wide * wide).sum(axis=1, keepdims=True))
     return (wide / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)

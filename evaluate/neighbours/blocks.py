@@ -1,4 +1,4 @@
-"""Exact k nearest rows for one or more trailing column sets, by matrix products with a rigorous error bound.
+"""Exact k nearest rows, for one or more trailing column sets, by blocks of matrix products with an error bound.
 
 Notation: x is a query, y a bank row, both centred and scaled (`evaluate.neighbours.operands.Frame`), u the unit
 roundoff of the products (2^-24 or 2^-53), n the number of terms of a score. Since |x - y|^2 = |x|^2 - 2 s with
@@ -48,24 +48,39 @@ from evaluate.neighbours.shortlist import Level, Shortlist, capacity_for, merge
 from stores.errors import UserError
 
 _BLOCKS = ((2048, 1024), (1024, 512), (512, 128), (128, 32), (64, 4))
-"""Bank rows and queries of a block of scores, largest first; the first that fits the memory is taken."""
+"""Bank rows and queries of a block of scores, largest first; the first that fits into the memory is taken."""
 
 
 @dataclass(frozen=True)
 class _Plan:
     block_rows: int
+    """Bank rows of a block of scores."""
     block_queries: int
+    """Queries of a block of scores."""
     group: int
+    """Bank rows that are compared with the threshold by their largest score first."""
     slab_rows: int
+    """Bank rows that are prepared as an operand at a time."""
     workers: int
+    """Threads."""
 
 
 def plan(n_bank: int, n_queries: int, width: int, k: int, n_levels: int, itemsize: int, memory_bytes: int) -> _Plan:
-    """Choose block sizes that keep the search's own memory within ``memory_bytes``; raises UserError if none do."""
-    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    """Choose block sizes that keep the search within ``memory_bytes``; raises UserError if none do.
+
+    Args:
+        n_bank: bank rows.
+        n_queries: query rows.
+        width: channels of a row.
+        k: neighbours of each query.
+        n_levels: sets of removed channels.
+        itemsize: bytes of a number of the products, 4 or 8.
+        memory_bytes: memory beside the inputs and the result.
+    """
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     row_bytes = (width + n_levels) * itemsize + 16 * n_levels + 24
     needed = 0
-    for workers in sorted({most, 1}, reverse=True):
+    for workers in sorted({n_cores, 1}, reverse=True):
         for block_rows, block_queries in _BLOCKS:
             rows, queries = min(block_rows, n_bank), min(block_queries, n_queries)
             # Scores, their group maxima with masks and temporaries, candidates, query operands, float64 pieces.
@@ -87,19 +102,28 @@ def plan(n_bank: int, n_queries: int, width: int, k: int, n_levels: int, itemsiz
     )
 
 
-def goes_alike(
+def has_same_plan(
     n_bank: int, n_queries: int, width: int, k: int, n_levels: int, has_groups: bool, memory_bytes: int, less: int
 ) -> bool:
-    """Return whether ``less`` memory serves a search as ``memory_bytes`` do, what it redoes in float64 among it."""
-    numbered = groups_bytes(n_bank, n_queries) if has_groups else 0
+    """Return whether a search has the same block sizes with less memory, and enough to redo queries in float64.
+
+    Args:
+        n_bank: bank rows.
+        n_queries: query rows.
+        width: channels of a row.
+        k: neighbours of each query.
+        n_levels: sets of removed channels.
+        has_groups: whether rows of a query's own group are left out.
+        memory_bytes: memory beside the inputs and the result.
+        less: the smaller memory.
+    """
+    reserved = groups_bytes(n_bank, n_queries) if has_groups else 0
     try:
-        plan(n_bank, n_queries, width, k, 1, 8, less - numbered)
-        whole, rest = (
-            plan(n_bank, n_queries, width, k, n_levels, 4, given - numbered) for given in (memory_bytes, less)
-        )
+        plan(n_bank, n_queries, width, k, 1, 8, less - reserved)
+        plans = [plan(n_bank, n_queries, width, k, n_levels, 4, given - reserved) for given in (memory_bytes, less)]
     except UserError:
         return False
-    return whole == rest
+    return plans[0] == plans[1]
 
 
 def search(
@@ -112,10 +136,20 @@ def search(
     dtype: type[np.float32] | type[np.float64],
     memory_bytes: int,
 ) -> list[Level]:
-    """Return the k nearest bank rows of each query, for each of ``removed`` (strictly decreasing).
+    """Return the k nearest bank rows of each query, for each number of removed columns.
 
     Each query must have at least ``k`` bank rows outside its own group. Raises UserError when the rows are too wide
     for the bound or the memory does not suffice.
+
+    Args:
+        bank: rows to search among.
+        queries: rows whose neighbours are searched.
+        k: neighbours of each query.
+        removed: numbers of leading columns to leave out, strictly decreasing.
+        frame: centre and scale of the products.
+        groups: with groups given, rows of a query's own group are left out.
+        dtype: type of the products.
+        memory_bytes: memory beside the inputs and the result.
     """
     n_bank, n_queries = bank.array.shape[0], queries.array.shape[0]
     levels = [
@@ -133,13 +167,13 @@ def search(
     underflow = 32 * terms * float(np.finfo(dtype).tiny)
     if groups is not None:
         memory_bytes -= groups_bytes(n_bank, n_queries)
-    made = plan(n_bank, n_queries, bank.width, k, len(removed), np.dtype(dtype).itemsize, memory_bytes)
-    task = _Search(bank, queries, k, removed, frame, groups, dtype, error, underflow, made)
-    starts = range(0, n_queries, made.block_queries)
-    # Products of one thread each, side by side: the steps between products then use all cores too.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(made.workers) as pool:
-        for begin in range(0, n_bank, made.slab_rows):
-            slab = task.slab(begin, min(begin + made.slab_rows, n_bank), pool)
+    blocks = plan(n_bank, n_queries, bank.width, k, len(removed), np.dtype(dtype).itemsize, memory_bytes)
+    task = _Search(bank, queries, k, removed, frame, groups, dtype, error, underflow, blocks)
+    starts = range(0, n_queries, blocks.block_queries)
+    # One thread a product and several products at a time: the steps between products then use all cores too.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(blocks.workers) as pool:
+        for begin in range(0, n_bank, blocks.slab_rows):
+            slab = task.slab(begin, min(begin + blocks.slab_rows, n_bank), pool)
             for _ in pool.map(lambda start, slab=slab: task.block(slab, start, levels), starts):
                 pass
     return levels
@@ -170,7 +204,7 @@ class _Search:
     plan: _Plan
 
     def slab(self, begin: int, end: int, pool: ThreadPoolExecutor) -> _Slab:
-        """Prepare bank rows ``begin:end``, filled up to whole groups."""
+        """Prepare bank rows ``begin:end``, with filling rows up to whole groups."""
         edges = segment_edges(self.bank.width, self.removed)
         rows = -(-(end - begin) // self.plan.group) * self.plan.group
         operand = empty_operand(rows, edges, self.dtype)
@@ -190,31 +224,31 @@ class _Search:
         return _Slab(operand, begin, end, order, codes)
 
     def block(self, slab: _Slab, start: int, levels: list[Level]) -> None:
-        """Search one slab for one block of queries and merge the outcome into ``levels``."""
+        """Search one slab for one block of queries and merge the neighbours into ``levels``."""
         stop = min(start + self.plan.block_queries, self.queries.array.shape[0])
         size = stop - start
         edges = segment_edges(self.bank.width, self.removed)
         own = empty_operand(size, edges, self.dtype)
         fill_operand(own, 0, self.queries, start, stop, self.frame, edges, None)
         lists = []
-        for squares, found in zip(own.squares, levels, strict=True):
+        for squares, level in zip(own.squares, levels, strict=True):
             slack = self.error * squares + 2 * self.underflow
-            kth = found.squared_distances[start:stop, -1] * self.frame.scale**2
+            kth = level.squared_distances[start:stop, -1] * self.frame.scale**2
             lists.append(Shortlist(self.k, slack, (squares - kth) / 2, self.dtype))
         buffer = np.empty(self.plan.block_rows * size, self.dtype)
         rows = slab.operand.squares.shape[1]
         for number, first in enumerate(range(0, rows, self.plan.block_rows)):
             last = min(first + self.plan.block_rows, rows)
             scores = buffer[: (last - first) * size].reshape(last - first, size)
-            for level, shortlist in enumerate(lists):
-                product(slab.operand.segments[level][first:last], own.segments[level], scores, add=level > 0)
-                if level == 0 and self.groups is not None:
+            for index, shortlist in enumerate(lists):
+                product(slab.operand.segments[index][first:last], own.segments[index], scores, add=index > 0)
+                if index == 0 and self.groups is not None:
                     exclude(scores, slab.order[number], slab.codes[number], self.groups.queries[start:stop])
                 maxima = scores.reshape(-1, self.plan.group, size).max(axis=1) if self.plan.group > 1 else scores
-                margin = (2 * self.error * slab.operand.squares[level, first:last]).astype(self.dtype)
+                margin = (2 * self.error * slab.operand.squares[index, first:last]).astype(self.dtype)
                 shortlist.offer(scores, maxima, slab.begin + first, margin)
-        for first_column, shortlist, found in zip(self.removed, lists, levels, strict=True):
+        for first_column, shortlist, level in zip(self.removed, lists, levels, strict=True):
             query, row = shortlist.candidates()
             distance = squared_distances(self.bank, self.queries, row, query + start, first_column)
-            found.unresolved[start:stop] |= shortlist.overflowed
-            merge(found, start, size, query, row, distance)
+            level.unresolved[start:stop] |= shortlist.overflowed
+            merge(level, start, size, query, row, distance)

@@ -1,4 +1,4 @@
-"""Search by FAISS's flat index as it comes, and loading that library, which some builds of it do not survive."""
+"""Search by FAISS's flat index, and loading of FAISS, which ends the process in some builds."""
 
 import importlib
 import subprocess
@@ -17,17 +17,17 @@ from stores.errors import UserError
 @cache
 def load_faiss() -> Any:
     """Import FAISS, which the exact search does not need; raises UserError where it does not load."""
-    # A broken build may end the process that imports it, so that another one tries first.
+    # A broken build may end the process that imports it, so a subprocess tries first.
     done = subprocess.run([sys.executable, "-c", "import faiss"], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         try:
             return importlib.import_module("faiss")
         except ImportError as error:
-            said = str(error)
+            reason = str(error)
     else:
-        said = (done.stderr.strip().splitlines() or [f"importing it ends the process with {done.returncode}"])[-1]
+        reason = (done.stderr.strip().splitlines() or [f"importing it ends the process with {done.returncode}"])[-1]
     raise UserError(
-        f'faiss does not load ({said}): leave out `search = "faiss"`, the exact search needs none, or install '
+        f'faiss does not load ({reason}): leave out `search = "faiss"`, the exact search needs none, or install '
         "faiss-cpu>=1.9 or faiss-gpu>=1.15"
     )
 

@@ -1,7 +1,7 @@
-"""Nearest neighbours: exact in the float64 sense, plain FAISS by name, and for many sets of removed features.
+"""k nearest neighbours: exact in float64, or by plain FAISS; for one or many sets of removed features.
 
-"Exact" means ordered by (float64 squared distance of the stored values by direct differences, index), as float64
-brute force would; `evaluate.neighbours.blocks` derives the error bound that makes it so.
+"Exact" means ordered by (float64 squared distance of the stored values by direct differences, index), as by float64
+brute force; `evaluate.neighbours.blocks` derives the error bound that guarantees it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 
-from evaluate.neighbours.blocks import goes_alike, search
+from evaluate.neighbours.blocks import has_same_plan, search
 from evaluate.neighbours.faiss_library import query_bytes, search_flat
 from evaluate.neighbours.operands import Frame, Groups, Rows, frame_of, largest_magnitude, squared_distances
 from stores.errors import UserError
@@ -34,7 +34,7 @@ class Neighbours:
     squared_distances: Float64[np.ndarray, "query k"]
     """Squared Euclidean distances; for the cosine metric those of the normalised rows, 2 - 2 cos."""
     redone: float
-    """Share of queries, 0..1, that float32 products could not settle and float64 redid over the whole bank."""
+    """Share of queries, 0..1, that float32 products could not decide and that were searched again in float64."""
     method: Method
     metric: Metric
 
@@ -52,15 +52,20 @@ def nearest(
 ) -> Neighbours:
     """Return the k nearest bank rows of each query.
 
-    ``bank`` and ``queries`` are stored values, float16 or float32. With groups given, bank rows of a query's own
-    group are left out (own-image exclusion). The cosine metric normalises rows in float64; a row of zeros stays
-    zero, so that its squared distance to any other row is 1 and to another zero row 0.
-
-    ``method="faiss"`` is FAISS's flat index as it comes: float32 norm expansion, whose order is wrong where
-    squared distances differ by less than its rounding.
-
     Raises UserError for wrong shapes or types, values that are not finite, fewer than ``k`` allowed bank rows, or
-    ``memory_bytes`` (beside inputs and result) that do not suffice.
+    ``memory_bytes`` that do not suffice.
+
+    Args:
+        bank: rows to search among, stored values in float16 or float32.
+        queries: rows whose neighbours are searched, of the same array.
+        k: neighbours of each query.
+        metric: ``cosine`` normalises rows in float64; a row of zeros stays zero, so that its squared distance to any
+            other row is 1 and to another zero row 0.
+        bank_groups: group of each bank row; rows of a query's own group are left out (own-image exclusion).
+        query_groups: group of each query.
+        method: ``faiss`` is FAISS's flat index: float32 norm expansion, whose order is wrong where squared distances
+            differ by less than its rounding.
+        memory_bytes: memory beside inputs and result.
     """
     _check(bank, queries, k)
     groups = _groups(bank, queries, k, bank_groups, query_groups)
@@ -86,9 +91,19 @@ def nearest_without_top(
 ) -> dict[int, Neighbours]:
     """Return, for each m of ``removed``, the exact neighbours on the features ``ranking[m:]``.
 
-    ``ranking`` holds all feature numbers by decreasing variance. Distances are summed in the order of
-    ``ranking[m:]``. For the Euclidean metric all m share one product; the cosine metric searches once for each m,
-    because norms change with the features. Everything else is as in `nearest`.
+    Distances are summed in the order of ``ranking[m:]``. For the Euclidean metric all m share one product; the cosine
+    metric searches once for each m, because norms change with the features. Raises UserError as `nearest`.
+
+    Args:
+        bank: rows to search among, stored values in float16 or float32.
+        queries: rows whose neighbours are searched, of the same array.
+        ranking: all feature numbers by decreasing variance.
+        removed: numbers m of features to remove.
+        k: neighbours of each query.
+        metric: as in `nearest`.
+        bank_groups: group of each bank row; rows of a query's own group are left out.
+        query_groups: group of each query.
+        memory_bytes: memory beside inputs and result.
     """
     _check(bank, queries, k)
     if not np.array_equal(np.sort(ranking), np.arange(bank.shape[1])):
@@ -109,8 +124,8 @@ def nearest_without_top(
         frame = _frame(*pair)
         copy_bytes = bank.nbytes + queries.nbytes
         sizes = bank.shape[0], queries.shape[0], bank.shape[1], k
-        if goes_alike(*sizes, len(levels), groups is not None, memory_bytes, memory_bytes - copy_bytes):
-            # Whole runs of a permuted copy are read faster than scattered columns.
+        if has_same_plan(*sizes, len(levels), groups is not None, memory_bytes, memory_bytes - copy_bytes):
+            # A permuted copy is read in whole runs, which is faster than gathering columns.
             pair = (
                 Rows(np.take(bank, order, axis=1), None, False),
                 Rows(np.take(queries, order, axis=1), None, False),
@@ -188,22 +203,22 @@ def _exact(
     groups: Groups | None,
     memory_bytes: int,
 ) -> list[Neighbours]:
-    found = search(bank, queries, k, levels, frame, groups, np.float32, memory_bytes)
+    searched = search(bank, queries, k, levels, frame, groups, np.float32, memory_bytes)
     results = []
-    for m, level in zip(levels, found, strict=True):
-        hard = np.flatnonzero(level.unresolved)
-        # The same search in float64 bounds its errors 2^29 times tighter; what even that leaves open (hundreds of
-        # equal rows) is sorted in full.
+    for m, level in zip(levels, searched, strict=True):
+        unresolved = np.flatnonzero(level.unresolved)
+        # The same search in float64 bounds its errors 2^29 times tighter; queries that even this leaves open (hundreds
+        # of equal rows) have all their distances sorted.
         part_rows = max(1, memory_bytes // (4 * queries.array.shape[1] * queries.array.itemsize))
-        for begin in range(0, hard.size, part_rows):
-            chosen = hard[begin : begin + part_rows]
+        for begin in range(0, unresolved.size, part_rows):
+            chosen = unresolved[begin : begin + part_rows]
             part = Rows(queries.array[chosen], queries.order, queries.unit)
             own = None if groups is None else Groups(groups.bank, groups.queries[chosen])
             again = search(bank, part, k, [m], frame, own, np.float64, memory_bytes - part.array.nbytes)[0]
             for query in np.flatnonzero(again.unresolved):
                 again.indices[query], again.squared_distances[query] = _sorted(bank, part, int(query), k, m, own)
             level.indices[chosen], level.squared_distances[chosen] = again.indices, again.squared_distances
-        share = hard.size / max(1, level.unresolved.size)
+        share = unresolved.size / max(1, level.unresolved.size)
         results.append(Neighbours(level.indices, level.squared_distances, share, "exact", _metric(bank)))
     return results
 

@@ -1,4 +1,4 @@
-"""Rows as the neighbour search sees them: by definition in float64, and prepared as operands of a matrix product."""
+"""Rows of a neighbour search: their exact distances in float64, and the same rows as operands of matrix products."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,21 +13,22 @@ CHUNK_BYTES = 1 << 20
 """Size of one float64 piece of rows, in bytes: small enough to stay in a core's cache."""
 
 MASKED = -1e38
-"""Score of rows that only fill up a block; anything below `FLOOR` is no candidate."""
+"""Score of the rows that fill up a block."""
 FLOOR = -1e37
+"""Rows of a lower score are no candidates."""
 
-_HALF_INFINITY = 0x7C00  # bit pattern of float16 infinity; larger patterns are not a number
+_HALF_INFINITY = 0x7C00  # bit pattern of float16 infinity; larger patterns are NaN
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Stored rows with the columns and the metric that define their distances."""
+    """Stored rows, with the columns and the metric of their distances."""
 
     array: Float[np.ndarray, "row channel"]
     order: Int64[np.ndarray, " kept"] | None
-    """Columns used, in this order; None takes all as stored."""
+    """Columns to use, in this order; None takes all as stored."""
     unit: bool
-    """Whether rows are normalised to length one in float64 (a zero row stays zero): the cosine metric."""
+    """Whether rows are normalised to unit length in float64 (a zero row stays zero), for the cosine metric."""
 
     @property
     def width(self) -> int:
@@ -35,7 +36,7 @@ class Rows:
         return int(self.array.shape[1] if self.order is None else self.order.size)
 
     def float64(self, rows: slice | Int64[np.ndarray, " chosen"], first: int = 0) -> Float64[np.ndarray, "chosen kept"]:
-        """Return the chosen rows without their ``first`` columns, in float64, as the metric defines them."""
+        """Return the chosen rows without their ``first`` columns, in float64 and normalised if the metric is cosine."""
         if self.order is None:
             values = self.array[:, first:][rows].astype(np.float64, order="C")
         else:
@@ -53,7 +54,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Frame:
-    """The origin and the unit in which products are formed; both only shift where rounding happens."""
+    """Centre that is subtracted from rows before products, and their scale; neither changes which rows are nearest."""
 
     centre: Float64[np.ndarray, " kept"]
     scale: float
@@ -64,7 +65,7 @@ class Frame:
 class Operand:
     """Rows cut into column segments, lowest variance first, each with one extra column.
 
-    The extra column of a query is one, that of a bank row is its part of the score that needs no product.
+    The extra column is 1 for a query, and for a bank row the part of its score that does not depend on the query.
     """
 
     segments: list[Float[np.ndarray, "row _"]]
@@ -81,8 +82,15 @@ def squared_distances(
 ) -> Float64[np.ndarray, " pair"]:
     """Return the squared Euclidean distance of each pair by direct differences in float64.
 
-    This is the definition that "exact" refers to. numpy's pairwise summation gives a row the same bits whatever
-    its company, so equal rows have equal distances.
+    This is the definition that "exact" refers to. The bits of numpy's pairwise summation over a row do not depend on
+    the other rows, so equal rows have equal distances.
+
+    Args:
+        bank: bank rows.
+        queries: query rows.
+        bank_rows: number of the bank row of each pair.
+        query_rows: number of the query of each pair.
+        first: leading columns to leave out.
     """
     result = np.empty(bank_rows.size)
     step = bank.chunk_rows()
@@ -102,7 +110,7 @@ def largest_magnitude(array: Float[np.ndarray, "row channel"], name: str) -> flo
     for begin in range(0, array.shape[0], step):
         block = array[begin : begin + step]
         if array.dtype == np.float16:
-            # Ordering bit patterns is ordering magnitudes, and integers are compared much faster than halves.
+            # Bit patterns without the sign are ordered as magnitudes, and integers compare much faster than float16.
             bits = int((np.ascontiguousarray(block).view(np.uint16) & 0x7FFF).max(initial=0))
             finite, value = bits < _HALF_INFINITY, float(np.array(bits, np.uint16).view(np.float16))
         else:
@@ -117,10 +125,10 @@ def largest_magnitude(array: Float[np.ndarray, "row channel"], name: str) -> flo
 
 
 def frame_of(bank: Rows, largest: float) -> Frame:
-    """Return a frame for the bank's rows: its centre near the mean, its unit above all values.
+    """Return the centre of the bank's rows, near their mean, and a scale that brings all values below 1.
 
-    A common mean (MAE's few huge features) cancels in distances but not in products, so it is taken off first.
-    Any centre is valid, hence the mean of at most 4096 rows at even distances.
+    A common mean (of MAE's few huge features) cancels in distances but not in products, so it is subtracted first.
+    Any centre is valid; this one is the mean of at most 4096 evenly spaced rows.
     """
     rows = bank.array.shape[0]
     chosen = np.unique(np.linspace(0, rows - 1, min(rows, 4096)).astype(np.int64))
@@ -133,7 +141,7 @@ def frame_of(bank: Rows, largest: float) -> Frame:
 
 
 def segment_edges(width: int, removed: Iterable[int]) -> list[tuple[int, int]]:
-    """Return column ranges so that the first j of them are what is left without the j-th of ``removed``.
+    """Return column ranges of which the first j together are the columns left by the j-th of ``removed``.
 
     ``removed`` is strictly decreasing.
     """
@@ -141,7 +149,7 @@ def segment_edges(width: int, removed: Iterable[int]) -> list[tuple[int, int]]:
 
 
 def empty_operand(rows: int, edges: list[tuple[int, int]], dtype: type[np.floating]) -> Operand:
-    """Return an operand of ``rows`` rows that are all filling: no candidate whatever the query."""
+    """Return an operand of ``rows`` filling rows, which are no candidates for any query."""
     segments = [np.zeros((rows, stop - start + 1), dtype) for start, stop in edges]
     segments[0][:, -1] = MASKED
     return Operand(segments, np.zeros((len(edges), rows)))
@@ -149,7 +157,7 @@ def empty_operand(rows: int, edges: list[tuple[int, int]], dtype: type[np.floati
 
 def fill_operand(
     operand: Operand,
-    at: int,
+    offset: int,
     rows: Rows,
     begin: int,
     end: int,
@@ -157,28 +165,37 @@ def fill_operand(
     edges: list[tuple[int, int]],
     error: float | None,
 ) -> None:
-    """Write rows ``begin:end`` to the operand's rows from ``at`` on.
+    """Write rows ``begin:end`` to the operand's rows from ``offset`` on.
 
-    With ``error`` given the rows are a bank's: their extra column becomes ``(error - 1/2) |y|^2`` of the segment.
+    Args:
+        operand: where the rows are written.
+        offset: first row of the operand to write.
+        rows: rows to read.
+        begin: first row to read.
+        end: row after the last to read.
+        frame: centre and scale.
+        edges: column ranges of the segments.
+        error: relative error bound of a bank's scores, whose extra column becomes ``(error - 1/2) |y|^2`` of the
+            segment; None for queries.
     """
     step = rows.chunk_rows()
     for first in range(begin, end, step):
         values = rows.float64(slice(first, min(first + step, end)))
         values -= frame.centre
         values *= frame.scale
-        here = slice(at + first - begin, at + first - begin + len(values))
+        written = slice(offset + first - begin, offset + first - begin + len(values))
         for segment, (start, stop) in zip(operand.segments, edges, strict=True):
-            segment[here, :-1] = values[:, start:stop]
+            segment[written, :-1] = values[:, start:stop]
         np.square(values, out=values)
         squares = np.stack([values[:, start:stop].sum(axis=1) for start, stop in edges])
         for segment, part in zip(operand.segments, squares, strict=True):
-            segment[here, -1] = 1.0 if error is None else (error - 0.5) * part
-        operand.squares[:, here] = np.cumsum(squares, axis=0)
+            segment[written, -1] = 1.0 if error is None else (error - 0.5) * part
+        operand.squares[:, written] = np.cumsum(squares, axis=0)
 
 
 @dataclass(frozen=True)
 class Groups:
-    """Group number of every bank row and query; rows of a query's own group are not its neighbours."""
+    """Group number of every bank row and query; rows of a query's own group are left out."""
 
     bank: Int64[np.ndarray, " bank"]
     queries: Int64[np.ndarray, " query"]
@@ -195,7 +212,14 @@ def exclude(
     codes: Int64[np.ndarray, " rows"],
     own: Int64[np.ndarray, " query"],
 ) -> None:
-    """Set the scores of each query's own group to minus infinity; partial sums then stay there."""
+    """Set the scores of each query's own group to minus infinity, where later sums leave them.
+
+    Args:
+        scores: scores of bank rows (with filling rows) by queries, changed in place.
+        order: bank rows of the block by group.
+        codes: their groups, ascending.
+        own: group of each query.
+    """
     low, high = np.searchsorted(codes, own, "left"), np.searchsorted(codes, own, "right")
     counts = high - low
     total = int(counts.sum())
@@ -205,5 +229,5 @@ def exclude(
         scores[: order.size][unsorted[:, None] == own] = -np.inf
     elif total:
         columns = np.repeat(np.arange(own.size), counts)
-        places = np.arange(total) + np.repeat(low - np.cumsum(counts) + counts, counts)
-        scores[order[places], columns] = -np.inf
+        positions = np.arange(total) + np.repeat(low - np.cumsum(counts) + counts, counts)
+        scores[order[positions], columns] = -np.inf

@@ -1,4 +1,4 @@
-"""The running list of rows that may still be among the k nearest of each query, and what is found in the end."""
+"""Candidates for the k nearest rows of each query during a search, and the neighbours found."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,16 @@ def capacity_for(k: int) -> int:
 
 
 class Shortlist:
-    """Candidates of a block of queries at one level, kept complete by the error bound.
+    """Candidates of a block of queries at one level; the error bound makes sure that no neighbour is missing.
 
-    With the score of `evaluate.neighbours.blocks`, a row is a candidate while its upper score reaches the
-    threshold: the k-th largest lower score seen so far, minus the query's slack.
+    With the scores of `evaluate.neighbours.blocks`, a row is a candidate while its upper score reaches the threshold:
+    the k-th largest lower score so far, minus the query's slack.
+
+    Args:
+        k: neighbours of each query.
+        slack: error of each query's scores, subtracted from the threshold.
+        known: score of each query's k-th neighbour so far, minus infinity without one.
+        dtype: type of the scores.
     """
 
     def __init__(
@@ -46,10 +52,13 @@ class Shortlist:
         first_row: int,
         margin: Float[np.ndarray, " bank"],
     ) -> None:
-        """Take in a block of scores.
+        """Add the candidates of a block of scores.
 
-        ``maxima`` are the scores' maxima over equal runs of rows, ``margin`` is upper minus lower score of each
-        row apart from the query's slack, ``first_row`` is added to the block's row numbers.
+        Args:
+            scores: upper scores of bank rows by queries.
+            maxima: largest scores of runs of rows of equal length.
+            first_row: number of the block's first row.
+            margin: upper minus lower score of each row, without the query's slack.
         """
         size = scores.shape[0] // maxima.shape[0]
         unset = np.flatnonzero((self.threshold <= FLOOR) & ~self.overflowed)
@@ -60,11 +69,11 @@ class Shortlist:
         query, group = np.nonzero(np.ascontiguousarray((maxima >= self.threshold).T))
         if not query.size:
             return
-        places = (group * (size * scores.shape[1]) + query)[:, None] + np.arange(size) * scores.shape[1]
-        found = scores.reshape(-1)[places]
-        pair, offset = np.nonzero(found >= self.threshold[query][:, None])
+        flat = (group * (size * scores.shape[1]) + query)[:, None] + np.arange(size) * scores.shape[1]
+        gathered = scores.reshape(-1)[flat]
+        pair, offset = np.nonzero(gathered >= self.threshold[query][:, None])
         row = group[pair] * size + offset
-        value = found[pair, offset]
+        value = gathered[pair, offset]
         self._append(query[pair], row + first_row, value, value - margin[row])
 
     def _append(
@@ -77,18 +86,18 @@ class Shortlist:
         added = np.bincount(query, minlength=self.count.size)
         starts = np.cumsum(added) - added
         full = self.count + added > self._scores.shape[1]
-        for one in np.flatnonzero(full):
-            new = slice(starts[one], starts[one] + added[one])
-            self._merge(int(one), row[new], score[new], lower[new])
+        for number in np.flatnonzero(full):
+            new = slice(starts[number], starts[number] + added[number])
+            self._merge(int(number), row[new], score[new], lower[new])
         if full.any():
             fits = ~full[query]
             query, row, score, lower = query[fits], row[fits], score[fits], lower[fits]
             added[full] = 0
             starts = np.cumsum(added) - added
-        place = self.count[query] + np.arange(query.size) - starts[query]
-        self._scores[query, place] = score
-        self._lower[query, place] = lower
-        self._rows[query, place] = row
+        slot = self.count[query] + np.arange(query.size) - starts[query]
+        self._scores[query, slot] = score
+        self._lower[query, slot] = lower
+        self._rows[query, slot] = row
         self.count += added
         changed = np.flatnonzero((added > 0) & (self.count >= self.k))
         if changed.size:
@@ -104,11 +113,11 @@ class Shortlist:
         score: Float[np.ndarray, " new"],
         lower: Float[np.ndarray, " new"],
     ) -> None:
-        """Add rows that do not fit beside what the query holds, and keep what the new threshold leaves."""
-        held = int(self.count[query])
-        scores = np.concatenate([self._scores[query, :held], score])
-        lowers = np.concatenate([self._lower[query, :held], lower])
-        rows = np.concatenate([self._rows[query, :held], row])
+        """Add rows to a full list, and keep those that reach the new threshold."""
+        count = int(self.count[query])
+        scores = np.concatenate([self._scores[query, :count], score])
+        lowers = np.concatenate([self._lower[query, :count], lower])
+        rows = np.concatenate([self._rows[query, :count], row])
         if rows.size >= self.k:
             self._raise_threshold(np.array([query]), np.partition(lowers, -self.k)[-self.k :][:1])
         keep = scores >= self.threshold[query]
@@ -126,34 +135,34 @@ class Shortlist:
     def _compact(self, queries: Int64[np.ndarray, " some"]) -> None:
         if not queries.size:
             return
-        keep = self._kept(queries)
+        keep = self._is_candidate(queries)
         order = np.argsort(~keep, axis=1, kind="stable")
         self.count[queries] = keep.sum(axis=1)
-        for held in (self._scores, self._lower, self._rows):
-            held[queries] = np.take_along_axis(held[queries], order, axis=1)
+        for array in (self._scores, self._lower, self._rows):
+            array[queries] = np.take_along_axis(array[queries], order, axis=1)
         beyond = np.arange(self._scores.shape[1]) >= self.count[queries][:, None]
         self._lower[queries] = np.where(beyond, -np.inf, self._lower[queries])
 
-    def _kept(self, queries: Int64[np.ndarray, " some"]) -> Bool[np.ndarray, "some place"]:
-        held = np.arange(self._scores.shape[1]) < self.count[queries][:, None]
-        held &= self._scores[queries] >= self.threshold[queries][:, None]
-        return held
+    def _is_candidate(self, queries: Int64[np.ndarray, " some"]) -> Bool[np.ndarray, "some slot"]:
+        used = np.arange(self._scores.shape[1]) < self.count[queries][:, None]
+        used &= self._scores[queries] >= self.threshold[queries][:, None]
+        return used
 
     def candidates(self) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"]]:
         """Return (query, row) of all candidates, ordered by query; overflowed queries have none."""
-        query, place = np.nonzero(self._kept(np.arange(self.count.size)))
-        return query, self._rows[query, place].astype(np.int64)
+        query, slot = np.nonzero(self._is_candidate(np.arange(self.count.size)))
+        return query, self._rows[query, slot].astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Level:
-    """What the search found without the first columns of one level."""
+    """Neighbours of all queries without the leading columns of one level."""
 
     indices: Int64[np.ndarray, "query k"]
-    """Bank rows by (squared distance, index)."""
+    """Bank rows by (squared distance, index); -1 where none was found yet."""
     squared_distances: Float64[np.ndarray, "query k"]
     unresolved: Bool[np.ndarray, " query"]
-    """Queries with too many candidates; their entries mean nothing."""
+    """Queries with too many candidates, whose other entries are not valid."""
 
 
 def merge(
@@ -164,17 +173,26 @@ def merge(
     row: Int64[np.ndarray, " pair"],
     distance: Float64[np.ndarray, " pair"],
 ) -> None:
-    """Keep, for ``size`` queries from ``start`` on, the k nearest by (distance, row) of those held and these pairs."""
+    """Merge pairs into the neighbours of a block of queries: the k nearest by (distance, row) stay.
+
+    Args:
+        level: neighbours so far, changed in place.
+        start: first query of the block.
+        size: queries of the block.
+        query: query of each pair, counted within the block.
+        row: bank row of each pair.
+        distance: squared distance of each pair.
+    """
     block = slice(start, start + size)
     k = level.indices.shape[1]
-    held, place = np.nonzero(level.indices[block] >= 0)
-    query = np.concatenate([held, query])
-    row = np.concatenate([level.indices[block][held, place], row])
-    distance = np.concatenate([level.squared_distances[block][held, place], distance])
+    known, slot = np.nonzero(level.indices[block] >= 0)
+    query = np.concatenate([known, query])
+    row = np.concatenate([level.indices[block][known, slot], row])
+    distance = np.concatenate([level.squared_distances[block][known, slot], distance])
     order = np.lexsort((row, distance, query))
     query, row, distance = query[order], row[order], distance[order]
     counts = np.bincount(query, minlength=size)
     rank = np.arange(query.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    kept = rank < k
-    level.indices[start + query[kept], rank[kept]] = row[kept]
-    level.squared_distances[start + query[kept], rank[kept]] = distance[kept]
+    near = rank < k
+    level.indices[start + query[near], rank[near]] = row[near]
+    level.squared_distances[start + query[near], rank[near]] = distance[near]

@@ -1,4 +1,4 @@
-"""From neighbours to predicted classes."""
+"""Votes of nearest neighbours: uniform, by distance, or by softmax of cosines."""
 
 from typing import Literal
 
@@ -24,14 +24,19 @@ def vote(
 ) -> Int64[np.ndarray, " query"]:
     """Return each query's class by a vote of its k nearest bank rows.
 
-    One search serves every ``k`` up to the number of neighbours it found. ``weights``: ``uniform`` counts
-    neighbours; ``distance`` weighs them by 1 / distance (scikit-learn's `KNeighborsClassifier`; where a distance is
-    zero only such neighbours vote); ``softmax`` by exp(cos / temperature) (facebookresearch/dino, eval_knn.py, whose
-    temperature is 0.07) and needs neighbours of the cosine metric. Of classes with equal votes the one that the
-    nearest neighbour among them has wins.
+    Of classes with equal votes, that of the nearest neighbour among them wins. Raises UserError for a ``k`` that was
+    not searched, a label of a neighbour outside ``0 .. n_classes - 1`` (leave void rows out of the bank), a temperature
+    that is not positive, or softmax votes of Euclidean neighbours.
 
-    Raises UserError for a ``k`` that was not searched, a label of a neighbour outside ``0 .. n_classes - 1`` (leave
-    void rows out of the bank), a temperature that is not positive, or softmax votes of Euclidean neighbours.
+    Args:
+        neighbours: neighbours of every query; one search serves every ``k`` up to the number it found.
+        bank_labels: class of each bank row.
+        n_classes: number of classes.
+        k: neighbours that vote.
+        weights: ``uniform`` counts neighbours; ``distance`` weighs them by 1 / distance (scikit-learn's
+            `KNeighborsClassifier`; where a distance is zero only such neighbours vote); ``softmax`` by
+            exp(cos / temperature) (facebookresearch/dino, eval_knn.py) and needs neighbours of the cosine metric.
+        temperature: of the softmax; DINO's is 0.07.
     """
     searched = neighbours.indices.shape[1]
     if not 1 <= k <= searched:
@@ -42,11 +47,11 @@ def vote(
         raise UserError(
             f"a neighbour has label {wrong} and classes are 0 to {n_classes - 1}; leave void rows out of the bank"
         )
-    given = _weights(neighbours, k, weights, temperature)
+    weight = _weights(neighbours, k, weights, temperature)
     predicted = np.empty(labels.shape[0], np.int64)
     for begin in range(0, labels.shape[0], _CHUNK_QUERIES):
-        here = slice(begin, begin + _CHUNK_QUERIES)
-        predicted[here] = _winners(labels[here], given[here], n_classes)
+        chunk = slice(begin, begin + _CHUNK_QUERIES)
+        predicted[chunk] = _winners(labels[chunk], weight[chunk], n_classes)
     return predicted
 
 
@@ -69,7 +74,7 @@ def _weights(neighbours: Neighbours, k: int, weights: Weights, temperature: floa
         raise UserError("softmax votes need cosines and these neighbours are Euclidean; search with metric cosine")
     if not temperature > 0:
         raise UserError(f"temperature is {temperature}; it must be positive")
-    # cos = 1 - d^2 / 2 on the unit sphere; the nearest one's weight is taken out of all, which keeps the order.
+    # cos = 1 - d^2 / 2 on the unit sphere. All weights are divided by the nearest one's, which keeps their order.
     weight: np.ndarray = np.exp((squared[:, :1] - squared) / (2 * temperature))
     return weight
 

@@ -1,4 +1,4 @@
-"""Data sets: one file a layout, listed in one table."""
+"""Reads data sets: one file per layout, listed in one table."""
 
 import dataclasses
 import difflib
@@ -29,17 +29,17 @@ from stores.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A reader with where its data lie and what they officially are."""
+    """A reader with the usual folders of its data and the counts of the official release."""
 
     open: Callable[[Path], Dataset]
     folders: tuple[str, ...]
-    """Names below the data root that are tried in this order: ours and those of the official archives."""
+    """Folder names below the data root, tried in this order: ours and those of the official archives."""
     files: str
-    """Where images and labels lie below that folder, in words."""
+    """Paths of images and labels below that folder, for people."""
     official: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    """How many there are in each split of the release; empty where there is no release, or it does not say."""
+    """Number in each split of the official release; empty if there is none, or it does not say."""
     counted: str = "images"
-    """What is counted."""
+    """Unit of these numbers."""
 
 
 DATASETS: dict[str, Layout] = {
@@ -131,17 +131,17 @@ DATASETS: dict[str, Layout] = {
         "the CSV or Parquet file that `file` in [dataset] names",
     ),
 }
-"""Every layout that can be read, by the name experiments use."""
+"""Every supported layout, by the name used in experiments."""
 
 
 def open_dataset(name: str, root: Path, recipe: DatasetRecipe | None = None) -> Dataset:
     """Return the reader of this name for the data below ``root``; raises UserError when the name is unknown.
 
-    ``recipe`` holds what an experiment file says beside the name: what a manifest means, what bad samples become.
+    ``recipe`` is the experiment's [dataset] table, which describes a manifest and says how to treat bad samples.
     """
     if name not in DATASETS:
         nearest = difflib.get_close_matches(name, DATASETS, n=2, cutoff=0.4) or sorted(DATASETS)
-        raise UserError(f"{name!r} is no data set; did you mean {' or '.join(nearest)}?")
+        raise UserError(f"{name!r} is not a data set; did you mean {' or '.join(nearest)}?")
     dataset = DATASETS[name].open(root)
     if isinstance(dataset, manifest.Manifest) and recipe is not None and recipe.file is not None:
         dataset = dataclasses.replace(

@@ -36,10 +36,10 @@ class Ade20k(Dataset):
     licence: ClassVar[str] = "ADE20K: annotations BSD 3-Clause, images for non-commercial research and education only"
 
     def classes(self) -> Sequence[ClassEntry]:
-        """Return the 150 classes, ids are the file's less one; without objectInfo150.txt "class 1" and so on.
+        """Return the 150 classes; ids are the file's minus one.
 
-        A name is the first of the synonyms where that is no other class's, and all of them otherwise. A class is
-        its own supercategory.
+        Without objectInfo150.txt names are "class 1" and so on. A name is the first of the synonyms if no other class
+        has it, otherwise all of them. A class is its own supercategory.
         """
         return tuple(
             ClassEntry(index, name, name, spread_colour(index)) for index, name in enumerate(self._class_names)
@@ -100,5 +100,5 @@ class Ade20k(Dataset):
             for split in sorted({source.split for source in sources if source.label is None})
         ]
         if not (self.root / "objectInfo150.txt").is_file():
-            notes.append(f"{self.name}: objectInfo150.txt is not here, so classes are called by their numbers.")
+            notes.append(f"{self.name}: objectInfo150.txt is missing, so classes are called by their numbers.")
         return notes

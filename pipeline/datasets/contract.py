@@ -1,7 +1,7 @@
-"""What a data set is to the pipeline: a list of sources, a class table and a way to read labels."""
+"""The contract of data sets: sources, a class table and methods that read labels."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -9,13 +9,15 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from stores.errors import UserError
+
 
 @dataclass(frozen=True)
 class ClassEntry:
     """One row of a class table."""
 
     id: int
-    """Id in the stored label maps, 0..254, where 255 is void; one class an image may go beyond."""
+    """Id in stored label maps, 0..254; 255 is void. Ids of data sets with one class per image may exceed 254."""
     name: str
     supercategory: str
     colour: tuple[int, int, int]
@@ -25,11 +27,11 @@ class ClassEntry:
 
 
 LabelKind = Literal["pixels", "objects", "image"]
-"""A class for every pixel, objects with outlines, or one class an image."""
+"""A class for every pixel, objects with outlines, or one class per image."""
 
 
 MissingLabels = Literal["stop", "keep"]
-"""Whether a reader of one label file an image stops at one that is not there, or lists the source all the same."""
+"""Whether a reader stops at a missing label file, or keeps the source in its list."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class ObjectEntry:
     category: int
     """Id in the class table."""
     track: str = ""
-    """Identity over the frames of one video, empty where there is none."""
+    """Identity of the object over the frames of one video, empty if there is none."""
     ignore: bool = False
-    """Whether evaluations leave the object out: crowds, distractors, reflections."""
+    """Whether evaluations ignore the object: crowds, distractors, reflections."""
     flags: tuple[str, ...] = ()
-    """What else the annotation says, such as ``difficult``, ``occluded`` or ``truncated``."""
+    """Other flags of the annotation, such as ``difficult``, ``occluded`` or ``truncated``."""
     visibility: float = 1.0
-    """Share of the object that is seen, 0..1; 1 where the annotation does not say."""
+    """Visible share of the object, 0..1; 1 if the annotation does not say."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -59,7 +61,7 @@ class ObjectEntry:
 
 @dataclass(frozen=True)
 class Source:
-    """One source image with what is known about it."""
+    """One source image with its metadata."""
 
     name: str
     """Identity: the image's path relative to the data set's root, POSIX separators."""
@@ -67,42 +69,49 @@ class Source:
     label: Path | None
     """The file that holds the source's labels, or None; many sources may share one annotation file."""
     group: str
-    """What few-shot rules count by: a city, a video, a class."""
+    """The unit that selection rules count by: a city, a video, a class."""
     split: str
     image_class: int | None = None
-    """Id in the class table, for sets with one class an image."""
+    """Id in the class table, for data sets with one class per image."""
     video: str = ""
-    """Which video the image is a frame of, empty for stills."""
+    """The video that the image is a frame of, empty for stills."""
     frame: int = -1
     """Number of the frame in its video, as the annotation counts; -1 for stills."""
     seconds: float = float("nan")
-    """Time since frame 0 of the video; NaN where the frame rate is not known."""
+    """Time since frame 0 of the video; NaN if the frame rate is unknown."""
+
+
+_NO_PIXEL_LABELS: Mapping[frozenset[LabelKind], str] = {
+    frozenset({"image"}): "has one class for the whole image; choose an image-level analysis",
+    frozenset({"objects"}): "has boxes and no pixel labels; choose an analysis of objects",
+    frozenset(): "has no labels; choose an analysis that needs none, or a labelled data set",
+}
 
 
 @dataclass(frozen=True)
 class Dataset(ABC):
     """A reader for one official layout; subclasses are frozen dataclasses.
 
-    Constructing one checks nothing; `sources` raises `stores.errors.MissingError` when the layout is not there
-    and `stores.errors.UserError` when what is there contradicts itself.
+    Constructing one checks nothing; `sources` raises `stores.errors.MissingError` when the layout is not found
+    and `stores.errors.UserError` when its files contradict each other.
     """
 
     root: Path
     """The folder that holds the data set."""
     missing_labels: MissingLabels = field(default="stop", kw_only=True)
-    """Whether a missing label file stops `sources` or is listed all the same, for `check_samples` to report; readers
-    without a label file an image or a video ignore it."""
+    """Whether a missing label file stops `sources`, or stays listed for `check_samples` to report. Readers without one
+    label file per image or video ignore it."""
     name: ClassVar[str]
     """Name in the table of data sets."""
     revision: ClassVar[int]
-    """Raised when the reader gives something else for the same files."""
+    """Increased when the reader returns something else for the same files."""
     licence: ClassVar[str] = "not stated"
     """Terms of use of the data, in one line."""
 
     @property
     @abstractmethod
     def labels(self) -> frozenset[LabelKind]:
-        """What the data set knows about its images; empty for unlabelled data."""
+        """Kinds of labels; empty for unlabelled data."""
 
     @property
     def label_settings(self) -> list[object]:
@@ -117,13 +126,13 @@ class Dataset(ABC):
     def sources(self) -> Sequence[Source]:
         """Return all sources of all splits, sorted by name, image files only checked for existence."""
 
-    @abstractmethod
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return the class id of every pixel of the source image, 255 for void.
 
         An unlabelled image of a set with pixel labels is all void. Raises UserError naming the file when the
-        label file is unreadable or holds an unknown id, or when the data set has no pixel labels at all.
+        label file is unreadable or holds an unknown id, and by default because there are no pixel labels.
         """
+        raise UserError(f"{source.image} {_NO_PIXEL_LABELS[self.labels]}")
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
         """Return the annotated objects of a source, in the order of its annotation; none by default.

@@ -1,9 +1,9 @@
 """DOTA version 1: aerial images with rotated boxes of 15 classes.
 
-``{split}/images/P0001.png`` beside ``{split}/labelTxt/P0001.txt`` (or ``labelTxt-v1.0``, as it is unpacked), or
+``{split}/images/P0001.png`` beside ``{split}/labelTxt/P0001.txt`` (or ``labelTxt-v1.0``, as in the archive), or
 ``images`` and ``labelTxt`` directly below the root. After up to two header lines (``imagesource:``, ``gsd:``), each
 line is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``. Classes are those of the DOTA paper (arXiv 1711.10398, table 2);
-it has no supercategories, ours follow FAIR1M's.
+it has no supercategories; ours follow FAIR1M's.
 """
 
 from collections.abc import Iterator, Sequence

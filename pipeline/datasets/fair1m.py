@@ -114,7 +114,7 @@ class Fair1m(Dataset):
         """Return one sentence for every difference from the official release, which has over 15,000 images."""
         sources = self.sources()
         notes = [
-            f"{self.name}: {path} is not here."
+            f"{self.name}: {path} is missing."
             for _, _, path in _PARTS
             if not any(source.name.startswith(f"{path}/") for source in sources)
         ]

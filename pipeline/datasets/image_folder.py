@@ -1,12 +1,9 @@
-"""Images sorted into one folder a class, as torchvision's ImageFolder reads them."""
+"""Images in one folder per class, as for torchvision's ImageFolder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-
-import numpy as np
-from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
@@ -84,10 +81,6 @@ class ImageFolder(Dataset):
                 "give a folder of splits or a folder of classes, not both"
             )
         return [(split.name, folder) for split in splits for folder in subfolders(split)]
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there is one class an image, `Source.image_class`."""
-        raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
 
     def notes(self) -> Sequence[str]:
         """Return one sentence on class folders without images and on images outside of class folders."""

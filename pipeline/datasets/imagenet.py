@@ -1,8 +1,8 @@
-"""ImageNet-1k: one class an image, 1,000 classes.
+"""ImageNet-1k: one of 1,000 classes per image.
 
-``train/n01440764/*.JPEG`` and ``val/n01440764/*.JPEG``: the validation images sorted into folders, as torchvision's
-ImageFolder wants them. A class's id is the place of its folder name (WordNet id) in sorted order, as in every model
-trained so.
+``train/n01440764/*.JPEG`` and ``val/n01440764/*.JPEG``, with the validation images sorted into folders, as for
+torchvision's ImageFolder. A class's id is the position of its folder name (WordNet id) in sorted order, as in common
+ImageNet models.
 """
 
 import re
@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-
-import numpy as np
-from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
@@ -68,10 +65,6 @@ class ImageNet(Dataset):
         return by_name(
             [source for split in self._folders() for source in scene_sources(self.root, self.root / split, ids, split)]
         )
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there is one class an image, `Source.image_class`."""
-        raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

@@ -1,7 +1,7 @@
-"""A user's own images, listed in a CSV or Parquet file.
+"""Your own images, listed in a CSV or Parquet file.
 
 Columns: ``image`` (a path relative to the root), and any of ``mask`` (a path to a map of ids), ``class`` (a name),
-``group``, ``split``, ``video`` and ``frame``. Class names, colours and the ids of masks stand in the experiment file.
+``group``, ``split``, ``video`` and ``frame``. Class names, colours and ids of masks are in the experiment file.
 """
 
 import functools
@@ -52,16 +52,16 @@ class Manifest(Dataset):
 
     @property
     def labels(self) -> frozenset[LabelKind]:
-        """Pixels where some row names a mask, image where some row names a class; none while there is no manifest."""
+        """``pixels`` if a row has a mask, ``image`` if a row has a class; none if there is no manifest."""
         kinds: dict[str, LabelKind] = {"mask": "pixels", "class": "image"}
         try:
             return frozenset(kind for column, kind in kinds.items() if self._has(column))
-        except UserError:  # `sources` says what is wrong
+        except UserError:  # `sources` raises it
             return frozenset()
 
     @property
     def label_settings(self) -> list[object]:
-        """What the experiment file says of mask ids, which names the label set beside the files."""
+        """The ids of masks in the experiment file, part of the label set's digest."""
         return [[list(ids) for ids in self.mask_ids], list(self.void_ids)]
 
     def classes(self) -> Sequence[ClassEntry]:
@@ -114,7 +114,7 @@ class Manifest(Dataset):
         )
 
     def _path(self, cell: str, row: Row, may_miss: bool = False) -> Path:
-        """Return the file that a cell means, below the root."""
+        """Return the file that a cell names, below the root."""
         if "\\" in cell or not cell.isprintable():
             raise UserError(f"{row.where} has the path {cell!r}; write plain names with / between folders")
         root = Path(os.path.normpath(self.root))
@@ -122,7 +122,7 @@ class Manifest(Dataset):
         try:
             within = path.is_relative_to(root) and path.resolve().is_relative_to(self.root.resolve())
             there = path.is_file()
-        except (OSError, RuntimeError) as error:  # a name that is too long, a circle of links
+        except (OSError, RuntimeError) as error:  # a name that is too long, a cycle of links
             raise UserError(f"{row.where} has the path {cell!r}, which cannot be followed ({error})") from error
         if not within:
             raise UserError(f"{row.where} has the path {cell!r}, which leads outside {self.root}; copy the file there")
@@ -143,7 +143,7 @@ class Manifest(Dataset):
         return class_lookup(ids, self.void_ids), f"{known} of [[dataset.classes]] and void_ids"
 
     def notes(self) -> Sequence[str]:
-        """Return one sentence on columns that are not read, and on rows that lack what others have."""
+        """Return sentences on columns that are not read, and on rows without mask or class."""
         notes = []
         unread = [name for name in self._table.columns if name not in COLUMNS]
         if unread:

@@ -1,4 +1,4 @@
-"""Any videos in the layout of MOTChallenge, with classes of their own.
+"""Videos in the layout of MOTChallenge, with their own classes.
 
 ``{video}/img1/000001.jpg`` and ``{video}/gt/gt.txt``, directly below the root or below split folders (``train``,
 ``val``, ``test``); ``{video}/seqinfo.ini`` tells the frame rate, and ``classes.txt`` in the root names the numbers of
@@ -9,9 +9,6 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-
-import numpy as np
-from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
@@ -83,10 +80,6 @@ class Mot(Dataset):
             for folder in (subfolders(parent) if parent.is_dir() else [])
             if (folder / "seqinfo.ini").is_file() or (folder / "img1").is_dir()
         ]
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there are boxes, and no labels of pixels."""
-        raise UserError(f"{source.image} has boxes and no pixel labels; choose an analysis of objects")
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
         """Return the boxes of the frame; raises UserError naming file and line."""

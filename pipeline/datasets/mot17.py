@@ -1,7 +1,7 @@
 """MOT17: street videos with tracked pedestrians, in the layout of MOTChallenge.
 
-``train/MOT17-02-FRCNN`` holds ``img1``, ``gt/gt.txt`` and ``seqinfo.ini``; ``test`` has no ``gt``. Every video is there
-three times, with the boxes of the detectors DPM, FRCNN and SDP beside the same images and the same truth. Classes are
+``train/MOT17-02-FRCNN`` holds ``img1``, ``gt/gt.txt`` and ``seqinfo.ini``; ``test`` has no ``gt``. Every video exists
+three times, with the boxes of the detectors DPM, FRCNN and SDP beside the same images and ground truth. Classes are
 those of the MOT16 paper (arXiv 1603.00831); pedestrian alone is scored.
 """
 
@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, require_folder, subfolders
 from pipeline.datasets.reading.mot_files import Video, frame_objects, read_video, video_notes, video_sources
 from pipeline.datasets.reading.outlines import outline_notes
-from stores.errors import MissingError, UserError
+from stores.errors import MissingError
 
 OFFICIAL_COUNTS = {"train": 7, "test": 7}
 """Videos of each split."""
@@ -85,10 +82,6 @@ class Mot17(Dataset):
             read_video(self.root, next(copies[name] for name in _DETECTORS if name in copies), video, split)
             for (split, video), copies in self._copies().items()
         ]
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there are boxes, and no labels of pixels."""
-        raise UserError(f"{source.image} has boxes and no pixel labels; choose an analysis of objects")
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
         """Return the boxes of the frame; raises UserError naming file and line."""

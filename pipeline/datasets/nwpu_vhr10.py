@@ -1,8 +1,8 @@
-"""NWPU VHR-10: aerial images with outlines of ten classes, in the COCO form.
+"""NWPU VHR-10: aerial images with outlines of ten classes, in COCO format.
 
-``NWPU VHR-10 dataset/positive image set/001.jpg``, ``negative image set/`` with images that hold none of the classes,
-and ``annotations.json`` beside them. The folder is called ``NWPU VHR-10_dataset_coco`` in some copies: the one that
-holds ``annotations.json`` is taken. The set has no supercategories, ours follow FAIR1M's.
+``NWPU VHR-10 dataset/positive image set/001.jpg``, ``negative image set/`` with images of none of the classes, and
+``annotations.json`` beside them. The folder is called ``NWPU VHR-10_dataset_coco`` in some copies; the one with
+``annotations.json`` is used. The data set has no supercategories; ours follow FAIR1M's.
 """
 
 import functools
@@ -19,7 +19,7 @@ from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
 from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
 from pipeline.datasets.reading.rasterise import painted_objects
-from pipeline.datasets.reading.text_files import first_twice, number, read_json
+from pipeline.datasets.reading.text_files import first_duplicate, number, read_json
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"positive": 650, "negative": 150}
@@ -112,7 +112,7 @@ class NwpuVhr10(Dataset):
         here = {source.image.name for source in sources if source.group == "positive"}
         absent = sorted(_annotation(self._annotations()).keys() - here)
         if absent:
-            notes.append(f"{self.name}: {len(absent)} annotated images are not here, the first is {absent[0]}.")
+            notes.append(f"{self.name}: {len(absent)} annotated images are missing, the first is {absent[0]}.")
         return notes + outline_notes(self)
 
 
@@ -141,7 +141,7 @@ def _read(file: Path, size: int, modified: int) -> dict[str, list[dict[str, Any]
         name = str(categories[annotation["category_id"]]["name"])
         by_image[annotation["image_id"]].append({**annotation, "class": name.replace("_", " ").replace("-", " ")})
     names = [str(image["file_name"]) for image in images.values()]
-    twice = first_twice(names)
+    twice = first_duplicate(names)
     if twice is not None:
         raise UserError(f"{file} lists the image {twice} twice; list every image once")
     return dict(zip(names, by_image.values(), strict=True))

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder
-from stores.errors import MissingError, UserError
+from stores.errors import MissingError
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,7 @@ class PlainFolder(Dataset):
         group = "all" if image.parent == self.root else relative_name(self.root, image.parent)
         return Source(relative_name(self.root, image), image, label=None, group=group, split="all")
 
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there are none."""
-        raise UserError(f"{source.image} has no labels; choose an analysis that needs none, or a labelled data set")
-
     def notes(self) -> Sequence[str]:
-        """Return one sentence for every linked folder, since links are not followed."""
+        """Return one sentence for every linked folder, because links are not followed."""
         links = sorted(path for path in self.root.rglob("*") if path.is_symlink() and path.is_dir())
         return [f"{self.name}: {relative_name(self.root, link)} is a link and is not followed." for link in links]

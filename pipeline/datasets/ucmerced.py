@@ -9,14 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import UInt8
-
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import by_name, require_folder
 from pipeline.datasets.reading.scene_folders import listed_splits, scene_notes, scene_sources
-from stores.errors import UserError
 from stores.specs import Size
 
 OFFICIAL_COUNTS = {"all": 2_100}
@@ -55,10 +51,6 @@ class UcMerced(Dataset):
         """Return all images, sorted by name, in the split "all" or in those of the lists."""
         require_folder(self.root, "give the folder UCMerced_LandUse")
         return by_name(scene_sources(self.root, self.root / "Images", _IDS, self._splits))
-
-    def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
-        """Raise UserError: there is one class an image, `Source.image_class`."""
-        raise UserError(f"{source.image} has one class for the whole image; choose an image-level analysis")
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""

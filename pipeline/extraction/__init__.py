@@ -1,1 +1,1 @@
-"""One pass of a model over the samples: plan, decode, forward, write, resume."""
+"""Runs models over samples: plan, decode, forward pass, write, resume, repair."""

@@ -1,9 +1,9 @@
-"""Capturing every wanted layer in one forward pass, without touching the pass itself.
+"""Captures the outputs of all wanted layers in one forward pass, with hooks that leave the pass unchanged.
 
 Forward hooks keep each block's output; the model's own fused kernels stay in use, so the tokens are those of a
 plain forward. Layers are counted from 0: layer ``l`` is the output of block ``l``, residual added. A normed layer
 is that output through the model's *final* norm with its affine weights (DINO's ``get_intermediate_layers``; paper A,
-appendix A.1). A masked capture is a second pass over the visible patches; the first one is as without it.
+appendix A.1). A masked capture is a second pass over the visible patches; it does not change the first.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 
 from pipeline.extraction import masking
-from pipeline.extraction.masking import Place
+from pipeline.extraction.masking import TileId
 from pipeline.models.contract import FrozenModel, Layer
 from pipeline.recipe import FeatureRecipe, MaskRecipe
 from stores.errors import UserError
 from stores.specs import ArraySpec
 
 REVISION = 1
-"""Raised when the same model and pixels give other stored values."""
+"""Increased when the same model and pixels give other stored values."""
 
 
 def wanted_arrays(model: FrozenModel, features: FeatureRecipe) -> tuple[ArraySpec, ...]:
-    """Return the arrays a recipe asks of a model, inner layers first; raises UserError for layers it lacks."""
+    """Return the arrays a recipe keeps of a model, inner layers first; raises UserError for layers it lacks."""
     layers = model.layers
     n_layers = len(layers)
     if features.layers == "all":
@@ -66,7 +66,7 @@ def _patch_tokens(
     layer: Layer, name: str, features: FeatureRecipe, attributes: dict[str, Any], own_axes: bool = False
 ) -> ArraySpec:
     rows, columns = layer.grid
-    # xarray refuses one axis name with two sizes in a group, and every stage has sizes of its own.
+    # xarray refuses an axis name that has two sizes in a group, and the sizes of stages differ.
     patch, channel = (f"patch_{rows}x{columns}", f"channel_{layer.width}") if own_axes else ("patch", "channel")
     return ArraySpec(
         name=f"tokens/{name}",
@@ -88,11 +88,11 @@ def _prefix_tokens(model: FrozenModel, name: str, features: FeatureRecipe, attri
 
 
 def _masked(model: FrozenModel, features: FeatureRecipe, mask: MaskRecipe) -> list[ArraySpec]:
-    """Return the arrays of a masked capture; ratio and seed stand in their names and attributes."""
+    """Return the arrays of a masked capture; their names and attributes contain ratio and seed."""
     if not isinstance(model.module, VisionTransformer) or model.norm is None:
         raise UserError(
-            f"{model.record.name} cannot leave patches out (it has no tokens that carry their own position, or no "
-            "final norm): remove `masked` from [features] or ask for an MAE"
+            f"{model.record.name} cannot run on a part of its patches (it is no plain ViT, or has no final norm): "
+            "remove `masked` from [features] or use an MAE"
         )
     last = len(model.layers) - 1
     rows, columns = model.grid
@@ -137,28 +137,27 @@ class Capture:
             self._passes.setdefault(_mask_of(array), []).append(array)
 
     def __call__(
-        self, pixels: Float[torch.Tensor, "sample height width 3"], places: Sequence[Place] = ()
+        self, pixels: Float[torch.Tensor, "sample height width 3"], tile_ids: Sequence[TileId] = ()
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Return the arrays by address, and the sum of each in order.
 
-        A sum that is finite proves that every value is; the caller looks closer where it is not, so that a GPU need
-        not wait for the question. ``pixels`` are RGB values 0..255 as float32, ``places`` say which tile of which
-        source each sample is; only masked arrays need them.
+        A finite sum proves that every value is finite. The caller checks the sums later, so that a GPU is not
+        synchronised here. ``pixels`` are RGB values 0..255 as float32; ``tile_ids`` are needed for masked arrays only.
         """
         with torch.inference_mode():
             inputs = self.model.normalise(pixels).to(self.compute_dtype)
             stored: dict[str, torch.Tensor] = {}
             for mask, arrays in self._passes.items():
-                stored |= self._full(inputs, arrays) if mask is None else self._masked(inputs, arrays, places, *mask)
+                stored |= self._full(inputs, arrays) if mask is None else self._masked(inputs, arrays, tile_ids, *mask)
             return stored, torch.stack([stored[array.name].sum(dtype=torch.float32) for array in self.arrays])
 
     def _full(self, inputs: torch.Tensor, arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
         return self._cut(self.model.tokens(inputs, {array.layer or 0 for array in arrays}), arrays)
 
     def _masked(
-        self, inputs: torch.Tensor, arrays: Sequence[ArraySpec], places: Sequence[Place], ratio: float, seed: int
+        self, inputs: torch.Tensor, arrays: Sequence[ArraySpec], tile_ids: Sequence[TileId], ratio: float, seed: int
     ) -> dict[str, torch.Tensor]:
-        ids = torch.from_numpy(masking.visible_ids(places, self.model.n_patches, ratio, seed)).to(inputs.device)
+        ids = torch.from_numpy(masking.visible_ids(tile_ids, self.model.n_patches, ratio, seed)).to(inputs.device)
         of_ids = [array for array in arrays if array.layer is None]
         of_tokens = [array for array in arrays if array.layer is not None]
         stored = {array.name: ids.to(getattr(torch, array.dtype)) for array in of_ids}
@@ -168,7 +167,7 @@ class Capture:
         return stored
 
     def _cut(self, kept: dict[int, torch.Tensor], arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
-        """Return each array's part of its layer, normed where it asks for that."""
+        """Return each array's tokens: prefix or patch tokens of its layer, normed if its attributes say so."""
         stored: dict[str, torch.Tensor] = {}
         normed: dict[int, torch.Tensor] = {}
         split = self.model.n_prefix
@@ -186,6 +185,6 @@ class Capture:
 
 
 def _mask_of(array: ArraySpec) -> tuple[float, int] | None:
-    """Return ratio and seed of a masked array, None for all others."""
+    """Return ratio and seed of a masked array, None for any other."""
     ratio = array.attributes.get("mask_ratio")
     return None if ratio is None else (float(ratio), int(array.attributes["mask_seed"] or 0))

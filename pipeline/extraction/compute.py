@@ -1,4 +1,4 @@
-"""Where and how a model is run: the compute record, which must be equal for equal bytes."""
+"""Device and settings that a model runs with: the compute record, which must be equal for equal bytes."""
 
 import os
 import platform
@@ -41,7 +41,7 @@ class Compute:
 
 
 def choose_compute(device: str | None, batch_size: int | None) -> Compute:
-    """Return the settings for flags that may be absent; raises UserError for a device that is not there."""
+    """Return the settings for the flags, with defaults for None; raises UserError for a device that cannot be used."""
     if device is None or device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -54,29 +54,29 @@ def choose_compute(device: str | None, batch_size: int | None) -> Compute:
 
 
 def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mixed: bool) -> tuple[Compute, list[str]]:
-    """Return the settings to complete a set with, and one line for every flag that gives way.
+    """Return the settings to complete a started set with, and one line for every flag that is overridden.
 
-    The recorded batch size and thread count are used, because they are part of what makes bytes equal. Raises
-    UserError when the set was begun on another kind of device and that is not explicitly allowed.
+    The recorded batch size and thread count are used, because bytes depend on them. Raises UserError when the set was
+    started on another kind of device and that is not allowed.
     """
     lines = []
     device = wanted.device.partition(":")[0]
     if recorded.get("device") != device and not allow_mixed:
         raise UserError(
-            f"this set was begun on {recorded.get('device')} and the device now is {device}, whose rounding differs: "
+            f"this set was started on {recorded.get('device')} and the device now is {device}, whose rounding differs: "
             f"use --device {recorded.get('device')}, or --allow-mixed to accept both in one set"
         )
     batch_size = int(recorded.get("batch_size", wanted.batch_size))
     if batch_size != wanted.batch_size:
-        lines.append(f"batch size {batch_size} is used: the set was begun with it")
+        lines.append(f"batch size {batch_size} is used: the set was started with it")
     threads = int(recorded.get("threads", wanted.threads))
     if threads != wanted.threads and device == "cpu" and threads <= (os.cpu_count() or 1):
-        lines.append(f"{threads} threads are used: the set was begun with them")
+        lines.append(f"{threads} threads are used: the set was started with them")
     else:
         threads = wanted.threads
     changed = [name for name in ("torch", "timm", "pillow") if recorded.get(name) not in (None, _version(name))]
     lines += [
-        f"{name} was {recorded[name]} when the set was begun and is {_version(name)} now: last bits may differ"
+        f"{name} was {recorded[name]} when the set was started and is {_version(name)} now: the last bits may differ"
         for name in changed
     ]
     return Compute(wanted.device, batch_size, threads), lines

@@ -1,7 +1,7 @@
-"""Extraction: decode, model, copy and write, side by side, one pass a model for all its arrays.
+"""Extracts one feature set: decode, forward pass, copy and write run concurrently, in one pass for all its arrays.
 
-Decoding runs in threads ahead of the model, chunks are encoded, hashed and fsynced in threads behind it. On a GPU a
-batch's results are copied while the next batch computes. What is committed stays; everything else is made again.
+Threads decode ahead of the model; other threads encode, hash and fsync chunks behind it. On a GPU a batch's results
+are copied while the next batch computes. Committed ranges are kept; everything else is computed again.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from pipeline.rows.samples import bad_rows
 from stores import Store, ZarrSet
 from stores.format.layout import RowRange
 from stores.specs import ArraySpec
-from stores.writing.dead_channels import in_words
+from stores.writing.dead_channels import describe_channels
 from stores.writing.sealing import seal
 from stores.writing.writer import RangeWriter, SetWriter
 
 Missing = dict[RowRange, tuple[ArraySpec, ...]]
-"""Ranges with the arrays that they lack."""
+"""Ranges, each with the arrays that it lacks."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
         outcome.missing = seal(target, unsealed, refuse_dead=job.dead_features == "stop")
         outcome.seconds.seal = time.perf_counter() - before
     outcome.notes += [
-        f"{name} has {in_words(target.seals[name].dead, target.arrays[name].row_shape[-1])}"
+        f"{name} has {describe_channels(target.seals[name].dead, target.arrays[name].row_shape[-1])}"
         for name in unsealed
         if target.sealed(name) and target.seals[name].dead
     ]
@@ -207,10 +207,17 @@ def recompute(
     workers: int,
     take: Callable[[Batch, dict[str, np.ndarray]], None],
 ) -> None:
-    """Hand over the batches of some rows with their arrays as an extraction computes them, and write nothing.
+    """Compute some rows as an extraction does and pass the batches to ``take``; writes nothing.
 
-    A span of rows that begins at a batch of its range gives the bytes of the whole range's extraction. Whatever
-    ``take`` raises ends the threads that decode.
+    Spans that start at a batch of their range give the same bytes as extracting the whole range. The decoding threads
+    end when ``take`` raises.
+
+    Args:
+        job: The feature set.
+        wanted: Spans of rows, each with the arrays to compute.
+        compute: Device, batch size and threads.
+        workers: Threads that decode images.
+        take: Called with every batch and its arrays by address.
     """
     for spans, arrays in _passes(wanted):
         with contextlib.closing(_results(job, spans, arrays, compute, workers, StageSeconds())) as results:
@@ -229,7 +236,7 @@ def _passes(missing: Missing) -> Iterator[tuple[list[RowRange], tuple[ArraySpec,
 
 @contextlib.contextmanager
 def _threads(n_threads: int) -> Generator[None]:
-    """Compute with so many threads, and give the process back those it had."""
+    """Set torch's number of threads, and restore it at the end."""
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:
@@ -253,7 +260,7 @@ def _results(
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)
     waited = 0.0
-    # Closed by name: a traceback would keep it alive, and with it threads for which Ctrl-C waits.
+    # Closed explicitly: a traceback would keep the generator alive, and with it threads that Ctrl-C waits for.
     with _threads(compute.threads), contextlib.closing(loader.batches(ranges)) as batches:
         for batch, values in forward(batches, run, job.samples, compute.device, seconds):
             seconds.decode += loader.waited - waited

@@ -1,4 +1,4 @@
-"""Some rows computed again with today's libraries and device, to be compared with what is stored."""
+"""Recomputes some rows with today's libraries and device, for comparison with the stored ones."""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from stores.specs import ArraySpec
 
 
 @dataclass(frozen=True)
-class Again:
-    """Drawn rows of every sealed array, computed again."""
+class Recomputed:
+    """Some rows of every sealed array, recomputed."""
 
     rows: Int64[np.ndarray, " row"]
     """In increasing order."""
@@ -28,37 +28,51 @@ class Again:
 
 
 def draw_rows(set_digest: str, n_rows: int, samples: int, seed: int) -> Int64[np.ndarray, " row"]:
-    """Return ``samples`` different rows in increasing order (all of them when there are fewer), drawn from ``seed``."""
+    """Return randomly chosen rows in increasing order, without repetition.
+
+    Args:
+        set_digest: Digest of the set; other sets give other rows.
+        n_rows: Rows to choose from.
+        samples: Number of rows; all when there are fewer.
+        seed: Seed of the choice.
+    """
     key = int.from_bytes(hashlib.sha256(f"fidelity {set_digest} {seed}".encode()).digest()[:16], "big")
     rng = np.random.Generator(np.random.PCG64(key))
     return np.sort(rng.permutation(n_rows)[:samples]).astype(np.int64)
 
 
-def compute_again(job: Job, compute: Compute, samples: int, seed: int, workers: int = 2) -> Again:
-    """Compute drawn rows in the batches they were first computed in: equal libraries give equal bytes.
+def recompute_rows(job: Job, compute: Compute, samples: int, seed: int, workers: int = 2) -> Recomputed:
+    """Recompute randomly chosen rows in their original batches, so that equal libraries give equal bytes.
 
-    Every drawn row costs its whole batch; invalid rows are not drawn. Any device is accepted, because its difference
-    is what is asked for. Raises MissingError when nothing of the job is sealed.
+    Every row costs its whole batch; invalid rows are not chosen. Any device is accepted, because its difference is to
+    be measured. Raises MissingError when nothing of the job is sealed.
+
+    Args:
+        job: The feature set.
+        compute: Device; batch size and threads are those the set was made with.
+        samples: Number of rows.
+        seed: Seed of the choice of rows.
+        workers: Threads that decode images.
     """
     stored = job.existing
     of_model = [array for array in job.arrays if array.group != SAMPLE_STATS]
     arrays = () if stored is None else tuple(array for array in of_model if stored.sealed(array.name))
     if stored is None or not arrays:
         raise MissingError(f"nothing of {job.title} is sealed yet: run `patchbank extract` first")
-    settled, notes = reconcile_with_recorded(compute, stored.compute, allow_mixed=True)
-    if stored.compute.get("device") != settled.device.partition(":")[0]:
-        notes.append(f"the set was made on {stored.compute.get('device')} and is compared on {settled.device}")
+    compute, notes = reconcile_with_recorded(compute, stored.compute, allow_mixed=True)
+    if stored.compute.get("device") != compute.device.partition(":")[0]:
+        notes.append(f"the set was made on {stored.compute.get('device')} and is compared on {compute.device}")
     valid = np.flatnonzero(job.samples.table["valid"].to_numpy(dtype=bool))
     rows = valid[draw_rows(stored.digest, len(valid), samples, seed)]
     wanted: dict[RowRange, tuple[ArraySpec, ...]] = {
-        batch_span(job.layout, int(row), int(row) + 1, settled.batch_size): arrays for row in rows
+        batch_span(job.layout, int(row), int(row) + 1, compute.batch_size): arrays for row in rows
     }
-    found: dict[str, list[np.ndarray]] = {array.name: [] for array in arrays}
+    parts: dict[str, list[np.ndarray]] = {array.name: [] for array in arrays}
 
     def take(batch: Batch, values: dict[str, np.ndarray]) -> None:
         inside = rows[(rows >= batch.start) & (rows < batch.start + len(batch))] - batch.start
         for name, block in values.items():
-            found[name].append(block[inside])
+            parts[name].append(block[inside])
 
-    recompute(job, wanted, settled, workers, take)
-    return Again(rows, {name: np.concatenate(parts) for name, parts in found.items()}, notes)
+    recompute(job, wanted, compute, workers, take)
+    return Recomputed(rows, {name: np.concatenate(blocks) for name, blocks in parts.items()}, notes)

@@ -1,7 +1,7 @@
-"""Batches through the model: pixels in, the wanted arrays out on the host."""
+"""Runs batches of pixels through the model and returns the wanted arrays in host memory."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,9 @@ import torch
 
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.loading import Batch
-from pipeline.extraction.not_finite import refuse_not_finite
 from pipeline.extraction.progress import StageSeconds
 from pipeline.rows.samples import Samples
+from stores.errors import UserError
 
 BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
 """Batches with their arrays, by address."""
@@ -20,12 +20,19 @@ BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
 def forward(
     batches: Iterator[Batch], run: Capture, samples: Samples, device: str, seconds: StageSeconds
 ) -> BatchArrays:
-    """Yield every batch with its arrays on the host; on a GPU one batch behind, so that copies overlap.
+    """Yield every batch with its arrays in host memory; on a GPU one batch late, so that copies overlap.
 
-    Rows of bad images hold the fill value. Raises UserError where a valid row is not finite.
+    Rows of bad images hold the fill value. Raises UserError when a valid row has a NaN or infinite value.
+
+    Args:
+        batches: Batches of decoded pixels.
+        run: The model and the arrays to capture.
+        samples: The samples of the set, which name rows and tell bad images.
+        device: Device that the model is on.
+        seconds: Time spent here is added to its ``model``.
     """
     on_gpu = device.startswith("cuda")
-    places = samples.places
+    tile_ids = samples.tile_ids
     pending: tuple[Batch, dict[str, torch.Tensor], torch.Tensor, Any] | None = None
     for batch in batches:
         if not run.arrays:  # only statistics of the view are missing
@@ -35,7 +42,7 @@ def forward(
         pixels = torch.from_numpy(batch.pixels)
         if on_gpu:
             pixels = pixels.pin_memory().to(device, non_blocking=True)
-        stored, sums = run(pixels.float(), places[batch.start : batch.start + len(batch)])
+        stored, sums = run(pixels.float(), tile_ids[batch.start : batch.start + len(batch)])
         done = None
         if on_gpu:
             stored = {name: _to_host(values) for name, values in stored.items()}
@@ -70,8 +77,36 @@ def _finished(
     arrays = {name: values.numpy() for name, values in stored.items()}
     invalid = samples.invalid(batch.start, batch.start + len(batch))
     if not bool(torch.isfinite(sums).all()):
-        refuse_not_finite(run.model.record.name, arrays, samples, batch.start)
+        _check_finite(run.model.record.name, arrays, samples, batch.start)
     if invalid.any():
         for array in run.arrays:
             arrays[array.name][invalid] = array.fill
     return batch, arrays
+
+
+def _check_finite(model: str, arrays: Mapping[str, np.ndarray], samples: Samples, start: int) -> None:
+    """Raise UserError when a valid row has a NaN or infinite value.
+
+    It names the first affected layer with its first sample and count, then the counts of the other layers.
+    """
+    n_rows = len(next(iter(arrays.values())))
+    valid = np.flatnonzero(~samples.invalid(start, start + n_rows))
+    counts = {name: int((~np.isfinite(values[valid])).sum()) for name, values in arrays.items()}
+    affected = {name: count for name, count in counts.items() if count}
+    if not affected:
+        return
+    name, count = next(iter(affected.items()))
+    values = arrays[name][valid]
+    row = start + int(valid[(~np.isfinite(values)).reshape(len(values), -1).any(axis=1).argmax()])
+    n_nan = int(np.isnan(values).sum())
+    where = f"{model}, {name}, row {row} ({samples.table['sample'].iloc[row]})"
+    others = ", ".join(f"{more} of {other}" for other, more in affected.items() if other != name)
+    also = f" (in the same {len(valid)} samples {others})" if others else ""
+    if n_nan == 0 and values.dtype == np.float16:
+        raise UserError(
+            f"{count} values of {where} exceed the largest float16 value, 65504{also}: "
+            'set store_dtype = "float32" in [features]'
+        )
+    raise UserError(
+        f"{count} values of {where} are NaN or infinite ({n_nan} NaN){also}: check the weights, or compute in float32"
+    )

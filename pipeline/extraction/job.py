@@ -1,4 +1,4 @@
-"""One model over one set of samples: what it would make, and how much of that is there."""
+"""Prepares the extraction of one model over one set of samples: arrays, layout, and what already exists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from stores.format.layout import Layout, RowRange, plan_layout
 from stores.specs import ArraySpec, FeatureSpec
 
 QUEUE_BYTES = 256 << 20
-"""Chunks that may wait to be written, in bytes."""
+"""Size of the queue of chunks that wait to be written, in bytes."""
 
 SAMPLE_STATS = "view"
 """Group of the statistics that a view stores of every row; they do not come from the model."""
@@ -53,7 +53,7 @@ class Job:
     """Whether dead features ``stop`` the sealing of their array or are a ``count`` in its seal."""
 
     def missing(self) -> dict[RowRange, tuple[ArraySpec, ...]]:
-        """Return the ranges that lack some wanted array, with those arrays; sealed arrays are never missing."""
+        """Return the ranges that lack a wanted array, each with those arrays; sealed arrays are never missing."""
         if self.existing is None:
             return dict.fromkeys(self.layout.ranges(), self.arrays)
         done = {a.name: self.existing.committed(a.name) if a.name in self.existing else () for a in self.arrays}
@@ -97,7 +97,7 @@ class Job:
 
     @property
     def missing_input_bytes(self) -> int:
-        """Bytes of input pixels still to be written."""
+        """Bytes of input pixels that are still to be written."""
         pixels = self.labels.input_pixels
         return 0 if pixels is None or self.labels.has_input_pixels else self.layout.n_rows * pixels.row_bytes
 
@@ -107,9 +107,9 @@ class Job:
         return sum(self.layout.n_objects(array) for array in self.arrays)
 
     def buffer_bytes(self, batch_size: int) -> int:
-        """Return what an extraction holds beside the model's own activations, in bytes.
+        """Return the memory of an extraction without the model's activations, in bytes.
 
-        One chunk an array is being filled, a queue waits to be written, a batch is copied, two more are decoded.
+        One chunk per array is being filled, a queue waits to be written, a batch is copied, two more are decoded.
         """
         filling = sum(self.layout.chunk_rows(array) * array.row_bytes for array in self.arrays)
         pixels = self.samples.frame.input.height * self.samples.frame.input.width * 3
@@ -128,8 +128,15 @@ def prepare(
 ) -> Job:
     """Return the job of one model under one view; writes nothing. Raises UserError for layers the model lacks.
 
-    ``features`` says which arrays are kept, by default those of the recipe; ``clean_model`` is the model as built for
-    the clean view, where the view has another input size.
+    Args:
+        recipe: The experiment's extraction settings.
+        model_recipe: The model as the recipe names it.
+        model: The model, built for the view's input size.
+        samples: The rows in the clean view.
+        store: The store to look in for what exists.
+        view: The view to extract.
+        features: Arrays to keep; those of the recipe by default.
+        clean_model: The model built for the clean view's input size, if that differs.
     """
     features = features or recipe.features
     if view is not CLEAN:

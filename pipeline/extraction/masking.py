@@ -1,4 +1,4 @@
-"""Which patches of a sample a masked encoder sees: drawn from a seed and the sample's name, never from its row."""
+"""Chooses the visible patches of a masked encoder from a seed and the sample's source and tile, not from its row."""
 
 import hashlib
 from collections.abc import Iterable
@@ -11,41 +11,48 @@ from stores.canonical import canonical_json
 from stores.errors import UserError
 
 REVISION = 1
-"""Raised when the same seed and sample give other patches."""
+"""Increased when the same seed and sample give other patches."""
 
-Place = tuple[str, Box]
-"""What a sample is named by: its source and its tile box."""
+TileId = tuple[str, Box]
+"""Identity of a sample: source name and tile box."""
 
 
 def n_visible(n_patches: int, ratio: float) -> int:
     """Return how many patches stay visible: the whole part of ``n_patches (1 - ratio)``, as in MAE's code.
 
-    Raises UserError when none would.
+    Raises UserError when that is none.
     """
     kept = int(n_patches * (1 - ratio))
     if kept < 1:
         raise UserError(
-            f"a mask of {ratio:g} leaves none of {n_patches} patches: lower `ratio` of masked in [features]"
+            f"a mask of {ratio:g} leaves no visible patch of {n_patches}: lower `ratio` of masked in [features]"
         )
     return kept
 
 
 def visible_ids(
-    places: Iterable[Place], n_patches: int, ratio: float, seed: int
+    tile_ids: Iterable[TileId], n_patches: int, ratio: float, seed: int
 ) -> Int64[np.ndarray, "sample visible"]:
-    """Return the patches each sample keeps, as row-major grid numbers in increasing order.
+    """Return the visible patches of each sample, as row-major grid numbers in increasing order.
 
     Every patch of a sample gets a number from the raw bits of PCG64, keyed by the sha256 of (seed, source name, tile
-    box); the lowest stay. That is MAE's uniform sampling without replacement (arXiv 2111.06377, section 3), whatever
-    the batch, the order or the machine. MAE's code keeps the drawn order; the encoder's blocks do not see it.
+    box); the patches with the lowest numbers are visible. That is MAE's uniform sampling without replacement (arXiv
+    2111.06377, section 3), independent of batch, order and machine. MAE's code keeps the drawn order, which makes no
+    difference to the encoder's blocks.
+
+    Args:
+        tile_ids: Source name and tile box of each sample.
+        n_patches: Patches of a sample.
+        ratio: Share of patches that are masked, 0..1.
+        seed: Seed of the choice.
     """
-    kept = n_visible(n_patches, ratio)
-    drawn = [_drawn(place, n_patches, seed)[:kept] for place in places]
-    return np.sort(np.array(drawn, dtype=np.int64).reshape(len(drawn), kept), axis=1)
+    n_kept = n_visible(n_patches, ratio)
+    drawn = [_drawn(tile_id, n_patches, seed)[:n_kept] for tile_id in tile_ids]
+    return np.sort(np.array(drawn, dtype=np.int64).reshape(len(drawn), n_kept), axis=1)
 
 
-def _drawn(place: Place, n_patches: int, seed: int) -> Int64[np.ndarray, " patch"]:
-    name, box = place
+def _drawn(tile_id: TileId, n_patches: int, seed: int) -> Int64[np.ndarray, " patch"]:
+    name, box = tile_id
     key = hashlib.sha256(canonical_json([seed, name, list(box)])).digest()
     bits = np.random.PCG64(int.from_bytes(key[:16], "little")).random_raw(n_patches)
     return np.argsort(bits, kind="stable").astype(np.int64)
@@ -54,7 +61,7 @@ def _drawn(place: Place, n_patches: int, seed: int) -> Int64[np.ndarray, " patch
 def ids_restore(ids: Integer[np.ndarray, "sample visible"], n_patches: int) -> Int64[np.ndarray, "sample patch"]:
     """Return MAE's ``ids_restore`` for visible patches: where each patch is in (visible tokens, then mask tokens).
 
-    Masked patches are taken in increasing order; their mask tokens are equal, so that any order gives the same.
+    Masked patches are in increasing order; since all mask tokens are equal, any order gives the same result.
     """
     masked = [np.setdiff1d(np.arange(n_patches), row) for row in ids]
     sequence = np.concatenate([ids.astype(np.int64), np.array(masked, dtype=np.int64)], axis=1)

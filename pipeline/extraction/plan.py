@@ -1,4 +1,4 @@
-"""Knowing the cost before anything is run: rows, objects, bytes, memory, time, coverage. Writes nothing."""
+"""Estimates what an extraction would take: rows, objects, bytes, memory, time, coverage. Writes nothing."""
 
 import dataclasses
 import time
@@ -13,10 +13,10 @@ from jaxtyping import UInt8
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
-from pipeline.extraction.loading import read_tiles
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.recipe import Recipe
 from pipeline.rows.frames import tiles
+from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import View
 from stores.errors import UserError
@@ -26,31 +26,31 @@ from stores.units import format_bytes
 MANY_OBJECTS = 100_000
 LITTLE_COVERAGE = 0.95
 _LABEL_FILES = 50
-"""Label files that are read, evenly spread, to estimate how much of what is labelled the tiles show."""
+"""Label files, evenly spread, that are read to estimate which share of labelled pixels the tiles show."""
 
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What extracting one model under one view would take."""
+    """Estimated cost of extracting one model under one view."""
 
     title: str
     view: str
     level: float | None
     state: str
-    """``sealed``, ``partial``, ``missing``, or ``weights not here``."""
+    """``sealed``, ``partial``, ``missing``, or ``weights not found``."""
     set: str | None
-    """Digest of the set, None when the weights that would tell it are not here."""
+    """Digest of the set; None when the weights, which it depends on, were not found."""
     arrays: int
-    """Input pixels that the label set keeps for several models count with the first of them, here and in bytes."""
+    """Number of arrays. Input pixels that several models share are counted with the first, here and in bytes."""
     rows: int
     rows_missing: int
     objects: int
     bytes: int
     bytes_missing: int
     memory_bytes: int
-    """Estimate of what is used above imports: weights, buffers and twice a batch's tokens."""
+    """Estimated memory on top of the idle process: weights, buffers and twice a batch's tokens."""
     seconds_per_row: float | None
-    """From one timed batch on this device; None when nothing is missing or timing was declined."""
+    """Measured on one batch on this device; None when nothing is missing or timing is off."""
 
     @property
     def seconds(self) -> float | None:
@@ -63,23 +63,30 @@ class ModelPlan:
 
 
 def plan_models(
-    recipe: Recipe, site: Workspace, samples: Samples, compute: Compute, *, timed: bool = True
+    recipe: Recipe, workspace: Workspace, samples: Samples, compute: Compute, *, timed: bool = True
 ) -> Iterator[ModelPlan]:
-    """Yield the plan of every model and view; models whose weights are not here are planned without.
+    """Yield the plan of every model and view; a model whose weights are not found is planned with random ones.
 
-    To time them they get random weights.
+    Raises UserError for models that cannot be built.
+
+    Args:
+        recipe: The experiment's extraction settings.
+        workspace: Store, data and weights on this machine.
+        samples: The rows in the clean view.
+        compute: Device, batch size and threads.
+        timed: Run one batch of each model to estimate the time.
     """
     counted: set[str] = set()
     for model_recipe in recipe.models:
-        here = True
+        weights_found = True
         try:
-            shown = list(view_jobs(recipe, model_recipe, site, samples))
+            shown = list(view_jobs(recipe, model_recipe, workspace, samples))
         except UserError:
             if model_recipe.weights == "random":
                 raise
-            here = False
+            weights_found = False
             drawn = model_recipe.model_copy(update={"weights": "random"})
-            shown = list(view_jobs(recipe, drawn, dataclasses.replace(site, outlines=not timed), samples))
+            shown = list(view_jobs(recipe, drawn, dataclasses.replace(workspace, on_meta_device=not timed), samples))
         model_seconds: dict[Size, float] = {}
         for view, job in shown:
             pixels = job.labels.input_pixels
@@ -87,13 +94,13 @@ def plan_models(
                 job = dataclasses.replace(job, labels=LabelJob(job.labels.clean_grids))
             elif pixels is not None:
                 counted.add(pixels.name)
-            yield _plan(view, job, here, compute, model_seconds if timed else None)
+            yield _plan(view, job, weights_found, compute, model_seconds if timed else None)
 
 
 def _plan(
-    view: View, job: Job, weights_here: bool, compute: Compute, model_seconds: dict[Size, float] | None
+    view: View, job: Job, weights_found: bool, compute: Compute, model_seconds: dict[Size, float] | None
 ) -> ModelPlan:
-    """``model_seconds`` gathers what a row takes the model, by input size; None declines timing."""
+    """Plan one job; ``model_seconds`` caches the model's seconds per row by input size, None turns timing off."""
     kept = [*job.arrays, *([job.labels.input_pixels] if job.labels.input_pixels else [])]
     rows_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
     weights = sum(value.numel() * value.element_size() for value in job.model.module.state_dict().values())
@@ -109,8 +116,8 @@ def _plan(
         title=job.title,
         view=view.name,
         level=view.level,
-        state=job.state if weights_here else "weights not here",
-        set=job.spec.digest if weights_here else None,
+        state=job.state if weights_found else "weights not found",
+        set=job.spec.digest if weights_found else None,
         arrays=len(kept),
         rows=job.layout.n_rows,
         rows_missing=rows_missing,
@@ -123,7 +130,7 @@ def _plan(
 
 
 def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height width 3"]]:
-    """Time one source: a row's share of decoding and of the view, and the pixels."""
+    """Time the decoding of one source, view included; return seconds per row, and the pixels."""
     names = [name for name, _ in job.samples.tiles]
     first = next(row for row, name in enumerate(names) if name not in job.samples.bad_images)
     here = names.count(names[first])
@@ -133,21 +140,21 @@ def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height w
 
 
 def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"], compute: Compute) -> float:
-    """Time one batch: a row's share of the forward pass; writing is not counted."""
+    """Time the forward pass of one batch; return seconds per row."""
     n_rows = min(compute.batch_size, job.layout.n_rows)
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
     tokens = [array for array in job.arrays if array.group != SAMPLE_STATS]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
-    places = job.samples.places[:n_rows]
-    run(batch[:1], places[:1])[1].cpu()  # the first call pays for kernels and caches
+    tile_ids = job.samples.tile_ids[:n_rows]
+    run(batch[:1], tile_ids[:1])[1].cpu()  # warm-up: the first call sets up kernels and caches
     before = time.perf_counter()
-    run(batch, places)[1].cpu()
+    run(batch, tile_ids)[1].cpu()
     return (time.perf_counter() - before) / n_rows
 
 
 def labelled_coverage(samples: Samples) -> float | None:
-    """Return the share of labelled pixels that some tile shows, from at most 50 label files; None without any."""
+    """Return the share of labelled pixels that some tile shows, from at most 50 label files; None without labels."""
     labelled = [name for name in samples.sources if name in samples.label_digests and name not in samples.bad]
     if not labelled or "pixels" not in samples.dataset.labels:
         return None
@@ -167,7 +174,14 @@ def labelled_coverage(samples: Samples) -> float | None:
 
 
 def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, free: int | None) -> list[str]:
-    """Return one sentence for everything a user should know before starting."""
+    """Return one sentence for everything a user should know before extracting.
+
+    Args:
+        plans: Plans of all models and views.
+        samples: The rows in the clean view.
+        labelled: Share of labelled pixels that some tile shows, 0..1, or None.
+        free: Free bytes of the store's disk, or None where that is not known.
+    """
     lines = list(samples.dataset.notes())
     if samples.bad:
         reasons = "; ".join(list(samples.bad.values())[:3]) + ("; ..." if len(samples.bad) > 3 else "")
@@ -188,7 +202,7 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
     needed = sum(plan.bytes_missing for plan in plans)
     if free is not None and needed > free:
         lines.append(
-            f"{format_bytes(needed)} are to be written and {format_bytes(free)} are free: `patchbank extract` "
-            "will refuse"
+            f"{format_bytes(needed)} must be written and {format_bytes(free)} are free: "
+            "`patchbank extract` will not start"
         )
     return lines

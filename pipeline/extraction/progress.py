@@ -1,4 +1,4 @@
-"""What is told of an extraction: while it runs, and when it is over."""
+"""Progress of an extraction while it runs, and its outcome."""
 
 from dataclasses import dataclass, field
 
@@ -7,16 +7,16 @@ from stores import ZarrSet
 
 @dataclass
 class StageSeconds:
-    """Where the time of one extraction went, as seen by the thread that drives the model."""
+    """Seconds of each stage of one extraction, as seen by the thread that runs the model."""
 
     decode: float = 0.0
     """Waiting for pixels."""
     model: float = 0.0
     """Forward passes, and on a GPU waiting for their results."""
     write: float = 0.0
-    """Copying into chunks, and waiting for room in the write queue."""
+    """Copying into chunks, and waiting for space in the write queue."""
     seal: float = 0.0
-    """Reading everything back."""
+    """Reading everything back to check it."""
 
     @property
     def bottleneck(self) -> str:
@@ -27,25 +27,25 @@ class StageSeconds:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is told after every batch."""
+    """State of an extraction after a batch."""
 
     title: str
     rows_done: int
     rows_total: int
     seconds: float
-    """Since the first batch was asked for, the making of labels left out."""
+    """Time since the first batch was started, without the making of labels."""
     bottleneck: str
 
 
 @dataclass
 class Outcome:
-    """What one job made and reused."""
+    """Rows that one job made and reused."""
 
     title: str
     set: ZarrSet
     rows_made: int = 0
     rows_reused: int = 0
     missing: dict[str, list[int]] = field(default_factory=dict)
-    """Ranges that are still missing, by array: other shards' work."""
+    """Ranges that are still missing, by array; other shards make them."""
     seconds: StageSeconds = field(default_factory=StageSeconds)
     notes: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Repair with a model: the lost chunks of an experiment's sealed sets are computed again, exactly as at first."""
+"""Repairs an experiment's sealed sets: recomputes lost chunks with the recorded batch size and settings."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +20,7 @@ from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN
+from stores import Store
 from stores.canonical import canonical_json
 from stores.errors import PatchbankError
 from stores.format.layout import Layout, RowRange
@@ -28,31 +29,44 @@ from stores.format.tables import table_bytes
 from stores.maintenance.rebuild import ChunkRebuilder, unseal
 from stores.maintenance.repair import RepairReport, repair_set
 
-CHANGED = "the images, labels, weights or settings are no longer those it was made from"
+CHANGED = "the images, labels, weights or settings differ from those it was made from"
 DIFFERS = (
-    "computed again it comes out otherwise than it was sealed, so nothing was replaced: `patchbank fidelity` measures "
-    "by how much, `patchbank repair --accept-new` takes the new values under a new digest"
+    "the recomputed bytes differ from the sealed ones, so nothing was replaced: `patchbank fidelity` measures by how "
+    "much, `patchbank repair --accept-new` accepts the new values under a new digest"
 )
 
 
 @dataclass
 class Repaired:
-    """What repairing one set came to; what is still in ``mending.lost`` could not be made again."""
+    """How one set was repaired; what is still in ``report.lost`` could not be recomputed."""
 
     title: str
     report: RepairReport
     remade: dict[str, list[int]] = field(default_factory=dict)
-    """Chunks that were computed again with the sealed bytes, by array."""
+    """Chunks that were recomputed with the sealed bytes, by array."""
     accepted_new: dict[str, list[int]] = field(default_factory=dict)
-    """Chunks that were computed again with other bytes and sealed again, by array."""
+    """Chunks that were recomputed with other bytes and sealed again, by array."""
     reason: str = ""
     """Why the rest is lost."""
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Means:
+    """What recomputing lost chunks takes."""
+
+    recipe: Recipe
+    workspace: Workspace
+    samples: Samples
+    """The rows in the clean view."""
+    compute: Callable[[], Compute]
+    workers: int
+    accept_new: bool
+
+
 def repair_recipe(
     recipe: Recipe,
-    site: Workspace,
+    workspace: Workspace,
     recorded: Sequence[Recorded],
     compute: Callable[[], Compute],
     choice: SourceChoice = ALL_SOURCES,
@@ -62,90 +76,100 @@ def repair_recipe(
     remove_strays: bool = False,
     accept_new: bool = False,
 ) -> list[Repaired]:
-    """Mend the sets that were ``recorded`` of each model and view; images and models are touched only if need be.
+    """Repair the sets of each model and view; images and models are read only if chunks are lost.
 
-    With ``accept_new`` chunks that cannot be had as they were sealed are taken as they come out now, and their
-    arrays get new digests. Never raises for what is missing: `Repaired.reason` says it.
+    Never raises for what is missing: `Repaired.reason` says it.
+
+    Args:
+        recipe: The experiment's extraction settings.
+        workspace: Store, data and weights on this machine.
+        recorded: The sets that were extracted of each model and view.
+        compute: Returns device, batch size and threads; called only if features are recomputed.
+        choice: Source images that the sets were extracted from.
+        workers: Threads that decode images.
+        executor: Threads that read and hash files; None reads in the calling thread.
+        remove_strays: Delete objects that no record refers to.
+        accept_new: Accept recomputed chunks that differ from the sealed ones; their arrays get new digests.
     """
-    found: dict[str, Repaired] = {}
-    for noted in recorded:
-        for prefix, title in ((f"labels/{noted.labels}", "labels"), (f"features/{noted.features}", noted.title)):
-            if prefix not in found:
-                found[prefix] = Repaired(title, repair_set(site.store, prefix, executor, remove_strays=remove_strays))
-    broken = {prefix: one for prefix, one in found.items() if one.report.lost or one.report.unrepairable}
+    by_prefix: dict[str, Repaired] = {}
+    for sets in recorded:
+        for prefix, title in ((f"labels/{sets.labels}", "labels"), (f"features/{sets.features}", sets.title)):
+            if prefix not in by_prefix:
+                report = repair_set(workspace.store, prefix, executor, remove_strays=remove_strays)
+                by_prefix[prefix] = Repaired(title, report)
+    broken = {prefix: one for prefix, one in by_prefix.items() if one.report.lost or one.report.unrepairable}
     if not broken:
-        return list(found.values())
+        return list(by_prefix.values())
     try:
-        samples = read_samples(recipe, site, choice, remember=False)
+        samples = read_samples(recipe, workspace, choice, remember=False)
     except PatchbankError as error:
         for one in broken.values():
             one.reason = str(error)
-        return list(found.values())
-    for noted in recorded:
-        seen = samples if noted.view is CLEAN else for_view(samples, noted.view)
-        for prefix in (f"labels/{noted.labels}", f"features/{noted.features}"):
+        return list(by_prefix.values())
+    means = _Means(recipe, workspace, samples, compute, workers, accept_new)
+    for sets in recorded:
+        seen = samples if sets.view is CLEAN else for_view(samples, sets.view)
+        for prefix in (f"labels/{sets.labels}", f"features/{sets.features}"):
             if prefix not in broken:
                 continue
             one = broken.pop(prefix)
             try:
                 if prefix.startswith("labels/"):
-                    _labels(one, seen, site, accept_new)
+                    _repair_labels(one, seen, means)
                 else:
-                    _features(one, noted, recipe, samples, site, compute, workers, accept_new)
+                    _repair_features(one, sets, seen, means)
             except PatchbankError as error:
                 one.reason = str(error)
-    return list(found.values())
+    return list(by_prefix.values())
 
 
-def _features(
-    one: Repaired,
-    noted: Recorded,
-    recipe: Recipe,
-    samples: Samples,
-    site: Workspace,
-    compute: Callable[[], Compute],
-    workers: int,
-    accept_new: bool,
-) -> None:
+def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means) -> None:
+    """Recompute the lost chunks of a feature set; ``seen`` are the rows under its view."""
+    recipe, store = means.recipe, means.workspace.store
     features, model, clean_model = next(
         (features, shown, clean)
-        for view, features, shown, clean in built_views(recipe, noted.model, site)
-        if view.spec == noted.view.spec
+        for view, features, shown, clean in built_views(recipe, sets.model, means.workspace)
+        if view.spec == sets.view.spec
     )
-    seen = samples if noted.view is CLEAN else for_view(samples, noted.view)
     spec = feature_spec(model, seen, features)
     if spec.digest != one.report.set:
         one.reason = CHANGED
         return
-    _mend_again(one, site, {SPEC: canonical_json(spec.canonical()), "samples.parquet": table_bytes(seen.table)})
+    _restore_records(one, store, {SPEC: canonical_json(spec.canonical()), "samples.parquet": table_bytes(seen.table)})
     if not one.report.lost:
         return
-    job = prepare(recipe, noted.model, model, samples, site.store, noted.view, features, clean_model)
+    job = prepare(recipe, sets.model, model, means.samples, store, sets.view, features, clean_model)
     assert job.existing is not None
-    settled, one.notes = reconcile_with_recorded(compute(), job.existing.compute, allow_mixed=False)
-    mender = ChunkRebuilder(job.existing, one.report.lost)
+    compute, one.notes = reconcile_with_recorded(means.compute(), job.existing.compute, allow_mixed=False)
+    rebuilder = ChunkRebuilder(job.existing, one.report.lost)
     wanted = {
         span: tuple(job.existing.arrays[name] for name in sorted(names))
-        for span, names in _merged(mender.rows(), job.layout, settled.batch_size)
+        for span, names in _merged(rebuilder.rows(), job.layout, compute.batch_size)
     }
 
     def take(batch: Batch, values: dict[str, np.ndarray]) -> None:
         for name, rows in values.items():
-            mender.take(name, batch.start, rows)
+            rebuilder.take(name, batch.start, rows)
 
-    recompute(job, wanted, settled, workers, take)
-    _settle(one, mender)
-    if one.report.lost and accept_new:
+    recompute(job, wanted, compute, means.workers, take)
+    _note_rebuilt(one, rebuilder)
+    if one.report.lost and means.accept_new:
         accepted_new = dict(one.report.lost)
         unseal(job.existing, accepted_new)
         arrays = tuple(job.existing.arrays[name] for name in sorted(accepted_new))
-        again = dataclasses.replace(job, arrays=arrays)
-        extract(again, site.store, settled, ExtractOptions(workers=workers))
+        extract(dataclasses.replace(job, arrays=arrays), store, compute, ExtractOptions(workers=means.workers))
         one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 
 
 def batch_span(layout: Layout, start: int, stop: int, batch_size: int) -> RowRange:
-    """Return the batches of a range that hold rows ``start`` to ``stop``, as a span of rows."""
+    """Return the span of whole batches of a range that contains some rows.
+
+    Args:
+        layout: Layout of the set.
+        start: First row.
+        stop: Row after the last, in the same range.
+        batch_size: Rows of a batch; batches are counted from the start of the range.
+    """
     whole = layout.range(start // layout.range_rows)
     first = whole.start + (start - whole.start) // batch_size * batch_size
     last = whole.start + -(-(stop - whole.start) // batch_size) * batch_size
@@ -155,7 +179,7 @@ def batch_span(layout: Layout, start: int, stop: int, batch_size: int) -> RowRan
 def _merged(
     rows: Mapping[tuple[int, int], Iterable[str]], layout: Layout, batch_size: int
 ) -> list[tuple[RowRange, set[str]]]:
-    """Return the batches that hold some chunks; spans that share a batch are joined, so that none is computed twice."""
+    """Return the spans of batches that contain some chunks; spans that share a batch are joined."""
     joined: list[tuple[RowRange, set[str]]] = []
     for (start, stop), names in sorted(rows.items()):
         span, wanted = batch_span(layout, start, stop, batch_size), set(names)
@@ -166,49 +190,47 @@ def _merged(
     return joined
 
 
-def _labels(one: Repaired, samples: Samples, site: Workspace, accept_new: bool) -> None:
+def _repair_labels(one: Repaired, samples: Samples, means: _Means) -> None:
+    """Make the lost chunks of a label set again; ``samples`` are the rows under its view."""
+    store = means.workspace.store
     spec = label_spec(samples)
     if spec.digest != one.report.set:
         one.reason = CHANGED
         return
-    made = {f"{name}.parquet": table_bytes(table) for name, table in tables_of(samples).items()}
-    _mend_again(one, site, {SPEC: canonical_json(spec.canonical()), **made})
+    tables = {f"{name}.parquet": table_bytes(table) for name, table in tables_of(samples).items()}
+    _restore_records(one, store, {SPEC: canonical_json(spec.canonical()), **tables})
     if not one.report.lost:
         return
-    target = site.store.open(spec)
-    mender = ChunkRebuilder(target, one.report.lost)
-    for (start, stop), names in mender.rows().items():
+    target = store.open(spec)
+    rebuilder = ChunkRebuilder(target, one.report.lost)
+    for (start, stop), names in rebuilder.rows().items():
         span = RowRange(start // target.layout.range_rows, start, stop)
         for name in names:
-            mender.take(name, start, label_values(target.arrays[name], samples, span))
-    _settle(one, mender)
-    if one.report.lost and accept_new:
+            rebuilder.take(name, start, label_values(target.arrays[name], samples, span))
+    _note_rebuilt(one, rebuilder)
+    if one.report.lost and means.accept_new:
         accepted_new = dict(one.report.lost)
         unseal(target, accepted_new)
         arrays = target.arrays.values()
         grids = [array.grid for array in arrays if array.grid is not None]
         inputs = [array for array in arrays if array.group == GROUP]
-        make_labels(samples, site.store, grids, {}, clean_grids(arrays), inputs)
+        make_labels(samples, store, grids, {}, clean_grids(arrays), inputs)
         one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 
 
-def _mend_again(one: Repaired, site: Workspace, records: Mapping[str, bytes]) -> None:
-    """Mend what the store alone could not, with records made from the recipe."""
+def _restore_records(one: Repaired, store: Store, records: Mapping[str, bytes]) -> None:
+    """Restore what the store's own copies could not, from records made with the recipe."""
     if one.report.unrepairable:
-        again = repair_set(site.store, one.report.prefix, records=records)
+        again = repair_set(store, one.report.prefix, records=records)
         again.repaired = one.report.repaired | again.repaired
         again.strays = one.report.strays
         one.report = again
 
 
-def _settle(one: Repaired, mender: ChunkRebuilder) -> None:
-    """Note what came back, and what is still lost."""
-    one.remade = {name: sorted(indexes) for name, indexes in mender.repaired.items()}
-    left = {name: _without(indexes, one.remade.get(name, [])) for name, indexes in one.report.lost.items()}
+def _note_rebuilt(one: Repaired, rebuilder: ChunkRebuilder) -> None:
+    """Record which chunks were rebuilt, and which are still lost."""
+    one.remade = {name: sorted(indexes) for name, indexes in rebuilder.repaired.items()}
+    left = {name: sorted({*indexes} - {*one.remade.get(name, [])}) for name, indexes in one.report.lost.items()}
     one.report.lost = {name: indexes for name, indexes in left.items() if indexes}
     if one.report.lost:
         one.reason = DIFFERS
-
-
-def _without(indexes: Iterable[int], done: list[int]) -> list[int]:
-    return sorted(set(indexes) - set(done))

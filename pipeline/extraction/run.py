@@ -1,4 +1,4 @@
-"""A whole recipe: samples, labels, then one feature set a model and view."""
+"""Extracts a whole recipe: samples, labels, then one feature set per model and view."""
 
 import json
 import platform
@@ -17,7 +17,7 @@ from pipeline.extraction.extract import DEFAULT_OPTIONS, ExtractOptions, complet
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.progress import Outcome
 from pipeline.labels.label_set import make_labels
-from pipeline.models import build_model, build_outline
+from pipeline.models import build_model, build_on_meta
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
 from pipeline.rows.few_shot import choose_rows
@@ -34,28 +34,28 @@ from stores.units import format_bytes
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where things are on this machine."""
+    """Store, data and weights on this machine."""
 
     store: Store
     data: Path
     """The data root."""
     folder: Path
-    """The experiment file's folder, to which weights' paths are relative."""
+    """The experiment file's folder; paths of weights are relative to it."""
     own: Mapping[str, FrozenModel] = field(default_factory=dict)
-    """Modules that a user brings along, by the name of their model."""
-    outlines: bool = False
-    """Build models without the values of their weights, for planning."""
+    """Models that were passed in from Python, by name."""
+    on_meta_device: bool = False
+    """Build models on the meta device, without values of weights, for planning."""
 
     def model(self, recipe: ModelRecipe, size: Size) -> FrozenModel:
-        """Return a recipe's model for inputs of ``size``; raises UserError where it cannot be built."""
+        """Return a recipe's model for inputs of ``size`` pixels; raises UserError when it cannot be built."""
         if recipe.name not in self.own:
-            build = build_outline if self.outlines else build_model
+            build = build_on_meta if self.on_meta_device else build_model
             return build(recipe, size, self.folder)
         model = self.own[recipe.name]
         if model.input not in (None, size):
             raise UserError(
-                f"{recipe.name} was described for inputs of {model.input} pixels and {size} are asked for: describe it "
-                "for the `input` of [frame], and leave views of other sizes out"
+                f"{recipe.name} was described for inputs of {model.input} pixels, not for {size}: describe it for the "
+                "`input` of [frame], and remove views of other sizes"
             )
         return model
 
@@ -68,13 +68,13 @@ class Report:
     label_rows_made: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
-    """Why images were left out of a few-shot choice, by name."""
+    """Why images were excluded from a few-shot choice, by name."""
 
 
 def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
-    """Return the folder of a data set: the recipe's, otherwise the first of its usual names that is there.
+    """Return the folder of a data set: the recipe's, otherwise the first of its usual names that exists.
 
-    Raises MissingError that names what was tried, UserError for a folder outside of the data root.
+    Raises MissingError naming the folders that were tried, UserError for a folder outside of the data root.
     """
     usual = DATASETS[recipe.name].folders if recipe.name in DATASETS else (recipe.name,)
     tried = [path_below(data, folder) for folder in ([recipe.folder] if recipe.folder else usual)]
@@ -88,13 +88,19 @@ def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
 
 
 def read_samples(
-    recipe: Recipe, site: Workspace, choice: SourceChoice = ALL_SOURCES, *, remember: bool = True
+    recipe: Recipe, workspace: Workspace, choice: SourceChoice = ALL_SOURCES, *, remember: bool = True
 ) -> Samples:
-    """Return the rows of a recipe; with ``remember`` the store keeps the files' hashes.
+    """Return the rows of a recipe in the clean view.
 
-    Raises UserError or MissingError when the data are not what the layout says.
+    Raises UserError or MissingError when the data do not match the layout.
+
+    Args:
+        recipe: The experiment's extraction settings.
+        workspace: Store and data on this machine.
+        choice: Source images to read.
+        remember: Save the files' hashes in the store.
     """
-    root = find_folder(recipe.dataset, site.data)
+    root = find_folder(recipe.dataset, workspace.data)
     dataset = open_dataset(recipe.dataset.name, root, recipe.dataset)
     sources: Sequence[Source] = dataset.sources()
     chosen_tiles, left_out = None, {}
@@ -106,7 +112,7 @@ def read_samples(
     table = pd.DataFrame({column: [getattr(one, name) for one in sources] for column, name in columns.items()})
     chosen = set(choice.choose(table))
     sources = [source for source in sources if source.name in chosen]
-    digests = FileDigests(site.store, root)
+    digests = FileDigests(workspace.store, root)
     samples = make_samples(dataset, sources, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
     samples = replace(samples, left_out=left_out, licence=recipe.dataset.licence or samples.licence)
     if remember:
@@ -115,23 +121,29 @@ def read_samples(
 
 
 def jobs(
-    recipe: Recipe, site: Workspace, samples: Samples, only: str | None = None
+    recipe: Recipe, workspace: Workspace, samples: Samples, only: str | None = None
 ) -> Iterator[tuple[ModelRecipe, list[tuple[View, Job]]]]:
-    """Yield every model with its job under each view, building one model at a time, and again for other input sizes.
+    """Yield every model with its job under each view; one model is in memory at a time.
 
-    Raises UserError for models that cannot be built.
+    Raises UserError for models that cannot be built, and when no model is called ``only``.
+
+    Args:
+        recipe: The experiment's extraction settings.
+        workspace: Store and weights on this machine.
+        samples: The rows in the clean view.
+        only: Name or title of the one model to yield; None yields all.
     """
     models = [model for model in recipe.models if only is None or only in (model.name, model.title)]
     if not models:
         known = ", ".join(model.display for model in recipe.models)
-        raise UserError(f"this experiment has no model {only!r}: it has {known}")
+        raise UserError(f"this experiment has no model {only!r}, only {known}")
     for model_recipe in models:
-        yield model_recipe, list(view_jobs(recipe, model_recipe, site, samples))
+        yield model_recipe, list(view_jobs(recipe, model_recipe, workspace, samples))
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """The sets that were made of one model under one view, by their digests."""
+    """Digests of the sets that were extracted of one model under one view."""
 
     model: ModelRecipe
     view: View
@@ -140,24 +152,34 @@ class Recorded:
 
     @property
     def title(self) -> str:
-        """For people: the model, and the view unless it is the clean one."""
+        """Name for messages: the model, and the view unless it is clean."""
         return self.model.display if self.view is CLEAN else f"{self.model.display}, {self.view.title}"
 
 
 def view_jobs(
-    recipe: Recipe, model_recipe: ModelRecipe, site: Workspace, samples: Samples
+    recipe: Recipe, model_recipe: ModelRecipe, workspace: Workspace, samples: Samples
 ) -> Iterator[tuple[View, Job]]:
-    """Yield the job of one model under each view."""
-    for view, features, shown, model in built_views(recipe, model_recipe, site):
-        yield view, prepare(recipe, model_recipe, shown, samples, site.store, view, features, model)
+    """Yield the job of one model under each view; raises UserError as `built_views` and `prepare` do.
+
+    Args:
+        recipe: The experiment's extraction settings.
+        model_recipe: The model as the recipe names it.
+        workspace: Store and weights on this machine.
+        samples: The rows in the clean view.
+    """
+    for view, features, shown, model in built_views(recipe, model_recipe, workspace):
+        yield view, prepare(recipe, model_recipe, shown, samples, workspace.store, view, features, model)
 
 
 def built_views(
-    recipe: Recipe, model_recipe: ModelRecipe, site: Workspace
+    recipe: Recipe, model_recipe: ModelRecipe, workspace: Workspace
 ) -> Iterator[tuple[View, FeatureRecipe, FrozenModel, FrozenModel]]:
-    """Yield every view with what is kept of it, the model built for its input size, and for the clean one."""
-    model = site.model(model_recipe, recipe.frame.input)
-    for view, features in recipe.shown():
+    """Yield every view with the arrays to keep, the model built for its input size, and the model for the clean view.
+
+    Raises UserError when the patches do not divide a view's input size, or the model cannot be built.
+    """
+    model = workspace.model(model_recipe, recipe.frame.input)
+    for view, features in recipe.all_views():
         shown = model
         if view.input is not None:
             patch = recipe.frame.input.height // model.grid[0]
@@ -166,13 +188,13 @@ def built_views(
                     f"{model_recipe.display} has patches of {patch} pixels, which do not divide an input of "
                     f"{view.input}: choose other `levels` of the view {view.name}"
                 )
-            shown = site.model(model_recipe, view.input)
+            shown = workspace.model(model_recipe, view.input)
         yield view, features, shown, model
 
 
 def extract_recipe(
     recipe: Recipe,
-    site: Workspace,
+    workspace: Workspace,
     compute: Compute,
     options: ExtractOptions = DEFAULT_OPTIONS,
     *,
@@ -186,33 +208,33 @@ def extract_recipe(
 
     Args:
         recipe: What to make.
-        site: Store, data and weights on this machine.
+        workspace: Store, data and weights on this machine.
         compute: Device, batch size and threads.
         options: How the extraction runs.
         choice: Source images to extract.
         only: Name or title of the one model to extract; None extracts all.
     """
-    samples = read_samples(recipe, site, choice)
+    samples = read_samples(recipe, workspace, choice)
     report = Report(left_out=samples.left_out)
-    for model_recipe, shown in jobs(recipe, site, samples, only):
-        refuse_full_disk(model_recipe.display, [job for _, job in shown], site.store)
+    for model_recipe, shown in jobs(recipe, workspace, samples, only):
+        check_disk_space(model_recipe.display, [job for _, job in shown], workspace.store)
         for view, job in shown:
             with start_extraction(job, compute, options) as work:
                 labels, n_made = make_labels(
                     job.samples,
-                    site.store,
+                    workspace.store,
                     job.grids,
                     dict(options.provenance),
                     job.labels.clean_grids,
                     [job.labels.input_pixels] if job.labels.input_pixels else [],
                 )
-                outcome = complete(work, site.store)
+                outcome = complete(work, workspace.store)
             report.labels = report.labels or labels
             report.label_rows_made += n_made
             report.outcomes.append(outcome)
             if outcome.rows_made:
-                _log(site.store, outcome, options.provenance)
-            site.store.remember(
+                _log(workspace.store, outcome, options.provenance)
+            workspace.store.remember(
                 recipe.model_key(model_recipe, choice, view),
                 {"features": outcome.set.digest, "labels": labels.digest},
             )
@@ -220,7 +242,7 @@ def extract_recipe(
 
 
 def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
-    """Write where the time of one extraction went as a JSON line, into a file of its own: writers never share one."""
+    """Write the seconds of each stage of one extraction as a JSON line, into a new file: writers never share one."""
     line = {
         **provenance,
         "set": outcome.set.digest,
@@ -234,14 +256,14 @@ def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
     store.objects.put(key, [(json.dumps(line, sort_keys=True) + "\n").encode()])
 
 
-def refuse_full_disk(title: str, wanted: Sequence[Job], store: Store) -> None:
-    """Raise UserError with both numbers when what is missing of a model's views does not fit on the disk."""
+def check_disk_space(title: str, wanted: Sequence[Job], store: Store) -> None:
+    """Raise UserError with both sizes when what is missing of a model's views does not fit on the disk."""
     free = store.objects.free_bytes()
-    # One range more than what is missing: it is on disk twice for a moment.
-    twice = max((job.layout.range_rows * job.row_bytes for job in wanted if job.missing_bytes), default=0)
-    needed = sum(job.missing_bytes for job in wanted) + twice
+    # One range more than what is missing, because a range is on disk twice while it is published.
+    spare = max((job.layout.range_rows * job.row_bytes for job in wanted if job.missing_bytes), default=0)
+    needed = sum(job.missing_bytes for job in wanted) + spare
     if free is not None and needed > free:
         raise UserError(
-            f"{title} needs {format_bytes(needed)} and {store.location} has {format_bytes(free)} free: free some "
-            "space, keep fewer layers in [features] or [[views]], or choose another --store"
+            f"{title} needs {format_bytes(needed)} and {store.location} has {format_bytes(free)} free: make room, "
+            "keep fewer layers in [features] or [[views]], or choose another --store"
         )

@@ -1,1 +1,1 @@
-"""Label sets: what is known about the samples, stored once for all models."""
+"""Label sets: labels and tables of the samples, stored once for all models."""

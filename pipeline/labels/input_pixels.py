@@ -1,7 +1,7 @@
-"""Model inputs as pixels in the label set: what a decoder's predictions are compared with, and what pictures show.
+"""Input pixels in the label set, for comparison with a decoder's predictions and for figures.
 
-They are what every model of one interpolation is given, before mean and standard deviation, so that models share them;
-a model of another interpolation has an array of its own. Views have none.
+They are the model inputs before normalisation, shared by all models of one interpolation; every interpolation has its
+own array. Views have none.
 """
 
 import dataclasses
@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.datasets.reading import images
-from pipeline.extraction.loading import read_tiles
 from pipeline.rows.frames import Interpolation
+from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import CLEAN
 from stores.specs import ArraySpec
@@ -22,14 +22,14 @@ GROUP = "inputs"
 
 
 def input_array(samples: Samples, interpolation: Interpolation) -> ArraySpec:
-    """Return the record of the inputs as an interpolation makes them."""
+    """Return the record of the input pixels of one interpolation."""
     size = samples.frame.input
     return ArraySpec(
         name=f"{GROUP}/pixels.{interpolation}",
         row_shape=(size.height, size.width, 3),
         dtype="uint8",
         dimension_names=("sample", "height", "width", "colour"),
-        # The label set's own record does not name the code that decodes images: its labels do not need it.
+        # The label set's own record lacks the revision of image decoding, because labels do not depend on it.
         attributes={"interpolation": interpolation, "images_revision": images.REVISION},
     )
 
@@ -37,11 +37,17 @@ def input_array(samples: Samples, interpolation: Interpolation) -> ArraySpec:
 def input_pixels(
     samples: Samples, interpolation: Interpolation, start: int, stop: int
 ) -> UInt8[np.ndarray, "sample height width 3"]:
-    """Return rows ``start`` to ``stop`` as model inputs, RGB 0..255; images are decoded again.
+    """Return some rows as model inputs, RGB 0..255; images are decoded again.
 
     Raises UserError when an image's bytes are not those the samples were made from.
+
+    Args:
+        samples: The rows under their view.
+        interpolation: How sources and tiles are resized.
+        start: First row.
+        stop: Row after the last.
     """
-    # A view that moves no label shares the clean view's label set, and what is kept there is the clean inputs.
+    # A view that moves no labels shares the clean view's label set, which keeps the clean inputs.
     shown = samples if samples.view.moves_labels else dataclasses.replace(samples, view=CLEAN)
     runs = [list(run) for _, run in itertools.groupby(range(start, stop), key=lambda row: samples.tiles[row][0])]
     with ThreadPoolExecutor(2) as pool:

@@ -1,7 +1,7 @@
-"""Label sets: what is known about the samples, stored once for all models.
+"""Makes label sets: labels and tables of the samples, stored once for all models.
 
-A view that moves labels has a label set of its own, with the patch of the clean view that every patch shows; views that
-only change pixels share that of the clean view.
+A view that moves labels has its own label set, which also stores the clean patch that every patch shows; views that
+only change pixels share the label set of the clean view.
 """
 
 from collections.abc import Iterable, Mapping
@@ -75,7 +75,7 @@ def pixel_array(samples: Samples) -> ArraySpec:
 
 
 def patch_array(grid: tuple[int, int]) -> ArraySpec:
-    """Return the record of the patch labels on one grid; its axis carries the grid's name, for xarray's sake."""
+    """Return the record of the patch labels on one grid; the name of its axis contains the grid, as xarray requires."""
     rows, columns = grid
     return ArraySpec(
         name=f"patches/{rows}x{columns}",
@@ -87,7 +87,7 @@ def patch_array(grid: tuple[int, int]) -> ArraySpec:
 
 
 def correspondence_array(grid: tuple[int, int], clean_grid: tuple[int, int]) -> ArraySpec:
-    """Return the record of which clean patch every patch on a grid shows; the clean grid differs with the input."""
+    """Return the record of the clean patch that every patch of a grid shows; grids differ with another input size."""
     names = [f"{rows}x{columns}" for rows, columns in (grid, clean_grid)]
     return ArraySpec(
         name=f"correspondence/{names[0]}" + ("" if grid == clean_grid else f"-of-{names[1]}"),
@@ -111,9 +111,15 @@ def make_labels(
 ) -> tuple[ZarrSet, int]:
     """Make what is missing of the label set; return it and the number of rows that were made.
 
-    ``clean_grids`` are the grids that patches correspond to, by default each grid itself; ``inputs`` are the arrays of
-    input pixels to keep. Raises UserError when a label file is unreadable, of another size than its image, or holds
-    unknown ids.
+    Raises UserError when a label file is unreadable, of another size than its image, or contains unknown ids.
+
+    Args:
+        samples: The rows under their view.
+        store: Store of the label set.
+        grids: Rows and columns of the patches to label.
+        provenance: Written beside a new set: command, date, versions.
+        clean_grids: Grid of the clean view that a grid's patches correspond to; by default the grid itself.
+        inputs: Arrays of input pixels to keep.
     """
     spec = label_spec(samples)
     listed = sorted(set(grids))
@@ -126,12 +132,12 @@ def make_labels(
         label_set = store.open(spec)
     else:
         layout = _layout(samples)
-        if arrays:  # before the set is begun, so that labels which cannot be read leave nothing behind
+        if arrays:  # before the set is created, so that unreadable labels leave nothing in the store
             first[arrays[0].name, layout.range(0)] = label_values(arrays[0], samples, layout.range(0))
         label_set = _create(samples, store, spec, layout, provenance)
     missing = [array for array in arrays if not label_set.sealed(array.name)]
     if not missing:
-        if label_set.commits:  # a command was killed while it cleared them away
+        if label_set.commits:  # a command was killed while it removed them
             seal(label_set, ())
         return label_set, 0
     label_set.add_arrays(missing)
@@ -145,9 +151,9 @@ def make_labels(
                 values = first.pop((array.name, row_range), None)
                 if values is None:
                     values = label_values(array, samples, row_range, label_set)
-                one = writer.range(row_range)
-                one.write(array.name, values)
-                one.commit().result()
+                range_writer = writer.range(row_range)
+                range_writer.write(array.name, values)
+                range_writer.commit().result()
                 if array.group != "patches":
                     made.add(row_range)
         damaged = seal(label_set, names)
@@ -159,14 +165,20 @@ def make_labels(
 def label_values(
     array: ArraySpec, samples: Samples, row_range: RowRange, label_set: ZarrSet | None = None
 ) -> np.ndarray:
-    """Return the rows of a label array; patch labels come from the pixels of ``label_set``, or from the label files.
+    """Return some rows of a label array; rows of bad samples have the array's fill value.
 
-    Rows of bad samples have the array's fill value.
+    Raises UserError as `pixel_classes` does.
+
+    Args:
+        array: The array's record.
+        samples: The rows under their view.
+        row_range: The rows to return.
+        label_set: Set to take pixel classes from for patch labels; None reads the label files.
     """
     values = _values(array, samples, row_range, label_set)
     invalid = samples.invalid(row_range.start, row_range.stop, labels=True)
     if invalid.any():
-        values = values.copy()  # a broadcast or a view of what is stored
+        values = values.copy()  # it may be a read-only view
         values[invalid] = array.fill
     return values
 
@@ -185,7 +197,7 @@ def _values(array: ArraySpec, samples: Samples, row_range: RowRange, label_set: 
 
 
 def clean_grids(arrays: Iterable[ArraySpec]) -> dict[tuple[int, int], tuple[int, int]]:
-    """Return, for each grid of a view's correspondences, the clean grid that its patches correspond to."""
+    """Return, for each grid of the correspondence arrays, the clean grid that its patches correspond to."""
     moved = [array for array in arrays if array.group == "correspondence"]
     return {array.grid: _clean_grid(array) for array in moved if array.grid is not None}
 
@@ -212,7 +224,7 @@ def _create(samples: Samples, store: Store, spec: LabelSpec, layout: Layout, pro
 def pixel_classes(samples: Samples, row_range: RowRange) -> UInt8[np.ndarray, "sample height width"]:
     """Return the pixel classes of a range's rows, read from the label files; bad samples are void.
 
-    Raises UserError when a label file is unreadable, of another size than its image, or holds unknown ids.
+    Raises UserError when a label file is unreadable, of another size than its image, or contains unknown ids.
     """
     by_source: dict[str, list[int]] = {}
     for row in range(row_range.start, row_range.stop):

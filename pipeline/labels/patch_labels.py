@@ -1,4 +1,4 @@
-"""From a class for every pixel to a class for every patch."""
+"""Computes a class for every patch from the classes of its pixels."""
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -6,7 +6,7 @@ from jaxtyping import Int64, UInt8
 from stores.errors import UserError
 
 REVISION = 1
-"""Raised when the same pixel classes give other patch labels."""
+"""Increased when the same pixel classes give other patch labels."""
 
 _IDS = 256
 _PIXELS_AT_ONCE = 1 << 22
@@ -19,7 +19,7 @@ def patch_labels(
     """Return the most common class id in each patch, patches in row-major order.
 
     Paper A, section 3.1: "most common class in the patch". Void (255) is a candidate like any other id, and
-    ties go to the lowest id. Needs some 100 MB whatever the number of samples. Raises UserError when the grid
+    ties go to the lowest id. Uses about 100 MB for any number of samples. Raises UserError when the grid
     does not divide the pixels.
     """
     n_samples, height, width = pixel_classes.shape

@@ -1,4 +1,4 @@
-"""The tables of a label set: its samples, its classes and the objects of its sources."""
+"""Makes the tables of a label set: samples, classes, and objects of the sources."""
 
 import pandas as pd
 
@@ -19,9 +19,9 @@ def class_table(samples: Samples) -> pd.DataFrame:
 
 
 def object_table(samples: Samples) -> pd.DataFrame:
-    """Return the object table: one line an annotated object of the sources that are not bad, in source pixels.
+    """Return the object table, in source pixels: one row per annotated object of the sources that are not bad.
 
-    ``polygon`` is x, y of every corner one after another, on the scale where pixel i covers i..i+1.
+    ``polygon`` contains x and y of one corner after another, where pixel i covers i..i+1.
     """
     lines = [
         {
@@ -45,7 +45,7 @@ def object_table(samples: Samples) -> pd.DataFrame:
 
 
 def tables_of(samples: Samples) -> dict[str, pd.DataFrame]:
-    """Return the tables of a label set by name: samples, classes, and objects where the data set has any."""
+    """Return the tables of a label set by name: samples, classes, and objects if the data set has any."""
     tables = {"samples": samples.label_table, "classes": class_table(samples)}
     if "objects" in samples.dataset.labels:
         tables["objects"] = object_table(samples)

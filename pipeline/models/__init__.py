@@ -23,8 +23,8 @@ from pipeline.models import (
 )
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
-from pipeline.models.loading.official import KeyMap, build_known
-from pipeline.models.loading.outline import WithoutValues
+from pipeline.models.loading.meta_device import SkipInitialisation
+from pipeline.models.official import KeyMap, build_known
 from pipeline.recipe import OWN, ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size
@@ -61,9 +61,9 @@ def family_of(name: str) -> str:
 
 
 def build_model(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the frozen model of a recipe for inputs of ``size``; relative weights lie below ``folder``.
+    """Return the frozen model of a recipe for inputs of ``size`` pixels; paths of weights are relative to ``folder``.
 
-    Raises UserError for models that cannot be built, a user's own among them: only Python can bring those.
+    Raises UserError for models that cannot be built, and for a user's own: these are passed in from Python.
     """
     if recipe.weights == OWN:
         raise UserError(
@@ -75,21 +75,21 @@ def build_model(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
 
 
 def _licence(recipe: ModelRecipe, official: str) -> str:
-    """Return the terms of use of a recipe's weights; ``official`` are those of the weights the name stands for."""
+    """Return the terms of use of a recipe's weights; ``official`` are those of the name's official weights."""
     if recipe.licence is not None:
         return recipe.licence
     if recipe.weights == "random":
         return "none: random weights"
-    # A file under a known name is the official one, under another name anybody's.
+    # A file under a known name is the official one; under another name its origin is not known.
     return official if recipe.weights == "pretrained" or recipe.name in KNOWN else "not stated"
 
 
-def build_outline(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the model of a recipe without the values of its weights: shapes alone, which cannot be run.
+def build_on_meta(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
+    """Return the model of a recipe on the meta device: it has shapes without values and cannot be run.
 
-    The digest of its weights stands for the shapes and is that of no model. Raises UserError as `build_model` does,
-    weights aside.
+    Its weights digest covers names and shapes only, so no real model has it. Raises UserError as `build_model` does,
+    except for missing weights.
     """
-    drawn = recipe.model_copy(update={"weights": "random"})
-    with torch.device("meta"), WithoutValues():
-        return build_model(drawn, size, folder)
+    untrained = recipe.model_copy(update={"weights": "random"})
+    with torch.device("meta"), SkipInitialisation():
+        return build_model(untrained, size, folder)

@@ -1,4 +1,4 @@
-"""What a frozen model is to the pipeline."""
+"""The frozen model that the pipeline runs: its module, layers, normalisation and record."""
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ Pixels = Float[torch.Tensor, "sample 3 height width"]
 
 @dataclass(frozen=True)
 class Layer:
-    """How the output of one layer is laid out."""
+    """Name, patch grid and width of one layer's output."""
 
     name: str
     """The name of its array, ``block.3`` or ``stage.3``."""
@@ -35,11 +35,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class FrozenModel:
-    """A module in evaluation mode, with the names of its parts.
+    """A module in evaluation mode, with its parts by name.
 
     ``forward`` runs it on normalised pixels; ``blocks[l]``'s output is layer ``l``: prefix tokens first, then patch
-    tokens row by row. ``norm`` is the final norm, None where there is none. Models whose layers are no blocks of one
-    width on one grid are a subclass (pipeline/models/stages.py) with other `layers` and `tokens`.
+    tokens row by row. ``norm`` is the final norm or None. Models whose layers differ in width or grid are a subclass
+    (pipeline/models/stages.py) with other `layers` and `tokens`.
     """
 
     record: ModelRecord
@@ -54,9 +54,9 @@ class FrozenModel:
     """Channels of a token."""
     licence: str
     notes: tuple[str, ...] = ()
-    """What a reader of the features must know of this model, a sentence each."""
+    """What users of the features must know about this model, one sentence each."""
     input: Size | None = None
-    """The one size of inputs it was described for; None for what is built for any."""
+    """The one input size it was described for; None for models that are built for any size."""
 
     @property
     def n_patches(self) -> int:
@@ -69,7 +69,7 @@ class FrozenModel:
         return tuple(Layer(f"block.{number}", self.grid, self.width) for number in range(len(self.blocks)))
 
     def normalise(self, pixels: Float[torch.Tensor, "sample height width 3"]) -> Pixels:
-        """Return model inputs from RGB values 0..255: divided by 255 once, then the record's mean and std."""
+        """Return model inputs from RGB values 0..255: divided by 255, then normalised by mean and std."""
         mean = torch.tensor(self.record.mean, device=pixels.device)
         std = torch.tensor(self.record.std, device=pixels.device)
         return ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2).contiguous()
@@ -82,8 +82,8 @@ class FrozenModel:
     ) -> dict[int, Float[torch.Tensor, "sample token channel"]]:
         """Run the model once and return the outputs of some layers, prefix tokens first.
 
-        With ``visible`` the blocks see the prefix tokens and these patches only, in this order, as MAE's encoder does
-        (arXiv 2111.06377, section 3): position embeddings are added before, the other patches are left out.
+        With ``visible`` the blocks process the prefix tokens and these patches only, in this order, as MAE's encoder
+        does (arXiv 2111.06377, section 3): position embeddings are added first, then the other patches are dropped.
         """
         kept: dict[int, torch.Tensor] = {}
         with ExitStack() as hooks:
@@ -97,7 +97,15 @@ class FrozenModel:
 
 
 def keep_output(kept: dict[int, Any], number: int, module: nn.Module, inputs: Any, output: Any) -> None:
-    """Keep what a submodule gives, or the first of what it gives: a forward hook once the first two are bound."""
+    """Store a submodule's output, or the first of a tuple; a forward hook once the first two arguments are bound.
+
+    Args:
+        kept: Outputs by number, added to here.
+        number: Key of this submodule.
+        module: The submodule, as torch passes it.
+        inputs: Its inputs.
+        output: Its output.
+    """
     kept[number] = output[0] if isinstance(output, tuple) else output
 
 

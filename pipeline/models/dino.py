@@ -1,12 +1,12 @@
-"""DINO (facebookresearch/dino): backbone files, and full checkpoints, of which the teacher is taken.
+"""Key map of DINO (facebookresearch/dino): backbone files, and full checkpoints, of which the teacher is taken.
 
-The backbone's keys are timm's own; full checkpoints put ``module.`` and ``backbone.`` before them.
+The backbone's keys are timm's own; full checkpoints prefix them with ``module.`` and ``backbone.``.
 """
 
 from pipeline.models.loading.weights import Weights, without_prefix
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 
 def rename(weights: Weights) -> Weights:

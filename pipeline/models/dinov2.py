@@ -1,6 +1,6 @@
-"""DINOv2 (facebookresearch/dinov2), with and without registers.
+"""Key map of DINOv2 (facebookresearch/dinov2), with and without registers.
 
-Training checkpoints wrap the teacher, put ``backbone.`` before its keys and cut the blocks into chunks
+Training checkpoints wrap the teacher, prefix its keys with ``backbone.`` and group the blocks into chunks
 (``blocks.0.7.``). With registers, timm has no position entry for the class token: it is added to the token.
 """
 
@@ -9,7 +9,7 @@ import re
 from pipeline.models.loading.weights import Weights, without_prefix
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 
 def rename(weights: Weights) -> Weights:

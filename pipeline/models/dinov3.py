@@ -1,4 +1,4 @@
-"""DINOv3 (facebookresearch/dinov3): rotary positions, computed for every grid; four registers.
+"""Key map of DINOv3 (facebookresearch/dinov3): rotary positions, computed for every grid; four registers.
 
 The distilled models' biases of queries, keys and values are zero, and timm's plain architecture has none.
 """
@@ -9,7 +9,7 @@ from pipeline.models.loading.weights import Weights, without_prefix
 from stores.errors import UserError
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 _COMPUTED = ("rope_embed.", "mask_token", "local_cls_norm.")
 
@@ -21,7 +21,7 @@ def rename(weights: Weights) -> Weights:
         if key.startswith(_COMPUTED) or key.endswith(".bias_mask"):
             continue
         if key.endswith("attn.qkv.bias"):
-            query, _, values = value.chunk(3)  # the keys' part is masked in the official code
+            query, _, values = value.chunk(3)  # the part of the keys is masked in the official code
             if bool(torch.count_nonzero(query)) or bool(torch.count_nonzero(values)):
                 raise UserError(
                     f"{key} is not zero, as it is in the distilled models: name timm's architecture with biases, "

@@ -1,4 +1,4 @@
-"""iBOT (bytedance/ibot): DINO's architecture; the embedding of masked patches plays no part in a frozen encoder.
+"""Key map of iBOT (bytedance/ibot): DINO's architecture; the embedding of masked patches is not used.
 
 Backbone files wrap the weights in ``state_dict``, full checkpoints in ``teacher`` and ``student`` (the teacher is
 taken), with ``module.`` and ``backbone.`` before the keys.
@@ -7,7 +7,7 @@ taken), with ``module.`` and ``backbone.`` before the keys.
 from pipeline.models.loading.weights import Weights, without_prefix
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 
 def rename(weights: Weights) -> Weights:

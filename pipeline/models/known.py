@@ -1,7 +1,7 @@
-"""The models of the papers by short names: one row each, 16-pixel patches, 12 blocks and ImageNet-1k unless it says.
+"""The table of known models by short name; defaults are 16-pixel patches, 12 blocks and ImageNet-1k.
 
-Facts about official files come from the repositories named in ``source``. Augmentations are those of pretraining as
-their codes set them, masking apart; what could not be checked in the code says "not verified".
+Facts about official files come from the repositories named in ``source``. Augmentations are those of the pretraining
+code, without masking; what could not be checked in the code is marked "not verified".
 """
 
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ def _dinov2(size: str, width: int, depth: int, heads: int, registers: int = 0) -
         file=f"dinov2_vit{size[0]}14{middle}_pretrain.pth",
         source="facebookresearch/dinov2",
         tag=f"vit_{size}_patch14{middle}_dinov2.lvd142m",
-        # The hub gives models with registers antialiasing and no offset, which is timm's way.
+        # For models with registers the hub resamples with antialiasing and no offset, as timm does.
         position_embedding="timm" if registers else "hub",
     )
 
@@ -221,4 +221,4 @@ _ROWS = (
 )
 
 KNOWN: dict[str, KnownModel] = {row.name: row for row in _ROWS}
-"""Every known model by the name a user types."""
+"""Every known model by its short name."""

@@ -1,4 +1,4 @@
-"""What is known of a model before any weights are read: plain facts, nothing imported."""
+"""The record of a known model: architecture, training data, licence and official file."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,7 +13,7 @@ HALF: Three = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
-    """What is known of one model before any weights are read."""
+    """One model of the table of known models."""
 
     name: str
     family: str
@@ -34,16 +34,16 @@ class KnownModel:
     file: str
     """Name of the official file, as a pattern."""
     source: str
-    """Repository or page where it is to be had."""
+    """Repository or page that offers it."""
     tag: str | None = None
-    """timm name under which ``weights = "pretrained"`` gets the same weights; None where timm has none."""
+    """timm name under which ``weights = "pretrained"`` loads the same weights; None if timm does not have them."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Passed to the architecture."""
     mean: Three = IMAGENET_MEAN
     std: Three = IMAGENET_STD
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     position_embedding: Literal["timm", "hub"] = "timm"
-    """Default way to other grids."""
+    """Default way of resampling position embeddings to other grids."""
 
     def canonical(self) -> dict[str, Any]:
         """Return the row as plain JSON values."""

@@ -1,16 +1,16 @@
-"""MAE's decoder, from the official checkpoints that hold one: ``decoder(tokens, ids) -> patches``.
+"""Builds MAE's decoder from official checkpoints that contain one: ``decoder(tokens, ids) -> patches``.
 
 An encoder and its decoder come from one file. ``mae_visualize_vit_*.pth`` predicts pixels; ``mae_pretrain_vit_*_full
-.pth`` predicts pixels normalised patch by patch and needs ``targets = "normalised"``; a file does not say which it is.
-The plain ``mae_pretrain_vit_*.pth`` holds no decoder, and its encoder is another one than the visualise file's.
+.pth`` predicts pixels normalised patch by patch and needs ``target = "normalised"``; the file does not tell which.
+The plain ``mae_pretrain_vit_*.pth`` has no decoder, and its encoder differs from that of the visualize file.
 
-**Tokens** are the encoder's last ones *after its final norm*, class token first, as the store keeps them under
+**Tokens** are the encoder's last tokens *after its final norm*, class token first, as the store keeps them under
 ``prefix/block.<l>.norm`` and ``tokens/block.<l>.norm`` (nothing masked) or ``visible/mask<p>.seed<s>.block.<l>.norm``.
 
-**Ids** say which patch of the grid each visible token is. MAE's own code passes ``ids_restore`` instead: it appends
+**Ids** are the grid numbers of the visible patches. MAE's own code passes ``ids_restore`` instead: it appends
 ``n_patches - n_visible`` equal mask tokens to the visible ones and takes, for patch ``j``, entry ``ids_restore[j]`` of
-that sequence. Since mask tokens are equal, putting visible token ``i`` at ``ids[i]`` and a mask token everywhere else
-is the same (`pipeline.extraction.masking.ids_restore` turns one into the other).
+that sequence. Since mask tokens are equal, placing visible token ``i`` at ``ids[i]`` and a mask token everywhere else
+is the same (`pipeline.extraction.masking.ids_restore` converts one into the other).
 """
 
 import math
@@ -36,13 +36,13 @@ from stores.errors import UserError
 from stores.specs import Size
 
 REVISION = 1
-"""Raised when the same tokens give other patches."""
+"""Increased when the same tokens give other patches."""
 
 WEIGHTS = "https://dl.fbaipublicfiles.com/mae/visualize/mae_visualize_vit_base.pth"
 
 
 class DecoderModule(nn.Module):
-    """Linear embedding, mask token, position table, blocks, norm, linear prediction (arXiv 2111.06377, section 3)."""
+    """MAE's decoder: embedding, mask token, position table, blocks, norm, prediction (arXiv 2111.06377, section 3)."""
 
     def __init__(self, channels: int, grid: tuple[int, int], width: int, depth: int, heads: int, n_values: int) -> None:
         super().__init__()
@@ -73,23 +73,23 @@ class DecoderModule(nn.Module):
 
 @dataclass(frozen=True)
 class MaeDecoder:
-    """A decoder with what is needed to read its predictions as pixels; an ``evaluate.inputs.decoder.PatchDecoder``."""
+    """A decoder whose predictions can be converted to pixels; an ``evaluate.inputs.decoder.PatchDecoder``."""
 
     module: DecoderModule
     encoder: str
-    """Weights digest of the encoder it belongs to."""
+    """Weights digest of its encoder."""
     weights: str
-    """Its own weights digest."""
+    """Weights digest of the decoder."""
     heads: int
     layer: int
-    """The encoder's last block, counted from 0, whose normed tokens it takes."""
+    """The encoder's last block, counted from 0, whose normed tokens are its inputs."""
     pixels: PatchPixels
-    """How its patches are read as pixels."""
+    """Conversion of its predictions to pixels."""
     device: str
 
     @property
     def digest(self) -> str:
-        """Names everything that changes a prediction."""
+        """Digest of everything that changes a prediction."""
         return digest(
             {
                 "revision": REVISION,
@@ -108,25 +108,25 @@ class MaeDecoder:
     ) -> Float32[np.ndarray, "sample patch value"]:
         """Return the prediction for every patch, in the space of the targets; computed in float32.
 
-        Raises UserError when tokens and ids do not belong to this grid.
+        Raises UserError when tokens or ids do not fit this grid.
         """
         n_patches = self.module.pos_embed.shape[1] - 1
         n_tokens = 1 + (n_patches if ids is None else ids.shape[1])
         if tokens.shape[1:] != (n_tokens, self.module.embed.in_features):
             raise UserError(
                 f"the decoder takes {n_tokens} tokens of {self.module.embed.in_features} channels, class token "
-                f"included, and was given {tokens.shape[1]} of {tokens.shape[2]}: use the set of its own encoder"
+                f"included, not {tokens.shape[1]} of {tokens.shape[2]}: use the set of its own encoder"
             )
         if ids is not None and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < n_patches:
             raise UserError(f"visible patches outside of 0..{n_patches - 1}: use the set of the decoder's own encoder")
         inputs = torch.tensor(tokens, dtype=torch.float32, device=self.device)
-        places = None if ids is None else torch.tensor(ids, dtype=torch.int64, device=self.device)
+        visible = None if ids is None else torch.tensor(ids, dtype=torch.int64, device=self.device)
         with torch.inference_mode():
-            predicted: np.ndarray = self.module(inputs, places).cpu().numpy()
+            predicted: np.ndarray = self.module(inputs, visible).cpu().numpy()
         return predicted
 
     def targets(self, pixels: UInt8[np.ndarray, "sample height width 3"]) -> Float32[np.ndarray, "sample patch value"]:
-        """Return what a perfect prediction would be; raises UserError for pixels of another size."""
+        """Return the values to predict; raises UserError for pixels of another size."""
         return self.pixels.targets(pixels)
 
     def images(
@@ -149,14 +149,22 @@ def build_decoder(
     depth: int = 8,
     device: str = "cpu",
 ) -> MaeDecoder:
-    """Return the decoder that belongs to an encoder: from the file, or the seed, of the encoder's own recipe.
+    """Return the decoder of an encoder, from the file or the seed of the encoder's recipe.
 
-    ``width`` and ``depth`` are for random weights (512 and 8 in all official checkpoints); a file tells its own.
-    ``heads`` no file tells (16 in all official ones). Raises UserError for weights that hold no decoder or one for
-    another encoder.
+    Raises UserError for weights that contain no decoder, or one for another encoder.
+
+    Args:
+        recipe: The encoder's recipe.
+        model: The encoder, built for the experiment's input size.
+        folder: Folder to which a relative path of weights refers.
+        target: What the decoder was trained to predict.
+        heads: Attention heads, which no file tells; 16 in all official decoders.
+        width: Channels of a token, for random weights; a file tells its own (512 in all official ones).
+        depth: Number of blocks, for random weights; a file tells its own (8 in all official ones).
+        device: Device to run on.
     """
     if model.n_prefix != 1:
-        raise UserError(f"{recipe.name} has {model.n_prefix} prefix tokens and MAE's decoder takes one: ask for an MAE")
+        raise UserError(f"{recipe.name} has {model.n_prefix} prefix tokens and MAE's decoder takes one: use an MAE")
     path = folder / Path(recipe.weights).expanduser()
     weights: dict[str, torch.Tensor] = {}
     if recipe.weights == "random":
@@ -179,7 +187,7 @@ def build_decoder(
     else:
         table = module.pos_embed.detach().clone()
         random_weights(module, recipe.seed)
-        module.pos_embed.data = table  # the official one is fixed, not drawn
+        module.pos_embed.data = table  # the official one is fixed, not random
     module.eval().requires_grad_(False).to(device)
     return MaeDecoder(
         module=module,
@@ -193,27 +201,33 @@ def build_decoder(
 
 
 def decoder_of(recipe: ModelRecipe, size: Size, folder: Path, device: str = "cpu") -> MaeDecoder:
-    """Return the decoder of an experiment's model for inputs of ``size``; relative weights lie below ``folder``.
+    """Return the decoder of an experiment's model.
 
-    The encoder is built beside it and not run: its weights digest says whose tokens the decoder may be given. Raises
-    UserError or MissingError for models that have none or cannot be built.
+    The encoder is built too, without being run: its weights digest tells which tokens the decoder may be given. Raises
+    UserError or MissingError for models that have no decoder or cannot be built.
+
+    Args:
+        recipe: The model's recipe.
+        size: Size of the model's inputs, in pixels.
+        folder: Folder to which a relative path of weights refers.
+        device: Device to run on.
     """
     if recipe.weights == OWN:
         raise UserError(
-            f"{recipe.name} is a module of your own, and no file tells its decoder: remove `reconstruction` from "
+            f"{recipe.name} is a module of your own, for which no decoder can be loaded: remove `reconstruction` from "
             "[[analyses]] or name other `models` there"
         )
     if recipe.weights == "pretrained":  # before anything is downloaded
         raise _no_decoder(recipe)
-    asked = recipe.decoder or DecoderRecipe()
+    settings = recipe.decoder or DecoderRecipe()
     return build_decoder(
         recipe,
         build_model(recipe, size, folder),
         folder,
-        target=asked.target,
-        heads=asked.heads,
-        width=asked.width,
-        depth=asked.depth,
+        target=settings.target,
+        heads=settings.heads,
+        width=settings.width,
+        depth=settings.depth,
         device=device,
     )
 

@@ -1,4 +1,4 @@
-"""MoCo v3 (facebookresearch/moco-v3): of its two encoders the one that gradients trained.
+"""Key map of MoCo v3 (facebookresearch/moco-v3): the base encoder, which was trained by gradients.
 
 Training checkpoints keep it as ``module.base_encoder.``, beside the momentum encoder and the predictor; its fixed
 sin-cos position embedding is stored with it. Its ViT-S has 12 heads, twice timm's.
@@ -7,7 +7,7 @@ sin-cos position embedding is stored with it. Its ViT-S has 12 heads, twice timm
 from pipeline.models.loading.weights import Weights, without_prefix
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 
 def rename(weights: Weights) -> Weights:

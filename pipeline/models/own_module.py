@@ -1,4 +1,4 @@
-"""A module of the user's own: any `torch.nn.Module`, with a description of what to keep of it.
+"""Wraps a user's own `torch.nn.Module`, so that its layers can be extracted.
 
 ::
 
@@ -6,7 +6,7 @@
     sets = extract("photos.toml", model=model)
 
 A layer is the output of a submodule, named as in ``net.named_modules()``: tokens ``(sample, token, channel)``, prefix
-tokens first, or a map ``(sample, channel, row, column)``, whose every position becomes a patch token.
+tokens first, or a map ``(sample, channel, row, column)``, of which every position becomes a patch token.
 """
 
 import math
@@ -26,7 +26,7 @@ from stores.errors import UserError
 from stores.specs import ModelRecord, Size
 
 REVISION = 1
-"""Raised when the same description gives other tokens."""
+"""Increased when the same description gives other tokens."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -34,14 +34,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class OwnModel(FrozenModel):
-    """A user's module; its layers may differ in grid and width."""
+    """A user's module, whose layers may differ in grid and width."""
 
     described: tuple[Layer, ...]
     submodules: tuple[nn.Module, ...]
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """The layers in the order they were named."""
+        """The layers in the order they were given."""
         return self.described
 
     def tokens(
@@ -69,23 +69,33 @@ def own_model(
     interpolation: str = "bicubic",
     licence: str = "not stated",
 ) -> FrozenModel:
-    """Describe a module of your own, so that its layers can be stored.
+    """Return a module of your own as a frozen model, so that its layers can be extracted.
 
-    ``layers`` and ``norm`` are names of submodules; ``n_prefix`` counts the tokens before the patch tokens; ``input``
-    is the size of an input in pixels, the experiment's ``[frame] input``. ``mean`` and ``std`` normalise pixels in
-    0..1. The module is put into evaluation mode and run once on zeros to see its outputs. Its features are named by
-    ``name``, these settings and the digest of its state dict: give another name when its code changes.
+    The module is put into evaluation mode and run once on zeros to learn the shapes of its outputs. The digest of its
+    features depends on ``name``, these settings and the state dict: give another name when the module's code changes.
 
-    Raises UserError when a submodule is not there or not run, an output is no tensor of tokens or no map, or the patch
-    tokens do not form a grid of the input's proportions.
+    Raises UserError when a submodule does not exist or is not run, when an output is neither tokens nor a map, or when
+    the patch tokens do not form a grid of the input's proportions.
+
+    Args:
+        module: The module to run; it takes normalised pixels (sample, 3, height, width).
+        name: Name of the model, part of its digest.
+        layers: Names of the submodules whose outputs are the layers, as in ``module.named_modules()``.
+        input: Size of an input in pixels, the experiment's ``[frame] input``.
+        n_prefix: Number of tokens before the patch tokens.
+        norm: Name of the submodule that is the final norm, if any.
+        mean: Mean of red, green and blue in 0..1 that pixels are normalised with.
+        std: Standard deviation of the same.
+        interpolation: How images are resized: bicubic, bilinear, lanczos, nearest or box.
+        licence: Terms of use of the weights, in one line.
     """
     size = Size(height=input, width=input) if isinstance(input, int) else input
     module.eval().requires_grad_(False)
     parts = dict(module.named_modules())
-    unknown = [wanted for wanted in (*layers, *([norm] if norm else [])) if wanted not in parts]
+    unknown = [part for part in (*layers, *([norm] if norm else [])) if part not in parts]
     if unknown or not layers:
         known = ", ".join(part for part in parts if part) or "none"
-        what = f"{name} has no submodule {unknown[0]!r}" if unknown else f"{name} names no layer"
+        what = f"{name} has no submodule {unknown[0]!r}" if unknown else f"no layer of {name} is named"
         raise UserError(f"{what}: it has {known}"[:600])
     submodules = tuple(parts[layer] for layer in layers)
     with torch.inference_mode():
@@ -137,7 +147,7 @@ def _as_tokens(output: torch.Tensor) -> Float[torch.Tensor, "sample token channe
 def _layer(name: str, layer: str, number: int, output: Any, n_prefix: int, size: Size) -> Layer:
     where = f"{layer} of {name}"
     if output is None:
-        raise UserError(f"{where} is not run by the module's forward: name a submodule that is")
+        raise UserError(f"{where} is not called by the module's forward: name a submodule that is")
     if not isinstance(output, torch.Tensor) or output.ndim not in (3, 4):
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise UserError(

@@ -1,15 +1,15 @@
-"""Scale-MAE: a ViT whose position embedding is computed from the ground length of a pixel.
+"""Builds Scale-MAE, a ViT whose position embedding is computed from the ground length of a pixel.
 
 Architecture and key names are those of bair-climate-initiative/scale-mae (arXiv 2212.14532); its only published
 weights are a ViT-L/16. ``arguments`` of the recipe:
 
 * ``input_res``: the ground length a pixel of the *model input* stands for, relative to what the weights were trained
-  with, for the whole set. By default it is that of Scale-MAE's own k-NN protocol, 224 over the input's shorter side
-  (its eval/knn.py, base resolution 1): an image shown at half the size has pixels twice as long.
+  with, for the whole set. The default is that of Scale-MAE's own k-NN protocol, 224 over the input's shorter side
+  (its eval/knn.py, base resolution 1): at half the size, a pixel is twice as long.
 * ``patch_size``, ``embed_dim``, ``depth``, ``num_heads``: for weights of another size.
 
-Its evaluation normalises RESISC45 and UC Merced with their own statistics: give those as the model's ``mean`` and
-``std``. The position embedding is no weight: it is left out of the weights digest, and the one in a checkpoint is
+Its evaluation normalises RESISC45 and UC Merced with their own statistics: set those as the model's ``mean`` and
+``std``. The position embedding is not a weight: it is not part of the weights digest, and the one in a checkpoint is
 ignored.
 """
 
@@ -30,7 +30,7 @@ from stores.errors import UserError
 from stores.specs import ModelRecord, Size
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 SIZES = {"scalemae-large": {"patch_size": 16, "embed_dim": 1024, "depth": 24, "num_heads": 16}}
 """Dimensions by name."""
@@ -43,7 +43,7 @@ _NOT_ENCODER = ("pos_embed", "decoder_", "fpn", "fcn", "mask_token", "pos_emb_pr
 
 
 class ScaleMae(VisionTransformer):  # type: ignore[misc]
-    """A timm vision transformer without position embedding of its own, for inputs of any multiple of the patch."""
+    """A timm vision transformer without a learned position embedding, for inputs of any multiple of the patch size."""
 
     def __init__(self, input_res: float, patch_size: int, embed_dim: int, depth: int, num_heads: int) -> None:
         super().__init__(
@@ -61,9 +61,9 @@ class ScaleMae(VisionTransformer):  # type: ignore[misc]
     def forward_features(
         self, x: Pixels, resolution: Float[torch.Tensor, " sample"] | None = None
     ) -> Float[torch.Tensor, "sample token channel"]:
-        """Return the normed last tokens; ``resolution`` gives every sample its own, else ``input_res`` holds for all.
+        """Return the normed last tokens; ``resolution`` has a value per sample, by default ``input_res`` for all.
 
-        Nothing is shuffled: Scale-MAE's own encoder permutes the patches even when it masks none.
+        Patches are not shuffled, unlike in Scale-MAE's own encoder, which permutes them even when it masks none.
         """
         patches = self.patch_embed(x)
         rows, columns = int(patches.shape[1]), int(patches.shape[2])
@@ -78,15 +78,15 @@ class ScaleMae(VisionTransformer):  # type: ignore[misc]
 
 
 def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the frozen model of a recipe for inputs of ``size``; ``folder`` is where relative weights lie.
+    """Return the frozen model of a recipe for inputs of ``size`` pixels; paths of weights are relative to ``folder``.
 
     Raises UserError for unknown names and arguments, input sizes that are no multiple of the patch size, and weights
     that do not fit.
     """
     if recipe.name not in SIZES:
-        raise UserError(f"there is no Scale-MAE called {recipe.name!r}: the published one is {', '.join(SIZES)}")
+        raise UserError(f"there is no Scale-MAE called {recipe.name!r}: use {', '.join(SIZES)}")
     if recipe.weights == "pretrained":
-        raise UserError(f"{recipe.name} is not downloaded for you: get {WEIGHTS} and set `weights` to the file")
+        raise UserError(f"{recipe.name} has no automatic download: download {WEIGHTS} and set `weights` to the file")
     numbers, input_res = _arguments(recipe, size)
     patch = numbers["patch_size"]
     if size.height % patch or size.width % patch:
@@ -96,7 +96,7 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
         random_weights(module, recipe.seed)
     else:
         path = folder / Path(recipe.weights).expanduser()
-        given = read_checkpoint(path)  # first: without them there is nothing to build
+        given = read_checkpoint(path)  # before the module is allocated
         module = ScaleMae(input_res, **numbers)
         weights = {key: value for key, value in given.items() if not key.startswith(_NOT_ENCODER)}
         load_strictly(module, weights, path, recipe.name)
@@ -105,7 +105,7 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
         name=recipe.name,
         family="scale_mae",
         revision=REVISION,
-        # Defaults are written out, so that saying them does not make another set.
+        # Defaults are written out, so that setting them explicitly gives the same digest.
         arguments={**numbers, "input_res": input_res},
         weights=weights_digest(module),
         position_embedding="ground-resolution",
@@ -127,11 +127,11 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
 
 
 def _arguments(recipe: ModelRecipe, size: Size) -> tuple[dict[str, int], float]:
-    """Return the dimensions and the resolution."""
+    """Return the dimensions, and the resolution."""
     known = {**SIZES[recipe.name], "input_res": 224.0 / min(size.height, size.width)}
     unknown = sorted(recipe.arguments.keys() - known.keys())
     if unknown:
-        raise UserError(f"{recipe.name} knows no argument {unknown[0]!r}: it has {', '.join(known)}")
+        raise UserError(f"{recipe.name} has no argument {unknown[0]!r}, only {', '.join(known)}")
     given: dict[str, Any] = {**known, **recipe.arguments}
     numbers = {key: given[key] for key in SIZES[recipe.name]}
     input_res = given["input_res"]

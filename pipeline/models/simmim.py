@@ -1,6 +1,6 @@
-"""SimMIM's ViT (microsoft/SimMIM): BEiT's blocks, one relative position bias shared by all, no position embedding.
+"""Key map of SimMIM (microsoft/SimMIM): BEiT's blocks with one shared relative position bias, no position embedding.
 
-Pretraining files keep the encoder below ``encoder.``; the decoder is one convolution. Index tables of the bias are
+Pretraining files prefix the encoder with ``encoder.``; the decoder is one convolution. Index tables of the bias are
 computed, not loaded.
 """
 
@@ -8,7 +8,7 @@ from pipeline.models.loading.position import without_index_tables
 from pipeline.models.loading.weights import Weights, without_prefix
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 
 def rename(weights: Weights) -> Weights:

@@ -1,9 +1,9 @@
-"""Any timm backbone of stages by name: ResNet, ConvNeXt, RegNet, Swin and their kin.
+"""Builds any timm backbone with stages by name: ResNet, ConvNeXt, RegNet, Swin and others.
 
 Layer ``k`` is the ``k``-th feature map that timm's ``features_only`` gives, finest first: a ResNet's stem is stage 0,
 a ConvNeXt's first stage is. Every position of a map is a patch token on the stage's own grid, row by row. There are
-no prefix tokens, and no norm is applied: a norm that belongs to the pooled head, or to the last map only, would not
-mean the same on the others.
+no prefix tokens, and no norm is applied: a norm of the pooled head, or of the last map only, does not suit the other
+maps.
 """
 
 import sys
@@ -19,20 +19,20 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from pipeline.models.contract import FrozenModel, Layer, Pixels
-from pipeline.models.loading.presence import is_out_of_reach
+from pipeline.models.loading.presence import is_offline_and_uncached
 from pipeline.models.loading.weights import load_strictly, random_weights, read_checkpoint, weights_digest
-from pipeline.models.timm_vit import not_to_be_had
+from pipeline.models.timm_vit import weights_unavailable
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagedModel(FrozenModel):
-    """A backbone whose layers differ in grid and width; ``grid`` and ``width`` are those of the last."""
+    """A backbone whose layers differ in grid and width; ``grid`` and ``width`` are those of the last layer."""
 
     stages: tuple[Layer, ...]
 
@@ -47,15 +47,15 @@ class StagedModel(FrozenModel):
         layers: Collection[int],
         visible: Int64[torch.Tensor, "sample visible"] | None = None,
     ) -> dict[int, Float[torch.Tensor, "sample token channel"]]:
-        """Run the model once and return some stages; it cannot leave patches out."""
+        """Run the model once and return the outputs of some stages; masks are not supported."""
         assert visible is None, "wanted_arrays refuses masks for models without blocks"
-        wanted = sorted(layers)
-        maps = _feature_maps(self.module, inputs, wanted)
-        return {stage: each.flatten(2).transpose(1, 2) for stage, each in zip(wanted, maps, strict=True)}
+        numbers = sorted(layers)
+        maps = _feature_maps(self.module, inputs, numbers)
+        return {stage: each.flatten(2).transpose(1, 2) for stage, each in zip(numbers, maps, strict=True)}
 
 
 def has_stages(name: str) -> bool:
-    """Return whether timm knows this name as a backbone of stages; nothing is allocated or downloaded to find out."""
+    """Return whether timm knows this name as a backbone with stages; allocates and downloads nothing."""
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         return False
@@ -67,23 +67,25 @@ def has_stages(name: str) -> bool:
 
 
 def build(recipe: ModelRecipe, size: Size, folder: Path) -> StagedModel:
-    """Return the frozen backbone of a recipe for inputs of ``size``; ``folder`` is where relative weights lie.
+    """Return the frozen backbone of a recipe for inputs of ``size``; paths of weights are relative to ``folder``.
 
     Raises UserError for models that cannot be built, input sizes that the stages do not divide, and weights that do
-    not fit or are not to be had.
+    not fit or cannot be obtained.
     """
     path = folder / Path(recipe.weights).expanduser()
-    given = read_checkpoint(path) if recipe.weights not in ("random", "pretrained") else {}  # before anything is built
+    given = (
+        read_checkpoint(path) if recipe.weights not in ("random", "pretrained") else {}
+    )  # before the module is allocated
     module = _create(recipe, size)
     configuration = module.pretrained_cfg
-    # The pooled head is not part of the maps: what it holds must not enter the digest, nor be asked of a file.
+    # The pooled head is not part of the maps: its weights must not enter the digest, nor be required of a file.
     head = str(configuration.get("classifier") or "head").partition(".")[0]
     setattr(module, head, nn.Identity())
     if recipe.weights == "random":
         random_weights(module, recipe.seed)
         for key, buffer in module.named_buffers():
             if key.endswith("running_mean"):
-                buffer.sub_(1.0)  # drawn around 1 as every plain vector is: behind a ReLU nothing would be left
+                buffer.sub_(1.0)  # vectors are drawn around 1; after a ReLU nothing would be left
     elif recipe.weights != "pretrained":
         weights = _converted(given, module, path)
         load_strictly(
@@ -125,7 +127,7 @@ def _skeleton(architecture: str) -> Any:
 
 
 def _is_sized(name: str) -> bool:
-    """Return whether the architecture is built for one input size, as Swin with its windows is."""
+    """Return whether the architecture is built for one input size, as Swin is with its windows."""
     module = _skeleton(name.partition(".")[0])
     return any(getattr(getattr(module, part, None), "img_size", None) is not None for part in ("patch_embed", "stem"))
 
@@ -135,8 +137,8 @@ def _create(recipe: ModelRecipe, size: Size) -> Any:
     if _is_sized(recipe.name):
         arguments = {"img_size": (size.height, size.width), **arguments}
     pretrained = recipe.weights == "pretrained"
-    if pretrained and is_out_of_reach(recipe.name):  # before anything is built
-        raise not_to_be_had(recipe.name)
+    if pretrained and is_offline_and_uncached(recipe.name):  # before the module is allocated
+        raise weights_unavailable(recipe.name)
     try:
         return timm.create_model(recipe.name, pretrained=pretrained, **arguments)
     except (TypeError, AssertionError, ValueError) as error:
@@ -148,18 +150,18 @@ def _create(recipe: ModelRecipe, size: Size) -> Any:
             raise
         raise UserError(f"timm has no pretrained weights for {recipe.name} ({error}): name a tag that has") from error
     except OSError as error:
-        raise not_to_be_had(recipe.name) from error
+        raise weights_unavailable(recipe.name) from error
 
 
 def _converted(weights: dict[str, torch.Tensor], module: Any, path: Path) -> dict[str, torch.Tensor]:
-    """Bring an official checkpoint to timm's names, as timm does with its own downloads."""
+    """Convert an official checkpoint to timm's names, as timm does with its own downloads."""
     convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return weights
     try:
         converted: dict[str, torch.Tensor] = convert(weights, module)
     except (KeyError, RuntimeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be brought to timm's key names ({error})") from error
+        raise UserError(f"{path} cannot be converted to timm's key names ({error})") from error
     return converted
 
 

@@ -1,4 +1,4 @@
-"""torchvision's ViT-B/16 trained with labels (`vit_b_16`, IMAGENET1K_V1), paper A's supervised model.
+"""Key map of torchvision's supervised ViT-B/16 (`vit_b_16`, IMAGENET1K_V1), paper A's supervised model.
 
 timm's architecture computes the same; the key map is below. Files saved before torchvision 0.13 call the layers of
 the perceptron ``linear_1`` and ``linear_2``.
@@ -9,7 +9,7 @@ import re
 from pipeline.models.loading.weights import Weights, without_prefix
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 _NAMES = (
     (r"^class_token$", "cls_token"),
@@ -23,7 +23,7 @@ _NAMES = (
     (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),
     (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
 )
-"""torchvision's names as patterns, and timm's."""
+"""Patterns of torchvision's names, with timm's."""
 
 
 def rename(weights: Weights) -> Weights:

@@ -1,4 +1,4 @@
-"""Any timm vision transformer by name: no code for a new one."""
+"""Builds any timm vision transformer by name."""
 
 import difflib
 import os
@@ -23,13 +23,13 @@ from pipeline.models.loading.position import (
     n_embedded,
     without_index_tables,
 )
-from pipeline.models.loading.presence import is_out_of_reach
+from pipeline.models.loading.presence import is_offline_and_uncached
 from pipeline.models.loading.weights import (
     Weights,
+    check_finite,
     load_strictly,
     random_weights,
     read_checkpoint,
-    refuse_not_finite,
     weights_digest,
 )
 from pipeline.recipe import ModelRecipe
@@ -37,16 +37,16 @@ from stores.errors import UserError
 from stores.specs import ModelRecord, Size
 
 REVISION = 1
-"""Raised when the same recipe gives another model."""
+"""Increased when the same recipe gives another model."""
 
 
 def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
-    """Return the frozen model of a recipe for inputs of ``size``; ``folder`` is where relative weights lie.
+    """Return the frozen model of a recipe for inputs of ``size`` pixels; paths of weights are relative to ``folder``.
 
-    Raises UserError for names timm does not know (the nearest are offered), models that are no vision transformer,
-    input sizes that are no multiple of the patch size, and weights that do not fit or are not to be had.
+    Raises UserError for names timm does not know (with the nearest ones), models that are no vision transformers,
+    input sizes that are no multiple of the patch size, and weights that do not fit or cannot be obtained.
     """
-    if recipe.name in KNOWN:  # a short name for a timm tag
+    if recipe.name in KNOWN:  # a short name of a timm tag
         return _build(recipe, KNOWN[recipe.name].tag or recipe.name, size, folder, KNOWN[recipe.name])
     if not timm.is_model(recipe.name.partition(".")[0]):
         nearest = difflib.get_close_matches(recipe.name, [*KNOWN, *timm.list_models()], n=3, cutoff=0.5)
@@ -67,7 +67,7 @@ def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: Know
         random_weights(module, recipe.seed)
     else:
         path = folder / Path(recipe.weights).expanduser()
-        given = read_checkpoint(path)  # first: without them there is nothing to build
+        given = read_checkpoint(path)  # before the module is allocated
         module = create(name, recipe.name, recipe.arguments, size)
         weights, position = _converted(given, module, path, recipe)
         load_strictly(module, weights, path, recipe.name)
@@ -77,7 +77,16 @@ def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: Know
 def freeze(
     recipe: ModelRecipe, module: Any, family: str, revision: int, position: str, known: KnownModel | None = None
 ) -> FrozenModel:
-    """Return a loaded module as a frozen model; pixel statistics are the recipe's, else the known ones, else timm's."""
+    """Return a loaded timm module as a frozen model.
+
+    Args:
+        recipe: The model's recipe; its mean and std come before those of ``known`` and timm's.
+        module: The timm module with its weights.
+        family: Name of the family, part of the model's digest.
+        revision: Revision of the family's code.
+        position: How the position embedding was made; see `fit_embedding`.
+        known: The row of a known model, for its normalisation, interpolation and licence.
+    """
     module.eval().requires_grad_(False)
     configuration = module.pretrained_cfg
     licence = configuration.get("license")
@@ -120,8 +129,8 @@ def freeze(
 def final_norm(module: Any) -> nn.Module | None:
     """Return the model's last norm over tokens, None when it has none.
 
-    With average pooling timm replaces ``norm`` by an identity and norms the pooled vector with ``fc_norm``; that
-    norm holds the checkpoint's weights, so it is the one meant.
+    With average pooling timm replaces ``norm`` by an identity and applies ``fc_norm``, which has the checkpoint's
+    weights, to the pooled vector; then it is ``fc_norm``.
     """
     name = final_norm_name(module)
     norm: nn.Module | None = None if name is None else getattr(module, name)
@@ -129,7 +138,7 @@ def final_norm(module: Any) -> nn.Module | None:
 
 
 def final_norm_name(module: Any) -> str | None:
-    """Return the attribute under which a module keeps its final norm."""
+    """Return the name of a module's final norm, None when it has none."""
     for name in ("norm", "fc_norm"):
         norm = getattr(module, name, None)
         if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
@@ -140,17 +149,24 @@ def final_norm_name(module: Any) -> str | None:
 def create(
     name: str, display: str, arguments: Mapping[str, Any], size: Size | None, *, pretrained: bool = False
 ) -> Any:
-    """Return a timm module of a name without its classifier, for inputs of a size or, with None, of its own size.
+    """Return a timm module without its classifier.
 
     Raises UserError when it cannot be built that way or is no plain vision transformer.
+
+    Args:
+        name: timm's name of the architecture, with a tag for pretrained weights.
+        display: Name of the model in errors.
+        arguments: Passed to the architecture.
+        size: Size of inputs in pixels; None for the architecture's own size.
+        pretrained: Load timm's pretrained weights.
     """
     arguments = {
         "num_classes": 0,
         **({} if size is None else {"img_size": (size.height, size.width)}),
         **arguments,
     }
-    if pretrained and is_out_of_reach(name):  # before anything is built
-        raise not_to_be_had(display)
+    if pretrained and is_offline_and_uncached(name):  # before the module is allocated
+        raise weights_unavailable(display)
     try:
         # cache_dir stays timm's own; checkpoint_path is never used, because it would load pickles.
         module = timm.create_model(name, pretrained=pretrained, **arguments)
@@ -163,7 +179,7 @@ def create(
             raise
         raise UserError(f"timm has no pretrained weights for {display} ({error}): name a tag that has") from error
     except OSError as error:
-        raise not_to_be_had(display) from error
+        raise weights_unavailable(display) from error
     for part in ("blocks", "num_prefix_tokens", "patch_embed"):
         if not hasattr(module, part):
             raise UserError(
@@ -177,17 +193,27 @@ def create(
     return module
 
 
-def not_to_be_had(display: str) -> UserError:
-    """Return what is said when a model's pretrained weights are neither here nor on the network."""
+def weights_unavailable(display: str) -> UserError:
+    """Return the error for pretrained weights that are neither cached nor can be downloaded."""
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return UserError(
-        f"the pretrained weights of {display} are neither in the local cache nor could they be downloaded"
-        f"{offline}: run once where the network is, or set `weights` to a file"
+        f"the pretrained weights of {display} are not in the local cache and could not be downloaded"
+        f"{offline}: run once with network access, or set `weights` to a file"
     )
 
 
 def download(name: str, recipe: ModelRecipe, arguments: Mapping[str, Any], size: Size, by_hub: bool) -> tuple[Any, str]:
-    """Return a module with timm's pretrained weights, and how its position embedding was brought to the size."""
+    """Return a module with timm's pretrained weights, and how its position embedding was resampled.
+
+    Raises UserError as `create` does, and when ``by_hub`` is set for a model without absolute position embedding.
+
+    Args:
+        name: timm's name of the model, with its tag.
+        recipe: The model's recipe.
+        arguments: Passed to the architecture.
+        size: Size of inputs in pixels.
+        by_hub: Resample the position embedding as the DINO codes do, instead of timm's way.
+    """
     if by_hub:
         weights: Weights = create(name, recipe.name, arguments, None, pretrained=True).state_dict()
         module = create(name, recipe.name, arguments, size)
@@ -197,12 +223,12 @@ def download(name: str, recipe: ModelRecipe, arguments: Mapping[str, Any], size:
         load_strictly(module, weights, Path(name), recipe.name)
         return module, position
     module = create(name, recipe.name, arguments, size, pretrained=True)
-    refuse_not_finite(module.state_dict().items(), name)
+    check_finite(module.state_dict().items(), name)
     return module, "native" if _is_native(module) else "timm-resample"
 
 
 def _is_native(module: Any) -> bool:
-    """Whether timm has nothing to resample: the model's own size, or positions computed for every grid (rotary)."""
+    """Whether timm has nothing to resample: inputs of the model's own size, or positions computed for any grid."""
     stored = [key for key in module.state_dict() if key == "pos_embed" or key.endswith("relative_position_bias_table")]
     own: bool = module.pretrained_cfg.get("input_size", (3, 0, 0))[1:] == tuple(module.patch_embed.img_size)
     return own or not stored
@@ -214,38 +240,45 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _converted(weights: Weights, module: Any, path: Path, recipe: ModelRecipe) -> tuple[Weights, str]:
-    """Bring an official checkpoint to timm's names and this grid, as timm does with its own downloads."""
-    refuse_other_patches(weights, module, path, recipe.name)
+    """Convert an official checkpoint to timm's names and this grid, as timm does with its own downloads."""
+    check_patch_size(weights, module, path, recipe.name)
     given = weights.get("pos_embed")
     if given is not None and "register_tokens" in weights:
         given = given[:, 1:]  # timm adds the class token's entry to the token itself
     if isinstance(module, Beit):
-        # timm's own filter takes some tables of oblong grids for square ones, and warns of its indexing.
+        # timm's own filter mistakes some tables of oblong grids for square ones, and warns about its indexing.
         return fit_positions(without_index_tables(weights), module, recipe.position_embedding or "timm", recipe)
     convert = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         try:
             weights = convert(dict(weights), module)
         except (KeyError, RuntimeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} cannot be brought to timm's key names ({error})") from error
+            raise UserError(f"{path} cannot be converted to timm's key names ({error})") from error
     if recipe.position_embedding == "hub":
         absolute_embedding(weights, recipe)
         assert given is not None
         weights["pos_embed"], position = fit_embedding(given, grid_of(module), n_embedded(module), "hub")
         return weights, position
     if given is not None and "pos_embed" in weights:
-        kept = given.shape == weights["pos_embed"].shape and torch.equal(given, weights["pos_embed"])
+        is_native = given.shape == weights["pos_embed"].shape and torch.equal(given, weights["pos_embed"])
     else:
-        kept = _is_native(module)
-    return weights, "native" if kept else "timm-resample"
+        is_native = _is_native(module)
+    return weights, "native" if is_native else "timm-resample"
 
 
-def refuse_other_patches(weights: Weights, module: Any, path: Path, name: str) -> None:
-    """Raise UserError when patches of the weights have another size: timm would resample the kernel silently."""
+def check_patch_size(weights: Weights, module: Any, path: Path, name: str) -> None:
+    """Raise UserError when the weights are for another patch size: timm would resample the kernel silently.
+
+    Args:
+        weights: Weights under timm's names.
+        module: The module they are for.
+        path: File of the weights, named in errors.
+        name: Name of the model, named in errors.
+    """
     kernel, own = weights.get("patch_embed.proj.weight"), getattr(module.patch_embed, "proj", None)
     if kernel is not None and own is not None and kernel.ndim == 4 and kernel.shape[2:] != own.weight.shape[2:]:
-        theirs, ours = ("x".join(str(side) for side in one.shape[2:]) for one in (kernel, own.weight))
+        given, expected = ("x".join(str(side) for side in one.shape[2:]) for one in (kernel, own.weight))
         raise UserError(
-            f"{path} does not fit {name}: its patches have {theirs} pixels, those of {name} {ours}; "
+            f"{path} does not fit {name}: its patches have {given} pixels, those of {name} {expected}; "
             "name the architecture it was made for"
         )

@@ -1,1 +1,1 @@
-"""Which tile of which image is which row of a set, and its pixels."""
+"""The rows of a set: which tile of which source image each row is, and its pixels."""

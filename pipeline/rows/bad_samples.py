@@ -1,7 +1,7 @@
-"""Bad samples: which images cannot become rows with features, which have no usable label, and how many are too many.
+"""Finds bad samples: images that cannot be decoded or tiled, and labels that cannot be used.
 
-Every image is judged before the first row is made, from its bytes alone, so that shards, resumed runs and repairs come
-to the same rows and the same digests without telling each other anything.
+Every image is checked before the first row is made, from its bytes alone, so that shards, resumed runs and repairs
+agree on rows and digests without communicating.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,28 +19,28 @@ from pipeline.rows.sources import FileDigests
 from stores.errors import UserError
 from stores.specs import FrameSpec, Size
 
-ALLOWED_ONE_IN = 100
-"""One image of so many may be bad; one bad image is borne in any set that has a good one."""
+IMAGES_PER_BAD_IMAGE = 100
+"""At most one image in this many may be bad; one bad image is always tolerated beside a good one."""
 _NAMED = 3
-"""Bad images that are named when there are too many."""
+"""Number of bad images that an error names."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class SampleCheck:
-    """What is known of the sources before they are rows; reasons are by source name, in its order."""
+    """Sizes and problems of the sources, found before there are rows; reasons are by source name, in sorted order."""
 
     sizes: dict[str, Size]
-    """Of every image whose header can be read, in pixels."""
+    """Size in pixels of every image whose header can be read."""
     images: dict[str, str] = field(default_factory=dict)
-    """Why an image is bad: its rows get no features and no labels."""
+    """Why an image is bad; its rows get neither features nor labels."""
     labels: dict[str, str] = field(default_factory=dict)
-    """Why the label of a good image is bad: its rows get features and no labels."""
+    """Why the label of a good image is bad; its rows get features and no labels."""
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Every bad source with what is wrong with it."""
+        """Every bad source with its problem."""
         return dict(sorted((self.images | self.labels).items()))
 
 
@@ -54,10 +54,16 @@ def sizes_of(sources: Mapping[str, Source]) -> SampleCheck:
 def check_samples(
     dataset: Dataset, sources: Mapping[str, Source], frame: FrameSpec, digests: FileDigests
 ) -> SampleCheck:
-    """Decode every image and read its labels, or recall from ``digests`` what that came to.
+    """Decode every image and read its labels, or take the findings of an earlier run.
 
-    Raises UserError, which names the first ones and their number, when too many are bad, and when a file cannot be
-    opened at all: a disk that is away says nothing about a sample.
+    Raises UserError when too many samples are bad, naming the first ones and the number, and when a file cannot be
+    opened at all, because an unreachable disk says nothing about a sample.
+
+    Args:
+        dataset: Reader of the data set.
+        sources: Sources by name.
+        frame: How sources are cut into tiles.
+        digests: Hashes of files, and findings, from earlier runs; new findings are added.
     """
     hashes = digests.of(path for source in sources.values() for path in _files(source))
     classes = [[entry.id, entry.name] for entry in dataset.classes()]
@@ -77,22 +83,22 @@ def check_samples(
             return size, f"{name}: {error}", ""
         if missing := _missing(source):
             return size, _problem(dataset, lambda: images.read_image(source.image.read_bytes(), name)), missing
-        asked = [*reader, name, [hashes[path] for path in _files(source)]]
-        return size, *digests.verdict(asked, lambda: _problems(dataset, source))
+        key = [*reader, name, [hashes[path] for path in _files(source)]]
+        return size, *digests.verdict(key, lambda: _problems(dataset, source))
 
-    found = SampleCheck({})
+    check = SampleCheck({})
     with ThreadPoolExecutor(4) as pool:
         for name, (size, image, label) in zip(sources, pool.map(one, sources), strict=True):
             if size is not None:
-                found.sizes[name] = size
+                check.sizes[name] = size
             if image or label:
-                (found.images if image else found.labels)[name] = _without(dataset, image or label)
-    refuse_too_many(found.reasons, len(sources))
-    return found
+                (check.images if image else check.labels)[name] = _without(dataset, image or label)
+    check_bad_count(check.reasons, len(sources))
+    return check
 
 
 def read_labels(dataset: Dataset, source: Source, read: Callable[[Source], T]) -> tuple[T | None, str]:
-    """Return what a source's labels come to, or None and why they are bad, from their bytes alone.
+    """Return what ``read`` makes of a source's labels, or None and why they are bad.
 
     Raises UserError when a file cannot be opened at all.
     """
@@ -125,7 +131,7 @@ def _open(path: Path) -> None:
 
 
 def _problems(dataset: Dataset, source: Source) -> tuple[str, str]:
-    """Return what is wrong with an image, and with its labels."""
+    """Return the problem of an image, and of its labels; empty where there is none."""
     image = _problem(dataset, lambda: images.read_image(source.image.read_bytes(), source.name))
     label = ""
     if source.label is not None and "objects" in dataset.labels:
@@ -144,13 +150,13 @@ def _problem(dataset: Dataset, read: Callable[[], object]) -> str:
 
 
 def _without(dataset: Dataset, reason: str) -> str:
-    """Return a reason that is the same wherever the data lie: paths are relative to the data set's root."""
+    """Return a reason with paths relative to the data set's root, so that it is the same on every machine."""
     return reason.replace(f"{dataset.root.absolute()}/", "").replace(f"{dataset.root}/", "")
 
 
-def refuse_too_many(reasons: Mapping[str, str], n_sources: int) -> None:
+def check_bad_count(reasons: Mapping[str, str], n_sources: int) -> None:
     """Raise UserError when more than 1 % of the images, and more than one, are bad, or all are."""
-    most = min(max(1, n_sources // ALLOWED_ONE_IN), n_sources - 1)
+    most = min(max(1, n_sources // IMAGES_PER_BAD_IMAGE), n_sources - 1)
     if len(reasons) > most:
         raise UserError(
             f"{len(reasons)} of {n_sources} images are bad and at most {most} may be kept as invalid "
@@ -161,6 +167,6 @@ def refuse_too_many(reasons: Mapping[str, str], n_sources: int) -> None:
 def _listed(reasons: Iterable[str]) -> str:
     listed = list(reasons)
     more = len(listed) - _NAMED
-    return "; ".join(f"({place}) {reason}" for place, reason in enumerate(listed[:_NAMED], start=1)) + (
+    return "; ".join(f"({number}) {reason}" for number, reason in enumerate(listed[:_NAMED], start=1)) + (
         f"; and {more} more" if more > 0 else ""
     )

@@ -1,4 +1,4 @@
-"""How source images become model inputs: resize the source, cut tiles, bring every tile to the input size.
+"""Turns source images into model inputs: resize the source, cut tiles, resize every tile to the input size.
 
 Boxes are (left, top, right, bottom) with right and bottom exclusive. Every tile is resized on its own, so that
 tiles are independent images (paper A, section 3.1: 256 x 256 tiles resized to 224 x 224).
@@ -16,7 +16,7 @@ from stores.errors import UserError
 from stores.specs import VOID, FrameSpec, Size
 
 REVISION = 1
-"""Raised when the same source and frame give other pixels."""
+"""Increased when the same source and frame give other pixels."""
 
 Box = tuple[int, int, int, int]
 Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest", "box"]
@@ -37,9 +37,9 @@ class Tile:
     row: int
     column: int
     box: Box
-    """What the tile shows; with ``edge = "pad"`` it may reach beyond the source's right and bottom border."""
+    """The tile's box; with ``edge = "pad"`` it may reach beyond the source's right and bottom border."""
     owned: Box
-    """The part it is scored on: inside the source, and not in any earlier tile."""
+    """The part that the tile is scored on: inside the source, and not in any earlier tile."""
 
 
 def resized_size(frame: FrameSpec, source_size: Size) -> Size:
@@ -86,7 +86,7 @@ class _Span:
 
 
 def _spans(extent: int, tile: int, edge: str) -> list[_Span]:
-    """Cut one axis; only its last span depends on the edge rule."""
+    """Cut one axis into spans; only the last one depends on the edge rule."""
     spans = [_Span(start, start + tile, start, start + tile) for start in range(0, extent - tile + 1, tile)]
     done = len(spans) * tile
     if done < extent and edge == "pad":
@@ -110,9 +110,15 @@ def cut(
     tile_list: Sequence[Tile],
     interpolation: Interpolation,
 ) -> UInt8[np.ndarray, "sample height width 3"]:
-    """Return the tiles as model inputs, RGB 0..255; what lies beyond the source is black.
+    """Return tiles of a source as model inputs, RGB 0..255; beyond the source they are black.
 
-    Shrinking is antialiased (Pillow's filters widen with the scale); equal sizes leave the bytes as they are.
+    Shrinking is antialiased (Pillow's filters widen with the scale); equal sizes leave the bytes unchanged.
+
+    Args:
+        image: The source's pixels.
+        frame: Sizes of source and input.
+        tile_list: Tiles of the source.
+        interpolation: How source and tiles are resized.
     """
     return cut_plane(resized(image, frame, interpolation), frame, tile_list, interpolation)
 
@@ -123,7 +129,14 @@ def cut_plane(
     tile_list: Sequence[Tile],
     interpolation: Interpolation,
 ) -> UInt8[np.ndarray, "sample height width 3"]:
-    """Return the tiles of a resized source as model inputs, as `cut` does."""
+    """Return the tiles of an already resized source as model inputs, with the arguments of `cut`.
+
+    Args:
+        plane: The resized source's pixels.
+        frame: Size of the input.
+        tile_list: Tiles of the source.
+        interpolation: How tiles are resized.
+    """
     inputs = np.empty((len(tile_list), frame.input.height, frame.input.width, 3), np.uint8)
     for sample, tile in enumerate(tile_list):
         inputs[sample] = resample(crop(plane, tile.box, fill=0), frame.input, interpolation)
@@ -135,10 +148,10 @@ def cut_labels(
     frame: FrameSpec,
     tile_list: Sequence[Tile],
 ) -> UInt8[np.ndarray, "sample height width"]:
-    """Return the class ids of the tiles' pixels, resized with nearest; what lies beyond the source is void.
+    """Return the class ids of the tiles' pixels, resized with nearest; beyond the source they are void.
 
     Nearest is the pixel-centre rule, floor((i + 1/2) source / input), in integers. Pillow's NEAREST is the same
-    rule in accumulated floats, whose rounding decides the ties: 32 of the 224 columns of a 256-pixel tile.
+    rule in accumulated floats, whose rounding decides ties: 32 of the 224 columns of a 256-pixel tile.
     """
     plane = resized_labels(pixel_classes, frame)
     labels = np.empty((len(tile_list), frame.input.height, frame.input.width), np.uint8)
@@ -150,8 +163,8 @@ def cut_labels(
 def owned_in_input(frame: FrameSpec, tile: Tile) -> Box:
     """Return the tile's owned part in pixels of the model input.
 
-    An input pixel is owned when its centre lies in the owned part: exactly those whose label `cut_labels` takes
-    from there. A border that meets a centre belongs to the pixels after it, in every tile alike.
+    An input pixel is owned when its centre lies in the owned part, which are exactly the pixels whose label
+    `cut_labels` takes from there. A centre on a border belongs to the part after it, in every tile alike.
     """
     left, top, right, bottom = tile.box
     owned_left, owned_top, owned_right, owned_bottom = tile.owned
@@ -172,21 +185,21 @@ def _first_centre_at(border: int, tile: int, extent: int) -> int:
 def resized(
     image: UInt8[np.ndarray, "source_height source_width 3"], frame: FrameSpec, interpolation: Interpolation
 ) -> UInt8[np.ndarray, "plane_height plane_width 3"]:
-    """Return the plane that tile boxes refer to: the source at the frame's ``resize``, or as it is."""
+    """Return the plane that tile boxes refer to: the source at the frame's ``resize``, or unchanged."""
     return image if frame.resize is None else resample(image, frame.resize, interpolation)
 
 
 def resized_labels(
     pixel_classes: UInt8[np.ndarray, "source_height source_width"], frame: FrameSpec
 ) -> UInt8[np.ndarray, "plane_height plane_width"]:
-    """Return the class ids of the plane that tile boxes refer to, with nearest."""
+    """Return the class ids of the plane that tile boxes refer to, resized with nearest."""
     return pixel_classes if frame.resize is None else _nearest(pixel_classes, frame.resize)
 
 
 def crop(
     plane: UInt8[np.ndarray, "plane_height plane_width *colour"], box: Box, fill: int
 ) -> UInt8[np.ndarray, "tile_height tile_width *colour"]:
-    """Return what a box shows of a plane, with ``fill`` beyond it."""
+    """Return the part of a plane inside a box, with ``fill`` beyond the plane."""
     left, top, right, bottom = box
     height, width = plane.shape[:2]
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
@@ -204,7 +217,14 @@ def resample(
     interpolation: Interpolation,
     region: tuple[float, float, float, float] | None = None,
 ) -> UInt8[np.ndarray, "to_height to_width *colour"]:
-    """Return a plane, or a region (left, top, right, bottom) of it, at another size, antialiased where it shrinks."""
+    """Return a plane, or a part of it, at another size, antialiased where it shrinks.
+
+    Args:
+        plane: Pixels to resize.
+        size: Size of the result in pixels.
+        interpolation: Pillow's filter.
+        region: Part to resize (left, top, right, bottom), in pixels of the plane; None for all.
+    """
     whole = (0, 0, plane.shape[1], plane.shape[0])
     if (region is None or region == whole) and plane.shape[:2] == (size.height, size.width):
         return plane

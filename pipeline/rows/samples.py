@@ -1,4 +1,4 @@
-"""The rows of an experiment: which tile of which source is which row, the same for all its models."""
+"""The rows of an experiment: which tile of which source each row is, the same for all models."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ from stores.specs import DatasetRecord, FrameSpec, Size, samples_digest, sources
 
 @dataclass(frozen=True)
 class Samples:
-    """The rows with everything needed to make them again."""
+    """The rows of a set, with everything needed to compute them again."""
 
     dataset: Dataset
     record: DatasetRecord
@@ -35,41 +35,41 @@ class Samples:
     table: pd.DataFrame
     digest: str
     bad_images: dict[str, str]
-    """Why an image is bad, by source name: its rows are invalid and hold neither features nor labels."""
+    """Why an image is bad, by source name; its rows are invalid and have neither features nor labels."""
     bad_labels: dict[str, str]
-    """Why the labels of a good image are bad, by source name: its rows hold features, their label rows are invalid."""
+    """Why the labels of a good image are bad, by source name; its rows have features, its label rows are invalid."""
     n_tiles: int
-    """Tiles that the frame cuts from the sources; more than the rows where a few-shot rule chose among them."""
+    """Tiles that the frame cuts from the sources; more than the rows if a few-shot rule chose among them."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Why images have no rows that a few-shot rule might have chosen, by source name."""
+    """Why images were excluded from a few-shot choice, by source name."""
     licence: str = "not stated"
     """Terms of use of the data, in one line."""
     view: View = CLEAN
-    """How the rows are shown; `viewed.for_view` makes the same rows under another view."""
+    """The view of the rows; `under_view.for_view` returns the same rows under another one."""
 
     @property
-    def places(self) -> list[tuple[str, Box]]:
+    def tile_ids(self) -> list[tuple[str, Box]]:
         """Source name and tile box of each row."""
         return [(name, tile.box) for name, tile in self.tiles]
 
     @cached_property
     def bad(self) -> dict[str, str]:
-        """Why a source has no labels that count, by its name: its image or its labels are bad."""
+        """Why a source has no valid labels, by its name: its image or its labels are bad."""
         return dict(sorted((self.bad_images | self.bad_labels).items()))
 
     @property
     def label_table(self) -> pd.DataFrame:
-        """The sample table of the label set: rows with bad labels are invalid too."""
+        """The sample table of the label set, in which rows with bad labels are invalid too."""
         return _marked(self.table, self.bad)
 
     def invalid(self, start: int, stop: int, *, labels: bool = False) -> Bool[np.ndarray, " row"]:
-        """Return which of the rows ``start`` to ``stop`` hold no features, or with ``labels`` no labels."""
+        """Return which of the rows ``start`` to ``stop`` have no features, or with ``labels`` no labels."""
         bad = self.bad if labels else self.bad_images
         return np.array([name in bad for name, _ in self.tiles[start:stop]], dtype=bool)
 
     @property
     def coverage(self) -> float:
-        """Share of all source pixels that some tile shows, bad images aside."""
+        """Share of all source pixels that some tile shows, without bad images."""
         sizes = {name: size for name, size in self.sizes.items() if name not in self.bad_images}
         area = {name: size.height * size.width for name, size in sizes.items()}
         covered = sum(coverage(self.frame, size) * area[name] for name, size in sizes.items())
@@ -87,16 +87,21 @@ def make_samples(
 ) -> Samples:
     """Return the rows of the chosen sources, sorted by source name, tiles row by row.
 
-    ``chosen_tiles`` gives the row and column of the tiles to keep of each source; None keeps all. With
-    ``keep_invalid`` bad samples are rows too, marked with the reason; an image whose tiles are not known is one row.
-
     Raises UserError when a source is smaller than a tile, its label file is missing, or nothing is chosen; with
     ``keep_invalid`` when too many are bad.
+
+    Args:
+        dataset: Reader of the data set.
+        chosen: Sources to cut into rows.
+        frame: How sources are resized and cut into tiles.
+        digests: Hashes of files, and findings on bad samples, from earlier runs.
+        chosen_tiles: Row and column of the tiles to keep of each source, by name; None keeps all.
+        keep_invalid: Make bad samples rows too, marked with the reason; an image whose tiles are unknown is one row.
     """
     sources = {source.name: source for source in sorted(chosen, key=lambda source: source.name)}
     if not sources:
         raise UserError(f"no images are chosen from {dataset.root}: check [selection] in the experiment file")
-    judged = check_samples(dataset, sources, frame, digests) if keep_invalid else sizes_of(sources)
+    checked = check_samples(dataset, sources, frame, digests) if keep_invalid else sizes_of(sources)
     paths = [source.image for source in sources.values()]
     labels = {
         name: source.label
@@ -109,15 +114,15 @@ def make_samples(
     cut: list[tuple[str, Tile]] = []
     for name, source in sources.items():
         try:
-            cut += [(name, tile) for tile in tiles(frame, judged.sizes[name])]
+            cut += [(name, tile) for tile in tiles(frame, checked.sizes[name])]
         except (UserError, KeyError) as error:
-            if name not in judged.images:
+            if name not in checked.images:
                 raise UserError(f"{source.image}: {error}") from error
-            cut.append((name, _stand_in(frame)))
+            cut.append((name, _placeholder(frame)))
     rows = [(name, tile) for name, tile in cut if chosen_tiles is None or (tile.row, tile.column) in chosen_tiles[name]]
     table = pd.DataFrame(
         [
-            _row(sources[name], tile, frame, judged.sizes.get(name), image_digests[name], label_digests.get(name, ""))
+            _row(sources[name], tile, frame, checked.sizes.get(name), image_digests[name], label_digests.get(name, ""))
             for name, tile in rows
         ]
     )
@@ -131,14 +136,14 @@ def make_samples(
         ),
         frame=frame,
         sources=sources,
-        sizes=judged.sizes,
+        sizes=checked.sizes,
         tiles=tuple(rows),
         image_digests=image_digests,
         label_digests=label_digests,
-        table=_marked(table, judged.images),
-        digest=samples_digest(((name, tile.box) for name, tile in rows), judged.images.keys()),
-        bad_images=judged.images,
-        bad_labels=judged.labels,
+        table=_marked(table, checked.images),
+        digest=samples_digest(((name, tile.box) for name, tile in rows), checked.images.keys()),
+        bad_images=checked.images,
+        bad_labels=checked.labels,
         n_tiles=len(cut),
         licence=dataset.licence,
     )
@@ -152,8 +157,8 @@ def _marked(table: pd.DataFrame, bad: Mapping[str, str]) -> pd.DataFrame:
     return table.assign(valid=[name not in bad for name in sources], reason=[bad.get(name, "") for name in sources])
 
 
-def _stand_in(frame: FrameSpec) -> Tile:
-    """Return the one row of an image of which no tile is known: as large as a tile, and scored on nothing."""
+def _placeholder(frame: FrameSpec) -> Tile:
+    """Return the one tile of an image whose tiles are unknown: as large as a tile, with no part that is scored."""
     size = frame.tile or frame.resize or frame.input
     return Tile(0, 0, (0, 0, size.width, size.height), (0, 0, 0, 0))
 
@@ -192,12 +197,12 @@ def _row(
 
 
 def bad_rows(samples: Samples, table: pd.DataFrame) -> dict[str, Any]:
-    """Return what a set's provenance says of bad samples: invalid rows of its table, and images that have no rows."""
-    told: dict[str, Any] = {"left_out_of_choice": samples.left_out} if samples.left_out else {}
+    """Return the entries of a set's provenance on bad samples: invalid rows, and excluded images."""
+    entries: dict[str, Any] = {"left_out_of_choice": samples.left_out} if samples.left_out else {}
     invalid = table[~table["valid"].to_numpy(dtype=bool)]
     if not invalid.empty:
-        told |= {"invalid_rows": len(invalid), "invalid_because": sorted(set(invalid["reason"].astype(str)))}
-    return told
+        entries |= {"invalid_rows": len(invalid), "invalid_because": sorted(set(invalid["reason"].astype(str)))}
+    return entries
 
 
 def path_below(root: Path, folder: str) -> Path:

@@ -1,8 +1,8 @@
-"""Which files a data set's sources are, by content.
+"""Hashes the files of a data set, and caches the hashes in the store.
 
-Hashing thousands of files at every command would cost minutes, so the store keeps a note of size, modification time
-and sha256 a file. A file whose size and time are those of the note is not read again; any other is re-hashed, so
-that an edited image or label always leads to another set.
+Hashing thousands of files in every command would take minutes, so the store keeps size, modification time and sha256
+of each file. A file with unchanged size and time is not read again; any other is hashed again, so that an edited image
+or label leads to another set.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from stores.errors import MissingError, UserError
 
 
 class FileDigests:
-    """sha256 of files below one root, and which of them are bad samples, remembered in a store."""
+    """sha256 of files below one root, and findings on bad samples, cached in a store."""
 
     def __init__(self, store: Store, root: Path) -> None:
         self.store = store
@@ -31,13 +31,13 @@ class FileDigests:
         self.changed = False
         try:
             record = read_checksummed(store.objects.read(self.key))
-            if record is not None:  # a torn note costs hashing again, nothing else
+            if record is not None:  # without an intact note files are hashed again
                 self.notes, self.verdicts = dict(record["files"]), dict(record.get("verdicts", {}))
         except (MissingError, KeyError):
             pass
 
     def of(self, paths: Iterable[Path], workers: int = 4) -> dict[Path, str]:
-        """Return the sha256 of every file; raises MissingError that names the first that is gone."""
+        """Return the sha256 of every file; raises MissingError naming the first that does not exist."""
         with ThreadPoolExecutor(workers) as pool:
             listed = list(paths)
             return dict(zip(listed, pool.map(self._one, listed), strict=True))
@@ -50,28 +50,28 @@ class FileDigests:
             if isinstance(known, list) and known[:2] == [status.st_size, status.st_mtime_ns]:
                 return str(known[2])
             with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
-            raise MissingError(f"{path} is listed by the data set and is not there: restore it") from None
-        self.notes[name] = [status.st_size, status.st_mtime_ns, found]
+            raise MissingError(f"{path} is listed by the data set and does not exist: restore it") from None
+        self.notes[name] = [status.st_size, status.st_mtime_ns, sha256]
         self.changed = True
-        return found
+        return sha256
 
-    def verdict(self, asked: object, check_samples: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-        """Return what ``judge`` says of an image and of its label, empty where they are good.
+    def verdict(self, depends_on: object, check: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+        """Return the problems of an image and of its label, empty where there is none; ``check`` finds them.
 
-        It is remembered under ``asked``, plain JSON values that name the files by content and whatever else it
-        depends on.
+        They are cached under ``depends_on``: plain JSON values that contain the files' hashes and everything else that
+        matters.
         """
-        key = digest(asked)[:32]
+        key = digest(depends_on)[:32]
         known = self.verdicts.get(key)
         if not isinstance(known, list) or len(known) != 2:
-            known = self.verdicts[key] = list(check_samples())
+            known = self.verdicts[key] = list(check())
             self.changed = True
         return str(known[0]), str(known[1])
 
     def save(self) -> None:
-        """Remember what was hashed; the note is a convenience, nothing depends on it."""
+        """Write the cache to the store; no result depends on it."""
         if self.changed:
             verdicts = {"verdicts": self.verdicts} if self.verdicts else {}
             self.store.objects.put(self.key, [checksummed({"files": self.notes, **verdicts})])
@@ -79,12 +79,12 @@ class FileDigests:
 
 
 def changed_files(dataset: Dataset, table: pd.DataFrame) -> dict[str, str]:
-    """Return what is wrong with the source files of a sample table that changed or are gone, by path.
+    """Return the problems of a sample table's source files that changed or are missing, by path.
 
-    Every file is read and hashed again, whatever the notes say.
+    Every file is read and hashed again, without the cache.
     """
     expected: dict[Path, str] = {dataset.root / row.source: row.source_sha256 for row in _sources(table)}
-    found: dict[str, str] = {}
+    problems: dict[str, str] = {}
     if any(row.label_sha256 for row in _sources(table)):
         try:
             labels = {source.name: source.label for source in dataset.sources()}
@@ -92,8 +92,8 @@ def changed_files(dataset: Dataset, table: pd.DataFrame) -> dict[str, str]:
                 label = labels.get(row.source)
                 if label is not None and row.label_sha256:
                     expected[label] = row.label_sha256
-        except (MissingError, UserError) as error:  # which label belongs to which image is the reader's knowledge
-            found[str(dataset.root)] = f"lists no labels to compare: {error}"
+        except (MissingError, UserError) as error:  # only the reader knows which label belongs to which image
+            problems[str(dataset.root)] = f"lists no labels to compare: {error}"
 
     def check(path: Path) -> str | None:
         try:
@@ -104,8 +104,8 @@ def changed_files(dataset: Dataset, table: pd.DataFrame) -> dict[str, str]:
         return None if same else "is not the file the sets were made from"
 
     with ThreadPoolExecutor(4) as pool:
-        problems = zip(expected, pool.map(check, expected), strict=True)
-        return found | {str(path): problem for path, problem in problems if problem is not None}
+        checked = zip(expected, pool.map(check, expected), strict=True)
+        return problems | {str(path): problem for path, problem in checked if problem is not None}
 
 
 def _sources(table: pd.DataFrame) -> list[Any]:

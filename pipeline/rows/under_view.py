@@ -1,4 +1,4 @@
-"""The rows of an experiment under a view: pixels, labels, what is scored, and which patch is which."""
+"""Applies a view to samples: pixels, labels, scored regions and patch correspondences."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from pipeline.views.contract import Changed, View
 from pipeline.views.placement import Placement, corresponding_patches, source_pixels
 from stores.specs import VOID, FrameSpec, Size
 
-_TURNING = {
+_ROTATION_FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "nearest": Image.Resampling.NEAREST,
@@ -24,7 +24,7 @@ _IDENTITY = Placement()
 
 
 def for_view(samples: Samples, view: View) -> Samples:
-    """Return the same rows under a view: input size and what each row is scored on are the view's."""
+    """Return the same rows under a view, with its input size and scored regions."""
     frame = under_frame(samples.frame, view)
     table = samples.table.copy()
     boxes = [owned(view, frame, name, tile) for name, tile in samples.tiles]
@@ -39,7 +39,7 @@ def under_frame(frame: FrameSpec, view: View) -> FrameSpec:
 
 
 def placement(view: View, name: str, tile: Tile) -> Placement:
-    """Return where the pixels of one tile come from."""
+    """Return where the pixels of one tile come from under a view."""
     if view.place is None:
         return _IDENTITY
     return view.place(_size(tile.box), view.generator(name, str(tile.row), str(tile.column)))
@@ -53,9 +53,17 @@ def pixels(
     image: UInt8[np.ndarray, "source_height source_width 3"],
     interpolation: Interpolation,
 ) -> tuple[UInt8[np.ndarray, "sample height width 3"], dict[str, Float32[np.ndarray, " sample"]]]:
-    """Return tiles of the source ``name`` as model inputs, RGB 0..255, and the view's statistics of each.
+    """Return tiles of a source as model inputs, RGB 0..255, and the view's statistics of each.
 
-    The whole resized source is changed first, so that tiles which share pixels show the same there.
+    The whole resized source is changed first, so that overlapping tiles agree.
+
+    Args:
+        view: The view to apply.
+        frame: The frame, with the view's input size.
+        name: Name of the source, part of the seed of random numbers.
+        tile_list: Tiles of the source.
+        image: The source's pixels.
+        interpolation: How source and tiles are resized.
     """
     plane = frames.resized(image, frame, interpolation)
     stats: dict[str, Float32[np.ndarray, " sample"]] = {}
@@ -79,10 +87,17 @@ def labels(
     tile_list: Sequence[Tile],
     pixel_classes: UInt8[np.ndarray, "source_height source_width"],
 ) -> UInt8[np.ndarray, "sample height width"]:
-    """Return the class ids of the tiles' pixels under a view: the id of the pixel each input pixel's centre shows.
+    """Return the class ids of the tiles' pixels under a view: the id at the source of each input pixel's centre.
 
-    What lies beyond the source, or beyond the tile where the view fills with black, is void. Where a tile is turned,
-    so is what another tile is scored on: a box could not say which pixels these are.
+    Pixels beyond the source are void, and beyond the tile where the view fills with black. Where a tile is rotated,
+    the part that another tile is scored on is void as well, because a box cannot describe it.
+
+    Args:
+        view: The view to apply.
+        frame: The frame, with the view's input size.
+        name: Name of the source, part of the seed of random numbers.
+        tile_list: Tiles of the source.
+        pixel_classes: Class id of every pixel of the source.
     """
     if view.place is None:
         return frames.cut_labels(pixel_classes, frame, tile_list)
@@ -102,9 +117,16 @@ def labels(
 
 
 def owned(view: View, frame: FrameSpec, name: str, tile: Tile) -> Box:
-    """Return the part of an input that its tile is scored on, in input pixels, so that nothing is scored twice.
+    """Return the part of an input that its tile is scored on, in input pixels, so that no pixel is scored twice.
 
-    Where all tiles move alike it moves with them. Elsewhere it is what shows the tile's owned part of the source.
+    Where all tiles move alike it is that of the clean view. Otherwise it is what shows the tile's owned part of the
+    source.
+
+    Args:
+        view: The view to apply.
+        frame: The frame, with the view's input size.
+        name: Name of the source, part of the seed of random numbers.
+        tile: The tile.
     """
     place = placement(view, name, tile)
     if view.place is None or place.moves_the_grid:
@@ -122,7 +144,15 @@ def owned(view: View, frame: FrameSpec, name: str, tile: Tile) -> Box:
 def correspondence(
     samples: Samples, start: int, stop: int, grid: tuple[int, int], clean_grid: tuple[int, int]
 ) -> Int32[np.ndarray, "sample patch"]:
-    """Return the clean patch of the same row that holds each patch's centre, -1 for none, for some rows."""
+    """Return the clean patch of the same row that contains each patch's centre, -1 for none.
+
+    Args:
+        samples: The rows under their view.
+        start: First row.
+        stop: Row after the last.
+        grid: Rows and columns of patches under the view.
+        clean_grid: Rows and columns of patches in the clean view.
+    """
     return np.stack(
         [
             corresponding_patches(placement(samples.view, name, tile), _size(tile.box), grid, clean_grid)
@@ -168,15 +198,15 @@ def _placed(
     else:
         left, top = tile.box[0], tile.box[1]
     if not place.upright:
-        # Pillow asks for the source of an output pixel's centre and leaves black what lies outside, as labels do.
+        # Pillow looks up the source of an output pixel's centre and leaves the outside black, as labels do.
         x, y = place.x + left, place.y + top
-        turned = Image.fromarray(np.ascontiguousarray(plane)).transform(
+        rotated = Image.fromarray(np.ascontiguousarray(plane)).transform(
             (size.width, size.height),
             Image.Transform.AFFINE,
             (place.xx, place.xy, x, place.yx, place.yy, y),
-            _TURNING.get(interpolation, Image.Resampling.BICUBIC),
+            _ROTATION_FILTERS.get(interpolation, Image.Resampling.BICUBIC),
         )
-        return frames.resample(np.asarray(turned), frame.input, interpolation)
+        return frames.resample(np.asarray(rotated), frame.input, interpolation)
     xs = sorted((left + place.x, left + place.x + place.xx * size.width))
     ys = sorted((top + place.y, top + place.y + place.yy * size.height))
     first_x, first_y = math.floor(xs[0]), math.floor(ys[0])

@@ -1,4 +1,4 @@
-"""Views: one file a view, listed in one table."""
+"""Views of the samples, such as blur, noise and shift: one file a view, listed in one table."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ from pipeline.views.shift import Shift
 from pipeline.views.size import InputSize
 
 REVISION = 1
-"""Raised when the same change or placement gives other pixels, labels or correspondences; every view has its own."""
+"""Increased when shared code gives other pixels, labels or correspondences; every view also has its own revision."""
 
 VIEWS: dict[str, type[ViewRecipe]] = {
     "blur": Blur,
@@ -35,7 +35,7 @@ VIEWS: dict[str, type[ViewRecipe]] = {
     "colour-jitter": ColourJitter,
     "greyscale": Greyscale,
 }
-"""The settings of every view by the name experiments use; they make the view at each of their levels."""
+"""The settings of every view, by the name used in experiments."""
 
 AnyView = Annotated[
     Blur

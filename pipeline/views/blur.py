@@ -1,4 +1,4 @@
-"""Box blur, as OpenCV's ``blur`` does it (paper A, Fig. 4: kernels of 10, 20, 30 and 40 pixels)."""
+"""Box blur, as in OpenCV's ``blur`` (paper A, Fig. 4: kernels of 10, 20, 30 and 40 pixels)."""
 
 from functools import partial
 from typing import Annotated, Literal
@@ -11,11 +11,11 @@ from pipeline.views.contract import Changed, View, ViewRecipe
 from stores.specs import FrameSpec, ViewSpec
 
 REVISION = 1
-"""Raised when the same level gives other pixels."""
+"""Increased when the same level gives other pixels."""
 
 
 class Blur(ViewRecipe):
-    """Every pixel becomes the mean of a square window; labels stay."""
+    """Replaces every pixel by the mean of a square window; labels do not change."""
 
     name: Literal["blur"]
     levels: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=1)] = (10, 20, 30, 40)

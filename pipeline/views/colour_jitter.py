@@ -1,4 +1,4 @@
-"""Colour jitter with SimCLR's strengths (Chen et al. 2020, appendix A), drawn once for every source."""
+"""Colour jitter with SimCLR's strengths (Chen et al. 2020, appendix A), with random factors per source."""
 
 from functools import partial
 from typing import Annotated, Literal
@@ -12,11 +12,11 @@ from pipeline.views.contract import Changed, View, ViewRecipe
 from stores.specs import FrameSpec, ViewSpec
 
 REVISION = 1
-"""Raised when the same level gives other pixels."""
+"""Increased when the same level gives other pixels."""
 
 
 class ColourJitter(ViewRecipe):
-    """Brightness, contrast, saturation and hue change by factors drawn for each source; labels stay."""
+    """Changes brightness, contrast, saturation and hue by random factors per source; labels do not change."""
 
     name: Literal["colour-jitter"]
     levels: Annotated[tuple[Annotated[float, Field(gt=0, le=2)], ...], Field(min_length=1)] = (1.0,)

@@ -1,4 +1,4 @@
-"""A part of every tile, enlarged to the input: the crop of self-supervised pretraining without its change of aspect."""
+"""Random crops of every tile, enlarged to the input size, without a change of aspect."""
 
 import math
 from functools import partial
@@ -12,11 +12,11 @@ from pipeline.views.placement import Placement
 from stores.specs import FrameSpec, Size, ViewSpec
 
 REVISION = 1
-"""Raised when the same level shows another part of the source."""
+"""Increased when the same level shows another part of the source."""
 
 
 class Crop(ViewRecipe):
-    """A part of every tile, of the tile's aspect and at a place drawn for each tile; labels move along."""
+    """Crops every tile at a random position, with the tile's aspect; labels are cropped alike."""
 
     name: Literal["crop"]
     levels: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.5,)

@@ -11,11 +11,11 @@ from pipeline.views.placement import Placement
 from stores.specs import FrameSpec, Size, ViewSpec
 
 REVISION = 1
-"""Raised when the same level shows another part of the source."""
+"""Increased when the same level shows another part of the source."""
 
 
 class Flip(ViewRecipe):
-    """Every tile is mirrored; labels move along."""
+    """Mirrors every tile; labels are mirrored alike."""
 
     name: Literal["flip"]
     levels: Annotated[tuple[Literal[1, 2], ...], Field(min_length=1)] = (1,)

@@ -16,11 +16,11 @@ from pipeline.views.noise import add
 from stores.specs import FrameSpec, ViewSpec
 
 REVISION = 1
-"""Raised when the same level gives other pixels."""
+"""Increased when the same level gives other pixels."""
 
 
 class FrequencyNoise(ViewRecipe):
-    """Gaussian noise of one band is added, then clipped to 0..255; labels stay."""
+    """Adds Gaussian noise of one frequency band, then clips to 0..255; labels do not change."""
 
     name: Literal["frequency-noise"]
     levels: Annotated[tuple[Annotated[float, Field(ge=0, le=1.5)], ...], Field(min_length=1)] = (
@@ -28,13 +28,14 @@ class FrequencyNoise(ViewRecipe):
         *(0.625, 0.875),
     )
     """Centres of the bands, as radius sqrt(fx^2 + fy^2) / 0.5 with frequencies in cycles a pixel of the
-    (resized) source: 1 is Nyquist's. A frame that shrinks its tiles smooths the highest bands before the model."""
+    (resized) source: 1 is the Nyquist frequency. A frame that
+    shrinks its tiles smooths the highest bands before the model."""
     width: float = Field(default=0.1, gt=0, le=1.5)
     """Width of a band, in the same unit."""
     sigma: float = Field(default=40.0, gt=0, le=1000)
     """Standard deviation of the noise before it is filtered, in grey levels of 0..255."""
     rms: Literal["filtered", "sigma"] = "filtered"
-    """Leave the noise as the filter gives it (bands of equal width differ in energy), or scale it back to sigma."""
+    """Use the noise as filtered (bands of equal width differ in energy), or rescale it to sigma."""
 
     def at(self, level: float, frame: FrameSpec) -> View:
         """Return the view at one level."""
@@ -60,8 +61,7 @@ def _change(
     noise = np.empty(pixels.shape, np.float32)
     for channel in range(3):
         drawn = random.standard_normal((height, columns)) * sigma
-        # The spectrum of real noise and the annulus are symmetric: half of it says everything, and nothing imaginary
-        # is left to be dropped.
+        # The spectrum of real noise and the annulus are symmetric, so half of the spectrum suffices.
         noise[:, :, channel] = np.fft.irfft2(np.fft.rfft2(drawn) * mask, s=(height, columns))
     energy = float(np.square(noise, dtype=np.float64).mean())
     if scaled and energy > 0:
@@ -70,6 +70,13 @@ def _change(
 
 
 def band(height: int, width: int, centre: float, band_width: float) -> Bool[np.ndarray, "height width"]:
-    """Return which frequencies belong to a band, in the order of FFT2 (frequency 0 first)."""
+    """Return which frequencies belong to a band, in the order of FFT2 (frequency 0 first).
+
+    Args:
+        height: Rows of the image.
+        width: Columns of the image.
+        centre: Centre of the band as a radius, where 1 is the Nyquist frequency.
+        band_width: Width of the band, in the same unit.
+    """
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]) / 0.5
     return np.abs(radius - centre) <= band_width / 2

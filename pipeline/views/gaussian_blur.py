@@ -1,4 +1,4 @@
-"""Gaussian blur, the other reading of paper A's blur kernels."""
+"""Gaussian blur, an alternative reading of paper A's blur kernels."""
 
 from functools import partial
 from typing import Annotated, Literal
@@ -11,11 +11,11 @@ from pipeline.views.contract import Changed, View, ViewRecipe
 from stores.specs import FrameSpec, ViewSpec
 
 REVISION = 1
-"""Raised when the same level gives other pixels."""
+"""Increased when the same level gives other pixels."""
 
 
 class GaussianBlur(ViewRecipe):
-    """Every pixel becomes a Gaussian mean of its surroundings; labels stay."""
+    """Replaces every pixel by a Gaussian mean of its surroundings; labels do not change."""
 
     name: Literal["gaussian-blur"]
     levels: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(min_length=1)] = (10, 20, 30, 40)

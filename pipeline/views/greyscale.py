@@ -1,4 +1,4 @@
-"""Less or no colour."""
+"""Reduced or no colour."""
 
 from functools import partial
 from typing import Annotated, Literal
@@ -11,17 +11,17 @@ from pipeline.views.contract import Changed, View, ViewRecipe
 from stores.specs import FrameSpec, ViewSpec
 
 REVISION = 1
-"""Raised when the same level gives other pixels."""
+"""Increased when the same level gives other pixels."""
 
 _LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
 
 
 class Greyscale(ViewRecipe):
-    """Every pixel moves towards its luma (ITU-R BT.601); labels stay."""
+    """Blends every pixel with its luma (ITU-R BT.601); labels do not change."""
 
     name: Literal["greyscale"]
     levels: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0,)
-    """Shares of the way; 1 is grey."""
+    """Weights of the luma; 1 is grey."""
 
     def at(self, level: float, frame: FrameSpec) -> View:
         """Return the view at one level."""

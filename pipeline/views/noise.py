@@ -11,11 +11,11 @@ from pipeline.views.contract import NOISE_STATS, Changed, View, ViewRecipe
 from stores.specs import FrameSpec, ViewSpec
 
 REVISION = 1
-"""Raised when the same level gives other pixels."""
+"""Increased when the same level gives other pixels."""
 
 
 class Noise(ViewRecipe):
-    """Independent Gaussian noise is added to every value, then clipped to 0..255; labels stay."""
+    """Adds independent Gaussian noise to every value, then clips to 0..255; labels do not change."""
 
     name: Literal["noise"]
     levels: Annotated[tuple[Annotated[float, Field(gt=0, le=255)], ...], Field(min_length=1)] = (10.0, 20.0, 30.0, 40.0)

@@ -1,4 +1,4 @@
-"""Rotations about the tile's centre (paper A, section 3.3)."""
+"""Rotation about the tile's centre (paper A, section 3.3)."""
 
 import math
 from functools import partial
@@ -12,11 +12,11 @@ from pipeline.views.placement import Fill, Placement, about_centre
 from stores.specs import FrameSpec, Size, ViewSpec
 
 REVISION = 1
-"""Raised when the same level shows another part of the source."""
+"""Increased when the same level shows another part of the source."""
 
 
 class Rotation(ViewRecipe):
-    """Every tile is turned counterclockwise about its centre; labels move along."""
+    """Rotates every tile counterclockwise about its centre; labels are rotated alike."""
 
     name: Literal["rotation"]
     levels: Annotated[tuple[Annotated[float, Field(ge=-180, le=180)], ...], Field(min_length=1)] = (
@@ -25,7 +25,7 @@ class Rotation(ViewRecipe):
     )
     """Degrees, counterclockwise."""
     fill: Fill = "black"
-    """What comes in at the corners: black with void labels, or the source around the tile."""
+    """Content of the corners: black with void labels, or the source around the tile (parent)."""
 
     def at(self, level: float, frame: FrameSpec) -> View:
         """Return the view at one level."""
@@ -35,5 +35,5 @@ class Rotation(ViewRecipe):
 
 def _place(tile: Size, random: np.random.Generator, degrees: float, fill: Fill) -> Placement:
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    # y runs downwards: turning the picture by +degrees looks up what it shows at -degrees.
+    # y points downwards: rotating the image by +degrees looks up its pixels at -degrees.
     return about_centre(tile, cosine, -sine, sine, cosine, fill)

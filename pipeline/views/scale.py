@@ -11,17 +11,17 @@ from pipeline.views.placement import Fill, Placement, about_centre
 from stores.specs import FrameSpec, Size, ViewSpec
 
 REVISION = 1
-"""Raised when the same level shows another part of the source."""
+"""Increased when the same level shows another part of the source."""
 
 
 class Scale(ViewRecipe):
-    """Every tile's content is enlarged or shrunk about its centre; labels move along."""
+    """Enlarges or shrinks the content of every tile about its centre; labels are scaled alike."""
 
     name: Literal["scale"]
     levels: Annotated[tuple[Annotated[float, Field(ge=0.05, le=20)], ...], Field(min_length=1)] = (0.8, 0.9, 1.1, 1.2)
     """Factors; below 1 the content shrinks."""
     fill: Fill = "black"
-    """What comes in around shrunk content: black with void labels, or the source around the tile."""
+    """Content around a shrunk tile: black with void labels, or the source around the tile (parent)."""
 
     def at(self, level: float, frame: FrameSpec) -> View:
         """Return the view at one level."""

@@ -1,4 +1,4 @@
-"""Diagonal shifts by whole pixels (paper A, section 3.3)."""
+"""Diagonal shift by whole pixels (paper A, section 3.3)."""
 
 from functools import partial
 from typing import Annotated, Literal
@@ -11,13 +11,13 @@ from pipeline.views.placement import Placement
 from stores.specs import FrameSpec, Size, ViewSpec
 
 REVISION = 1
-"""Raised when the same level shows another part of the source."""
+"""Increased when the same level shows another part of the source."""
 
 
 class Shift(ViewRecipe):
-    """Tiles are cut further right and further down, so that their content moves left and up; labels move along.
+    """Cuts tiles further right and down, so that their content moves left and up; labels are shifted alike.
 
-    What comes in is the source around the tile; beyond the source it is black and void.
+    The new content is the source around the tile; beyond the source it is black and void.
     """
 
     name: Literal["shift"]

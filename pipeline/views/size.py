@@ -1,7 +1,7 @@
-"""The same tiles at other input sizes: the ladder of ground sample distances of paper A's Fig. 8.
+"""Other input sizes for the same tiles, as in paper A's Fig. 8 on ground sample distances.
 
-Tiles are brought to the size by area interpolation (Scale-MAE's ``mae/eval/knn.py``); the model is built for it, so
-that there are fewer or more patches of the model's own size.
+Tiles are resized by area interpolation (Scale-MAE's ``mae/eval/knn.py``). The model is built for the new size, so that
+the number of patches changes and their size does not.
 """
 
 from typing import Annotated, Literal
@@ -12,15 +12,15 @@ from pipeline.views.contract import View, ViewRecipe, scaled
 from stores.specs import FrameSpec, ViewSpec
 
 REVISION = 1
-"""Raised when the same level gives other pixels."""
+"""Increased when the same level gives other pixels."""
 
 
 class InputSize(ViewRecipe):
-    """Tiles are resized by area to another input size, for which the model is built again; labels are cut for it."""
+    """Resizes tiles by area to another input size, for which the model is built again; labels are resized alike."""
 
     name: Literal["size"]
     levels: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1)] = (56, 112, 224)
-    """Shorter sides of the input, in pixels: multiples of every model's patch size."""
+    """Shorter sides of the input, in pixels; multiples of every model's patch size."""
 
     def at(self, level: float, frame: FrameSpec) -> View:
         """Return the view at one level."""

@@ -1,1 +1,1 @@
-"""The files of a set: paths, layout, chunks, commit records, summaries and tables."""
+"""The files of a set: paths, layout, chunks, commit records, seals, summaries and tables."""

@@ -1,8 +1,8 @@
-"""Chunk bytes and Zarr v3 metadata, written by us so that we decide when they are durable.
+"""Encoding and decoding chunks, and Zarr v3 metadata.
 
 A chunk is its rows as little-endian C-order bytes, optionally zstd, followed by the CRC32C of what precedes it,
-as the Zarr v3 specification defines the codecs ``bytes``, ``zstd`` and ``crc32c``. zarr-python reads them; the
-tests use it as the judge.
+as the Zarr v3 specification defines the codecs ``bytes``, ``zstd`` and ``crc32c``. They are encoded here and not by
+zarr-python so that the store decides when bytes are fsynced; the tests read them with zarr-python.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ ZSTD_LEVEL = 3
 
 
 class Encoded(NamedTuple):
-    """A chunk ready to be written."""
+    """The stored bytes of a chunk, with their size and sha256."""
 
     parts: tuple[bytes | memoryview, bytes]
     size: int
@@ -29,13 +29,13 @@ class Encoded(NamedTuple):
 
 
 def crc32c(payload: bytes | memoryview, before: int = 0) -> int:
-    """Return the CRC32C (Castagnoli) of a byte string that follows one with the checksum ``before``; copies nothing."""
-    # Other threads run meanwhile: with an implementation that holds the interpreter lock, chunks wait for each other.
+    """Return the CRC32C (Castagnoli) of bytes that follow others with the checksum ``before``, without a copy."""
+    # This library releases the interpreter lock; with one that holds it, threads would encode chunks one by one.
     return int(castagnoli.crc32c(payload, before))
 
 
 def encode_chunk(rows: np.ndarray, compression: str) -> Encoded:
-    """Return the stored bytes of a full chunk of rows (edge chunks come padded with the fill value)."""
+    """Return the stored bytes of a full chunk of rows (edge chunks have to be padded with the fill value)."""
     contiguous = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
     payload: bytes | memoryview = contiguous.reshape(-1).view(np.uint8).data
     if compression == "zstd":
@@ -49,12 +49,21 @@ def encode_chunk(rows: np.ndarray, compression: str) -> Encoded:
 
 
 def decode_chunk(data: bytes, array: ArraySpec, layout: Layout, name: str) -> np.ndarray:
-    """Return a chunk's rows, read-only; raises DamageError when size or CRC32C do not fit."""
+    """Return a chunk's rows, read-only.
+
+    Raises DamageError when the CRC32C differs, zstd cannot decompress it, or it holds another number of bytes.
+
+    Args:
+        data: The stored bytes of the chunk.
+        array: Record of the array it belongs to.
+        layout: Layout of the set.
+        name: Path or URL of the chunk, for messages.
+    """
     shape = (layout.chunk_rows(array), *array.row_shape)
     expected = layout.chunk_rows(array) * array.row_bytes
     payload: bytes | memoryview = memoryview(data)[:-4]
     if len(data) < 4 or crc32c(payload) != int.from_bytes(data[-4:], "little"):
-        raise DamageError(f"the checksum of {name} does not fit its bytes: run `patchbank verify`")
+        raise DamageError(f"the checksum of {name} differs from that of its bytes: run `patchbank verify`")
     if layout.compression == "zstd":
         from numcodecs import Zstd
 
@@ -64,7 +73,7 @@ def decode_chunk(data: bytes, array: ArraySpec, layout: Layout, name: str) -> np
         except (RuntimeError, ValueError) as error:  # no zstd, or more rows than the chunk has
             raise DamageError(f"{name} does not decompress: run `patchbank verify`") from error
     if len(payload) != expected:
-        raise DamageError(f"{name} holds {len(payload)} bytes of rows where {expected} belong: run `patchbank verify`")
+        raise DamageError(f"{name} holds {len(payload)} bytes of rows instead of {expected}: run `patchbank verify`")
     return np.frombuffer(payload, dtype=np.dtype(array.dtype).newbyteorder("<")).reshape(shape)
 
 

@@ -1,8 +1,7 @@
-"""Commit records and seals: the two kinds of file that make stored bytes count.
+"""Commit records and seals: the files that say which stored bytes are valid.
 
-A *commit record* says: these chunk objects of these arrays hold the rows of this range, with these sizes and
-sha256. A *seal* says the same of a whole array, and its content digest. Both carry their own checksum; a torn one
-reads as absent.
+A *commit record* lists, for one range of rows, the chunk objects of some arrays with their sizes and sha256. A *seal*
+does so for a whole array, with its content digest. Both hold their own checksum; a torn one is read as absent.
 """
 
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ class StoredObject(Record):
 
 
 class Commit(Record):
-    """One range of some arrays is on disk."""
+    """Record that one range of some arrays is on disk."""
 
     set: Digest
     range: int = Field(ge=0)
@@ -43,13 +42,13 @@ class Commit(Record):
 
     @property
     def name(self) -> str:
-        """File name: the range, then which arrays, so that passes over different arrays never collide."""
+        """File name, made from the range and the arrays, so that commits of different arrays have different names."""
         arrays = sha256_hex("\n".join(sorted(self.objects)).encode())[:12]
         return f"{self.range:08d}-{arrays}.json"
 
 
 class Seal(Record):
-    """One array is complete, checksummed and read-only."""
+    """Record that one array is complete; from then on it is read-only."""
 
     set: Digest
     array: ArraySpec
@@ -58,10 +57,10 @@ class Seal(Record):
     objects: dict[str, StoredObject]
     """Every object of the array, ``zarr.json`` included, by name inside the array's folder."""
     dead: tuple[int, ...] = ()
-    """Channels that have one value in every position of every valid row."""
+    """Channels that have one and the same value in every position of every valid row."""
 
     def canonical(self) -> dict[str, Any]:
-        """Return the record as plain JSON values, without ``dead`` where no channel is."""
+        """Return the record as plain JSON values; ``dead`` is left out where it is empty."""
         return self.model_dump(mode="json", exclude=None if self.dead else {"dead"})
 
     @property
@@ -76,14 +75,14 @@ class Seal(Record):
 
 
 def write_commit(objects: Objects, prefix: str, commit: Commit) -> bool:
-    """Write a commit record durably; return False when the range was committed by somebody else before."""
+    """Write a commit record durably; return False when there is one of the same range and arrays already."""
     key = f"{prefix}/{COMMITS}/{commit.name}"
     data = [checksummed(commit.canonical())]
     if objects.put_new(key, data):
         return True
     if read_commit(objects, key) is not None:
         return False
-    objects.put(key, data)  # a torn one is no record, and must not stand in the way for ever
+    objects.put(key, data)  # a torn record counts as absent and is replaced
     return True
 
 
@@ -93,23 +92,23 @@ def read_commit(objects: Objects, key: str) -> Commit | None:
 
 
 def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Commit]:
-    """Return the whole, valid commit records of a set by file name; torn or foreign ones are left out."""
-    found = {}
+    """Return the valid commit records of a set by file name, without torn ones and those of another set."""
+    commits = {}
     for name in objects.children(f"{prefix}/{COMMITS}"):
         if not name.endswith(".json"):
             continue
-        # None also when it was sealed a moment ago: the seals, which are read after the commits, say so.
+        # None also when it was removed a moment ago because its arrays are sealed: seals are read after the commits.
         commit = read_commit(objects, f"{prefix}/{COMMITS}/{name}")
         if commit is not None and commit.set == set_digest and commit.name == name:
-            found[name] = commit
-    return found
+            commits[name] = commit
+    return commits
 
 
 def write_seal(objects: Objects, prefix: str, seal: Seal) -> None:
-    """Write a seal durably; the first one stays."""
+    """Write a seal durably, unless there is a valid one already."""
     key = f"{prefix}/{seal_path(seal.array.name)}"
     if not objects.put_new(key, [checksummed(seal.canonical())]) and read_seal(objects, key) is None:
-        objects.put(key, [checksummed(seal.canonical())])  # a torn one is no seal
+        objects.put(key, [checksummed(seal.canonical())])  # a torn seal counts as absent
 
 
 def read_seal(objects: Objects, key: str) -> Seal | None:
@@ -119,18 +118,18 @@ def read_seal(objects: Objects, key: str) -> Seal | None:
 
 def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal]:
     """Return the valid seals of a set by array name."""
-    found = {}
+    seals = {}
     for name in objects.children(f"{prefix}/{SEALS}"):
         if not name.endswith(".json"):
             continue
         seal = read_seal(objects, f"{prefix}/{SEALS}/{name}")
         if seal is not None and seal.set == set_digest and seal_path(seal.array.name) == f"{SEALS}/{name}":
-            found[seal.array.name] = seal
-    return found
+            seals[seal.array.name] = seal
+    return seals
 
 
 def parse(kind: type[R], record: Mapping[str, Any] | None) -> R | None:
-    """Return the record as what it should be, None when it is something else."""
+    """Return JSON values as a record of type ``kind``, None when they are not one."""
     if record is None:
         return None
     try:

@@ -1,7 +1,8 @@
-"""Rows, ranges and chunks: how a set is cut, decided by bytes and fixed at creation.
+"""The layout of a set: how its rows are cut into ranges, and ranges into chunks.
 
-A *range* is the unit of ownership and commit; a *chunk* is one stored object of one array. Ranges hold a power of
-two of rows and chunks divide ranges, so that arrays added later fit the same ranges whatever their row size.
+A *range* is what one process extracts and commits at a time; a *chunk* is one stored object of one array. Sizes in
+bytes decide both, once, when the set is created. Ranges hold a power of two of rows and chunks divide ranges, so that
+arrays added later fit the same ranges whatever their row size.
 """
 
 from typing import Literal, NamedTuple
@@ -11,12 +12,12 @@ from pydantic import Field
 from stores.specs import ArraySpec, Record
 
 RANGE_BYTES = 64 << 20
-"""Largest size of the largest array's range, in bytes: ranges come out between half of it and all of it."""
+"""Largest size of a range of the largest array, in bytes; a range is larger than half of it, or holds all rows."""
 CHUNK_BYTES = 8 << 20
 """Largest size of a chunk that is smaller than its range, in bytes; a single row may be larger."""
 
 MOST_RANGES = 10_000_000
-"""Ranges of the largest set that is opened: their numbers are kept in memory, whatever a record says."""
+"""Largest number of ranges of a set that is opened; their numbers are held in memory."""
 
 
 class RowRange(NamedTuple):
@@ -28,7 +29,7 @@ class RowRange(NamedTuple):
 
 
 class Layout(Record):
-    """How a set's rows are cut; written once when the set is created."""
+    """How a set's rows are cut into ranges; written once when the set is created."""
 
     n_rows: int = Field(ge=1)
     range_rows: int = Field(ge=1)
@@ -75,7 +76,14 @@ def plan_layout(
     range_bytes: int = RANGE_BYTES,
     compression: Literal["none", "zstd"] = "none",
 ) -> Layout:
-    """Return the layout for ``n_rows`` rows whose largest array has ``largest_row_bytes`` bytes a row."""
+    """Return the layout of a new set.
+
+    Args:
+        n_rows: Number of rows.
+        largest_row_bytes: Size of one row of the largest array, in bytes.
+        range_bytes: Largest size of a range of that array, in bytes.
+        compression: Codec of the chunks.
+    """
     rows = 1
     while rows < n_rows and 2 * rows * largest_row_bytes <= range_bytes:
         rows *= 2

@@ -1,14 +1,14 @@
-"""Names of the files and folders of a store; stores/README.md says what each holds."""
+"""Names of the files and folders of a store; stores/README.md describes each."""
 
 FOLDERS = ("features", "labels")
-"""One folder a kind of set."""
+"""Folders of sets, one for each kind."""
 
 INDEX = "index"
-"""Folder of notes that lead from a recipe to the sets that were made for it."""
+"""Folder of notes: the sets that were made for an experiment, model and view."""
 SOURCES = "sources"
-"""Folder of notes of source files' sha256; a cache."""
+"""Folder of the sha256 of source files, by size and time; a cache."""
 LOGS = "logs"
-"""Folder of stage seconds, one JSON line an extraction; nothing that counts reads it."""
+"""Folder of the seconds that each stage of an extraction took, as JSON lines; no result depends on it."""
 
 SPEC = "spec.json"
 LAYOUT = "layout.json"

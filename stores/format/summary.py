@@ -1,9 +1,9 @@
-"""The summary of a set: the one small object that `ls` reads, and the second copy of the set's records.
+"""The summary of a set: the small object that `ls` reads, with a second copy of the set's records.
 
-It is rewritten whenever arrays are declared or sealed, so it may lag behind what is on disk for a moment or after
-a kill, but only in one direction: arrays enter it before they are declared and become sealed in it after their seal
-is written. A summary whose arrays are all sealed is therefore the truth; any other sends the reader to the set.
-Because it lists what was sealed, a seal that is lost is noticed, and made again from the bytes it vouched for.
+It is rewritten whenever arrays are declared or sealed, so it may be out of date for a moment or after a kill, but only
+in one direction: arrays enter it before they are declared and become sealed in it after their seal is written. A
+summary whose arrays are all sealed is therefore up to date; with any other the set itself has to be read. Because it
+lists what was sealed, a lost seal is noticed, and written again if the array's bytes have the digest listed here.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,15 @@ def summary_bytes(
     arrays: Mapping[str, Any] | None = None,
     notes: Mapping[str, Mapping[str, str]] | None = None,
 ) -> bytes:
-    """Return a set's summary; ``records`` are its other records byte for byte, ``arrays`` are `array_entries`."""
+    """Return a set's summary as stored bytes.
+
+    Args:
+        spec: The record that names the set.
+        layout: Its layout.
+        records: The bytes of its other records, by file name.
+        arrays: `array_entries` of its arrays, by address.
+        notes: The notes in ``index/`` that name the set, by key.
+    """
     return checksummed(
         {
             "set": spec.digest,
@@ -45,14 +53,14 @@ def summary_bytes(
 
 
 def read_summary(objects: Objects, prefix: str) -> dict[str, Any] | None:
-    """Return the summary of the set in folder ``prefix``, None when it is absent, torn or another set's."""
+    """Return the summary of the set in folder ``prefix``, None when it is absent, torn or of another set."""
     record = read_checksummed(read_if_present(objects, f"{prefix}/{SUMMARY}"))
-    whole = record is not None and record.keys() == KEYS and record["set"] == prefix.rpartition("/")[2]
-    return record if whole and _sound(record) else None
+    own = record is not None and record.keys() == KEYS and record["set"] == prefix.rpartition("/")[2]
+    return record if own and _has_valid_types(record) else None
 
 
-def _sound(record: Any) -> bool:
-    """Return whether every value has the type that readers rely on; the checksum alone does not say so."""
+def _has_valid_types(record: Any) -> bool:
+    """Return whether every value has the type that readers rely on, which the checksum does not tell."""
     texts = all(isinstance(record[key], str) for key in ("kind", "data_set", "model", "view"))
     counts = all(type(record[key]) is int and record[key] >= 0 for key in ("rows", "ranges"))
     tables = all(isinstance(record[key], dict) for key in ("arrays", "notes", "records"))
@@ -60,17 +68,17 @@ def _sound(record: Any) -> bool:
         texts
         and counts
         and tables
-        and all(map(_sound_entry, record["arrays"].values()))
-        and all(_texts(note) for note in record["notes"].values())
-        and _texts(record["records"])
+        and all(map(_is_valid_entry, record["arrays"].values()))
+        and all(_holds_texts(note) for note in record["notes"].values())
+        and _holds_texts(record["records"])
     )
 
 
-def _texts(record: Any) -> bool:
+def _holds_texts(record: Any) -> bool:
     return isinstance(record, dict) and all(isinstance(value, str) for value in record.values())
 
 
-def _sound_entry(entry: Any) -> bool:
+def _is_valid_entry(entry: Any) -> bool:
     if not isinstance(entry, dict):
         return False
     if "spec" in entry:
@@ -79,7 +87,7 @@ def _sound_entry(entry: Any) -> bool:
 
 
 def array_entries(arrays: Mapping[str, ArraySpec], seals: Mapping[str, Seal]) -> dict[str, Any]:
-    """Return what a summary says of arrays: digests and bytes of sealed ones, the spec of the others."""
+    """Return the entries of arrays in a summary: digests and bytes of sealed ones, the spec of the others."""
     entries: dict[str, Any] = {name: {"spec": array.canonical()} for name, array in arrays.items()}
     for name, seal in seals.items():
         entries[name] = {"content": seal.content, "stored": seal.stored, "bytes": seal.n_bytes}
@@ -87,7 +95,7 @@ def array_entries(arrays: Mapping[str, ArraySpec], seals: Mapping[str, Seal]) ->
 
 
 def update_summary(objects: Objects, prefix: str, changes: Mapping[str, Any]) -> bool:
-    """Replace some keys of a summary; return whether it was written. One that is torn is left for `repair`."""
+    """Replace some keys of a summary; return whether it was written. A torn summary is left for `repair`."""
     before = read_summary(objects, prefix)
     if before is None or all(before[key] == value for key, value in changes.items()):
         return False
@@ -96,11 +104,11 @@ def update_summary(objects: Objects, prefix: str, changes: Mapping[str, Any]) ->
 
 
 def invalid_rows(provenance: Any) -> int:
-    """Return how many rows a set's provenance calls invalid, 0 where it says nothing or no number."""
-    said = provenance.get("invalid_rows") if isinstance(provenance, dict) else None
-    return said if type(said) is int and said > 0 else 0
+    """Return how many rows a set's provenance calls invalid, 0 where it names no number."""
+    count = provenance.get("invalid_rows") if isinstance(provenance, dict) else None
+    return count if type(count) is int and count > 0 else 0
 
 
 def all_sealed(summary: Mapping[str, Any]) -> bool:
-    """Return whether every array the summary lists is sealed; then nothing else need be read to list the set."""
+    """Return whether every array in the summary is sealed, so that the summary alone is enough to list the set."""
     return all("stored" in entry for entry in summary["arrays"].values())

@@ -1,1 +1,1 @@
-"""HDF5 exchange files: one set in one file, and CLAM-style files."""
+"""HDF5 files: exporting and importing one set as one file, and files for CLAM and TRIDENT."""

@@ -1,4 +1,4 @@
-"""Files and folders beside a store that are either whole or not there: what an export writes."""
+"""Writing a file or folder of an export so that it is either complete or absent."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ from stores.units import format_bytes
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise UserError when there is something at ``path``: an export never replaces anything."""
+    """Raise UserError when ``path`` exists: an export never replaces anything."""
     if path.exists() or path.is_symlink():
-        raise UserError(f"{path} is there already: choose another name or remove it first")
+        raise UserError(f"{path} exists already: choose another name or remove it first")
 
 
 def need_space(folder: Path, n_bytes: int) -> None:
@@ -33,9 +33,9 @@ def need_space(folder: Path, n_bytes: int) -> None:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield a partial name beside ``path``; what the block writes there is fsynced and then gets its final name.
+    """Yield a partial name beside ``path``; the file that the block writes is fsynced and then gets its final name.
 
-    When the block fails nothing stays. Raises UserError when ``path`` exists or cannot be written.
+    When the block fails the file is removed. Raises UserError when ``path`` exists or cannot be written.
     """
     with _new(path) as partial:
         yield partial
@@ -46,7 +46,7 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a new empty folder under a partial name; it and its files are fsynced, then it gets its final name.
 
-    When the block fails nothing stays. Raises UserError when ``path`` exists or cannot be written.
+    When the block fails the folder is removed. Raises UserError when ``path`` exists or cannot be written.
     """
     with _new(path) as partial:
         partial.mkdir()
@@ -57,7 +57,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def reserve(path: Path | int, n_bytes: int) -> None:
-    """Give a file, by path or descriptor, its blocks now; raises OSError where the disk or a quota has too few."""
+    """Allocate the blocks of a file, by path or descriptor; raises OSError where the disk or a quota has too few."""
     if not hasattr(os, "posix_fallocate") or n_bytes < 1:
         return
     descriptor = path if isinstance(path, int) else os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
@@ -75,7 +75,7 @@ def _new(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
-        refuse_existing(path)  # somebody else may have been faster
+        refuse_existing(path)  # another process may have made it meanwhile
         partial.rename(path)
         _fsync(path.parent)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The card beside an exported file: what it is, where it comes from, how to open and to cite it."""
+"""The card of an exported file: a Markdown file with its contents, origin, licences and citations."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ _CITATIONS = {"citation_of_weights", "citation_of_data"}
 
 
 def card_path(path: Path) -> Path:
-    """Return where the card of an exported file lies: ``mae.h5`` has ``mae.README.md``."""
+    """Return the path of the card of an exported file: ``mae.README.md`` for ``mae.h5``."""
     return path.with_name(f"{path.stem}.README.md")
 
 

@@ -1,8 +1,8 @@
-"""An exported HDF5 file, trusted in nothing it says before it was checked.
+"""Opening an exported HDF5 file with all checks that are needed before data from an unknown source is used.
 
-The file comes from somebody else. Every link in it must be a hard link to something that the file's own manifest
-lists, with the dtype and shape its spec demands and storage that can hold them; external, virtual and object data
-are refused before a byte of them is read. stores/README.md describes the layout; `hdf5_export` writes it.
+Every link must be a hard link to something that the file's manifest lists, with the dtype and shape of its spec and
+storage that can hold them; external, virtual and object data are refused before a byte of them is read.
+stores/README.md describes the layout, `stores.hdf5.exporting` writes it.
 """
 
 import contextlib
@@ -44,10 +44,10 @@ class CheckedFile:
         if not self.path.is_file():
             raise MissingError(f"there is no file {self.path}: `patchbank export` makes such files")
         if not h5py.is_hdf5(self.path):
-            raise UserError(f"{self.path} is not an HDF5 file: `patchbank export` makes such files")
+            raise UserError(f"{self.path} is not an HDF5 file: `patchbank export` makes files that can be read")
         self._open()
         try:
-            with explained(self.path, "its list of contents"):
+            with explained(self.path, "its contents"):
                 self._check_records()
                 for name in self.manifest.arrays:
                     self._check_array(name)
@@ -74,7 +74,9 @@ class CheckedFile:
     def _check_records(self) -> None:
         version = self._file.attrs.get(FORMAT_ATTRIBUTE)
         if not isinstance(version, np.integer):
-            raise UserError(f"{self.path} is an HDF5 file of something else: `patchbank export` makes such files")
+            raise UserError(
+                f"{self.path} is an HDF5 file of another program: `patchbank export` makes files that can be read"
+            )
         if version > EXCHANGE_FORMAT:
             raise UserError(
                 f"{self.path} was written in exchange format {version} and this version of patchbank reads up to "
@@ -97,9 +99,9 @@ class CheckedFile:
         self.provenance: dict[str, Any] = self._checked(PROVENANCE)
         created = self._checked(CREATED)
         if self.spec.digest != self.manifest.set or created.get("set") != self.manifest.set:
-            raise self._damage("its spec does not fit its digest")
+            raise self._damage("its spec does not have the digest in its manifest")
         if self.layout.range_rows & (self.layout.range_rows - 1):
-            raise self._damage(f"its ranges hold {self.layout.range_rows} rows, which is no power of two")
+            raise self._damage(f"its ranges hold {self.layout.range_rows} rows, which is not a power of two")
         listed = {name: sha for name, sha in created["files"].items() if name.endswith(".parquet")}
         self.table_files = {name: sha for name, sha in self.manifest.files.items() if _TABLE.fullmatch(name)}
         if listed != self.table_files or "samples.parquet" not in listed:
@@ -110,14 +112,14 @@ class CheckedFile:
     def _check_array(self, name: str) -> None:
         array = self.manifest.arrays[name].spec
         if array.name != name or array.group == RECORDS:
-            raise self._damage(f"its manifest confuses array {name[:80]!r}")
+            raise self._damage(f"its manifest lists array {name[:80]!r} with the record of another one")
         self._group(array.group)
         dataset = self._dataset(name)
         if dataset.dtype != np.dtype(array.dtype).newbyteorder("<"):
-            raise self._damage(f"array {name} is {dataset.dtype} where {array.dtype} is promised")
+            raise self._damage(f"array {name} is {dataset.dtype} and not {array.dtype} as in its manifest")
         shape = (self.layout.n_rows, *array.row_shape)
         if dataset.shape != shape:
-            raise self._damage(f"array {name} has the shape {dataset.shape} where {shape} is promised")
+            raise self._damage(f"array {name} has the shape {dataset.shape} and not {shape} as in its manifest")
         ratio = _DEFLATE_RATIO if self._filters(dataset) & {h5py.h5z.FILTER_DEFLATE} else 1
         if self.layout.n_rows * array.row_bytes > ratio * dataset.id.get_storage_size():
             raise self._damage(f"array {name} has fewer bytes in the file than its shape needs")
@@ -136,12 +138,12 @@ class CheckedFile:
             extra = set(self._file[group]) - expected[group] if group in expected else {""}
             if extra:
                 raise self._damage(
-                    f"it holds {f'{group}/{min(extra)}'.rstrip('/')[:80]!r}, which its manifest does not"
+                    f"it holds {f'{group}/{min(extra)}'.rstrip('/')[:80]!r}, which its manifest does not list"
                 )
 
-    def _hard_link(self, place: h5py.Group, name: str, kind: type) -> None:
-        if not isinstance(place.get(name, getlink=True), h5py.HardLink) or place.get(name, getclass=True) is not kind:
-            raise self._damage(f"{name[:80]!r} is not there, or is a link or another kind of object")
+    def _hard_link(self, parent: h5py.Group, name: str, kind: type) -> None:
+        if not isinstance(parent.get(name, getlink=True), h5py.HardLink) or parent.get(name, getclass=True) is not kind:
+            raise self._damage(f"{name[:80]!r} is missing, or is a link or another kind of object")
 
     def _group(self, name: str) -> None:
         self._hard_link(self._file, name, h5py.Group)
@@ -153,9 +155,9 @@ class CheckedFile:
         if dataset.external or dataset.is_virtual or dataset.dtype.hasobject:
             raise self._damage(f"{name} points out of the file or holds objects")
         if self._filters(dataset) - _FILTERS:
-            raise self._damage(f"{name} is packed by a filter that exports do not use")
+            raise self._damage(f"{name} is compressed by a filter that exports do not use")
         if dataset.id.get_storage_size() > self.path.stat().st_size:
-            raise self._damage(f"{name} claims more bytes than the file has")
+            raise self._damage(f"{name} declares more bytes than the file has")
         return dataset
 
     @staticmethod
@@ -198,7 +200,7 @@ class CheckedFile:
 
 @contextlib.contextmanager
 def explained(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a broken file makes the HDF5 library raise into one sentence."""
+    """Raise DamageError with one sentence for any error of the HDF5 library."""
     try:
         yield
     except PatchbankError:

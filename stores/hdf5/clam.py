@@ -1,4 +1,4 @@
-"""One HDF5 file a source image with ``features`` and ``coords``, as CLAM and TRIDENT write them for a slide.
+"""Exporting one HDF5 file for each source image with ``features`` and ``coords``, as CLAM and TRIDENT read them.
 
 Sources of the layout: ``save_hdf5`` and ``compute_w_loader`` of mahmoodlab/CLAM (extract_features_fp.py), ``save_h5``
 and ``coords_to_h5`` of mahmoodlab/TRIDENT (trident/IO.py). Both read back ``features`` (row, channel) and ``coords``
@@ -22,7 +22,7 @@ from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec, relative_name
 
 Vector = Literal["mean", "prefix", "patches"]
-"""What stands for a tile: the mean of its patch tokens, its first prefix token, or every patch token on its own."""
+"""What a row of ``features`` is: the mean of a tile's patch tokens, its first prefix token, or one patch token."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -30,14 +30,19 @@ _CHUNK_BYTES = 1 << 20
 def choose_tokens(
     stored_set: ZarrSet, vector: Vector, layers: Iterable[int] | None = None, arrays: Iterable[str] | None = None
 ) -> str:
-    """Return the one array that such files can hold: the last layer by default, normed where that is stored.
+    """Return the address of the array to export: of the last layer by default, normed where that is stored.
 
     Raises UserError when the choice leaves none or several layers.
+
+    Args:
+        stored_set: The feature set.
+        vector: What a row of ``features`` is.
+        layers: Blocks to choose from, as `choose_arrays` takes them.
+        arrays: Names of arrays to choose from.
     """
     if not isinstance(stored_set.spec, FeatureSpec):
         raise UserError(f"set {stored_set.digest[:12]} holds labels: tile files are made of features")
     group = "prefix" if vector == "prefix" else "tokens"
-    free = layers is None and arrays is None
     chosen = [name for name in choose_arrays(stored_set, layers, arrays) if stored_set.arrays[name].group == group]
     if not chosen:
         raise UserError(
@@ -46,7 +51,7 @@ def choose_tokens(
         )
     layer_of = {name: stored_set.arrays[name].layer or 0 for name in chosen}
     last = max(layer_of.values())
-    if not free and len(set(layer_of.values())) > 1:
+    if (layers is not None or arrays is not None) and len(set(layer_of.values())) > 1:
         raise UserError(f"tile files hold one layer and {len(set(layer_of.values()))} are chosen: name one")
     return max(
         (name for name in chosen if layer_of[name] == last),
@@ -57,18 +62,27 @@ def choose_tokens(
 def export_tile_files(
     stored_set: ZarrSet, folder: Path, array: str, vector: Vector = "mean", dtype: str | None = None
 ) -> list[Path]:
-    """Write a new folder with one file a source image, and ``slides.csv`` that lists them; return the files.
+    """Write a new folder with one file for each source image, and ``slides.csv`` that lists them; return the files.
 
-    ``features`` is (row, channel), float32 unless ``dtype`` says float16; ``coords`` is (row, 2) int64, the left and
-    top of the tile (of the patch, with ``vector`` "patches") in pixels of the resized source, which plays level 0.
-    Means are taken in float64. Rows marked invalid are left out. Raises UserError when the folder is there already
-    or two sources would share a file's name. Nothing half-written stays.
+    ``features`` is (row, channel); ``coords`` is (row, 2) int64, the left and top of the tile (of the patch, with
+    ``vector`` "patches") in pixels of the resized source, which is treated as level 0. Means are taken in float64.
+    Rows marked invalid are left out. Raises UserError when the folder exists or two sources would have the same file
+    name. After an error the folder does not exist.
+
+    Args:
+        stored_set: The feature set.
+        folder: The new folder.
+        array: Address of the array, from `choose_tokens`.
+        vector: What a row of ``features`` is.
+        dtype: ``float32`` (the default) or ``float16``.
     """
     spec = stored_set.arrays[array]
     samples = stored_set.samples
-    need = {"source", "left", "top", "right", "bottom"} - set(samples.columns)
-    if need:
-        raise UserError(f"the samples of set {stored_set.digest[:12]} have no {', '.join(sorted(need))}: no tile files")
+    lacking = ", ".join(sorted({"source", "left", "top", "right", "bottom"} - set(samples.columns)))
+    if lacking:
+        raise UserError(
+            f"the samples of set {stored_set.digest[:12]} have no {lacking}: export it without --style clam"
+        )
     valid = samples["valid"].to_numpy(bool) if "valid" in samples else np.ones(len(samples), bool)
     rows = np.flatnonzero(valid)
     sources = samples["source"].iloc[rows]
@@ -85,9 +99,9 @@ def export_tile_files(
             reduced = _reduced(block, vector)
             of_source = samples["source"].iloc[numbers].to_numpy()
             for source in dict.fromkeys(of_source):
-                here = of_source == source
-                waiting.setdefault(source, []).append((numbers[here], reduced[here]))
-                left[source] -= int(here.sum())
+                of_this = of_source == source
+                waiting.setdefault(source, []).append((numbers[of_this], reduced[of_this]))
+                left[source] -= int(of_this.sum())
                 if left[source]:
                     continue
                 parts = waiting.pop(source)
@@ -103,7 +117,7 @@ def export_tile_files(
 def file_names(sources: list[str]) -> dict[str, str]:
     """Return a flat file name for every source: ``train/a.png`` becomes ``train__a.h5``.
 
-    Where two sources differ by their suffix alone, it stays. Raises UserError when names still collide.
+    Suffixes are kept where two sources differ by nothing else. Raises UserError when names are still equal.
     """
     flat = {}
     for source in sources:
@@ -120,7 +134,7 @@ def file_names(sources: list[str]) -> dict[str, str]:
 
 
 def _reduced(block: np.ndarray, vector: Vector) -> np.ndarray:
-    """Return (sample, vector, channel): one vector a tile, or one a patch."""
+    """Return (sample, vector, channel): one vector for each tile, or for each patch."""
     if vector == "mean":
         return block.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
     return block[:, :1] if vector == "prefix" else block
@@ -129,7 +143,7 @@ def _reduced(block: np.ndarray, vector: Vector) -> np.ndarray:
 def _coordinates(
     table: pd.DataFrame, spec: ArraySpec, vector: Vector
 ) -> tuple[Int64[np.ndarray, "row 2"], float, float]:
-    """Return left and top of every row, and the width and height of what stands there."""
+    """Return left and top of every row, and the width and height of a tile or patch."""
     corner = table[["left", "top"]].to_numpy(np.float64)
     width = float(table["right"].iloc[0] - table["left"].iloc[0])
     height = float(table["bottom"].iloc[0] - table["top"].iloc[0])
@@ -154,8 +168,8 @@ def _write_file(
 ) -> None:
     coordinates, width, height = _coordinates(table, spec, vector)
     name = path.stem
-    place: dict[str, Any] = {
-        # A source is one level; magnifications are not known and only their ratio is ever used.
+    geometry: dict[str, Any] = {
+        # A source is one level; magnifications are not known, and readers use their ratio only.
         "patch_level": 0,
         "level0_magnification": 1,
         "target_magnification": 1,
@@ -165,7 +179,7 @@ def _write_file(
         "tile_height": height,
     }
     if width == height:
-        place |= {"patch_size": int(width), "patch_size_level0": int(width)}
+        geometry |= {"patch_size": int(width), "patch_size_level0": int(width)}
     assert isinstance(stored_set.spec, FeatureSpec)
     origin: dict[str, Any] = {
         "name": name,
@@ -177,12 +191,12 @@ def _write_file(
         "set": stored_set.digest,
         "content_sha256": stored_set.content[spec.name],
     }
-    # Made in memory and written by us: a full disk is then an error and not the end of the process.
-    made = io.BytesIO()
-    with h5py.File(made, "w") as file:
+    # Made in memory first: on a full disk the HDF5 library could abort the process.
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
         for key, values, facts in (
             ("features", features.reshape(-1, features.shape[-1]), origin),
-            ("coords", coordinates, place),
+            ("coords", coordinates, geometry),
         ):
             step = min(len(values), max(1, _CHUNK_BYTES // values[0].nbytes))
             dataset = file.create_dataset(
@@ -190,11 +204,11 @@ def _write_file(
             )
             for fact, value in facts.items():
                 dataset.attrs[fact] = value
-    path.write_bytes(made.getbuffer())
+    path.write_bytes(buffer.getbuffer())
 
 
 def _write_list(path: Path, samples: pd.DataFrame, names: dict[str, str]) -> None:
-    """Write which file is which source, with what a table of slides needs."""
+    """Write the table of slides: file, source, group, split and image class."""
     first = samples.drop_duplicates("source")
     table = pd.DataFrame({"slide_id": [Path(names[source]).stem for source in first["source"]]})
     for column in ("source", "group", "split", "image_class"):

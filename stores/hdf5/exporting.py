@@ -1,4 +1,4 @@
-"""Writing one set, or some arrays of it, to one HDF5 file, with a card for people beside it."""
+"""Exporting a set, or some of its arrays, to one HDF5 file with a card beside it."""
 
 import hashlib
 import os
@@ -30,19 +30,19 @@ from stores.specs import ArraySpec, FeatureSpec
 from stores.store import notes_of
 
 CHUNK_BYTES = 1 << 20
-"""Largest chunk in the file, in bytes: what HDF5 keeps of an array, so that rows read one by one stay quick."""
+"""Size of the largest chunk in the file, in bytes: HDF5 caches as much, so that reading row by row is fast."""
 
 
 def choose_arrays(
     stored_set: ZarrSet, layers: Iterable[int] | None = None, arrays: Iterable[str] | None = None
 ) -> list[str]:
-    """Return the addresses of the chosen sealed arrays, all sealed ones when nothing is chosen.
+    """Return the addresses of the chosen sealed arrays, all sealed ones by default.
 
-    ``layers`` takes every array of these blocks, counted from 0, negative ones from the last sealed; ``arrays``
-    takes arrays by name. Raises UserError or MissingError when one is not there or not sealed.
+    ``layers`` chooses every array of these blocks, counted from 0, negative ones from the last sealed; ``arrays``
+    chooses arrays by name. Raises UserError or MissingError when one does not exist or is not sealed.
     """
     if arrays is not None and layers is not None:
-        raise UserError("layers and arrays both choose what is exported: give one of them")
+        raise UserError("layers and arrays cannot be combined: give one of them")
     if arrays is not None:
         chosen = sorted({stored_set.address(name) for name in arrays})
         unsealed = [name for name in chosen if not stored_set.sealed(name)]
@@ -54,16 +54,16 @@ def choose_arrays(
     sealed = sorted(stored_set.seals)
     if layers is not None:
         layer_of = {name: stored_set.arrays[name].layer for name in sealed}
-        there = sorted({layer for layer in layer_of.values() if layer is not None})
-        wanted = {there[layer] if -len(there) <= layer < 0 else layer for layer in layers}
-        if not wanted or wanted - set(there):
+        stored = sorted({layer for layer in layer_of.values() if layer is not None})
+        wanted = {stored[layer] if -len(stored) <= layer < 0 else layer for layer in layers}
+        if not wanted or wanted - set(stored):
             raise MissingError(
                 f"set {stored_set.digest[:12]} has no complete array of layer "
-                f"{', '.join(map(str, sorted(wanted - set(there)))) or '(none named)'}: it has the layers "
-                f"{', '.join(map(str, there)) or 'none'}"
+                f"{', '.join(map(str, sorted(wanted - set(stored)))) or '(none named)'}: it has the layers "
+                f"{', '.join(map(str, stored)) or 'none'}"
             )
         return [name for name in sealed if layer_of[name] in wanted]
-    # Unlabelled data have a label set of tables only; a feature set without features is a mistake.
+    # The label set of data without pixel labels has tables only; a feature set always has arrays.
     if not sealed and (stored_set.arrays or isinstance(stored_set.spec, FeatureSpec)):
         raise UserError(f"set {stored_set.digest[:12]} has no complete array: run `patchbank extract` first")
     return sealed
@@ -75,11 +75,17 @@ def export_set(
     arrays: Iterable[str] | None = None,
     dtype: str | None = None,
 ) -> Exported:
-    """Write the records, tables and chosen sealed arrays (all by default) to a new file, and its card beside it.
+    """Write the records, tables and chosen sealed arrays to a new file, and its card beside it.
 
-    ``dtype`` (float16 or float32) changes the dtype of floating-point arrays; such a file is for reading and
-    `import_set` refuses it. Raises UserError when a file is there already, the disk is too small or a value does
-    not fit, and DamageError when the store's bytes are not what was sealed. Nothing half-written stays.
+    Raises UserError when one of the two exists, the disk is too small or a value does not fit, and DamageError when
+    the store's bytes are not what was sealed. After an error neither file exists.
+
+    Args:
+        stored_set: The set.
+        path: The new file.
+        arrays: Names of its arrays; all sealed ones by default.
+        dtype: ``float16`` or ``float32`` converts floating-point arrays. Such a file is for reading: `import_set`
+            refuses it.
     """
     names = choose_arrays(stored_set, arrays=arrays)
     path = path.expanduser()
@@ -92,8 +98,8 @@ def export_set(
     need_space(path.absolute().parent, needed)
     with new_file(card) as partial_card:
         with new_file(path) as partial:
-            # A disk that fills up under the HDF5 library can end the process, so its blocks are taken first: before
-            # the library opens the file, where refusal is clean, and again because opening gives them back.
+            # The HDF5 library can abort the process when the disk fills up, so the blocks are allocated first: before
+            # it opens the file, where an error is raised cleanly, and again because opening the file frees them.
             reserve(partial, needed)
             with h5py.File(partial, "w") as file:
                 reserve(file.id.get_vfd_handle(), needed)
@@ -112,10 +118,10 @@ def converted(rows: np.ndarray, dtype: str, what: str) -> np.ndarray:
     if rows.dtype == np.dtype(dtype):
         return rows
     with np.errstate(over="ignore"):
-        found = rows.astype(dtype)
-    if not np.array_equal(np.isfinite(rows), np.isfinite(found)):
+        cast = rows.astype(dtype)
+    if not np.array_equal(np.isfinite(rows), np.isfinite(cast)):
         raise UserError(f"{what} has values beyond the largest {dtype}: choose --dtype float32")
-    return found
+    return cast
 
 
 def _target(array: ArraySpec, dtype: str | None) -> ArraySpec:
@@ -135,7 +141,7 @@ def _write_array(file: h5py.File, stored_set: ZarrSet, name: str, array: ArraySp
         shape=(layout.n_rows, *array.row_shape),
         dtype=np.dtype(array.dtype).newbyteorder("<"),
         chunks=(_chunk_rows(layout, array), *array.row_shape),
-        fletcher32=True,  # HDF5's own checksum: a reader without our code notices damage too
+        fletcher32=True,  # HDF5's own checksum, by which any reader notices damage
         **packed,
     )
     read = hashlib.sha256()
@@ -197,7 +203,7 @@ def _size_of_records(stored_set: ZarrSet) -> int:
 
 
 def _size_in_file(layout: Layout, array: ArraySpec) -> int:
-    """Return the most bytes an array takes, with what HDF5 keeps about its chunks."""
+    """Return the largest size of an array in the file, in bytes, with HDF5's own data about its chunks."""
     chunk_rows = _chunk_rows(layout, array)
     n_chunks = -(-layout.n_rows // chunk_rows)
     return n_chunks * (chunk_rows * array.row_bytes * 1001 // 1000 + 256) + (64 << 10)

@@ -1,4 +1,4 @@
-"""Reading an exported file back into a store: checked whole before the store is touched."""
+"""Importing an exported file into a store; every value is checked before the store is changed."""
 
 import hashlib
 import io
@@ -20,21 +20,21 @@ _BLOCK_BYTES = 64 << 20
 
 @dataclass
 class Imported:
-    """What an import did."""
+    """Result of an import."""
 
     set: ZarrSet
     added: list[str] = field(default_factory=list)
     """Arrays that were written, by address."""
     there: list[str] = field(default_factory=list)
-    """Arrays that the store held already, with equal content."""
+    """Arrays that the store already held, with equal content."""
 
 
 def import_set(source: HDF5Set, store: Store, *, allow_mixed: bool = False) -> Imported:
-    """Add what a file holds and the store lacks; the set is then a sealed set like any other.
+    """Add the set and the arrays of a file that the store does not have, and seal them.
 
     Every array's content digest is compared before anything is written. Raises DamageError when one differs, and
     UserError when the file is for reading only, the store holds other values under the same name, or its set was
-    computed on another kind of device (``allow_mixed`` accepts that) and the values' rounding may differ.
+    computed on another kind of device, so that rounding may differ (``allow_mixed`` accepts that).
     """
     if source.reading_only:
         raise UserError(
@@ -69,7 +69,7 @@ def import_set(source: HDF5Set, store: Store, *, allow_mixed: bool = False) -> I
     target.add_arrays([source.arrays[name] for name in missing])
     for name in missing:
         _write(source, target, name)
-    # Both digests of every array: what was read is what was sealed.
+    # The sealed content must be what was read above.
     wrong = [name for name in source.arrays if target.content.get(name) != source.content[name]]
     if wrong:
         raise DamageError(
@@ -83,7 +83,7 @@ def import_set(source: HDF5Set, store: Store, *, allow_mixed: bool = False) -> I
 
 
 def _check_tables(source: HDF5Set) -> None:
-    """Raise DamageError when a table is no Parquet or the sample table has not one line a row."""
+    """Raise DamageError when a table is not Parquet or the sample table has not one line for each row."""
     import pyarrow
     import pyarrow.parquet
 
@@ -91,7 +91,7 @@ def _check_tables(source: HDF5Set) -> None:
         try:
             lines = pyarrow.parquet.read_metadata(io.BytesIO(source.file.record(name))).num_rows
         except (pyarrow.ArrowException, OSError) as error:
-            raise DamageError(f"{source.path}: {name} is no Parquet table: get the file again") from error
+            raise DamageError(f"{source.path}: {name} is not a Parquet table: get the file again") from error
         if name == "samples.parquet" and lines != source.layout.n_rows:
             raise DamageError(
                 f"{source.path}: its sample table has {lines} lines and its arrays {source.layout.n_rows} rows: get "
@@ -111,11 +111,11 @@ def _check_content(source: HDF5Set, name: str) -> None:
 
 
 def _need_equal(source: HDF5Set, target: ZarrSet, there: list[str], missing: list[str], allow_mixed: bool) -> None:
-    """Raise UserError when the store's set and the file's do not belong together."""
+    """Raise an error when the store's set has other rows or values than the file's."""
     where = f"{target.objects.url}/{target.prefix}"
     if target.layout.n_rows != source.layout.n_rows:
         raise DamageError(
-            f"{source.path} has {source.layout.n_rows} rows and {where} {target.layout.n_rows}: get it again"
+            f"{source.path} has {source.layout.n_rows} rows and {where} {target.layout.n_rows}: get the file again"
         )
     for name in there:
         if target.content[name] != source.content[name]:
@@ -123,14 +123,14 @@ def _need_equal(source: HDF5Set, target: ZarrSet, there: list[str], missing: lis
                 f"{where} holds array {name} with other values (content {target.content[name][:12]}, in {source.path} "
                 f"{source.content[name][:12]}): import the file into another --store"
             )
-    theirs, ours = source.compute.get("device"), target.compute.get("device")
-    if missing and theirs != ours and not allow_mixed:
+    file_device, store_device = source.compute.get("device"), target.compute.get("device")
+    if missing and file_device != store_device and not allow_mixed:
         raise UserError(
-            f"{where} was computed on {ours} and {source.path} on {theirs}, whose rounding differs: import it into "
-            "another --store, or give --allow-mixed to accept both in one set"
+            f"{where} was computed on {store_device} and {source.path} on {file_device}, whose rounding differs: "
+            "import it into another --store, or give --allow-mixed to accept both in one set"
         )
     for name in missing:
-        # Rows that an unfinished extraction has written stay, so they must be those of the file.
+        # Ranges that an unfinished extraction has committed are kept, so they must have the rows of the file.
         if name in target.arrays and _differs(source, target, target.arrays[name]):
             raise UserError(
                 f"{where} holds a part of array {name} with other values than {source.path}: finish it with `patchbank "
@@ -157,9 +157,9 @@ def _write(source: HDF5Set, target: ZarrSet, name: str) -> None:
         for row_range in target.layout.ranges():
             if row_range.number in done:
                 continue
-            one = writer.range(row_range)
+            range_writer = writer.range(row_range)
             for start in range(row_range.start, row_range.stop, step):
-                one.write(name, given[start : min(start + step, row_range.stop)])
-            one.commit()
+                range_writer.write(name, given[start : min(start + step, row_range.stop)])
+            range_writer.commit()
     writer.raise_failures()
     seal(target, [name])

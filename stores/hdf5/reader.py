@@ -1,4 +1,4 @@
-"""One set in one HDF5 file, read like a set in a store."""
+"""Reading an exported HDF5 file like a set in a store."""
 
 from pathlib import Path
 from types import TracebackType
@@ -43,7 +43,7 @@ class HDF5Array(StoredArray):
         if np.array_equal(numbers, np.arange(numbers[0], numbers[0] + len(numbers))):
             dataset.read_direct(out, np.s_[int(numbers[0]) : int(numbers[0]) + len(numbers)])
             return
-        # Every chunk is read once, from the first to the last row that is wanted of it.
+        # Every chunk is read once, from the first to the last chosen row in it.
         order = np.argsort(numbers, kind="stable")
         ordered = numbers[order]
         chunk_rows = dataset.chunks[0] if dataset.chunks else max(1, _PIECE_BYTES // self.spec.row_bytes)
@@ -56,7 +56,7 @@ class HDF5Array(StoredArray):
 
 
 class HDF5Set:
-    """A set in a file that `patchbank export` wrote, for reading; every array in it is complete.
+    """A set in a file that `patchbank export` wrote, for reading; all its arrays are complete.
 
     Raises MissingError when there is no file, UserError when it is not an export or of a newer format, and
     DamageError when it is not what an export writes.
@@ -114,15 +114,15 @@ class HDF5Set:
         return any(entry.original is not None for entry in self.file.manifest.arrays.values())
 
     def committed(self, array: str) -> frozenset[int]:
-        """Return the numbers of the ranges of an array that count: all of them."""
+        """Return the numbers of the committed ranges of an array: all of them."""
         return frozenset(range(self.layout.n_ranges)) if array in self.file.manifest.arrays else frozenset()
 
     def sealed(self, array: str) -> bool:
-        """Return whether an array is there; whatever is, is complete."""
+        """Return whether the file holds an array; all of its arrays are complete."""
         return array in self.file.manifest.arrays
 
     def address(self, name: str) -> str:
-        """Return the full address of an array; raises MissingError that names the arrays there are."""
+        """Return the full address of an array; raises MissingError, which lists the arrays of the file."""
         full = name if "/" in name else f"tokens/{name}"
         if full not in self.file.manifest.arrays:
             raise MissingError(f"{self.path} has no array {name}: it has {', '.join(sorted(self.arrays)) or 'none'}")
@@ -148,5 +148,5 @@ class HDF5Set:
 
     @property
     def samples(self) -> pd.DataFrame:
-        """The sample table: one line a row of the arrays, in order."""
+        """The sample table: one line for each row of the arrays, in the same order."""
         return self.table("samples")

@@ -1,4 +1,4 @@
-"""Records of the HDF5 exchange format: the manifest inside a file, and what an export wrote."""
+"""Records of the HDF5 exchange format: the manifest of a file and the result of an export."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,14 @@ MANIFEST = "manifest.json"
 
 
 class Original(Record):
-    """What an array was in the store before an export changed its dtype."""
+    """Dtype and content digest of an array in the store, where an export changed its dtype."""
 
     dtype: str
     content: Digest
 
 
 class ExportedArray(Record):
-    """One array of the file."""
+    """Record of one array of the file."""
 
     spec: ArraySpec
     content: Digest
@@ -33,7 +33,7 @@ class ExportedArray(Record):
 
 
 class Manifest(Record):
-    """What the file holds; the only part of it that is believed on its own checksum."""
+    """Contents of the file. It holds its own checksum; everything else is checked against it."""
 
     format: Literal[1] = 1
     kind: Literal["features", "labels"]
@@ -42,12 +42,12 @@ class Manifest(Record):
     """sha256 of every record and table, by file name."""
     arrays: dict[str, ExportedArray] = Field(default_factory=dict)
     notes: dict[Digest, dict[str, Digest]] = Field(default_factory=dict)
-    """By the key of a recipe and model, which sets answer it: how `evaluate` finds sets without images."""
+    """Notes that name the set, by the key of an experiment, model and view: `evaluate` finds sets by them."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote."""
+    """Result of an export."""
 
     path: Path
     card: Path

@@ -1,1 +1,1 @@
-"""Looking after a store: listing, verifying, repairing and removing sets."""
+"""Listing, verifying, repairing and removing the sets of a store."""

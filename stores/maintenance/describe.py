@@ -1,4 +1,4 @@
-"""What a set is, for people: one line of `ls` and the card of `show`."""
+"""Facts about one open set: its line in `ls` and everything that `show` prints."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from stores.sets import ZarrSet
 
 
 def line_of(stored_set: ZarrSet) -> dict[str, Any]:
-    """Return what `ls` prints of an open set; ``rows_done`` and ``ranges_done`` count what all its arrays have."""
+    """Return what `ls` prints of an open set; ``rows_done`` and ``ranges_done`` are committed in all its arrays."""
     spec, layout, arrays = stored_set.spec, stored_set.layout, stored_set.arrays
     done = set(range(layout.n_ranges)) if arrays or _has_only_tables(stored_set) else set()
     for name in arrays:
@@ -36,12 +36,12 @@ def line_of(stored_set: ZarrSet) -> dict[str, Any]:
 
 
 def _has_only_tables(stored_set: ZarrSet) -> bool:
-    """Return whether this is the label set of data without pixel labels, which never has arrays."""
+    """Return whether this is a label set of data without pixel labels, which has no arrays."""
     return stored_set.spec.kind == "labels" and not stored_set.spec.pixel_labels
 
 
 def _provenance(stored_set: ZarrSet) -> dict[str, Any]:
-    """Return the facts for people, none where the record is damaged: `verify` names that, a line need not fail."""
+    """Return the provenance, empty where the record is damaged: `verify` reports that, and `ls` still lists the set."""
     try:
         return stored_set.provenance
     except (DamageError, MissingError):
@@ -49,7 +49,7 @@ def _provenance(stored_set: ZarrSet) -> dict[str, Any]:
 
 
 def _reasons(stored_set: ZarrSet) -> dict[str, int]:
-    """Return how many rows are invalid, by the reason why."""
+    """Return the number of invalid rows by reason."""
     samples = stored_set.samples
     if not {"valid", "reason"} <= set(samples.columns):
         return {}

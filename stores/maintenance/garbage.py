@@ -1,7 +1,7 @@
-"""What a store holds that nothing needs: files of killed writers, sets that nothing cites; and removing it.
+"""Finding and removing what is not needed: files of killed writers, incomplete sets and sets that no result cites.
 
-What is committed or sealed is never a leftover; a whole set becomes one only by its state or because no result cites
-it, and is only removed when that is asked for.
+Committed or sealed objects are never listed one by one; a whole set is listed when it is incomplete or no result cites
+it, and removed only on request.
 """
 
 import time
@@ -22,23 +22,23 @@ from stores.store import Store, read_note
 Kind = Literal["partial file", "uncommitted chunk", "stale commit record", "unsealed set", "uncited set"]
 
 SMALL: tuple[Kind, ...] = ("partial file", "uncommitted chunk", "stale commit record")
-"""Leftovers whose removal loses nothing that counts."""
+"""Kinds that can be removed without losing committed rows."""
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """One object or one set that could be removed."""
+    """An object or a set that could be removed."""
 
     kind: Kind
     key: str
-    """The object, or the set's folder."""
+    """Key of the object, or folder of the set."""
     n_bytes: int
 
 
 def find_garbage(store: Store, cited: Collection[str] | None) -> Iterator[Garbage]:
     """Yield what could be removed; ``cited`` are the set and content digests that results were computed from.
 
-    Without ``cited`` no set is called uncited. A set that cannot be read is left to `verify`.
+    Without ``cited`` no set is listed as uncited. A set that cannot be read is left to `verify`.
     """
     objects = store.objects
     for folder in (*FOLDERS, INDEX, LOGS, SOURCES):
@@ -60,14 +60,14 @@ def find_garbage(store: Store, cited: Collection[str] | None) -> Iterator[Garbag
 
 def _inside(opened: ZarrSet) -> Iterator[Garbage]:
     objects, prefix = opened.objects, opened.prefix
-    known = take_inventory(objects, prefix)
-    for name, commit in known.commits.items():
-        if commit.objects.keys() <= known.seals.keys():
+    inventory = take_inventory(objects, prefix)
+    for name, commit in inventory.commits.items():
+        if commit.objects.keys() <= inventory.seals.keys():
             yield _object("stale commit record", objects, f"{prefix}/{COMMITS}/{name}")
-    expected_objects = known.expected_objects()
-    for child in sorted(known.names):
+    expected_objects = inventory.expected_objects()
+    for child in sorted(inventory.names):
         folder, _, name = child.rpartition("/")
-        open_array = folder in known.arrays and folder not in known.seals and folder not in known.lost_seals
+        open_array = folder in inventory.arrays and folder not in inventory.seals and folder not in inventory.lost_seals
         if open_array and child not in expected_objects and CHUNK.fullmatch(name):
             yield _object("uncommitted chunk", objects, f"{prefix}/{child}")
 
@@ -81,22 +81,26 @@ def _size(objects: Objects, prefix: str) -> int:
 
 
 def check_minimum_age(
-    store: Store, found: Collection[Garbage], seconds: float, now: Callable[[], float] = time.time
+    store: Store, garbage: Collection[Garbage], seconds: float, now: Callable[[], float] = time.time
 ) -> None:
-    """Raise UserError when something that would be removed was written less than ``seconds`` ago.
+    """Raise UserError when something that would be removed was written a short time ago: its writer may still run.
 
-    A writer may still be at it. Stores that do not tell when an object was written count as young.
+    Args:
+        store: The store.
+        garbage: What would be removed.
+        seconds: Smallest age, in seconds. Where the storage does not tell an object's age, it counts as too young.
+        now: Returns the time in seconds since 1970.
     """
     if seconds <= 0:
         return
-    for one in found:
-        keys = store.objects.keys(one.key) if "set" in one.kind else [one.key]
+    for item in garbage:
+        keys = store.objects.keys(item.key) if "set" in item.kind else [item.key]
         for key in keys:
             written = _written(store.objects, key)
             if written is None or now() - written < seconds:
                 when = "at an unknown time" if written is None else f"{max(0, now() - written) / 60:.0f} minutes ago"
                 raise UserError(
-                    f"{key} in {store.location} was written {when} and somebody may still be writing: wait, or say "
+                    f"{key} in {store.location} was written {when} and its writer may still run: wait, or give "
                     "--older-than 0 when no extraction runs"
                 )
 
@@ -107,7 +111,7 @@ def _written(objects: Objects, key: str) -> float | None:
         try:
             return objects.path(key).stat().st_mtime
         except FileNotFoundError:
-            return 0.0  # its writer has just finished or removed it
+            return 0.0  # its writer has just renamed or removed it
     filesystem, path = getattr(objects, "filesystem", None), getattr(objects, "root", "")
     try:
         return float(filesystem.modified(f"{path}/{key}").timestamp()) if filesystem is not None else None
@@ -115,25 +119,25 @@ def _written(objects: Objects, key: str) -> float | None:
         return None
 
 
-def remove(store: Store, found: Collection[Garbage]) -> int:
-    """Remove leftovers and the notes that lead to removed sets; return the bytes that were freed."""
+def remove(store: Store, garbage: Collection[Garbage]) -> int:
+    """Remove objects and sets, and the notes that name removed sets; return the bytes that were freed."""
     objects = store.objects
-    for one in found:
-        if "set" not in one.kind:
-            objects.delete(one.key)
+    for item in garbage:
+        if "set" not in item.kind:
+            objects.delete(item.key)
             continue
-        # Without these three the folder is no set any more, whenever the rest goes.
+        # Without these three the folder is no longer a set, even if removing the rest is interrupted.
         for name in (CREATED, SUMMARY, SPEC):
-            objects.delete(f"{one.key}/{name}")
-        for key in objects.keys(one.key):
+            objects.delete(f"{item.key}/{name}")
+        for key in objects.keys(item.key):
             objects.delete(key)
-        _remove_folders(objects, one.key)
-    _forget(store, {one.key for one in found if "set" in one.kind})
-    return sum(one.n_bytes for one in found)
+        _remove_folders(objects, item.key)
+    _remove_notes(store, {item.key for item in garbage if "set" in item.kind})
+    return sum(item.n_bytes for item in garbage)
 
 
 def _remove_folders(objects: Objects, prefix: str) -> None:
-    """Remove the empty folders that a set leaves on a disk; object stores have none."""
+    """Remove the empty folders of a removed set on a disk; object stores have none."""
     if isinstance(objects, LocalObjects) and objects.path(prefix).is_dir():
         top = objects.path(prefix)
         for folder in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
@@ -141,19 +145,19 @@ def _remove_folders(objects: Objects, prefix: str) -> None:
         top.rmdir()
 
 
-def _forget(store: Store, removed: set[str]) -> None:
-    """Remove notes that lead to a removed set, and their copies in the summaries of the sets that stay."""
+def _remove_notes(store: Store, removed: set[str]) -> None:
+    """Remove notes that name a removed set, and their copies in the summaries of the other sets."""
 
-    def leads_away(noted: Mapping[str, str]) -> bool:
-        return any(f"{kind}/{digest}" in removed for kind, digest in noted.items())
+    def names_removed(note: Mapping[str, str]) -> bool:
+        return any(f"{kind}/{digest}" in removed for kind, digest in note.items())
 
     for kind, digest in store.set_folders():
         summary = read_summary(store.objects, f"{kind}/{digest}")
         if summary is not None and removed:
-            kept = {key: noted for key, noted in summary["notes"].items() if not leads_away(noted)}
-            update_summary(store.objects, f"{kind}/{digest}", {"notes": kept})
+            others = {key: note for key, note in summary["notes"].items() if not names_removed(note)}
+            update_summary(store.objects, f"{kind}/{digest}", {"notes": others})
     for name in store.objects.children(INDEX):
         key = f"{INDEX}/{name}"
-        noted = read_note(name.removesuffix(".json"), store.objects.read(key))
-        if noted is not None and leads_away(noted):
+        note = read_note(name.removesuffix(".json"), store.objects.read(key))
+        if note is not None and names_removed(note):
             store.objects.delete(key)

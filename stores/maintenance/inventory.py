@@ -1,8 +1,8 @@
-"""What a set's records say its folder holds, read so that any one of them may be damaged."""
+"""The records of a set that may be damaged, read from the files or their copies in the summary."""
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,30 +23,30 @@ CHUNK = re.compile(r"c(\.\d+)+")
 
 @dataclass(frozen=True)
 class Inventory:
-    """The records of one set, each None or left out where it is damaged and no copy of it is left."""
+    """The records of one set; those that are damaged and have no copy are None or left out."""
 
     objects: Objects
     prefix: str
     digest: str
     names: frozenset[str]
-    """Every object in the folder, by its name inside the set."""
+    """Names of all objects in the folder, relative to the set."""
     summary: dict[str, Any] | None
     created: dict[str, Any] | None
-    """What `created.json` lists: sha256 by file name."""
+    """The sha256 of files that `created.json` lists, by file name."""
     layout: Layout | None
     seals: dict[str, Seal]
     commits: dict[str, Commit]
     arrays: dict[str, ArraySpec]
-    """Arrays that are sealed, declared on disk or announced in the summary."""
+    """Arrays that are sealed, declared on disk or listed in the summary, by address."""
 
     @property
     def is_initialised(self) -> bool:
-        """Whether the set was created to the end, so that a missing record is damage and not a killed creation."""
+        """Whether the set was created to the end: a missing record is then damage, not an interrupted creation."""
         noted = self.summary is not None and bool(self.summary["notes"] or self.summary["arrays"])
         return CREATED in self.names or noted or bool(self.seals or self.commits)
 
     def copy(self, name: str) -> bytes | None:
-        """Return the summary's copy of a record, if the set's creation vouches for it."""
+        """Return the summary's copy of a record, if its sha256 is the one in `created.json`."""
         text = None if self.summary is None else self.summary["records"].get(name)
         if text is None:
             return None
@@ -56,7 +56,7 @@ class Inventory:
         return data if self.created is not None and self.created.get(name) == sha256_hex(data) else None
 
     def intact_bytes(self, name: str) -> bytes | None:
-        """Return a record's bytes as they were written: those on disk, or the summary's copy."""
+        """Return a record's bytes as they were written: from disk, or the summary's copy."""
         data = read_if_present(self.objects, f"{self.prefix}/{name}")
         if data is not None and (self.created or {}).get(name) == sha256_hex(data):
             return data
@@ -64,33 +64,35 @@ class Inventory:
 
     @cached_property
     def metadata(self) -> dict[str, bytes]:
-        """The bytes of every record that follows from others: Zarr metadata and array records, by name."""
-        found = {GROUP: set_metadata(self.prefix.partition("/")[0], self.digest)}
+        """The bytes of every record that can be made from others: Zarr metadata and array records, by name."""
+        records = {GROUP: set_metadata(self.prefix.partition("/")[0], self.digest)}
         if self.layout is None:
-            return found
+            return records
         for address, array in self.arrays.items():
-            found[f"{address.partition('/')[0]}/{GROUP}"] = group_metadata({})
-            found[f"{address}/{GROUP}"] = array_metadata(array, self.layout)
-            found[f"{address}/{SPEC}"] = checksummed(array.canonical())
-        return found
+            records[f"{address.partition('/')[0]}/{GROUP}"] = group_metadata({})
+            records[f"{address}/{GROUP}"] = array_metadata(array, self.layout)
+            records[f"{address}/{SPEC}"] = checksummed(array.canonical())
+        return records
 
     def expected_objects(self) -> dict[str, StoredObject]:
         """Return size and sha256 of every object of sealed arrays and committed ranges, by name inside the set."""
-        found = {f"{name}/{child}": entry for name, seal in self.seals.items() for child, entry in seal.objects.items()}
+        listed = {
+            f"{name}/{child}": entry for name, seal in self.seals.items() for child, entry in seal.objects.items()
+        }
         for commit in self.commits.values():
             for address, chunks in commit.objects.items():
                 for chunk, entry in chunks.items():
-                    found.setdefault(f"{address}/{chunk}", entry)
-        return found
+                    listed.setdefault(f"{address}/{chunk}", entry)
+        return listed
 
     @cached_property
     def lost_seals(self) -> list[str]:
-        """The arrays that were sealed and have no valid seal."""
-        listed = {} if self.summary is None else self.summary["arrays"]
-        return sorted(name for name, entry in listed.items() if "stored" in entry and name not in self.seals)
+        """The arrays that were sealed, according to the summary, and have no valid seal."""
+        entries = {} if self.summary is None else self.summary["arrays"]
+        return sorted(name for name, entry in entries.items() if "stored" in entry and name not in self.seals)
 
     def is_allowed(self, child: str) -> bool:
-        """Return whether an object without a digest of its own has a place here; partial files are a writer's."""
+        """Return whether an object that no seal or commit record lists may be here: a record or a partial file."""
         folder, _, name = child.rpartition("/")
         if child.endswith(PARTIAL) or child in (SUMMARY, CREATED) or child in (self.created or {}):
             return True
@@ -114,30 +116,32 @@ def take_inventory(objects: Objects, prefix: str) -> Inventory:
     created = _created(read_if_present(objects, f"{prefix}/{CREATED}"), digest)
     if created is None and summary is not None:
         created = _created(str(summary["records"].get(CREATED, "")).encode(), digest)
-    known = Inventory(objects, prefix, digest, names, summary, created, None, seals, commits, {})
-    _refuse_newer(known)
-    layout = parse(Layout, read_checksummed(known.intact_bytes(LAYOUT)))
-    return Inventory(objects, prefix, digest, names, summary, created, layout, seals, commits, _arrays(known))
+    inventory = Inventory(objects, prefix, digest, names, summary, created, None, seals, commits, {})
+    _refuse_newer(inventory)
+    layout = parse(Layout, read_checksummed(inventory.intact_bytes(LAYOUT)))
+    return replace(inventory, layout=layout, arrays=_arrays(inventory))
 
 
-def _arrays(known: Inventory) -> dict[str, ArraySpec]:
-    arrays = {name: seal.array for name, seal in known.seals.items()}
-    for name, entry in (known.summary or {"arrays": {}})["arrays"].items():
-        announced = parse(ArraySpec, entry.get("spec"))
-        if announced is not None and name not in arrays:
-            arrays[name] = announced
-    for child in known.names:
+def _arrays(inventory: Inventory) -> dict[str, ArraySpec]:
+    arrays = {name: seal.array for name, seal in inventory.seals.items()}
+    for name, entry in (inventory.summary or {"arrays": {}})["arrays"].items():
+        declared = parse(ArraySpec, entry.get("spec"))
+        if declared is not None and name not in arrays:
+            arrays[name] = declared
+    for child in inventory.names:
         address, _, name = child.rpartition("/")
         if name == SPEC and "/" in address and address not in arrays:
-            declared = parse(ArraySpec, read_checksummed(read_if_present(known.objects, f"{known.prefix}/{child}")))
+            declared = parse(
+                ArraySpec, read_checksummed(read_if_present(inventory.objects, f"{inventory.prefix}/{child}"))
+            )
             if declared is not None and declared.name == address:
                 arrays[address] = declared
     return arrays
 
 
-def _refuse_newer(known: Inventory) -> None:
-    data = read_if_present(known.objects, f"{known.prefix}/{SPEC}")
-    if data is None or sha256_hex(data) != known.digest:
+def _refuse_newer(inventory: Inventory) -> None:
+    data = read_if_present(inventory.objects, f"{inventory.prefix}/{SPEC}")
+    if data is None or sha256_hex(data) != inventory.digest:
         return  # damage, not a newer format
     try:
         version = json.loads(data)["format"]
@@ -145,13 +149,13 @@ def _refuse_newer(known: Inventory) -> None:
         return
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UserError(
-            f"{known.objects.url}/{known.prefix} was written in format {version} and this version of patchbank reads "
-            f"up to {FORMAT_VERSION}: install a newer patchbank"
+            f"{inventory.objects.url}/{inventory.prefix} was written in format {version} and this version of patchbank "
+            f"reads up to {FORMAT_VERSION}: install a newer patchbank"
         )
 
 
 def _created(data: bytes | None, digest: str) -> dict[str, Any] | None:
-    """Return the sha256 of every file that a `created.json` vouches for."""
+    """Return the sha256 of every file that a `created.json` lists, None when it is damaged or of another set."""
     record = read_checksummed(data)
     if record is None or record.get("set") != digest or not isinstance(record.get("files"), dict):
         return None

@@ -1,4 +1,4 @@
-"""One line a set for `ls`: one small object is read of a complete set, the truth is looked up of any other."""
+"""The lines of `ls`, one for each set: read from the summary of a complete set, and from the files of any other."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ def lines(objects: Objects) -> Iterator[dict[str, Any]]:
             summary = read_summary(objects, prefix)
             if summary is not None and summary["arrays"] and all_sealed(summary):
                 yield _from_summary(summary)
-            elif objects.children(prefix):  # removing a set leaves an empty folder for a moment
+            elif objects.children(prefix):  # a set that is being removed can be an empty folder for a moment
                 yield _from_disk(objects, prefix)
 
 

@@ -1,4 +1,4 @@
-"""Lost chunks: putting rows that were computed again where they belong, or giving up the seal."""
+"""Rebuilding lost chunks of sealed arrays from recomputed rows, and unsealing arrays that cannot be rebuilt."""
 
 from collections.abc import Iterable, Mapping
 
@@ -17,7 +17,7 @@ Chunks = Mapping[str, Iterable[int]]
 
 
 class ChunkRebuilder:
-    """Takes rows of sealed arrays that were made again, and replaces damaged chunks that come out as sealed."""
+    """Rebuilds damaged chunks of sealed arrays from recomputed rows, where the bytes have the digest in the seal."""
 
     def __init__(self, target: ZarrSet, lost: Chunks) -> None:
         self.set = target
@@ -26,18 +26,18 @@ class ChunkRebuilder:
         self.repaired: dict[str, list[int]] = {}
         """Chunks that were replaced, by array."""
         self.differing: dict[str, list[int]] = {}
-        """Chunks whose rows come out otherwise than they were sealed, by array; nothing was replaced there."""
+        """Chunks whose recomputed bytes differ from the sealed ones, by array; these were not replaced."""
 
     def rows(self) -> dict[tuple[int, int], tuple[str, ...]]:
-        """Return which arrays need which rows, by ``(first row, row after the last)`` of a chunk."""
-        found: dict[tuple[int, int], set[str]] = {}
+        """Return which arrays need rows, by ``(first row, row after the last)`` of a chunk."""
+        spans: dict[tuple[int, int], set[str]] = {}
         for name, indexes in self.lost.items():
             for index in indexes:
-                found.setdefault(chunk_span(self.set, name, index), set()).add(name)
-        return {span: tuple(sorted(names)) for span, names in sorted(found.items())}
+                spans.setdefault(chunk_span(self.set, name, index), set()).add(name)
+        return {span: tuple(sorted(names)) for span, names in sorted(spans.items())}
 
     def take(self, name: str, start: int, rows: np.ndarray) -> None:
-        """Take rows ``start`` onwards of an array; rows of chunks that are not damaged are passed over."""
+        """Add rows ``start`` onwards of an array; rows of chunks that are not damaged are ignored."""
         layout, array = self.set.layout, self.set.arrays[name]
         chunk_rows = layout.chunk_rows(array)
         for index in range(start // chunk_rows, (start + len(rows) - 1) // chunk_rows + 1):
@@ -72,19 +72,19 @@ def chunk_span(target: ZarrSet, name: str, index: int) -> tuple[int, int]:
 
 
 def unseal(target: ZarrSet, lost: Chunks) -> None:
-    """Open sealed arrays again: sound ranges keep commit records, ranges with lost chunks count as missing.
+    """Remove the seals of arrays: their undamaged ranges get commit records, ranges with lost chunks are missing.
 
-    The next extraction makes those again and seals the arrays with new digests. A kill in between leaves the array
-    sealed as it was, or open with every sound range committed.
+    The next extraction makes those again and seals the arrays with new digests. A kill in between leaves an array
+    sealed as it was, or open with every undamaged range committed.
     """
     objects, prefix, layout = target.objects, target.prefix, target.layout
     entries = array_entries(target.arrays, {name: s for name, s in target.seals.items() if name not in lost})
     for name, indexes in lost.items():
         array, seal = target.arrays[name], target.seals[name]
         chunk_rows = layout.chunk_rows(array)
-        gone = {layout.range_of_chunk(index, array) for index in indexes}
+        damaged = {layout.range_of_chunk(index, array) for index in indexes}
         for row_range in layout.ranges():
-            if row_range.number not in gone:
+            if row_range.number not in damaged:
                 chunks = range(row_range.start // chunk_rows, -(-row_range.stop // chunk_rows))
                 names = [chunk_name(index, array) for index in chunks]
                 stored = {name: {chunk: seal.objects[chunk] for chunk in names}}
@@ -98,8 +98,8 @@ def unseal(target: ZarrSet, lost: Chunks) -> None:
     target.refresh()
 
 
-def in_words(target: ZarrSet, lost: Chunks) -> list[str]:
-    """Return one line an array and chunk, for people."""
+def describe_chunks(target: ZarrSet, lost: Chunks) -> list[str]:
+    """Return the array and rows of each chunk as text."""
     return [
         f"{name} rows {first} to {stop - 1}"
         for name in sorted(lost)

@@ -1,9 +1,8 @@
-"""Repairing a set from what the store itself still holds, and putting rows that were made again where they belong.
+"""Repairing a set from copies in the store, without images and models.
 
-What needs neither images nor models: records (the summary holds a copy of each), tables (other sets of the same
-samples hold equal ones), Zarr metadata (it follows from the records), seals (made again from the bytes they vouched
-for), notes in ``index/``. Chunks are lost bytes: `stores.maintenance.rebuild` takes their rows from whoever
-can compute them.
+These are records (the summary holds a copy of each), tables (other sets of the same samples hold equal ones), Zarr
+metadata (made from the records), seals (made from the array's bytes) and notes in ``index/`` (copies in summaries).
+Damaged chunks have no copy: `stores.maintenance.rebuild` takes recomputed rows.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ from stores.format.layout import chunk_name
 from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, INDEX, SOURCES, SPEC, seal_path
 from stores.format.summary import array_entries, summary_bytes
 from stores.maintenance.inventory import Inventory, take_inventory
-from stores.maintenance.verify import Finding, remembered, verify_notes, verify_set
+from stores.maintenance.verify import Finding, note_copies, verify_notes, verify_set
 from stores.sets import ZarrSet
 from stores.store import Store, note_bytes
 from stores.writing.dead_channels import DeadFeatures, valid_rows
@@ -27,18 +26,18 @@ from stores.writing.dead_channels import DeadFeatures, valid_rows
 
 @dataclass
 class RepairReport:
-    """What repairing one set did."""
+    """Result of repairing one set or the notes."""
 
     set: str
     prefix: str
     repaired: dict[str, str] = field(default_factory=dict)
     """How each object was repaired, by key."""
     lost: dict[str, list[int]] = field(default_factory=dict)
-    """Chunks of sealed arrays that have to be made again, by array."""
+    """Chunks of sealed arrays that have to be recomputed, by array."""
     unrepairable: dict[str, str] = field(default_factory=dict)
     """Why an object could not be repaired, by key."""
     strays: list[str] = field(default_factory=list)
-    """Keys of objects that belong to nothing and were left where they are."""
+    """Keys of objects that no record refers to and that were not removed."""
 
     @property
     def whole(self) -> bool:
@@ -54,10 +53,15 @@ def repair_set(
     records: Mapping[str, bytes] | None = None,
     remove_strays: bool = False,
 ) -> RepairReport:
-    """Repair what the store itself can repair of the set in folder ``prefix``.
+    """Repair a set as far as copies in the store allow; every replaced object gets the digest it had.
 
-    ``records`` are bytes that somebody made again from a recipe, by file name; they are used where their sha256 is
-    the one that was written. Every replaced object has the digest it had when the set was made.
+    Args:
+        store: The store.
+        prefix: Folder of the set.
+        executor: Compares objects in parallel.
+        records: Bytes of records and tables that were made again from a recipe, by file name; used where their sha256
+            is the recorded one.
+        remove_strays: Remove objects that no record refers to.
     """
     objects = store.objects
     report = RepairReport(prefix.rpartition("/")[2], prefix)
@@ -65,14 +69,14 @@ def repair_set(
     by_part: dict[str, list[Finding]] = {}
     for finding in findings:
         by_part.setdefault(finding.part, []).append(finding)
-    _mend_records(store, report, by_part.get("record", []), records or {})
-    known = take_inventory(objects, prefix)
-    _mend_metadata(known, report, by_part.get("metadata", []))
-    _mend_seals(known, report, by_part.get("seal", []))
+    _repair_records(store, report, by_part.get("record", []), records or {})
+    inventory = take_inventory(objects, prefix)
+    _repair_metadata(inventory, report, by_part.get("metadata", []))
+    _repair_seals(inventory, report, by_part.get("seal", []))
     for finding in by_part.get("commit", []):
         objects.delete(finding.key)
         report.repaired[finding.key] = "removed: its range counts as missing and is extracted again"
-    _sort_chunks(known, report, by_part.get("chunk", []))
+    _note_lost_chunks(inventory, report, by_part.get("chunk", []))
     for finding in by_part.get("stray", []):
         if remove_strays:
             objects.delete(finding.key)
@@ -80,19 +84,19 @@ def repair_set(
         else:
             report.strays.append(finding.key)
     if "summary" in by_part:
-        _mend_summary(store, report, by_part["summary"][0])
+        _repair_summary(store, report, by_part["summary"][0])
     return report
 
 
-def _mend_records(store: Store, report: RepairReport, findings: list[Finding], given: Mapping[str, bytes]) -> None:
+def _repair_records(store: Store, report: RepairReport, findings: list[Finding], given: Mapping[str, bytes]) -> None:
     prefix = report.prefix
     names = {finding.key[len(prefix) + 1 :]: finding for finding in findings}
-    for name in sorted(names, key=lambda name: name != CREATED):  # created.json vouches for the others
-        known = take_inventory(store.objects, prefix)
-        candidates = {"from the summary's copy": known.copy(name)}
+    for name in sorted(names, key=lambda name: name != CREATED):  # created.json lists the others
+        inventory = take_inventory(store.objects, prefix)
+        candidates = {"from the summary's copy": inventory.copy(name)}
         if name != CREATED:
-            wanted = (known.created or {}).get(name, known.digest if name == SPEC else "")
-            made = {"from the recipe": given.get(name), "from the set's name": known.metadata.get(name)}
+            wanted = (inventory.created or {}).get(name, inventory.digest if name == SPEC else "")
+            made = {"from the recipe": given.get(name), "from the set's name": inventory.metadata.get(name)}
             candidates |= {how: data for how, data in made.items() if data is not None and sha256_hex(data) == wanted}
             if name.endswith(".parquet"):
                 candidates["from another set of the same samples"] = _table_elsewhere(store, prefix, name, wanted)
@@ -115,95 +119,95 @@ def _table_elsewhere(store: Store, prefix: str, name: str, wanted: str) -> bytes
     return None
 
 
-def _mend_metadata(known: Inventory, report: RepairReport, findings: list[Finding]) -> None:
+def _repair_metadata(inventory: Inventory, report: RepairReport, findings: list[Finding]) -> None:
     for finding in findings:
-        known.objects.put(finding.key, [known.metadata[finding.key[len(known.prefix) + 1 :]]])
-        report.repaired[finding.key] = "from the records it follows from"
+        inventory.objects.put(finding.key, [inventory.metadata[finding.key[len(inventory.prefix) + 1 :]]])
+        report.repaired[finding.key] = "made from other records"
 
 
-def _mend_seals(known: Inventory, report: RepairReport, findings: list[Finding]) -> None:
-    lost = {f"{known.prefix}/{seal_path(name)}": name for name in known.lost_seals}
+def _repair_seals(inventory: Inventory, report: RepairReport, findings: list[Finding]) -> None:
+    lost = {f"{inventory.prefix}/{seal_path(name)}": name for name in inventory.lost_seals}
     for finding in findings:
         address = lost.get(finding.key)
-        if address is None:  # a foreign record
-            known.objects.delete(finding.key)
-            report.repaired[finding.key] = "removed: it seals nothing of this set"
+        if address is None:  # a record of another set
+            inventory.objects.delete(finding.key)
+            report.repaired[finding.key] = "removed: it is not a seal of this set"
             continue
-        seal = _seal_again(known, address)
+        seal = _remake_seal(inventory, address)
         if seal is None:
             report.unrepairable[finding.key] = (
-                f"{finding.problem} and the bytes of {address} are not those it vouched for"
+                f"{finding.problem} and the bytes of {address} are not those that were sealed"
             )
         else:
-            known.objects.put(finding.key, [checksummed(seal.canonical())])
-            report.repaired[finding.key] = "from the bytes it vouched for"
+            inventory.objects.put(finding.key, [checksummed(seal.canonical())])
+            report.repaired[finding.key] = "made from the array, whose bytes are those that were sealed"
 
 
-def _seal_again(known: Inventory, address: str) -> Seal | None:
-    """Return the seal of an array's present bytes if it has the digests that the summary noted."""
-    array, layout = known.arrays.get(address), known.layout
-    if array is None or layout is None or known.summary is None:
+def _remake_seal(inventory: Inventory, address: str) -> Seal | None:
+    """Return the seal of an array's present bytes if it has the digests in the summary."""
+    array, layout = inventory.arrays.get(address), inventory.layout
+    if array is None or layout is None or inventory.summary is None:
         return None
-    dead = DeadFeatures(array, valid_rows(known.objects, known.prefix, layout.n_rows))
+    dead = DeadFeatures(array, valid_rows(inventory.objects, inventory.prefix, layout.n_rows))
     names = [GROUP, SPEC, *(chunk_name(index, array) for index in range(layout.n_objects(array)))]
     content = hashlib.sha256()
-    found: dict[str, StoredObject] = {}
+    stored: dict[str, StoredObject] = {}
     for name in names:
-        key = f"{known.prefix}/{address}/{name}"
+        key = f"{inventory.prefix}/{address}/{name}"
         try:
-            data = known.objects.read(key)
+            data = inventory.objects.read(key)
             if name not in (GROUP, SPEC):
-                first = (len(found) - 2) * layout.chunk_rows(array)
+                first = (len(stored) - 2) * layout.chunk_rows(array)
                 rows = decode_chunk(data, array, layout, key)[: layout.n_rows - first]
                 content.update(rows.data)
                 dead.take(first, rows)
         except (MissingError, DamageError):
             return None
-        found[name] = StoredObject.of(data)
-    seal = Seal(set=known.digest, array=array, content=content.hexdigest(), objects=found, dead=dead.channels)
-    noted = known.summary["arrays"][address]
-    return seal if (seal.content, seal.stored) == (noted["content"], noted["stored"]) else None
+        stored[name] = StoredObject.of(data)
+    seal = Seal(set=inventory.digest, array=array, content=content.hexdigest(), objects=stored, dead=dead.channels)
+    entry = inventory.summary["arrays"][address]
+    return seal if (seal.content, seal.stored) == (entry["content"], entry["stored"]) else None
 
 
-def _sort_chunks(known: Inventory, report: RepairReport, findings: list[Finding]) -> None:
-    """Note damaged chunks of sealed arrays as lost; ranges that are only committed become missing again."""
+def _note_lost_chunks(inventory: Inventory, report: RepairReport, findings: list[Finding]) -> None:
+    """Report damaged chunks of sealed arrays as lost; remove the commit records of ranges of other arrays."""
     for finding in findings:
-        address, _, name = finding.key[len(known.prefix) + 1 :].rpartition("/")
-        if address in known.seals:
+        address, _, name = finding.key[len(inventory.prefix) + 1 :].rpartition("/")
+        if address in inventory.seals:
             report.lost.setdefault(address, []).append(int(name.split(".")[1]))
             continue
-        for file_name, commit in known.commits.items():
+        for file_name, commit in inventory.commits.items():
             if name in commit.objects.get(address, {}):
-                known.objects.delete(f"{known.prefix}/{COMMITS}/{file_name}")
+                inventory.objects.delete(f"{inventory.prefix}/{COMMITS}/{file_name}")
                 report.repaired[finding.key] = f"range {commit.range} counts as missing and is extracted again"
 
 
-def _mend_summary(store: Store, report: RepairReport, finding: Finding) -> None:
+def _repair_summary(store: Store, report: RepairReport, finding: Finding) -> None:
     try:
-        made = ZarrSet(store.objects, report.prefix)
+        opened = ZarrSet(store.objects, report.prefix)
         notes = {}
         for child in store.objects.children(INDEX):
             noted = store.recall(child.removesuffix(".json"))
-            if noted is not None and noted.get(made.spec.kind) == made.digest:
+            if noted is not None and noted.get(opened.spec.kind) == opened.digest:
                 notes[child.removesuffix(".json")] = noted
         records = {name: store.objects.read(f"{report.prefix}/{name}") for name in COPIED}
-        entries = array_entries(made.arrays, made.seals)
-        store.objects.put(finding.key, [summary_bytes(made.spec, made.layout, records, entries, notes)])
+        entries = array_entries(opened.arrays, opened.seals)
+        store.objects.put(finding.key, [summary_bytes(opened.spec, opened.layout, records, entries, notes)])
     except (DamageError, MissingError) as error:
-        report.unrepairable[finding.key] = f"{finding.problem} and what it sums up is damaged too ({error})"
+        report.unrepairable[finding.key] = f"{finding.problem} and the set it is made from is damaged too ({error})"
     else:
-        report.repaired[finding.key] = "from the set"
+        report.repaired[finding.key] = "made from the set"
 
 
 def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
-    """Write the notes in ``index/`` again from the copies in the sets' summaries; torn caches are removed."""
+    """Repair the notes in ``index/`` from the copies in the sets' summaries; remove torn caches."""
     report = RepairReport(INDEX, INDEX)
-    noted = remembered(store)
+    copies = note_copies(store)
     for finding in verify_notes(store).findings:
         key = finding.key[len(INDEX) + 1 :].removesuffix(".json")
         if finding.part == "note":
-            store.objects.put(finding.key, [note_bytes(key, noted[key][-1])])
-            report.repaired[finding.key] = "from the summary of a set it leads to"
+            store.objects.put(finding.key, [note_bytes(key, copies[key][-1])])
+            report.repaired[finding.key] = "from the summary of a set that it names"
         elif remove_strays or finding.key.startswith(f"{SOURCES}/"):
             store.objects.delete(finding.key)
             report.repaired[finding.key] = "removed"

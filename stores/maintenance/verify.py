@@ -1,4 +1,4 @@
-"""Comparing every stored byte of sets with what was committed."""
+"""Verifying sets: every stored object is compared with the size and sha256 in the records."""
 
 import hashlib
 import threading
@@ -17,15 +17,15 @@ from stores.storage.base import PARTIAL, Objects
 from stores.store import Store, read_note
 
 Part = Literal["record", "summary", "metadata", "seal", "commit", "chunk", "note", "stray"]
-"""Which kind of object a finding is about, and so how it can be repaired."""
+"""The kind of object that a finding is about, which decides how it can be repaired."""
 
 TORN = "is torn or edited"
-OTHER = "holds other bytes than were written"
+DIFFERS = "holds other bytes than were written"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be."""
+    """One object that is missing, damaged or not referred to."""
 
     set: str
     """Digest of the set, or ``index``."""
@@ -37,7 +37,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` saw of one set, or of the notes in ``index``."""
+    """Result of verifying one set, or the notes in ``index/``."""
 
     set: str
     n_objects: int
@@ -48,7 +48,7 @@ class Verdict:
 def verify(store: Store, executor: Executor | None = None, only: str | None = None) -> Iterator[Verdict]:
     """Yield a verdict for every set of the store and one for its notes, or for the set that begins with ``only``.
 
-    A set that was begun and never sealed is not damage: what of it is committed is compared, the rest is left alone.
+    A set that is not sealed is not damage: its committed ranges are compared, and the rest is ignored.
     """
     for kind, name in store.set_folders():
         if only is None or name.startswith(only):
@@ -58,29 +58,33 @@ def verify(store: Store, executor: Executor | None = None, only: str | None = No
 
 
 def verify_set(objects: Objects, prefix: str, executor: Executor | None = None, *, hashed: bool = True) -> Verdict:
-    """Return the verdict on the set in folder ``prefix``; raises UserError for a format from the future.
+    """Return the verdict on a set; raises UserError when it has a newer format.
 
-    Without ``hashed`` only the sizes of chunks are compared: a glance that costs no reading.
+    Args:
+        objects: Storage of the store.
+        prefix: Folder of the set.
+        executor: Compares objects in parallel.
+        hashed: Compare the sha256 of chunks; otherwise only their sizes, without reading them.
     """
-    known = take_inventory(objects, prefix)
-    expected_objects = known.expected_objects()
+    inventory = take_inventory(objects, prefix)
+    expected_objects = inventory.expected_objects()
     wrong = compare(objects, prefix, expected_objects, executor, hashed=hashed)
-    metadata = known.metadata
+    metadata = inventory.metadata
     findings = [
-        Finding(known.digest, f"{prefix}/{child}", problem, "metadata" if child in metadata else "chunk")
+        Finding(inventory.digest, f"{prefix}/{child}", problem, "metadata" if child in metadata else "chunk")
         for child, problem in wrong.items()
     ]
-    findings += _records(known)
-    findings += _seals_and_commits(known)
-    findings += _metadata(known, metadata, set(expected_objects))
+    findings += _records(inventory)
+    findings += _seals_and_commits(inventory)
+    findings += _metadata(inventory, metadata, set(expected_objects))
     named = {finding.key for finding in findings}
     findings += [
-        Finding(known.digest, f"{prefix}/{child}", "belongs to nothing this set lists", "stray")
-        for child in sorted(known.names)
-        if child not in expected_objects and f"{prefix}/{child}" not in named and not known.is_allowed(child)
+        Finding(inventory.digest, f"{prefix}/{child}", "is not referred to by any record of this set", "stray")
+        for child in sorted(inventory.names)
+        if child not in expected_objects and f"{prefix}/{child}" not in named and not inventory.is_allowed(child)
     ]
     n_bytes = sum(entry.size for entry in expected_objects.values())
-    return Verdict(known.digest, len(expected_objects), n_bytes, tuple(findings))
+    return Verdict(inventory.digest, len(expected_objects), n_bytes, tuple(findings))
 
 
 def compare(
@@ -91,7 +95,15 @@ def compare(
     *,
     hashed: bool = True,
 ) -> dict[str, str]:
-    """Return what is wrong with the objects that are not as expected, by name inside ``prefix``."""
+    """Return what is wrong with objects, by name inside ``prefix``, for those that are not as expected.
+
+    Args:
+        objects: Storage of the store.
+        prefix: Folder of the objects.
+        expected: Their recorded sizes and sha256, by name inside ``prefix``.
+        executor: Compares objects in parallel.
+        hashed: Compare the sha256; otherwise only sizes.
+    """
     memory = threading.local()
 
     def check(item: tuple[str, StoredObject]) -> str | None:
@@ -99,11 +111,11 @@ def compare(
         size = objects.size(f"{prefix}/{key}")
         if size is None:
             return "is gone"
-        if size != entry.size:  # before memory is taken for what a record only says
+        if size != entry.size:  # before memory of the recorded size is allocated
             return f"has {size} bytes, {entry.size} were committed"
         if not hashed:
             return None
-        # One buffer a thread: fresh pages for every object would cost as much as hashing it.
+        # One buffer for each thread: new pages for every object would cost as much as hashing it.
         buffer: bytearray = getattr(memory, "buffer", bytearray())
         if len(buffer) < entry.size:
             buffer = memory.buffer = bytearray(entry.size)
@@ -120,72 +132,74 @@ def compare(
     return {key: problem for key, problem in zip(expected, problems, strict=True) if problem is not None}
 
 
-def _records(known: Inventory) -> list[Finding]:
-    """Check the files that `created.json` vouches for, that file itself, and the summary."""
-    if not known.names or (not known.is_initialised and SPEC in known.names):
-        return []  # a creation that was killed; the next one completes it
+def _records(inventory: Inventory) -> list[Finding]:
+    """Check the files that `created.json` lists, that file itself, and the summary."""
+    if not inventory.names or (not inventory.is_initialised and SPEC in inventory.names):
+        return []  # an interrupted creation, which the next extraction completes
     wrong: dict[str, str] = {}
-    for name, sha256 in (known.created or {SPEC: known.digest}).items():
-        data = None if name not in known.names else known.objects.read(f"{known.prefix}/{name}")
+    for name, sha256 in (inventory.created or {SPEC: inventory.digest}).items():
+        data = None if name not in inventory.names else inventory.objects.read(f"{inventory.prefix}/{name}")
         if data is None:
             wrong[name] = "is gone"
         elif sha256_hex(data) != sha256:
-            wrong[name] = OTHER
-    if CREATED not in known.names:
+            wrong[name] = DIFFERS
+    if CREATED not in inventory.names:
         wrong[CREATED] = "is gone"
-    elif (copy := known.copy(CREATED)) is not None:
-        if known.objects.read(f"{known.prefix}/{CREATED}") != copy:
+    elif (copy := inventory.copy(CREATED)) is not None:
+        if inventory.objects.read(f"{inventory.prefix}/{CREATED}") != copy:
             wrong[CREATED] = TORN
-    elif known.created is None:
+    elif inventory.created is None:
         wrong[CREATED] = TORN
-    found = [Finding(known.digest, f"{known.prefix}/{name}", problem, "record") for name, problem in wrong.items()]
-    if known.summary is None:
-        problem = TORN if SUMMARY in known.names else "is gone"
-        found.append(Finding(known.digest, f"{known.prefix}/{SUMMARY}", problem, "summary"))
-    return found
+    findings = [
+        Finding(inventory.digest, f"{inventory.prefix}/{name}", problem, "record") for name, problem in wrong.items()
+    ]
+    if inventory.summary is None:
+        problem = TORN if SUMMARY in inventory.names else "is gone"
+        findings.append(Finding(inventory.digest, f"{inventory.prefix}/{SUMMARY}", problem, "summary"))
+    return findings
 
 
-def _seals_and_commits(known: Inventory) -> list[Finding]:
-    prefix, found = known.prefix, []
-    for address in known.lost_seals:
+def _seals_and_commits(inventory: Inventory) -> list[Finding]:
+    prefix, findings = inventory.prefix, []
+    for address in inventory.lost_seals:
         child = seal_path(address)
-        problem = TORN if child in known.names else "is gone"
-        found.append(Finding(known.digest, f"{prefix}/{child}", problem, "seal"))
-    valid = {f"{COMMITS}/{name}" for name in known.commits}
-    valid |= {seal_path(address) for address in (*known.seals, *known.lost_seals)}
-    for child in sorted(known.names):
+        problem = TORN if child in inventory.names else "is gone"
+        findings.append(Finding(inventory.digest, f"{prefix}/{child}", problem, "seal"))
+    valid = {f"{COMMITS}/{name}" for name in inventory.commits}
+    valid |= {seal_path(address) for address in (*inventory.seals, *inventory.lost_seals)}
+    for child in sorted(inventory.names):
         folder = child.partition("/")[0]
         if folder in (COMMITS, SEALS) and child.endswith(".json") and child not in valid:
             part: Part = "commit" if folder == COMMITS else "seal"
-            found.append(Finding(known.digest, f"{prefix}/{child}", "is a torn or foreign record", part))
-    return found
+            findings.append(Finding(inventory.digest, f"{prefix}/{child}", "is torn or a record of another set", part))
+    return findings
 
 
-def _metadata(known: Inventory, metadata: Mapping[str, bytes], expected_objects: set[str]) -> list[Finding]:
-    """Check records that follow from others; before the first commit of an array they may still be missing."""
-    counts = set(known.seals) | {address for commit in known.commits.values() for address in commit.objects}
-    groups = {address.partition("/")[0] for address in counts}
-    found = []
+def _metadata(inventory: Inventory, metadata: Mapping[str, bytes], expected_objects: set[str]) -> list[Finding]:
+    """Check records that can be made from others; before the first commit of an array they may be missing."""
+    committed = set(inventory.seals) | {address for commit in inventory.commits.values() for address in commit.objects}
+    groups = {address.partition("/")[0] for address in committed}
+    findings = []
     for child, expected in metadata.items():
         if child == GROUP or child in expected_objects:
-            continue  # these were compared with a digest
+            continue  # compared with a recorded sha256
         folder = child.rpartition("/")[0]
-        if child not in known.names:
-            if folder in counts or folder in groups:
-                found.append(Finding(known.digest, f"{known.prefix}/{child}", "is gone", "metadata"))
-        elif known.objects.read(f"{known.prefix}/{child}") != expected:
-            found.append(Finding(known.digest, f"{known.prefix}/{child}", OTHER, "metadata"))
-    return found
+        if child not in inventory.names:
+            if folder in committed or folder in groups:
+                findings.append(Finding(inventory.digest, f"{inventory.prefix}/{child}", "is gone", "metadata"))
+        elif inventory.objects.read(f"{inventory.prefix}/{child}") != expected:
+            findings.append(Finding(inventory.digest, f"{inventory.prefix}/{child}", DIFFERS, "metadata"))
+    return findings
 
 
 def verify_notes(store: Store) -> Verdict:
-    """Return the verdict on ``index/``, whose notes the summaries of the sets have copies of, and on caches."""
+    """Return the verdict on the notes in ``index/``, which are compared with their copies, and on caches."""
     objects = store.objects
-    noted = remembered(store)
-    there = {key for key in objects.keys(INDEX) if not key.endswith(PARTIAL)}
+    copies = note_copies(store)
+    present = {key for key in objects.keys(INDEX) if not key.endswith(PARTIAL)}
     findings, n_bytes = [], 0
-    for key in sorted(there | {f"{INDEX}/{name}.json" for name in noted}):
-        if key not in there:
+    for key in sorted(present | {f"{INDEX}/{name}.json" for name in copies}):
+        if key not in present:
             findings.append(Finding(INDEX, key, "is gone", "note"))
             continue
         data = objects.read(key)
@@ -193,17 +207,17 @@ def verify_notes(store: Store) -> Verdict:
         name = key[len(INDEX) + 1 :].removesuffix(".json")
         sets = read_note(name, data)
         if sets is None:
-            part: Part = "note" if name in noted else "stray"
-            findings.append(Finding(INDEX, key, TORN if part == "note" else "belongs to nothing", part))
-        elif name in noted and sets not in noted[name]:
-            findings.append(Finding(INDEX, key, "leads to other sets than were noted", "note"))
+            part: Part = "note" if name in copies else "stray"
+            findings.append(Finding(INDEX, key, TORN if part == "note" else "is not a note", part))
+        elif name in copies and sets not in copies[name]:
+            findings.append(Finding(INDEX, key, "names other sets than its copies", "note"))
     caches = [key for key in objects.keys(SOURCES) if not key.endswith(PARTIAL)]
     torn = [key for key in caches if read_checksummed(objects.read(key)) is None]
     findings += [Finding(INDEX, key, TORN, "stray") for key in torn]
-    return Verdict(INDEX, len(there) + len(caches), n_bytes, tuple(findings))
+    return Verdict(INDEX, len(present) + len(caches), n_bytes, tuple(findings))
 
 
-def remembered(store: Store) -> dict[str, list[dict[str, str]]]:
+def note_copies(store: Store) -> dict[str, list[dict[str, str]]]:
     """Return the copies of notes that the summaries of the store's sets hold, by key.
 
     They differ only where a run was stopped while it replaced a note.

@@ -1,1 +1,1 @@
-"""Where bytes live: local folders and object stores behind one protocol."""
+"""Storage of objects (key to bytes): local folders and object stores behind one protocol."""

@@ -1,12 +1,12 @@
-"""Where bytes live: what a local folder with durable writes and any fsspec URL both do.
+"""The storage protocol: byte strings under flat keys, in a local folder or at any fsspec URL.
 
-Both keep flat keys such as ``features/ab12.../tokens/block.11/c.0.0.0``. What each guarantees:
+A key is a path such as ``features/ab12.../tokens/block.11/c.0.0.0``. What each storage guarantees:
 
 ========== ==========================================  =================================
 operation  local folder                                object store
 ========== ==========================================  =================================
 put        write, fsync, rename, fsync the folder(s)   one PUT
-put_new    the same with link(2): the first one stays  PUT after a look (not atomic)
+put_new    the same with link(2): never replaces       PUT if none exists (not atomic)
 stage      write and fsync under a ``.partial`` name   one PUT under a ``.partial`` name
 publish    rename; `sync` then fsyncs the folder       copy within the store, then delete
 ========== ==========================================  =================================
@@ -18,13 +18,13 @@ from typing import Protocol, runtime_checkable
 from stores.errors import MissingError
 
 PARTIAL = ".partial"
-"""Suffix of files that are being written; nobody reads them."""
+"""Suffix of files that are being written; they are never read."""
 
 PIECE_BYTES = 4 << 20
-"""How much is read before it is checksummed, in bytes: what stays in a processor's cache."""
+"""Bytes that are read before they are checksummed: few enough to stay in a processor's cache."""
 
 MOST_BYTES = 4 << 30
-"""Size of the largest object that is read whole, in bytes; what a chunk of the largest row needs, and to spare."""
+"""Size of the largest object that is read whole, in bytes; more than a chunk of the largest row needs."""
 
 Parts = Sequence[bytes | memoryview]
 Observe = Callable[[memoryview], None]
@@ -32,7 +32,7 @@ Observe = Callable[[memoryview], None]
 
 @runtime_checkable
 class Objects(Protocol):
-    """Flat key-value storage of byte strings."""
+    """Storage of byte strings under flat keys."""
 
     url: str
 
@@ -43,8 +43,8 @@ class Objects(Protocol):
     def read_into(self, key: str, buffers: Sequence[memoryview], observe: Observe) -> int:
         """Fill buffers one after another and return the object's size; raises MissingError when there is none.
 
-        ``observe`` is shown every piece while it is still in the processor's cache. An object of another size than
-        the buffers together fills them partly or not at all.
+        ``observe`` is called with every piece while it is still in the processor's cache. An object of another size
+        than the buffers together fills them partly or not at all.
         """
         ...
 
@@ -57,7 +57,7 @@ class Objects(Protocol):
         ...
 
     def stage(self, key: str, parts: Parts) -> str:
-        """Write bytes that are meant for ``key`` and return a ticket for `publish`."""
+        """Write the bytes of ``key`` under a partial name, and return that name as a ticket for `publish`."""
         ...
 
     def publish(self, ticket: str, key: str) -> None:
@@ -81,7 +81,7 @@ class Objects(Protocol):
         ...
 
     def stamp(self, key: str) -> str | None:
-        """Return what changes whenever the object is replaced, None when there is none."""
+        """Return a text that changes whenever the object is replaced, None when there is none."""
         ...
 
     def delete(self, key: str) -> None:
@@ -89,7 +89,7 @@ class Objects(Protocol):
         ...
 
     def free_bytes(self) -> int | None:
-        """Return the free space in bytes, None where the question has no answer."""
+        """Return the free space in bytes, None where it is not known."""
         ...
 
 

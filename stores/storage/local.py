@@ -1,4 +1,4 @@
-"""A local folder, or one on a network file system, that keeps what was written through a crash."""
+"""Storage in a local folder, or one on a network file system, with writes that survive a crash."""
 
 import contextlib
 import errno
@@ -25,14 +25,14 @@ class LocalObjects:
     def path(self, key: str) -> Path:
         """Return the file of a key; raises UserError for a key that leaves the root, by its name or by a link."""
         if key.startswith("/") or ".." in key.split("/") or "\0" in key:
-            raise UserError(f"{key!r} is no name inside {self.root}: remove what names it")
+            raise UserError(f"{key!r} leaves {self.root}: remove the record that names it")
         path = self.root / key
-        # The store itself may be a link; nothing in it may lead elsewhere, for it may come from a stranger. Looking at
-        # the names inside the root alone is several times cheaper than resolving the whole path, for every object.
+        # The store itself may be a link, but no link in it may leave it, because a store may come from elsewhere.
+        # Testing the names inside the root is several times cheaper than resolving the whole path, for every object.
         name = self.url
         for part in key.split("/"):
             name = f"{name}/{part}"
-            if os.path.islink(name):  # noqa: PTH114 - a Path for every name would cost more than the look
+            if os.path.islink(name):  # noqa: PTH114 - a Path for every name would cost more than the test
                 real, top = os.path.realpath(path), os.path.realpath(self.root)
                 if real != top and not real.startswith(top.rstrip("/") + "/"):
                     raise UserError(f"{path} is a link that leads out of the store, to {real}: put a copy in its place")
@@ -53,7 +53,7 @@ class LocalObjects:
         with self._reading(key) as path:
             status = path.stat()
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-                raise UserError(f"{path} is no file but a device or a pipe: remove it")
+                raise UserError(f"{path} is a device or a pipe and not a file: remove it")
             if status.st_size > MOST_BYTES:
                 raise UserError(f"{path} has {status.st_size} bytes, no object has more than {MOST_BYTES}: remove it")
             return path.read_bytes()
@@ -81,13 +81,13 @@ class LocalObjects:
                 os.close(descriptor)
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder and those above it; raises UserError when one was there before and vanished.
+        """Make a folder and those above it; raises UserError when one of them existed before and vanished.
 
-        Made again, a store that was unmounted would go on, in halves, on the disk below its mount point.
+        If folders were made again, an unmounted store would be continued on the disk below its mount point.
         """
         absent = []
         while True:
-            # Asked before the look: another thread may make the folder, and see it, between the two.
+            # Read before `exists`: another thread may make the folder, and add it here, between the two.
             was_there = folder in self._seen
             if folder.exists():
                 break
@@ -108,11 +108,11 @@ class LocalObjects:
         except PermissionError:
             if folder.is_relative_to(self.root):
                 raise
-            return  # a folder above the store that we may pass through and not list
+            return  # a folder above the store that may be entered and not opened
         try:
             os.fsync(descriptor)
         except OSError as error:
-            # Some network file systems know no fsync of folders: there a name is durable when the server says so.
+            # Some network file systems have no fsync of folders: there a name is as durable as the server makes it.
             if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP):
                 raise
         finally:
@@ -171,7 +171,7 @@ class LocalObjects:
             except FileExistsError:
                 return False
             except OSError as error:
-                # Some network and FAT file systems know no hard links; there the last one stays.
+                # Some network and FAT file systems have no hard links; there the last writer replaces the object.
                 if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
                     raise
                 staged.replace(path)
@@ -189,7 +189,7 @@ class LocalObjects:
         return ticket
 
     def publish(self, ticket: str, key: str) -> None:
-        """Give staged bytes their final name; raises MissingError when somebody removed them."""
+        """Give staged bytes their final name; raises MissingError when they were removed."""
         with explained("write", str(self.path(key))):
             try:
                 self.path(ticket).replace(self.path(key))
@@ -197,7 +197,7 @@ class LocalObjects:
                 raise MissingError(f"{self.path(ticket)} is gone: run the same command again") from None
 
     def sync(self, prefix: str) -> None:
-        """Fsync the folder, and once also every folder above it that names it."""
+        """Fsync the folder, and the first time also every folder above it, up to the one that holds the root."""
         folder = self.path(prefix) if prefix else self.root
         with explained("write", str(folder)):
             self._sync_folder(folder)
@@ -207,7 +207,7 @@ class LocalObjects:
                 folder = folder.parent
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return all keys under ``prefix``, recursively, sorted; links are names too, never followed."""
+        """Return all keys under ``prefix``, recursively, sorted; links are listed and not followed."""
         top = self.path(prefix) if prefix else self.root
         found = []
         for folder, _, files in os.walk(top, followlinks=False):
@@ -236,7 +236,7 @@ class LocalObjects:
         return None if status is None else status.st_size
 
     def stamp(self, key: str) -> str | None:
-        """Return inode, size and time of the file: a rename over it brings another inode."""
+        """Return inode, size and time of the file; a file that is renamed over it has another inode."""
         status = self._status(key)
         return None if status is None else f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
 

@@ -1,4 +1,4 @@
-"""From where a store is said to be to the storage there."""
+"""Opening storage by a path or URL."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from stores.storage.remote import RemoteObjects
 
 
 def open_objects(location: str | Path) -> Objects:
-    """Return the storage behind a path or an fsspec URL."""
+    """Return the storage at a path or an fsspec URL."""
     text = str(location)
     if "://" in text and not text.startswith("file://"):
         return RemoteObjects(text)

@@ -1,4 +1,4 @@
-"""What storage can report, in words a user can act on."""
+"""Errors of the operating system and of object stores as one sentence with advice."""
 
 import contextlib
 import errno
@@ -18,8 +18,8 @@ ADVICE = {
     errno.EROFS: "the file system is read-only: choose another --store",
     errno.EACCES: _REFUSED,
     errno.EPERM: _REFUSED,
-    errno.ENOTDIR: "a file stands where a folder should be: choose another --store",
-    errno.EISDIR: "a folder stands where a file should be: choose another --store",
+    errno.ENOTDIR: "there is a file where a folder should be: choose another --store",
+    errno.EISDIR: "there is a folder where a file should be: choose another --store",
     errno.ENOENT: "its folder is gone: restore it",
     errno.ESTALE: _GONE,
     errno.ENOTCONN: _GONE,
@@ -29,14 +29,14 @@ ADVICE = {
     errno.ETIMEDOUT: _GONE,
     errno.EIO: "the disk reports an input/output error: check the disk",
 }
-"""What to do, by error number."""
+"""What is wrong and what to do, by error number."""
 
 _AGAIN = "then run the same command again (what is committed is kept)"
 
 
 @contextlib.contextmanager
 def explained(doing: str, path: str) -> Iterator[None]:
-    """Turn what the operating system refuses into one sentence; ``doing`` is "read" or "write"."""
+    """Raise UserError with one sentence for any OSError; ``doing`` is "read" or "write"."""
     try:
         yield
     except PatchbankError:
@@ -48,9 +48,9 @@ def explained(doing: str, path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained_remote(doing: str, url: str) -> Iterator[None]:
-    """Turn what an object store's client raises into one sentence; a missing object stays FileNotFoundError.
+    """Raise UserError with one sentence for any error of an object store's client, except FileNotFoundError.
 
-    Clients raise errors of their own libraries, so that every Exception is meant here.
+    Clients raise errors of their own libraries, so every Exception is caught.
     """
     try:
         yield

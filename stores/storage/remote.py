@@ -1,4 +1,4 @@
-"""An object store, or whatever else fsspec reaches by URL."""
+"""Storage in an object store, or in any other file system that fsspec opens by URL."""
 
 import contextlib
 import secrets
@@ -11,7 +11,7 @@ from stores.storage.os_errors import explained_remote
 
 
 class RemoteObjects:
-    """Any file system fsspec knows by URL: ``s3://...``, ``gs://...``, ``memory://...``."""
+    """A file system that fsspec opens by URL: ``s3://...``, ``gs://...``, ``memory://...``."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -21,7 +21,9 @@ class RemoteObjects:
         try:
             self.filesystem, self.root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
-            raise UserError(f"cannot open the store {url}: {error}") from error
+            raise UserError(
+                f"cannot open the store {url}: {error}: install what it names, or choose another --store"
+            ) from error
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}" if key else str(self.root)
@@ -54,10 +56,10 @@ class RemoteObjects:
             with self._explained("write", key):
                 self.filesystem.pipe_file(self._path(key), b"".join(parts))
         except FileNotFoundError as error:
-            raise UserError(f"cannot write {self.url}/{key}: there is no such bucket or folder: make it") from error
+            raise UserError(f"cannot write {self.url}/{key}: there is no such bucket or folder: create it") from error
 
     def put_new(self, key: str, parts: Parts) -> bool:
-        """Write an object unless one is seen; two writers at the same moment may both write."""
+        """Write an object unless one exists; two writers at the same moment may both write."""
         with self._explained("read", key):
             if self.filesystem.exists(self._path(key)):
                 return False
@@ -65,13 +67,13 @@ class RemoteObjects:
         return True
 
     def stage(self, key: str, parts: Parts) -> str:
-        """PUT under a partial name, so that a slower writer never replaces what is committed."""
+        """Write under a partial name, so that a slower writer does not replace committed bytes."""
         ticket = f"{key}.{secrets.token_hex(8)}{PARTIAL}"
         self.put(ticket, parts)
         return ticket
 
     def publish(self, ticket: str, key: str) -> None:
-        """Give staged bytes their final name; raises MissingError when somebody removed them."""
+        """Give staged bytes their final name; raises MissingError when they were removed."""
         try:
             with self._explained("write", key):
                 self.filesystem.cp_file(self._path(ticket), self._path(key))
@@ -80,7 +82,7 @@ class RemoteObjects:
         self.delete(ticket)
 
     def sync(self, prefix: str) -> None:
-        """Nothing to do: a PUT is durable."""
+        """Do nothing: a PUT is durable."""
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return all keys under ``prefix``, recursively, sorted, relative to the root."""
@@ -111,7 +113,7 @@ class RemoteObjects:
             return None
 
     def stamp(self, key: str) -> str | None:
-        """Return what the file system says of the object's version (its ETag, generation or time)."""
+        """Return the object's version as the file system tells it (ETag, generation or time)."""
         try:
             with self._explained("read", key):
                 self.filesystem.invalidate_cache()
@@ -125,5 +127,5 @@ class RemoteObjects:
             self.filesystem.rm_file(self._path(key))
 
     def free_bytes(self) -> int | None:
-        """Object stores have no such figure."""
+        """Return None: object stores do not tell their free space."""
         return None

@@ -1,1 +1,1 @@
-"""How bytes come to count: write, commit, seal."""
+"""Writing chunks, committing ranges and sealing arrays."""

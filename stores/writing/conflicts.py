@@ -1,8 +1,8 @@
-"""Two writers of one range, by mistake: the first commit stands, and no mixture of their bytes counts.
+"""Two writers of one range: the first commit is kept, and no mixture of their bytes is valid.
 
-Nothing is locked, so that nothing is left locked by a crash. A writer looks before it publishes, and again after
-it committed; sealing looks at every byte and, once the seal is there, at every object again. Whatever the order,
-one of them comes second and sees the other.
+There are no locks that a crash could leave behind. A writer tests for commits and seals before it publishes its chunks
+and again after its commit; sealing compares every byte and, once the seal is written, every object that was replaced
+since. In any order of these steps one writer comes second and finds what the other wrote.
 """
 
 from stores.errors import DamageError
@@ -12,17 +12,17 @@ from stores.storage.base import Objects, read_if_present
 
 
 def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, dict[str, StoredObject]]:
-    """Return what counts of a commit's range already, by array: the first commit record, or seals.
+    """Return the committed objects of a commit's range, by array: from its commit record on disk, or from seals.
 
-    The record is looked at first, because it is removed only after the seals are there.
+    The record is read first, because it is removed only after the seals are written.
     """
     first = read_commit(objects, f"{prefix}/{COMMITS}/{commit.name}")
-    found = {} if first is None else dict(first.objects)
+    committed = {} if first is None else dict(first.objects)
     for name in commit.objects:
         seal = read_seal(objects, f"{prefix}/{seal_path(name)}")
         if seal is not None:
-            found[name] = seal.objects
-    return found
+            committed[name] = seal.objects
+    return committed
 
 
 def is_stored(objects: Objects, key: str, entry: StoredObject) -> bool:
@@ -32,26 +32,26 @@ def is_stored(objects: Objects, key: str, entry: StoredObject) -> bool:
 
 
 def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
-    """After committing: take back what no longer tells the truth because a rival was at the same range.
+    """Remove a commit record that was just written if another writer has replaced chunks of its range.
 
-    Equal bytes are harmless. Where they are not, the commit record is removed and the range is missing again;
+    Equal bytes are harmless. Where they differ, the commit record is removed and the range is missing again;
     raises DamageError when the array is sealed already.
     """
-    counts = existing_commit(objects, prefix, commit)
+    committed = existing_commit(objects, prefix, commit)
     record = f"{prefix}/{COMMITS}/{commit.name}"
-    sealed = {name for name in counts if objects.size(f"{prefix}/{seal_path(name)}") is not None}
-    for name, theirs in counts.items():
-        for chunk, ours in commit.objects[name].items():
+    sealed = {name for name in committed if objects.size(f"{prefix}/{seal_path(name)}") is not None}
+    for name, expected in committed.items():
+        for chunk, written in commit.objects[name].items():
             key = f"{prefix}/{name}/{chunk}"
-            if chunk not in theirs or theirs[chunk] == ours or is_stored(objects, key, theirs[chunk]):
+            if chunk not in expected or expected[chunk] == written or is_stored(objects, key, expected[chunk]):
                 continue
             objects.delete(record)
             objects.sync(f"{prefix}/{COMMITS}")
             if name in sealed:
                 raise DamageError(
-                    f"{objects.url}/{key} was sealed while a second writer with other bytes was at it: "
+                    f"{objects.url}/{key} was sealed while another writer replaced it with other bytes: "
                     "run `patchbank verify`, and let one command at a time make a set"
                 )
             return
     if sealed == set(commit.objects):
-        objects.delete(record)  # the seals came first and say it all
+        objects.delete(record)  # the seals came first and list the same objects

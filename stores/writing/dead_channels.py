@@ -1,7 +1,7 @@
-"""Dead features: channels that have one value in every position of every valid row.
+"""Dead features: channels that have one and the same value in every position of every valid row.
 
-Counted from the bytes that sealing reads anyway. A channel is settled by the first value that differs, so that of a
-living layer only the first few positions are looked at, and of a dead channel all.
+They are found in the bytes that sealing reads anyway. A channel is no longer compared after the first value that
+differs, so in most layers only the first few positions are compared, and all positions of dead channels alone.
 """
 
 import contextlib
@@ -15,32 +15,32 @@ from stores.specs import ArraySpec
 from stores.storage.base import Objects
 
 _FIRST = 16
-"""Positions that are compared over all channels at first; then twice as many over those that are left."""
+"""Positions that are compared at first; then twice as many, each time over the channels that are left."""
 
 
 def has_channels(array: ArraySpec) -> bool:
     """Return whether an array holds patch tokens, with channels on its last axis.
 
-    Prefix tokens are left out: a class token that no patch has reached yet is the same in all samples, and rightly so.
+    Prefix tokens are left out: in the first layers a class token can be the same in all samples.
     """
     is_tokens = array.dimension_names[-1].startswith("channel") and array.group != "prefix"
     return array.dtype.startswith("float") and is_tokens
 
 
 class DeadFeatures:
-    """Takes the rows of one array, block by block, and keeps the channels that did not change yet."""
+    """Dead channels of one array, from rows that are added block by block."""
 
     def __init__(self, array: ArraySpec, valid: Bool[np.ndarray, " sample"]) -> None:
         self.valid = valid
         self.value: Float[np.ndarray, " channel"] | None = None
         """The features of the first position of the first valid row."""
-        # With less than two rows every channel is constant, and nothing is known.
+        # With fewer than two rows every channel is constant, which says nothing.
         channels = array.row_shape[-1] if has_channels(array) and int(valid.sum()) > 1 else 0
         self.left = np.arange(channels)
-        """The channels that had one value so far."""
+        """The channels that had one and the same value so far."""
 
     def take(self, start: int, rows: Shaped[np.ndarray, "..."]) -> None:
-        """Look at rows ``start`` onwards, channels last; blocks may come in any order."""
+        """Add rows ``start`` onwards, channels last; blocks may come in any order."""
         if not len(self.left):
             return
         flat = rows[self.valid[start : start + len(rows)]].reshape(-1, rows.shape[-1])
@@ -55,13 +55,13 @@ class DeadFeatures:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """The dead channels, once all rows were taken."""
+        """The dead channels, once all rows were added."""
         return tuple(self.left.tolist())
 
 
 def valid_rows(objects: Objects, prefix: str, n_rows: int) -> Bool[np.ndarray, " sample"]:
-    """Return which rows of the set in folder ``prefix`` are not marked invalid; all where its table cannot say."""
-    with contextlib.suppress(MissingError, DamageError):  # `verify` names a damaged table; a number need not
+    """Return which rows of the set in folder ``prefix`` are not marked invalid; all where its table is damaged."""
+    with contextlib.suppress(MissingError, DamageError):  # `verify` names a damaged table
         key = f"{prefix}/samples.parquet"
         table = read_table(objects.read(key), key, n_rows)
         if "valid" in table:
@@ -69,7 +69,7 @@ def valid_rows(objects: Objects, prefix: str, n_rows: int) -> Bool[np.ndarray, "
     return np.ones(n_rows, dtype=bool)
 
 
-def in_words(channels: tuple[int, ...], n_channels: int) -> str:
-    """Return which channels are dead, the first ten by number."""
+def describe_channels(channels: tuple[int, ...], n_channels: int) -> str:
+    """Return how many channels are dead and the numbers of the first ten, as text."""
     listed = ", ".join(map(str, channels[:10])) + (", ..." if len(channels) > 10 else "")
     return f"{len(channels)} of {n_channels} features dead (channels {listed})"

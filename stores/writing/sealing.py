@@ -20,7 +20,7 @@ from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec
 from stores.storage.base import PARTIAL
 from stores.writing.conflicts import is_stored
-from stores.writing.dead_channels import DeadFeatures, has_channels, in_words, valid_rows
+from stores.writing.dead_channels import DeadFeatures, describe_channels, has_channels, valid_rows
 
 THREADS = 8
 """Arrays that are read back at the same time, at most one a core."""
@@ -67,7 +67,7 @@ def seal(stored_set: ZarrSet, arrays: Iterable[str], *, refuse_dead: bool = Fals
 
 def _raise_dead(stored_set: ZarrSet, dead: Mapping[str, tuple[int, ...]], valid: Bool[np.ndarray, " sample"]) -> None:
     first = min(dead, key=lambda name: (stored_set.arrays[name].layer or 0, name))
-    channels = in_words(dead[first], stored_set.arrays[first].row_shape[-1])
+    channels = describe_channels(dead[first], stored_set.arrays[first].row_shape[-1])
     sample = stored_set.samples["sample"].iloc[int(valid.argmax())]
     more = f" ({len(dead) - 1} more arrays have some)" if len(dead) > 1 else ""
     model = stored_set.spec.model.name if isinstance(stored_set.spec, FeatureSpec) else stored_set.digest[:12]
@@ -106,12 +106,12 @@ def _seal_array(
 
 @dataclass
 class _ReadBack:
-    """What reading every chunk of an array found; ``content`` and ``dead`` count only where nothing is damaged."""
+    """What reading every chunk of an array found; ``content`` and ``dead`` are valid only where nothing is damaged."""
 
     chunks: dict[str, StoredObject] = field(default_factory=dict)
     """Size and sha256 of the chunks that are as committed."""
     stamps: dict[str, str | None] = field(default_factory=dict)
-    """The storage's stamp of every chunk, taken before it was read."""
+    """The storage's stamp of every chunk, from before it was read."""
     damaged: set[int] = field(default_factory=set)
     """Ranges with a chunk that is gone or differs from its commit record."""
     content: str = ""
@@ -144,7 +144,7 @@ def _read_and_compare(stored_set: ZarrSet, array: ArraySpec, valid: Bool[np.ndar
 
 
 def _write_metadata(stored_set: ZarrSet, array: ArraySpec) -> dict[str, StoredObject]:
-    """Write an array's ``zarr.json`` and ``spec.json`` where they are not what follows from its record."""
+    """Write an array's ``zarr.json`` and ``spec.json`` where they are missing or differ from its record."""
     written = {}
     records = {GROUP: array_metadata(array, stored_set.layout), SPEC: checksummed(array.canonical())}
     for name, expected in records.items():
@@ -213,7 +213,7 @@ class _ChunkReader:
     def read(self, key: str, index: int) -> StoredObject:
         """Return size and sha256 of a chunk, and add its rows to the content digest and the dead channels.
 
-        A chunk that is not what was committed spoils both, and the caller then has no use for them.
+        After a chunk that is not what was committed both are meaningless, and the caller drops them.
         """
         array, start = self.array, index * self.layout.chunk_rows(self.array)
         rows = min(self.layout.chunk_rows(array), self.layout.n_rows - start)

@@ -1,8 +1,8 @@
-"""Writing ranges: rows are gathered into chunks, chunks are written behind the caller's back, then committed.
+"""Writing ranges: rows are gathered into chunks, threads write the chunks, and a commit record makes the range valid.
 
-The order is the promise: chunk bytes are written and fsynced under partial names, get their final names, the
-folders are fsynced, and only then the commit record is written. A crash at any point leaves a range that does not
-count and is made again.
+The order is what survives a crash: chunk bytes are written and fsynced under partial names, get their final names, the
+folders are fsynced, and only then the commit record is written. A crash at any point leaves a range without a commit
+record, which the next extraction makes again.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class _Buffer:
 
 @dataclass
 class RangeWriter:
-    """Takes the rows of one range, array by array, in order, and commits them together."""
+    """Writer of one range: takes the rows of each array in order and commits them together."""
 
     writer: "SetWriter"
     range: RowRange
@@ -64,7 +64,7 @@ class RangeWriter:
         while done < len(rows):
             buffer = self.buffers.get(array)
             if buffer is None:
-                # Not cleared: only the tail of the last chunk needs the fill value, and gets it in `_flush`.
+                # Not cleared: only the end of the last chunk needs the fill value, and gets it in `_flush`.
                 rows_of_chunk = self.writer.buffer((chunk_rows, *spec.row_shape), spec.dtype)
                 buffer = self.buffers[array] = _Buffer(rows_of_chunk, position // chunk_rows)
             take = min(chunk_rows - buffer.filled, len(rows) - done)
@@ -82,7 +82,7 @@ class RangeWriter:
         self.pending.append(self.writer.submit(array, chunk_name(buffer.index, spec), buffer.rows))
 
     def commit(self) -> "Future[bool]":
-        """Commit the range once all its chunks are on disk; the future tells whether this call did it.
+        """Commit the range once all its chunks are on disk; the future is False when another writer was first.
 
         Raises ValueError when an array has fewer rows than the range.
         """
@@ -93,10 +93,14 @@ class RangeWriter:
 
 
 class SetWriter:
-    """Writes ranges of some arrays of one set; chunks are encoded, hashed and fsynced by ``threads`` threads.
+    """Writes ranges of some arrays of one set; threads encode, hash and fsync the chunks.
 
-    At most ``max_bytes`` of chunks wait to be written; beyond that, `RangeWriter.write` blocks, which is what
-    bounds the memory of an extraction whose disk is slower than its model.
+    Args:
+        feature_set: The set.
+        arrays: Addresses of the arrays whose rows are written together.
+        threads: Threads that write chunks.
+        max_bytes: Bytes of chunks that may wait to be written. Beyond it `RangeWriter.write` blocks, which bounds the
+            memory of an extraction whose disk is slower than its model.
     """
 
     def __init__(
@@ -123,25 +127,25 @@ class SetWriter:
         self.close(cancel=error is not None)
 
     def close(self, *, cancel: bool = False) -> None:
-        """Wait for what is under way, or drop what has not begun; staged bytes that nobody will commit are removed."""
+        """Wait for all writes, or with ``cancel`` for those that have started; remove bytes that were not committed."""
         self.chunks.shutdown(wait=True, cancel_futures=cancel)
         self.commits.shutdown(wait=True, cancel_futures=cancel)
-        for ticket in sorted(self.tickets):  # a full disk must not fill up with what failed on it
+        for ticket in sorted(self.tickets):  # so that failed writes do not fill a full disk
             with contextlib.suppress(PatchbankError):
                 self.set.objects.delete(ticket)
         self.tickets.clear()
 
     def range(self, row_range: RowRange) -> RangeWriter:
-        """Begin a range."""
+        """Return a writer of one range."""
         return RangeWriter(self, row_range)
 
     def raise_failures(self) -> None:
-        """Raise what went wrong behind the caller's back, if anything did; call it after `close`."""
+        """Raise the first error of the threads that write, if there was one; call it after `close`."""
         if self.failed is not None:
             raise self.failed
 
     def buffer(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """Return memory for a chunk: a written one's if there is one, because fresh pages cost as much as a copy."""
+        """Return memory for a chunk, reused where possible: new pages cost as much as a copy."""
         with self.room:
             spare = self.spare.get((shape, dtype))
             return spare.pop() if spare else np.empty(shape, dtype)
@@ -158,7 +162,7 @@ class SetWriter:
 
     def _stage(self, array: str, chunk: str, rows: np.ndarray) -> _Staged:
         try:
-            if self.failed is not None:  # a dead disk may take minutes to refuse each chunk
+            if self.failed is not None:  # a broken disk may take minutes to fail on each chunk
                 raise self.failed
             encoded = encode_chunk(rows, self.set.layout.compression)
             ticket = self.set.objects.stage(f"{self.set.prefix}/{array}/{chunk}", encoded.parts)
@@ -203,7 +207,7 @@ class SetWriter:
                 "command again"
             )
         if existing_commit(objects, prefix, commit):
-            self._drop(staged)  # somebody else was faster; committed bytes are never knowingly rewritten
+            self._drop(staged)  # another writer was first; committed bytes are never knowingly replaced
             return False
         try:
             for entry in staged:
@@ -212,13 +216,13 @@ class SetWriter:
         except MissingError as error:
             if not existing_commit(objects, prefix, commit):
                 raise UserError(str(error)) from error
-            self._drop(staged)  # whoever sealed the array cleared away what was still being written to it
+            self._drop(staged)  # sealing removed the partial files of this array
             return False
         for array in self.specs:
             objects.sync(f"{prefix}/{array}")
-        won = write_commit(objects, prefix, commit)
+        is_first = write_commit(objects, prefix, commit)
         resolve_conflict(objects, prefix, commit)
-        return won
+        return is_first
 
     def _drop(self, staged: list[_Staged]) -> None:
         for entry in staged:

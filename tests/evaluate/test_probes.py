@@ -97,7 +97,7 @@ def test_many_heads_fitted_in_small_groups_give_the_same_probes(monkeypatch):
     features, labels = rows(3, n_rows=500)
     heads = [Head(penalty) for penalty in (1e-4, 1e-3, 1e-2)]
     together = fit_probes(features, labels, N_CLASSES, heads, standardise=False)
-    monkeypatch.setattr("evaluate.kernels.probes._SIDE_BY_SIDE_BYTES", 1)
+    monkeypatch.setattr("evaluate.kernels.probes._BATCH_BYTES", 1)
     for a, b in zip(together, fit_probes(features, labels, N_CLASSES, heads, standardise=False), strict=True):
         np.testing.assert_allclose(a.objective, b.objective, rtol=2e-5)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.retrieval import Retrieval
-from evaluate.kernels.bootstrap import ratio_interval
+from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from tests.evaluate.planted_views import viewed_sets
 from tests.evaluate.test_view_analyses import ask, only
 
@@ -63,5 +63,7 @@ def test_intervals_resample_source_images_and_not_their_tiles(found, world):
     assert (line["unit"], line["n_units"]) == ("image", 12)
     image = own // (PATCHES * TILES)
     hits = np.bincount(image, np.isin(own, places), 12)
-    expected = ratio_interval(hits, np.bincount(image, minlength=12).astype(np.float64), seed=1, resamples=100)
+    expected = quantiles(
+        resampled_ratio(hits, np.bincount(image, minlength=12).astype(np.float64), seed=1, resamples=100)
+    )
     assert (line["low"], line["high"]) == pytest.approx(expected)

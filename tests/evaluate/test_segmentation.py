@@ -4,11 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
-from evaluate.kernels.bootstrap import bootstrap, draw_units, paired_bootstrap, quantiles
+from evaluate.kernels.bootstrap import draw_units, quantiles
 from evaluate.kernels.confusion import (
     confusion,
     iou,
-    majority_labels,
     miou_all,
     miou_present,
     patch_histograms,
@@ -16,6 +15,7 @@ from evaluate.kernels.confusion import (
     pixel_confusion,
     predicted_entropy,
 )
+from evaluate.results.rows import Bootstrap
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -59,15 +59,6 @@ def test_patch_histograms_and_majorities_equal_hand_written_loops(seed, boxes):
                 identity = int(maps[sample, y, x])
                 expected[sample, (y // 4) * 4 + x // 4, N_CLASSES if identity == VOID else identity] += 1
     np.testing.assert_array_equal(histograms, expected)
-    for sample, patch in np.ndindex(3, 12):
-        counts = list(expected[sample, patch])
-        winner = counts.index(max(counts)) if max(counts) else N_CLASSES
-        assert majority_labels(histograms)[sample, patch] == (VOID if winner == N_CLASSES else winner)
-
-
-def test_ties_go_to_the_lowest_class_and_void_wins_only_outright():
-    histograms = np.array([[[2, 2, 0, 0], [0, 1, 0, 1], [0, 1, 1, 2], [0, 0, 0, 0]]], dtype=np.uint32)
-    np.testing.assert_array_equal(majority_labels(histograms), [[0, 1, VOID, VOID]])
 
 
 def test_pixels_that_two_tiles_share_are_counted_once():
@@ -172,47 +163,46 @@ def slow_bootstrap(matrices, seed, resamples, all_classes):
     return np.array(values)
 
 
+def over_images(n_images, seed, resamples):
+    return Bootstrap(tuple(f"image{number}" for number in range(n_images)), "image", seed, resamples)
+
+
 def test_intervals_equal_a_slow_bootstrap_with_classes_that_resamples_miss():
     truth, predicted, images = rows(3, n_images=12, n_rows=150)
     truth[images != 0] = np.where(truth[images != 0] == 4, 0, truth[images != 0])  # class 4: one image only
     predicted[(images != 0) & (predicted == 4)] = 0
     matrices = confusion(truth, predicted, images, 12, N_CLASSES)
     for statistic, all_classes in ((miou_present, False), (miou_all, True)):
-        interval = bootstrap(matrices, statistic, seed=5, resamples=300)
+        row = over_images(12, 5, 300).confusion_row("patch_miou", matrices, statistic)
         values = slow_bootstrap(matrices, 5, 300, all_classes)
-        np.testing.assert_allclose([interval.low, interval.high], np.quantile(values, [0.025, 0.975]))
-        assert (interval.n_units, interval.resamples, interval.seed) == (12, 300, 5)
-        assert interval.low < statistic(matrices.sum(axis=0)) < interval.high
+        np.testing.assert_allclose([row["low"], row["high"]], np.quantile(values, [0.025, 0.975]))
+        assert (row["n_units"], row["unit"], row["seed"]) == (12, "image", 5)
+        assert row["low"] < row["value"] == statistic(matrices.sum(axis=0)) < row["high"]
 
 
 def test_paired_intervals_use_the_same_images_for_both():
     truth, predicted, images = rows(4, n_images=12, n_rows=400)
     better = np.where((np.arange(400) % 5 == 0) & (truth != VOID), truth, predicted).astype(np.int64)
     a, b = (confusion(truth, guess, images, 12, N_CLASSES) for guess in (better, predicted))
-    same = paired_bootstrap(a, a, miou_present, seed=1)
-    assert (same.low, same.high) == (0, 0)
-    paired = paired_bootstrap(a, b, miou_present, seed=1, resamples=200)
+    bootstrap = over_images(12, 1, 200)
+    same = bootstrap.difference_row("patch_miou", a, a, miou_present)
+    assert (same["metric"], same["low"], same["high"]) == ("patch_miou_difference", 0, 0)
+    paired = bootstrap.difference_row("patch_miou", a, b, miou_present)
     difference = slow_bootstrap(a, 1, 200, False) - slow_bootstrap(b, 1, 200, False)
-    np.testing.assert_allclose([paired.low, paired.high], np.quantile(difference, [0.025, 0.975]))
-    alone = bootstrap(a, miou_present, seed=1, resamples=200)
-    assert 0 < paired.low < paired.high
-    assert paired.high - paired.low < alone.high - alone.low
+    np.testing.assert_allclose([paired["low"], paired["high"]], np.quantile(difference, [0.025, 0.975]))
+    alone = bootstrap.confusion_row("patch_miou", a, miou_present)
+    assert 0 < paired["low"] < paired["high"]
+    assert paired["high"] - paired["low"] < alone["high"] - alone["low"]
 
 
-def test_groups_are_the_units_and_below_ten_there_is_no_interval():
-    truth, predicted, images = rows(5, n_images=24, n_rows=600)
-    matrices = confusion(truth, predicted, images, 24, N_CLASSES)
-    groups = np.arange(24) // 2
-    summed = matrices.reshape(12, 2, N_CLASSES, N_CLASSES).sum(axis=1)
-    expected = bootstrap(summed, pixel_accuracy, seed=2)
-    assert bootstrap(matrices, pixel_accuracy, seed=2, groups=groups) == expected
-    assert expected.n_units == 12
-    assert bootstrap(matrices[:9], pixel_accuracy, seed=2) is None
-    assert bootstrap(matrices, pixel_accuracy, seed=2, groups=np.arange(24) // 3) is None
-    assert paired_bootstrap(matrices[:9], matrices[:9], pixel_accuracy, seed=2) is None
-    wide = bootstrap(matrices, pixel_accuracy, seed=2, confidence=0.95)
-    narrow = bootstrap(matrices, pixel_accuracy, seed=2, confidence=0.5)
-    assert wide.low < narrow.low < narrow.high < wide.high
+def test_below_ten_units_and_without_resamples_there_is_no_interval():
+    truth, predicted, images = rows(5, n_images=12, n_rows=300)
+    matrices = confusion(truth, predicted, images, 12, N_CLASSES)
+    for bootstrap, some in ((over_images(9, 2, 100), matrices[:9]), (over_images(12, 2, 0), matrices)):
+        row = bootstrap.confusion_row("patch_accuracy", some, pixel_accuracy)
+        assert (row["low"], row["high"]) == (None, None)
+        paired = bootstrap.difference_row("patch_accuracy", some, some, pixel_accuracy)
+        assert (paired["value"], paired["low"]) == (0.0, None)
 
 
 def test_units_are_drawn_as_one_stream():
@@ -222,7 +212,7 @@ def test_units_are_drawn_as_one_stream():
 
 def test_quantiles_leave_out_what_is_undefined_and_count_what_is_infinite():
     values = np.arange(100.0)
-    assert quantiles(np.append(values, np.nan), 0.025) == tuple(np.quantile(values, [0.025, 0.975]))
+    assert quantiles(np.append(values, np.nan)) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
     assert quantiles(np.where(values > 95, np.inf, values)) == (2, np.inf)
     assert quantiles(np.full(3, np.inf)) == (np.inf, np.inf)
     assert quantiles(np.full(3, np.nan)) == quantiles(None) == (None, None)

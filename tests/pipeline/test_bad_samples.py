@@ -13,7 +13,7 @@ from pipeline.datasets.reading import images
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions, extract
-from pipeline.extraction.fidelity import compute_again
+from pipeline.extraction.fidelity import recompute_rows
 from pipeline.extraction.job import prepare
 from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
 from pipeline.extraction.repair import repair_recipe
@@ -200,7 +200,7 @@ def test_how_many_are_too_many():
         while refused is None:
             n_bad += 1
             try:
-                bad_samples.refuse_too_many({str(number): f"bad {number}" for number in range(n_bad)}, n_sources)
+                bad_samples.check_bad_count({str(number): f"bad {number}" for number in range(n_bad)}, n_sources)
             except UserError as error:
                 refused = str(error)
         return n_bad - 1, refused
@@ -284,7 +284,7 @@ def test_a_file_that_cannot_be_opened_is_no_bad_sample(tmp_path, data, monkeypat
 def test_reasons_do_not_depend_on_where_the_data_are_named_from(tmp_path, data, monkeypatch):
     label_of(data).write_bytes(b"")
     truncate(data, "val/0001TP_val000.png")
-    monkeypatch.setattr(bad_samples, "ALLOWED_ONE_IN", 3)
+    monkeypatch.setattr(bad_samples, "IMAGES_PER_BAD_IMAGE", 3)
     monkeypatch.chdir(tmp_path)
     far = run.read_samples(recipe(dataset=KEEP), site(tmp_path, data))
     near = run.read_samples(recipe(dataset=KEEP), site(tmp_path, Path("data")))
@@ -362,7 +362,7 @@ def test_plan_preview_and_fidelity_pass_over_invalid_rows(tmp_path, data):
     assert min(choose_rows(samples, 28, 0)) == 4
     extract_all(wanted, where)
     job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
-    again = compute_again(job, CPU, 28, 0)
+    again = recompute_rows(job, CPU, 28, 0)
     assert list(again.rows) == list(range(4, 28))
     for name, values in again.arrays.items():
         np.testing.assert_array_equal(values, job.existing[name][again.rows])
@@ -452,7 +452,7 @@ def test_the_one_label_file_of_a_video_is_bad_for_each_of_its_frames(tmp_path, m
         return
     with pytest.raises(UserError, match=r"2 of 5 images are bad and at most 1 may be kept .*b1\.json"):
         run.read_samples(wanted, where)
-    monkeypatch.setattr(bad_samples, "ALLOWED_ONE_IN", 2)
+    monkeypatch.setattr(bad_samples, "IMAGES_PER_BAD_IMAGE", 2)
     samples = run.read_samples(wanted, where)
     assert list(samples.label_table["valid"]) == [False, False, True, True, True]
     assert samples.table["valid"].all()

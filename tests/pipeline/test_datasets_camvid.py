@@ -96,7 +96,7 @@ def test_notes_count_and_name_unlisted_images(tmp_path):
         "camvid: the split train has 1 images, officially 367.",
         "camvid: the split val has 0 images, officially 101.",
         "camvid: the split test has 0 images, officially 233.",
-        "camvid: 1 images in train stand in no list, the first is z_9.png.",
+        "camvid: 1 images in train are in no list, the first is z_9.png.",
     ]
 
 

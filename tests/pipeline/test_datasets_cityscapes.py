@@ -35,7 +35,7 @@ def test_every_table_entry_is_a_dataset(tmp_path):
 
 
 def test_an_unknown_name_is_met_with_the_nearest(tmp_path):
-    with pytest.raises(UserError, match="'cityscape' is no data set; did you mean cityscapes"):
+    with pytest.raises(UserError, match="'cityscape' is not a data set; did you mean cityscapes"):
         open_dataset("cityscape", tmp_path)
 
 

@@ -204,7 +204,7 @@ def test_nwpu_outlines_negatives_and_the_official_folder_name(tmp_path):
         "NWPU VHR-10 dataset/positive image set/003.jpg.",
     ]
     first.image.unlink()
-    assert "1 annotated images are not here, the first is 001.jpg" in dataset.notes()[-1]
+    assert "1 annotated images are missing, the first is 001.jpg" in dataset.notes()[-1]
 
 
 def test_several_parts_of_one_object_are_painted_without_what_joins_them(tmp_path):

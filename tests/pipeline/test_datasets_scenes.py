@@ -42,7 +42,7 @@ def test_ade20k_without_names_or_labels(tmp_path):
         "ade20k: the split train has 1 images, officially 20210.",
         "ade20k: the split val has 1 images, officially 2000.",
         "ade20k: the split val has no folder in annotations, so its images count as unlabelled.",
-        "ade20k: objectInfo150.txt is not here, so classes are called by their numbers.",
+        "ade20k: objectInfo150.txt is missing, so classes are called by their numbers.",
     ]
     write_image(tmp_path / "images/training/c.jpg")
     with pytest.raises(MissingError, match=r"training/c\.png is missing"):
@@ -91,8 +91,8 @@ def test_resisc45_splits_come_from_either_family_of_lists(tmp_path):
     assert {source.image_class for source in dataset.sources()} == {21}
     assert list(dataset.notes()) == [
         "resisc45: there are 3 images, officially 31,500.",
-        "resisc45: 1 images stand in no list, the first is lake/lake_003.jpg.",
-        "resisc45: 1 listed images are not here, the first is lake_009.",
+        "resisc45: 1 images are in no list, the first is lake/lake_003.jpg.",
+        "resisc45: 1 listed images are missing, the first is lake_009.",
     ]
     write_text(tmp_path / "resisc45-test.txt", "lake_003.jpg")
     assert [source.split for source in Resisc45(tmp_path).sources()] == ["unlisted", "unlisted", "test"]

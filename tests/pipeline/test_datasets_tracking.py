@@ -76,7 +76,7 @@ def test_copies_that_differ_and_frames_that_are_missing_are_noted(tmp_path):
     write_text(tmp_path / "train/MOT17-02-SDP/gt/gt.txt", TRUTH[0])
     notes = Mot17(tmp_path).notes()
     assert "mot17: gt.txt of MOT17-02-SDP differs from that of MOT17-02-FRCNN." in notes
-    assert "mot17: gt.txt of MOT17-02-FRCNN annotates 1 frames that are not here, the first is 9." in notes
+    assert "mot17: gt.txt of MOT17-02-FRCNN annotates 1 frames that are missing, the first is 9." in notes
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_bdd_images_and_frames_without_each_other_are_noted(tmp_path):
     dataset = Bdd100kMot(tmp_path)
     assert dataset.objects(dataset.sources()[1]) == ()
     assert list(dataset.notes())[3:] == [
-        "bdd100k-mot: b1.json annotates 1 frames that are not here, the first is b1-0000002.jpg.",
+        "bdd100k-mot: b1.json annotates 1 frames that are missing, the first is b1-0000002.jpg.",
         "bdd100k-mot: b1.json lacks 1 images, the first is b1-0000003.jpg.",
     ]
     write_image(tmp_path / "images/track/val/b2/b2-0000001.jpg")

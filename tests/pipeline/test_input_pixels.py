@@ -102,7 +102,7 @@ def test_views_keep_no_inputs_and_never_replace_the_clean_ones(site):
     noisy = Noise(name="noise", levels=(20.0,), layers=(-1,))
     wanted = recipe(features=LAST, views=(noisy,))
     report = extract(wanted, site)
-    assert [shown.input_pixels for _, shown in wanted.shown()] == [True, False]
+    assert [shown.input_pixels for _, shown in wanted.all_views()] == [True, False]
     assert {one.set.spec.view.name for one in report.outcomes} == {"clean", "noise"}
     before = report.labels[NAME][:]
 
@@ -111,7 +111,7 @@ def test_views_keep_no_inputs_and_never_replace_the_clean_ones(site):
     whole = chunk.read_bytes()
     chunk.write_bytes(b"")
     noted = site.store.recall(wanted.model_key(TINY))
-    views = [view for view, _ in wanted.shown() if view is not CLEAN]
+    views = [view for view, _ in wanted.all_views() if view is not CLEAN]
     recorded = [run.Recorded(TINY, view, noted["features"], noted["labels"]) for view in views]
     repaired = repair_recipe(wanted, site, recorded, lambda: CPU)
     assert repaired[0].remade == {NAME: [0]}

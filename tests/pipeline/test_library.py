@@ -131,8 +131,8 @@ def test_any_built_model_can_be_handed_in(data, tmp_path):
     ("changes", "sentence"),
     [
         ({"layers": ["mixers.7"]}, "has no submodule 'mixers.7': it has patches, mixers"),
-        ({"layers": []}, "names no layer"),
-        ({"layers": ["unused"]}, "is not run"),
+        ({"layers": []}, "no layer of tiny-net is named"),
+        ({"layers": ["unused"]}, "is not called by"),
         ({"n_prefix": 0}, "form no grid"),
         ({"layers": ["patches"]}, "gives a map, which has no prefix tokens"),
     ],
@@ -143,7 +143,7 @@ def test_descriptions_that_do_not_fit_say_so(changes, sentence):
 
 
 def test_what_does_not_fit_the_experiment_says_so(data, tmp_path):
-    with pytest.raises(UserError, match="described for inputs of 32x32 pixels and 64x64"):
+    with pytest.raises(UserError, match="described for inputs of 32x32 pixels, not for 64x64"):
         extract({**TABLES, "frame": {"tile": 32, "input": 64}}, model=described(Tiny()), **data)
     with pytest.raises(UserError, match="frame of the experiment: field required"):
         extract({"dataset": {"name": "camvid"}}, model=described(Tiny()), **data)

@@ -157,13 +157,13 @@ def test_tokens_of_another_set_are_refused(tmp_path, official, pixels):
     model = build_model(RECIPE, SIZE, tmp_path)
     decoder = build_decoder(RECIPE, model, tmp_path, heads=2)
     full, masked, ids = stored_tokens(model, pixels, ratio=0.75, seed=0)
-    with pytest.raises(UserError, match="takes 17 tokens of 24 channels, class token included, and was given 16"):
+    with pytest.raises(UserError, match="takes 17 tokens of 24 channels, class token included, not 16"):
         decoder(full[:, 1:], None)
     with pytest.raises(UserError, match="takes 5 tokens"):
         decoder(full, ids)
     with pytest.raises(UserError, match=r"outside of 0\.\.15"):
         decoder(masked, ids + 16)
-    with pytest.raises(UserError, match="draws 32x32 pixels"):
+    with pytest.raises(UserError, match="predicts 32x32 pixels"):
         decoder.targets(pixels[:, :16])
 
 
@@ -202,5 +202,5 @@ def test_an_experiments_decoder_is_built_from_its_recipe_alone(tmp_path, officia
     monkeypatch.setattr("pipeline.models.mae_decoder.build_model", lambda *arguments: pytest.fail("it was built"))
     with pytest.raises(UserError, match=r"\(pretrained\) hold no decoder"):
         decoder_of(RECIPE.model_copy(update={"weights": "pretrained"}), SIZE, tmp_path)
-    with pytest.raises(UserError, match="a module of your own, and no file tells its decoder"):
+    with pytest.raises(UserError, match="a module of your own, for which no decoder"):
         decoder_of(RECIPE.model_copy(update={"weights": "own"}), SIZE, tmp_path)

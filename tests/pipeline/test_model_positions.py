@@ -55,7 +55,7 @@ def test_hub_interpolation_is_torch_s_on_a_real_grid():
         assert torch.equal(fitted[:, :1], embedding[:, :1])
         assert not torch.allclose(fitted, fit_embedding(embedding, grid, 1, "timm")[0], atol=1e-2)
     assert fit_embedding(embedding, (37, 37), 1, "hub") == (embedding, "native")
-    with pytest.raises(UserError, match="no square grid"):
+    with pytest.raises(UserError, match="not a square grid"):
         fit_embedding(embedding[:, :-1], (4, 4), 1, "timm")
 
 
@@ -151,5 +151,5 @@ def test_bias_tables_come_to_other_grids_as_by_beit():
     fitted, _ = fit_bias_table(random, (3, 2))
     kept = random[:-3].unflatten(0, (7, 7))[1:6, 2:5].flatten(0, 1)
     np.testing.assert_allclose(fitted[:-3], kept, atol=1e-5)
-    with pytest.raises(UserError, match="no square grid"):
+    with pytest.raises(UserError, match="fit no square grid"):
         fit_bias_table(random[1:], (3, 2))

@@ -98,7 +98,7 @@ def test_a_fine_tuned_model_says_where_its_norm_stands(tmp_path):
 @pytest.mark.parametrize(
     ("name", "weights", "message"),
     [
-        ("simmim-base", "pretrained", "get simmim_pretrain__vit_base__img224__800ep.pth from microsoft/SimMIM"),
+        ("simmim-base", "pretrained", "download simmim_pretrain__vit_base__img224__800ep.pth from microsoft/SimMIM"),
         ("mae-base", "wide.pth", r"of another shape \(such as blocks.0"),
         ("beit-base", "wide.pth", r"missing \(such as .*too many \(such as "),
         ("mae-base", "patches.pth", "its patches have 4x4 pixels, those of mae-base 8x8"),

@@ -79,9 +79,9 @@ def test_the_resolution_names_the_set_and_not_the_weights(tmp_path, weights):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "scalemae-huge"}, "the published one is scalemae-large"),
-        ({"weights": "pretrained"}, r"get https://.*scalemae-vitlarge-800\.pth"),
-        ({"arguments": {"resolution": 1.0}}, "knows no argument 'resolution'"),
+        ({"name": "scalemae-huge"}, "use scalemae-large"),
+        ({"weights": "pretrained"}, r"download https://.*scalemae-vitlarge-800\.pth"),
+        ({"arguments": {"resolution": 1.0}}, "has no argument 'resolution'"),
         ({"arguments": {"input_res": 0.0}}, "above 0"),
         ({"arguments": {"input_res": "low"}}, "above 0, not 'low'"),
         ({"arguments": {"depth": 2.5}}, "whole numbers"),

@@ -88,7 +88,7 @@ def test_layers_are_chosen_and_refused_by_stage(tmp_path):
     assert all(torch.equal(chosen[name], every[name]) for name in chosen)
     with pytest.raises(UserError, match="5 stages, numbered 0 to 4, and no stage 7"):
         wanted_arrays(model, FeatureRecipe(layers=(7,)))
-    with pytest.raises(UserError, match="cannot leave patches out"):
+    with pytest.raises(UserError, match="cannot run on a part of its patches"):
         wanted_arrays(model, FeatureRecipe(masked=MaskRecipe()))
     swin = ModelRecipe(name="swin_tiny_patch4_window7_224", weights="random", arguments={"img_size": 224})
     with pytest.raises(UserError, match=r"cannot take inputs of 96x64 pixels \(.*\): change `input`"):

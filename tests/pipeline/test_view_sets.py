@@ -8,15 +8,16 @@ from PIL import Image
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.fidelity import compute_again
+from pipeline.extraction.fidelity import recompute_rows
 from pipeline.extraction.job import feature_spec, prepare
-from pipeline.extraction.loading import Loader, read_tiles
+from pipeline.extraction.loading import Loader
 from pipeline.extraction.repair import repair_recipe
 from pipeline.labels.label_set import PIXELS, label_spec
 from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model
 from pipeline.recipe import Recipe
 from pipeline.rows.frames import tiles
+from pipeline.rows.pixels import read_tiles
 from pipeline.rows.under_view import for_view
 from pipeline.source_choice import SourceChoice
 from stores import Store
@@ -60,7 +61,7 @@ def test_the_loader_resizes_first_then_changes_then_cuts(tmp_path, data):
     samples = run.read_samples(wanted, site(tmp_path, data))
     name = samples.tiles[0][0]
     plane = Image.open(data / "camvid" / name).convert("RGB").resize((50, 40), Image.Resampling.BICUBIC)
-    for view, _ in wanted.shown():
+    for view, _ in wanted.all_views():
         pixels, _ = read_tiles(for_view(samples, view), "bicubic", 0, 1)
         by_hand = np.asarray(plane)
         by_hand = by_hand[3:35, 3:35] if view.name == "shift" else by_hand[:32, :32]
@@ -73,7 +74,7 @@ def test_the_loader_resizes_first_then_changes_then_cuts(tmp_path, data):
 def test_bytes_depend_on_neither_workers_nor_order(tmp_path, data, settings):
     wanted = with_views(settings)
     samples = run.read_samples(wanted, site(tmp_path, data))
-    [_, (view, _)] = wanted.shown()
+    [_, (view, _)] = wanted.all_views()
     shown = for_view(samples, view)
     ranges = [RowRange(number, start, min(start + 5, 12)) for number, start in enumerate(range(0, 12, 5))]
     made = []
@@ -101,7 +102,7 @@ def test_clean_records_are_what_they_were_without_views(tmp_path, data):
     assert set(spec.revisions) == {"capture", "frames", "images"}
     assert set(label_spec(samples).revisions) == {"frames", "patch_labels"}
     assert recipe().model_key(TINY) == wanted.model_key(TINY)
-    keys = {wanted.model_key(TINY, view=view) for view, _ in wanted.shown()}
+    keys = {wanted.model_key(TINY, view=view) for view, _ in wanted.all_views()}
     assert len(keys) == 5
     first = extract_all(wanted, site(tmp_path, data))["test_vit"].set
     assert first.stored_digest() == extract_all(recipe(), site(tmp_path, data, "other"))["test_vit"].set.stored_digest()
@@ -132,7 +133,7 @@ def test_only_the_facts_of_a_view_can_be_made_again(tmp_path, data):
     where, wanted = site(tmp_path, data), with_views(MIXED[0])
     samples = run.read_samples(wanted, where)
     model = build_model(TINY, wanted.frame.input, tmp_path)
-    (view, features) = list(wanted.shown())[1]
+    (view, features) = list(wanted.all_views())[1]
     whole = prepare(wanted, TINY, model, samples, where.store, view, features)
     from dataclasses import replace
 
@@ -149,7 +150,7 @@ def test_labels_of_views(tmp_path, data):
     wanted = with_views({"name": "blur", "levels": [5]}, {"name": "flip"}, {"name": "size", "levels": [16, 64]})
     run.extract_recipe(wanted, where, CPU)
     found = {}
-    for view, _ in wanted.shown():
+    for view, _ in wanted.all_views():
         noted = where.store.recall(wanted.model_key(TINY, view=view))
         found[view.title] = where.store.open(noted["features"]), where.store.open(noted["labels"])
     clean = found["clean"][1]
@@ -188,7 +189,7 @@ def test_the_model_sees_the_view(tmp_path, data):
     made = extract_all(wanted, site(tmp_path, data))["test_vit, blur 7"].set
     assert set(made.arrays) == {"tokens/block.2", "prefix/block.2"}
     samples = run.read_samples(wanted, site(tmp_path, data))
-    [_, (view, _)] = wanted.shown()
+    [_, (view, _)] = wanted.all_views()
     pixels, _ = read_tiles(for_view(samples, view), "bicubic", 0, 4)
     model = build_model(TINY, wanted.frame.input, tmp_path)
     assert len(tiles(wanted.frame, Size(height=48, width=64))) == 4
@@ -202,7 +203,7 @@ def test_the_model_sees_the_view(tmp_path, data):
 @pytest.mark.parametrize(
     ("views", "says"),
     [
-        (({"name": "blur", "levels": [5]}, {"name": "blur", "levels": [3, 5]}), "asked for twice at level 5"),
+        (({"name": "blur", "levels": [5]}, {"name": "blur", "levels": [3, 5]}), "listed twice at level 5"),
         (({"name": "blurr"},), "blurr"),
         (({"name": "rotation", "fill": "white"},), "black"),
         (({"name": "noise", "levels": []},), "at least 1"),
@@ -232,7 +233,7 @@ def test_a_full_disk_counts_all_views(tmp_path, data, monkeypatch):
 def test_damaged_facts_of_a_view_come_back(tmp_path, data):
     where, wanted = site(tmp_path, data), with_views(MIXED[0])
     report = run.extract_recipe(wanted, where, CPU)
-    made, view = report.outcomes[1].set, list(wanted.shown())[1][0]
+    made, view = report.outcomes[1].set, list(wanted.all_views())[1][0]
     keys = [
         f"{made.prefix}/{name}/{chunk}"
         for name, chunk in (("view/noise_energy", "c.1"), ("tokens/block.5.norm", "c.1.0.0"))
@@ -251,7 +252,7 @@ def test_fidelity_compares_what_the_model_gives_of_a_view(tmp_path, data):
     samples = run.read_samples(wanted, where)
     extract_all(wanted, where)
     _, (_, job) = run.view_jobs(wanted, TINY, where, samples)
-    again = compute_again(job, CPU, 3, 0)
+    again = recompute_rows(job, CPU, 3, 0)
     assert "tokens/block.5.norm" in again.arrays
     assert not [name for name in again.arrays if name.startswith("view/")]
     for name, values in again.arrays.items():

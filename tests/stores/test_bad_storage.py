@@ -10,7 +10,7 @@ import pytest
 
 from stores.errors import MissingError, UserError
 from stores.memory import MemorySet
-from stores.sets import ZarrSet, half_made
+from stores.sets import ZarrSet, is_initialised
 from stores.storage.local import LocalObjects
 from stores.storage.os_errors import ADVICE
 from stores.storage.remote import RemoteObjects
@@ -34,7 +34,7 @@ def reference():
 
 
 def committed_rows_are_right(objects):
-    if half_made(objects, PREFIX):
+    if not is_initialised(objects, PREFIX):
         return
     found, held = ZarrSet(objects, PREFIX), reference()
     for name in found.arrays:
@@ -189,7 +189,7 @@ def test_a_file_where_a_folder_should_be(tmp_path, where):
     path = tmp_path / where
     path.parent.mkdir(exist_ok=True)
     path.write_text("I was here first")
-    with pytest.raises(UserError, match="a file stands where a folder should be"):
+    with pytest.raises(UserError, match="there is a file where a folder should be"):
         writer_of(LocalObjects(tmp_path / "store"))
     assert path.read_text() == "I was here first"
 

@@ -12,7 +12,7 @@ from stores.maintenance.rebuild import unseal
 from stores.maintenance.repair import repair_set
 from stores.maintenance.verify import verify
 from stores.store import Store
-from stores.writing.dead_channels import DeadFeatures, has_channels, in_words
+from stores.writing.dead_channels import DeadFeatures, describe_channels, has_channels
 from stores.writing.sealing import seal
 from tests.stores.sealed_sets import prefix, stored, tile_table, tokens
 
@@ -88,7 +88,9 @@ def test_what_counts_as_features():
     one_row = DeadFeatures(tokens(0), np.arange(10) == 3)
     one_row.take(0, np.zeros((10, 4, 6), np.float16))
     assert one_row.channels == (), "of one sample nothing is known"
-    assert in_words(tuple(range(12)), 64) == "12 of 64 features dead (channels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...)"
+    assert (
+        describe_channels(tuple(range(12)), 64) == "12 of 64 features dead (channels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...)"
+    )
 
 
 def test_refusing_seals_the_others_names_the_layer_and_loses_nothing(tmp_path):

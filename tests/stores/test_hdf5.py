@@ -305,10 +305,10 @@ def test_the_card_says_what_where_from_and_how(tmp_path, made):
 
 def test_nothing_is_replaced_and_nothing_half_written_stays(tmp_path, made, file, monkeypatch):
     before = file.read_bytes()
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         export_set(made, file)
     (tmp_path / "b.README.md").write_text("mine")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         export_set(made, tmp_path / "b.h5")
     assert file.read_bytes() == before
     chunk = tmp_path / "here" / made.prefix / "tokens" / "block.1" / "c.2.0.0"

@@ -300,7 +300,7 @@ def test_other_files_are_named(tmp_path, file, whole):
     refused(refused_file, MissingError, "there is no file")
     with h5py.File(refused_file, "w") as plain:
         plain["features"] = np.zeros(3)
-    refused(refused_file, UserError, "of something else")
+    refused(refused_file, UserError, "of another program")
     file.write_bytes(whole[: len(whole) // 2])
     refused(file, DamageError, "cannot be read")
 

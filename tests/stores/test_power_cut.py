@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stores.errors import DamageError, MissingError
-from stores.sets import ZarrSet, half_made
+from stores.sets import ZarrSet, is_initialised
 from stores.storage.local import LocalObjects
 from stores.storage.remote import RemoteObjects
 from stores.writing.sealing import seal
@@ -84,7 +84,7 @@ class Held(RemoteObjects):
 def check(state, told):
     """Hold a state to what the program was told before the power went."""
     objects = Held(state)
-    if half_made(objects, PREFIX):
+    if not is_initialised(objects, PREFIX):
         assert not told, f"the set is gone after {told}"
         return
     found = ZarrSet(objects, PREFIX)

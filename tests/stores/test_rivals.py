@@ -181,7 +181,7 @@ def test_a_writer_that_comes_second_takes_back_what_its_bytes_made_false(tmp_pat
 
     monkeypatch.setattr("stores.writing.writer.write_commit", after_the_rival)
     if sealed:
-        with pytest.raises(DamageError, match="sealed while a second writer with other bytes was at it"):
+        with pytest.raises(DamageError, match="sealed while another writer replaced it with other bytes"):
             write(ours, 0, seed=0)
     else:
         write(ours, 0, seed=0)

@@ -100,7 +100,7 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, made):
         export_tile_files(large, tmp_path / "slides", "tokens/block.0", dtype="float16")
     assert not list(tmp_path.glob("slides*"))
     (tmp_path / "slides").mkdir()
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="exists already"):
         export_tile_files(made, tmp_path / "slides", "tokens/block.0")
 
 

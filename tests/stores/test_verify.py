@@ -60,7 +60,7 @@ def test_swapped_and_stray_objects_are_found(sealed):
     second.write_bytes(first.read_bytes())
     first.write_bytes(keep)
     shutil.copy(first, folder / "c.9.0.0")
-    assert [finding.problem for finding in findings(root)] == ["belongs to nothing this set lists"]
+    assert [finding.problem for finding in findings(root)] == ["is not referred to by any record of this set"]
 
 
 def test_sealing_returns_damaged_ranges_to_missing(tmp_path):

@@ -1,1 +1,1 @@
-"""Reading files of data sets: images, label maps, outlines and tables."""
+"""Reads files of data sets: images, label maps, outlines and tables."""

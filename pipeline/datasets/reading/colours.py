@@ -1,4 +1,4 @@
-"""Colours for classes that have none of their own."""
+"""Chooses colours for classes that have none."""
 
 import colorsys
 

@@ -1,4 +1,4 @@
-"""Finding files below a data set's root, and never outside it."""
+"""Finds files below a data set's root and refuses paths that leave it."""
 
 import itertools
 import os
@@ -11,14 +11,14 @@ from stores.errors import MissingError, UserError
 
 
 def require_folder(folder: Path, what: str) -> Path:
-    """Return the folder; raises MissingError, saying what should be there, when it is none."""
+    """Return the folder; raises MissingError with the advice ``what`` when it does not exist."""
     if not folder.is_dir():
         raise MissingError(f"{folder} is not a folder; {what}")
     return folder
 
 
 def inside(root: Path, path: Path) -> Path:
-    """Return the path as it was given; raises UserError when it leads outside the root, by link or by dots."""
+    """Return the path unchanged; raises UserError when it leads outside the root, by links or dots."""
     try:
         within = path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL
@@ -32,7 +32,7 @@ def inside(root: Path, path: Path) -> Path:
 
 
 def relative_name(root: Path, path: Path) -> str:
-    """Return the path relative to the root, with POSIX separators; raises UserError when it is no plain text."""
+    """Return the path relative to the root, with POSIX separators; raises UserError for unprintable characters."""
     name = path.relative_to(root).as_posix()
     if not name.isprintable() or "\\" in name:
         raise UserError(f"the file name {name!r} holds a backslash or unprintable characters; rename the file")
@@ -40,18 +40,18 @@ def relative_name(root: Path, path: Path) -> str:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Return the folders directly below, sorted by name, hidden ones left out."""
+    """Return the folders directly below, sorted by name, without hidden ones."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def image_files(root: Path, folder: Path) -> list[Path]:
-    """Return all image files below the folder, sorted by name, hidden files and folders left out.
+    """Return all image files below the folder, sorted by name, without hidden files and folders.
 
-    Links to folders below it are not followed. Raises UserError when a file leads outside the root or a folder
-    cannot be listed, MissingError when a link leads nowhere.
+    Links to folders are not followed. Raises UserError when a file leads outside the root or a folder cannot be
+    listed, MissingError for a broken link.
     """
     inside(root, folder)
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for directory, folders, files in os.walk(folder, onerror=_unlisted):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for file in files:
@@ -60,8 +60,8 @@ def image_files(root: Path, folder: Path) -> list[Path]:
                 continue
             if path.is_symlink() and not inside(root, path).exists():
                 raise MissingError(f"{path} is a link to nothing; restore what it leads to or remove it")
-            found[relative_name(root, path)] = path
-    return [found[name] for name in sorted(found)]
+            images[relative_name(root, path)] = path
+    return [images[name] for name in sorted(images)]
 
 
 def _unlisted(error: OSError) -> None:
@@ -69,7 +69,7 @@ def _unlisted(error: OSError) -> None:
 
 
 def by_name(sources: Sequence[Source]) -> tuple[Source, ...]:
-    """Return the sources sorted by name; raises UserError when two share one."""
+    """Return the sources sorted by name; raises UserError when two have the same name."""
     ordered = tuple(sorted(sources, key=lambda source: source.name))
     for first, second in itertools.pairwise(ordered):
         if first.name == second.name:
@@ -80,7 +80,7 @@ def by_name(sources: Sequence[Source]) -> tuple[Source, ...]:
 
 
 def count_notes(dataset: str, sources: Sequence[Source], official: Mapping[str, int]) -> list[str]:
-    """Return one sentence for every split whose number of images is not the official one."""
+    """Return one sentence for every split whose number of images differs from the official one."""
     counts = dict.fromkeys(official, 0)
     for source in sources:
         counts[source.split] = counts.get(source.split, 0) + 1

@@ -1,8 +1,8 @@
-"""Reading image files, with one policy for all data sets.
+"""Reads image files in one way for all data sets.
 
-EXIF orientation is applied; grey and palette images become RGB, an alpha channel is dropped (as torchvision's
-ImageFolder does), CMYK is converted, and of 16-bit samples the high byte is kept. Animated and multi-page files,
-floating-point pixels, truncated files and decompression bombs are refused by name.
+EXIF orientation is applied; grey and palette images become RGB, an alpha channel is dropped (as in torchvision's
+ImageFolder), CMYK is converted, and of 16-bit samples the high byte is kept. Animated and multi-page files,
+floating-point pixels, truncated files and decompression bombs raise an error that names the file.
 """
 
 import io
@@ -20,15 +20,15 @@ from stores.errors import MissingError, UserError
 from stores.specs import Size
 
 REVISION = 1
-"""Raised when the same file is read as other pixels."""
+"""Increased when the same file is read as other pixels."""
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm"})
-"""Suffixes, in lower case, that mark an image file in a folder: those of torchvision's ImageFolder."""
+"""Suffixes of image files in lower case, those of torchvision's ImageFolder."""
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM", "GIF", "JPEG2000")
-"""Formats that are tried, in Pillow's words, whatever the suffix: others run programs (EPS) or read other files."""
+"""Pillow's names of the formats that are tried, for any suffix; others run programs (EPS) or read other files."""
 
-# What undoes each EXIF orientation (EXIF 2.32, table 6), in Pillow's words.
+# Pillow's operation that undoes each EXIF orientation (EXIF 2.32, table 6).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -39,7 +39,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = frozenset({5, 6, 7, 8})
-# What Pillow's decoders have been seen to raise on damaged bytes.
+# Exceptions that Pillow's decoders raise on damaged bytes.
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -55,14 +55,14 @@ _LONGEST = 65_536  # pixels a side, the limit of stores.specs.Size
 
 
 def read_image(source: Path | bytes, name: str | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """Return an image file, or its bytes, as RGB 0..255; ``name`` is what errors call it.
+    """Return an image file, or its bytes, as RGB 0..255; errors call it ``name``.
 
     Raises MissingError when there is no such file, UserError when it cannot be read as one RGB image.
     """
     with _opened(source, name) as (image, called):
         orientation = _orientation(image)
         image.load()
-        # Pillow turns TIFF files upright by itself while it loads them.
+        # Pillow rotates TIFF files while it loads them.
         if image.format != "TIFF" and orientation in _UPRIGHT:
             upright = image.transpose(_UPRIGHT[orientation])
         else:
@@ -71,14 +71,14 @@ def read_image(source: Path | bytes, name: str | None = None) -> UInt8[np.ndarra
 
 
 def image_size(path: Path) -> Size:
-    """Return the size that `read_image` would give, in pixels, from the file's header alone.
+    """Return the size of `read_image`'s result in pixels, from the file's header alone.
 
     Raises MissingError when there is no such file, UserError when it is no readable image.
     """
     with _opened(path, None) as (image, called):
         orientation = _orientation(image)
         width, height = image.size
-        if image.format == "TIFF":  # whether Pillow swaps these itself depends on its version
+        if image.format == "TIFF":  # whether Pillow swaps these depends on its version
             tags = image.tag_v2  # type: ignore[attr-defined]
             width, height = int(tags[256]), int(tags[257])
         if orientation in _SIDEWAYS:
@@ -89,9 +89,9 @@ def image_size(path: Path) -> Size:
 
 
 def read_label_map(path: Path) -> UInt8[np.ndarray, "height width"]:
-    """Return a label file's ids as they are stored; palettes are ignored.
+    """Return the ids in a label file; palettes are ignored.
 
-    Raises MissingError when there is no such file, UserError when it does not hold one 8-bit id a pixel.
+    Raises MissingError when there is no such file, UserError when it does not contain one 8-bit id per pixel.
     """
     with _opened(path, None) as (image, called):
         if image.mode not in ("L", "P"):
@@ -105,12 +105,12 @@ def read_label_map(path: Path) -> UInt8[np.ndarray, "height width"]:
 
 @contextmanager
 def _opened(source: Path | bytes, name: str | None) -> Iterator[tuple[Image.Image, str]]:
-    """Open a single-frame image and turn whatever Pillow raises into one sentence."""
+    """Open a single-frame image; convert Pillow's exceptions to a UserError."""
     called = name or (str(source) if isinstance(source, Path) else f"an image of {len(source)} bytes")
     Image.init()  # formats are known by name only after their plugins are loaded
     try:
         with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
-            # Cameras write MPO: the photograph, then previews of it.
+            # Cameras write MPO files: the photograph, followed by previews.
             if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                 raise UserError(
                     f"{called} holds {getattr(image, 'n_frames', 1)} pictures (an animation or several pages); "
@@ -130,7 +130,7 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[tuple[Image.Imag
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1..8, without decoding pixels.
 
-    A PNG file may hold EXIF data behind its pixels, where only decoding finds it; that is not looked for.
+    EXIF data after the pixels of a PNG file, which only decoding would find, is ignored.
     """
     if image.format == "PNG" and "exif" not in image.info:
         return 1
@@ -146,6 +146,6 @@ def _rgb(image: Image.Image, called: str) -> Image.Image:
         return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise UserError(f"{called} holds floating-point pixels; save it with 8 or 16 bits a sample")
-    if image.mode == "P":  # by way of RGBA, or Pillow warns of transparent palette entries
+    if image.mode == "P":  # via RGBA, because Pillow warns about transparent palette entries
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")

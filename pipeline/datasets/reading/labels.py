@@ -1,4 +1,4 @@
-"""From a label file's ids to class ids, checked against the image and the class table."""
+"""Converts the ids in a label file to class ids, and checks them against the image and the class table."""
 
 from collections.abc import Collection, Mapping
 
@@ -14,7 +14,7 @@ _UNKNOWN = -1
 
 
 def class_lookup(classes: Mapping[int, int], void: Collection[int]) -> Int16[np.ndarray, " 256"]:
-    """Return a table from every 8-bit id in a file to its class id, 255 for void, -1 for ids that mean nothing."""
+    """Return a table from every 8-bit id in a file to its class id, 255 for void, -1 for unknown ids."""
     table = np.full(256, _UNKNOWN, np.int16)
     table[list(void)] = VOID
     for file_id, class_id in classes.items():
@@ -27,8 +27,8 @@ def read_pixel_classes(
 ) -> UInt8[np.ndarray, "height width"]:
     """Return the class id of every pixel of a source, all void when it has no label file.
 
-    ``known`` says in words which ids may occur. Raises UserError, naming the file, when the label file is
-    unreadable, has another size than the image or holds an unknown id.
+    ``known`` names the valid ids in errors. Raises UserError, naming the file, when the label file is unreadable, has
+    another size than the image or contains an unknown id.
     """
     size = image_size(source.image)
     if source.label is None:

@@ -1,4 +1,4 @@
-"""Reading a manifest: one row an image, from CSV or Parquet, every problem named with its line."""
+"""Reads a manifest from CSV or Parquet, one row per image; errors name the line."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets.reading.text_files import first_twice
+from pipeline.datasets.reading.text_files import first_duplicate
 from stores.errors import MissingError, UserError
 
 COLUMNS = ("image", "mask", "class", "group", "split", "video", "frame")
@@ -19,7 +19,7 @@ _DELIMITERS = (",", ";", "\t")
 
 @dataclass(frozen=True)
 class Row:
-    """One row: its cells by column, empty where there is none, and what errors call it."""
+    """One row: its cells by column, empty if missing, and its name in errors."""
 
     cells: dict[str, str]
     where: str
@@ -31,28 +31,28 @@ class Table:
 
     rows: tuple[Row, ...]
     columns: tuple[str, ...]
-    """All columns of the file, those that are not read too."""
+    """All columns of the file, including those that are not read."""
 
 
 def read_table(path: Path) -> Table:
     """Return the rows of a manifest.
 
-    Raises MissingError when the file is gone, UserError when it is no CSV in UTF-8 or no Parquet, lacks the column
-    image, names a column twice, or a line has more or fewer cells than the first.
+    Raises MissingError when the file does not exist, UserError when it is neither CSV in UTF-8 nor Parquet, lacks the
+    column image, names a column twice, or a line has more or fewer cells than the first.
     """
     if not path.is_file():
         raise MissingError(f"{path} is missing, the manifest; write it, or correct `file` in [dataset]")
-    found = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
-    _, header = next(found, ("", []))
+    numbered = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    _, header = next(numbered, ("", []))
     columns = tuple(cell.strip() for cell in header)
-    twice = first_twice(columns)
+    twice = first_duplicate(columns)
     if twice is not None:
         raise UserError(f"{path} has two columns {twice!r}; give every column its own name")
     if "image" not in columns:
         named = ", ".join(columns) or "none"
         raise UserError(f"{path} has no column `image` (its columns: {named}); name the columns in the first line")
     rows = []
-    for where, cells in found:
+    for where, cells in numbered:
         if len(cells) != len(columns):
             raise UserError(f"{where} has {len(cells)} cells and the first line {len(columns)}; correct the line")
         rows.append(Row({name: cell.strip() for name, cell in zip(columns, cells, strict=True)}, where))
@@ -92,7 +92,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _text(cell: object) -> str:
-    """Return a Parquet cell as CSV would hold it: nothing for null, whole numbers without a fraction."""
+    """Return a Parquet cell as in CSV: empty for null, whole numbers without a fraction."""
     if cell is None or cell is pd.NA or cell is pd.NaT or cell != cell:
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

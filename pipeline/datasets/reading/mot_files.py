@@ -1,7 +1,7 @@
-"""The MOTChallenge files of one video: ``img1/000001.jpg``, ``gt/gt.txt`` and ``seqinfo.ini``.
+"""Reads the MOTChallenge files of one video: ``img1/000001.jpg``, ``gt/gt.txt`` and ``seqinfo.ini``.
 
 A line of ``gt.txt`` is ``frame, id, left, top, width, height, flag, class, visibility``. Flag 0 marks boxes that are
-not scored. Everything is counted from 1, so pixel 1 is the first and 1 is taken off each left and top
+not scored. Everything is counted from 1, so 1 is subtracted from each left and top
 (JonathonLuiten/TrackEval, ``docs/MOTChallenge-format.txt``).
 """
 
@@ -29,21 +29,21 @@ _DEFAULTS = (1.0, 1.0)  # class and visibility, where lines end before them
 
 @dataclass(frozen=True)
 class Video:
-    """One video and what its seqinfo.ini says."""
+    """One video with the data of its seqinfo.ini."""
 
     name: str
-    """Identity: equal for copies that hold the same images."""
+    """Identity; equal for copies with the same images."""
     split: str
     folder: Path
     images: Path
     frames_per_second: float
-    """NaN where seqinfo.ini does not say."""
+    """NaN if seqinfo.ini does not say."""
     n_frames: int | None
-    """Number of frames that seqinfo.ini promises."""
+    """Number of frames according to seqinfo.ini."""
 
     @property
     def truth(self) -> Path:
-        """Where the boxes are, for training videos."""
+        """File of the boxes, for training videos."""
         return self.folder / "gt" / "gt.txt"
 
 
@@ -52,13 +52,20 @@ class Boxes:
     """All boxes of a video, sorted by frame and, within a frame, in the order of the file."""
 
     values: Float64[np.ndarray, "box 9"]
-    """One column each of `COLUMNS`, as they stand in the file."""
+    """One column for each of `COLUMNS`, as in the file."""
     lines: Int64[np.ndarray, " box"]
     """Line of each box in the file, from 1."""
 
 
 def read_video(root: Path, folder: Path, name: str, split: str) -> Video:
-    """Return a video; raises UserError for a seqinfo.ini that is none, MissingError without its image folder."""
+    """Return a video; raises UserError for an unreadable seqinfo.ini, MissingError without its image folder.
+
+    Args:
+        root: The data set's root, which no path may leave.
+        folder: Folder of the video.
+        name: Identity of the video.
+        split: Split of the video.
+    """
     path = folder / "seqinfo.ini"
     images, rate, length = "img1", math.nan, None
     if path.is_file():
@@ -81,16 +88,16 @@ def read_video(root: Path, folder: Path, name: str, split: str) -> Video:
 
 
 def video_sources(root: Path, video: Video) -> list[Source]:
-    """Return a source for every image; raises UserError when a name is no frame number or two are the same."""
-    found: dict[int, Source] = {}
+    """Return a source for every image; raises UserError for names that are not frame numbers, or are equal."""
+    by_frame: dict[int, Source] = {}
     label = inside(root, video.truth) if video.truth.is_file() else None
     for image in image_files(root, video.images):
         if not image.stem.isdecimal():
             raise UserError(f"{image} is not named by a frame number; rename it to 000001{image.suffix} or the like")
         frame = int(image.stem)
-        if frame in found:
-            raise UserError(f"{image} and {found[frame].image.name} are both frame {frame}; remove one")
-        found[frame] = Source(
+        if frame in by_frame:
+            raise UserError(f"{image} and {by_frame[frame].image.name} are both frame {frame}; remove one")
+        by_frame[frame] = Source(
             relative_name(root, image),
             image,
             label,
@@ -100,16 +107,21 @@ def video_sources(root: Path, video: Video) -> list[Source]:
             frame=frame,
             seconds=frame / video.frames_per_second,
         )
-    return list(found.values())
+    return list(by_frame.values())
 
 
 def frame_objects(
     source: Source, categories: Mapping[int, int], scored: frozenset[int], columns: tuple[int, int]
 ) -> tuple[ObjectEntry, ...]:
-    """Return the boxes of one frame, ignored ones and classes that are not ``scored`` marked.
+    """Return the boxes of one frame; tracks include the video's name, so that no two videos share one.
 
-    ``categories`` maps class numbers of the file to ids of the class table. Tracks carry the video's name, so that
-    no two videos share one. Raises UserError like `read_boxes`, and for classes that have no id.
+    Raises UserError like `read_boxes`, and for classes that have no id.
+
+    Args:
+        source: The frame.
+        categories: Id in the class table by class number of the file.
+        scored: Class numbers that are scored; objects of others are marked as ignored.
+        columns: Fewest and most columns of a line.
     """
     if source.label is None:
         return ()
@@ -136,10 +148,10 @@ def frame_objects(
 
 
 def read_boxes(path: Path, columns: tuple[int, int]) -> Boxes:
-    """Return the boxes of a gt.txt whose lines have at least and at most so many columns.
+    """Return the boxes of a gt.txt; ``columns`` are the fewest and the most columns of a line.
 
-    Raises UserError, naming file and line, for lines of another length, words that are no numbers, fractions where
-    whole numbers belong, boxes without area, and an id that a frame holds twice.
+    Raises UserError, naming file and line, for lines of another length, words that are no numbers, fractions instead
+    of whole numbers, boxes without area, and an id that occurs twice in a frame.
     """
     status = path.stat()
     return _read_boxes(path, columns, status.st_size, status.st_mtime_ns)
@@ -155,7 +167,7 @@ def _read_boxes(path: Path, columns: tuple[int, int], size: int, modified: int) 
         values = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.float64, ndmin=2, comments=None)
     except ValueError:
         values = None
-    # numpy ends lines at fewer signs than Python does: a separator inside a line is refused like a wrong word.
+    # numpy splits lines at fewer characters than Python; a separator inside a line is an error, like a wrong word.
     if values is None or len(values) != len(lines) or not columns[0] <= values.shape[1] <= columns[1]:
         _raise_first_bad_line(path, text, columns)
     assert values is not None
@@ -203,7 +215,14 @@ def _check_values(path: Path, values: Float64[np.ndarray, "box 9"], lines: Int64
 
 
 def video_notes(dataset: str, video: Video, sources: list[Source], columns: tuple[int, int]) -> list[str]:
-    """Return one sentence for every difference between what a video promises and what is there."""
+    """Return one sentence for every difference between a video's metadata and its files.
+
+    Args:
+        dataset: Name of the data set, with which the sentences begin.
+        video: The video.
+        sources: Its frames.
+        columns: Fewest and most columns of a line of gt.txt.
+    """
     notes = []
     if video.n_frames is not None and video.n_frames != len(sources):
         notes.append(
@@ -216,7 +235,7 @@ def video_notes(dataset: str, video: Video, sources: list[Source], columns: tupl
         absent = sorted(annotated - {source.frame for source in sources})
         if absent:
             notes.append(
-                f"{dataset}: gt.txt of {video.folder.name} annotates {len(absent)} frames that are not here, "
+                f"{dataset}: gt.txt of {video.folder.name} annotates {len(absent)} frames that are missing, "
                 f"the first is {absent[0]:g}."
             )
     return notes

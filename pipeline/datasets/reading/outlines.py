@@ -1,4 +1,4 @@
-"""Outlines of annotated objects as they are read from files: checked one by one, told of together."""
+"""Checks outlines of annotated objects, and reports those that reach beyond their images."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from pipeline.datasets.reading.polygons import Polygon, area
 from stores.errors import UserError
 
 BACKGROUND = ClassEntry(0, "background", "background", (0, 0, 0))
-"""The class of all pixels without an object, in data sets whose pixel labels are painted outlines."""
+"""Class of all pixels without an object, in data sets whose pixel labels are rasterised outlines."""
 
 _FARTHEST = 1e6  # pixels from the image's corner: far beyond any image, and far within float64
 _SOURCES_READ = 200
@@ -18,8 +18,8 @@ _SOURCES_READ = 200
 def checked_outline(corners: Sequence[tuple[float, float]], where: str) -> Polygon:
     """Return an outline without its closing corner.
 
-    Raises UserError, beginning with ``where``, for fewer than three corners, coordinates that are no numbers or
-    farther than a million pixels away, and outlines without area.
+    Raises UserError, beginning with ``where``, for fewer than three corners, coordinates that are not finite or exceed
+    a million pixels, and outlines without area.
     """
     for x, y in corners:
         if not (math.isfinite(x) and math.isfinite(y)):
@@ -37,7 +37,15 @@ def checked_outline(corners: Sequence[tuple[float, float]], where: str) -> Polyg
 
 
 def checked_box(left: float, top: float, right: float, bottom: float, where: str) -> Polygon:
-    """Return a box as an outline; raises UserError, beginning with ``where``, when it is none or has no area."""
+    """Return a box as an outline; raises UserError, beginning with ``where``, when it has no area.
+
+    Args:
+        left: Left edge in pixels.
+        top: Upper edge in pixels.
+        right: Right edge in pixels.
+        bottom: Lower edge in pixels.
+        where: Name of the object in errors.
+    """
     if right < left or bottom < top:
         raise UserError(
             f"{where} has a box of {right - left:g} x {bottom - top:g} pixels (width x height); "
@@ -47,10 +55,10 @@ def checked_box(left: float, top: float, right: float, bottom: float, where: str
 
 
 def outline_notes(dataset: Dataset) -> list[str]:
-    """Return one sentence when objects reach beyond their images, judged by up to 200 labelled images.
+    """Return one sentence if objects reach beyond their images, from up to 200 labelled images.
 
-    Such objects are common where images were cut from larger ones, so they are kept as they are; only what lies
-    inside the image is painted. Another sentence counts images and labels that cannot be used.
+    Such objects are common where images were cut from larger ones, so they are kept; only the part inside the image is
+    rasterised. Another sentence counts images and labels that cannot be used.
     """
     labelled = [source for source in dataset.sources() if source.label is not None]
     looked_at = labelled[:: max(1, len(labelled) // _SOURCES_READ)][:_SOURCES_READ]

@@ -1,4 +1,4 @@
-"""Outlines as geometry: their area, and the part of them that lies in a rectangle."""
+"""Computes areas of polygons and clips them to rectangles."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ Polygon = tuple[tuple[float, float], ...]
 
 
 def area(polygon: Sequence[tuple[float, float]]) -> float:
-    """Return the area in square pixels (the shoelace formula, taken from the first corner to spare digits)."""
+    """Return the area in square pixels (shoelace formula relative to the first corner, for precision)."""
     if not polygon:
         return 0.0
     x0, y0 = polygon[0]
@@ -19,10 +19,10 @@ def area(polygon: Sequence[tuple[float, float]]) -> float:
 
 
 def clip(polygon: Sequence[tuple[float, float]], rectangle: tuple[float, float, float, float]) -> Polygon:
-    """Return the part of a polygon inside (left, top, right, bottom), empty where there is none.
+    """Return the part of a polygon inside (left, top, right, bottom), empty if there is none.
 
-    Sutherland and Hodgman, Reentrant polygon clipping, 1974: one side after another. What falls apart stays
-    joined by edges of no area, so that `area` of the result is right for polygons that are not convex too.
+    Sutherland and Hodgman, Reentrant polygon clipping, 1974: one side after another. Separate parts stay joined by
+    edges without area, so that `area` of the result is right for concave polygons as well.
     """
     left, top, right, bottom = rectangle
     corners = tuple(polygon)

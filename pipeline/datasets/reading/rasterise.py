@@ -1,8 +1,8 @@
-"""Painting outlines into a map with one class a pixel.
+"""Rasterises outlines into a map with one class per pixel.
 
 A pixel belongs to an outline when its centre lies inside (even-odd rule; a centre on a left or upper edge is inside,
-on a right or lower edge outside, so that outlines that share an edge share no pixel and leave none out). Large
-outlines are painted first and small ones over them; of equal areas the later in the list lies on top.
+on a right or lower edge outside, so that outlines with a common edge share no pixel and skip none). Large outlines are
+painted first and small ones over them; of equal areas the later one in the list is on top.
 """
 
 import math
@@ -18,16 +18,16 @@ from pipeline.datasets.reading.polygons import Polygon, area
 from stores.specs import VOID, Size
 
 REVISION = 1
-"""Raised when the same outlines give other pixels."""
+"""Increased when the same outlines give other pixels."""
 
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
 def paint(size: Size, outlines: Sequence[tuple[Polygon, int]], background: int) -> UInt8[np.ndarray, "height width"]:
-    """Return a map of this size with the class id of every pixel, ``background`` where no outline is.
+    """Return a map of this size with the class id of every pixel, ``background`` outside of all outlines.
 
     ``outlines`` are corners (x, y) in pixels, where pixel i covers i..i+1, with their class id; parts outside the
-    map are left out.
+    map are ignored.
     """
     classes = np.full((size.height, size.width), background, np.uint8)
     areas = [area(polygon) for polygon, _ in outlines]
@@ -47,7 +47,7 @@ def _inside(polygon: Polygon, size: Size) -> tuple[int, int, Bool[np.ndarray, "r
     rows, columns = bottom - top, right - left
     if rows <= 0 or columns <= 0:
         return 0, 0, np.zeros((0, 0), bool)
-    # From the upper to the lower end, so that an edge of two outlines is computed alike for both.
+    # From the upper to the lower end, so that a common edge of two outlines is computed identically.
     ends = np.array([sorted((a, b), key=lambda end: end[::-1]) for a, b in _edges(polygon)], np.float64)
     x0, y0, x1, y1 = ends.reshape(-1, 4).T
     y = np.arange(top, bottom) + 0.5
@@ -73,7 +73,7 @@ def _first_centre_right_of(
 ) -> Int64[np.ndarray, " crossing"]:
     """Return the first column whose centre is not left of where each edge crosses its row's line of centres.
 
-    Where float64 cannot tell on which side a centre lies, fractions do.
+    Where float64 cannot tell on which side a centre lies, exact fractions are used.
     """
     crossing = x0 + (y - y0) / (y1 - y0) * (x1 - x0) - 0.5
     column = np.ceil(crossing)
@@ -85,7 +85,7 @@ def _first_centre_right_of(
 
 
 def painted_objects(dataset: Dataset, source: Source) -> UInt8[np.ndarray, "height width"]:
-    """Return a source's objects, ignored ones too, painted on class 0; all void when it has no labels."""
+    """Return a source's objects, including ignored ones, rasterised on class 0; all void without labels."""
     size = image_size(source.image)
     if source.label is None:
         return np.full((size.height, size.width), VOID, np.uint8)

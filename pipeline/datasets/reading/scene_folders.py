@@ -1,4 +1,4 @@
-"""Scene data sets: one folder a class, the classes known beforehand, splits in lists of file names."""
+"""Reads scene data sets: one folder per known class, splits in lists of file names."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,14 +11,19 @@ from stores.errors import MissingError, UserError
 from stores.specs import Size
 
 UNLISTED = "unlisted"
-"""Split of images that no list names, where there are lists."""
+"""Split of images that no list names, if there are lists."""
 
 
 def scene_sources(root: Path, folder: Path, ids: Mapping[str, int], splits: Mapping[str, str] | str) -> list[Source]:
     """Return the images of all class folders, each with its class id; groups are classes.
 
-    ``splits`` is one split, or gives the split of a file's stem; without any, all are in the split "all". Raises
-    UserError for a folder that is no class, MissingError when there is no image.
+    Raises UserError for a folder that is not a class, MissingError when there is no image.
+
+    Args:
+        root: The data set's root, which no path may leave.
+        folder: Folder with one folder per class.
+        ids: Class id by folder name.
+        splits: One split for all, or the split by file stem; if empty, all are in the split "all".
     """
     sources = []
     for class_folder in subfolders(require_folder(folder, "it should hold one folder a class")):
@@ -47,9 +52,9 @@ def _split(image: Path, splits: Mapping[str, str] | str) -> str:
 
 
 def listed_splits(root: Path, families: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return the split of every file stem, from the first family of lists (split: file name) that is there.
+    """Return the split of every file stem, from the first family of lists (split: file name) that exists.
 
-    A line is a path or a file name, of which the stem counts. Raises UserError when a file stands in two lists.
+    Each line is a path or a file name, of which the stem is used. Raises UserError when a file is in two lists.
     """
     for family in families:
         present = {split: root / name for split, name in family.items() if (root / name).is_file()}
@@ -73,7 +78,15 @@ def listed_splits(root: Path, families: Sequence[Mapping[str, str]]) -> dict[str
 def scene_notes(
     dataset: str, sources: Sequence[Source], official: int, size: Size, splits: Mapping[str, str]
 ) -> list[str]:
-    """Return one sentence for every difference from the official release: counts, sizes, lists."""
+    """Return one sentence for every difference from the official release.
+
+    Args:
+        dataset: Name of the data set, with which the sentences begin.
+        sources: All images.
+        official: Number of images in the release.
+        size: Size of images in the release, in pixels.
+        splits: Split by file stem, from the lists.
+    """
     notes = []
     if len(sources) != official:
         notes.append(f"{dataset}: there are {len(sources):,} images, officially {official:,}.")
@@ -84,8 +97,8 @@ def scene_notes(
         )
     unlisted = [source.name for source in sources if source.split == UNLISTED]
     if unlisted:
-        notes.append(f"{dataset}: {len(unlisted)} images stand in no list, the first is {unlisted[0]}.")
+        notes.append(f"{dataset}: {len(unlisted)} images are in no list, the first is {unlisted[0]}.")
     absent = sorted(splits.keys() - {source.image.stem for source in sources})
     if absent:
-        notes.append(f"{dataset}: {len(absent)} listed images are not here, the first is {absent[0]}.")
+        notes.append(f"{dataset}: {len(absent)} listed images are missing, the first is {absent[0]}.")
     return notes

@@ -1,4 +1,4 @@
-"""Reading annotation files that strangers wrote: text, JSON and numbers, each problem one sentence."""
+"""Reads annotation files: text, JSON and numbers, with errors of one sentence."""
 
 import json
 from collections.abc import Iterable
@@ -8,16 +8,16 @@ from typing import Any
 from stores.errors import MissingError, UserError
 
 MOST_BYTES = 1 << 30
-"""Size of the largest text that is read, in bytes; reading it takes about ten times as much memory."""
+"""Maximum size of a text file in bytes; reading it takes about ten times as much memory."""
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file in UTF-8; raises UserError when it is none, MissingError when it is gone."""
+    """Return the lines of a text file in UTF-8; raises UserError when it is not UTF-8, MissingError without a file."""
     return read_text(path).splitlines()
 
 
 def read_text(path: Path) -> str:
-    """Return a text file in UTF-8, a byte order mark left out; raises UserError or MissingError like `read_lines`."""
+    """Return a text file in UTF-8 without a byte order mark; raises UserError or MissingError like `read_lines`."""
     try:
         if path.exists() and not path.is_file():
             raise UserError(f"{path} cannot be read (it is not a file); put the file in its place")
@@ -35,7 +35,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds; raises UserError when it is no JSON, MissingError when it is gone."""
+    """Return the content of a JSON file; raises UserError when it is not JSON, MissingError when it is missing."""
     text = read_text(path)
     try:
         return json.loads(text)
@@ -53,8 +53,8 @@ def number(value: Any, where: str) -> float:
     raise UserError(f"{where} has {value!r} where a number belongs; correct or remove the object")
 
 
-def first_twice(names: Iterable[str]) -> str | None:
-    """Return the first name that came before, None when all differ; a million names take no longer each than ten."""
+def first_duplicate(names: Iterable[str]) -> str | None:
+    """Return the first repeated name, None when all differ; takes linear time."""
     seen: set[str] = set()
     for name in names:
         if name in seen:

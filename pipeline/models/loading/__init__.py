@@ -1,1 +1,1 @@
-"""Reading weights: checkpoint files, key maps and position embeddings."""
+"""Loads weights: checkpoint files, key maps and position embeddings."""

@@ -1,4 +1,4 @@
-"""Checkpoint files, which are not trusted: what they may hold and how large they may claim to be."""
+"""Reads checkpoint files without executing their code, and checks the sizes they claim."""
 
 import pickle
 import re
@@ -13,7 +13,7 @@ from stores.errors import MissingError, UserError
 
 
 class _LeftOut:
-    """Stands for an object beside the weights: takes whatever the file says of it and keeps nothing."""
+    """Placeholder for an object beside the weights: accepts any arguments and stores nothing."""
 
     def __new__(cls, *arguments: Any, **named: Any) -> "_LeftOut":
         return super().__new__(cls)
@@ -26,7 +26,7 @@ class _LeftOut:
 
 
 class _LeftOutMapping:
-    """The same for subclasses of dict, whose items the unpickler puts into plain mappings only."""
+    """Placeholder for subclasses of dict, whose items the unpickler adds to plain mappings only."""
 
     def __new__(cls, *arguments: Any) -> Any:
         return OrderedDict()
@@ -46,15 +46,15 @@ HARMLESS: dict[str, type] = {
     "pathlib._local.PosixPath": _LeftOut,
     "pathlib.WindowsPath": _LeftOut,
 }
-"""Types that training codes save beside the weights. None of them is imported: a stand-in takes each one's place."""
+"""Types that training codes save beside the weights, each with the placeholder that replaces it; none is imported."""
 
 
 def read_file(path: Path) -> Any:
-    """Return what a safetensors or torch file holds; tensors are on the CPU.
+    """Return the content of a safetensors or torch file; tensors are on the CPU.
 
-    Torch files are read with ``weights_only=True``: nothing in them is executed. Types in HARMLESS are left out.
-    Raises MissingError when there is no such file; UserError for any other type (named), for files that claim more
-    bytes than they have, before memory is used, and for files that cannot be read.
+    Torch files are read with ``weights_only=True``: nothing in them is executed. Types in HARMLESS are replaced by
+    placeholders. Raises MissingError when there is no such file; UserError for any other type (named), for files that
+    claim more bytes than they have (before memory is allocated), and for files that cannot be read.
     """
     if not path.is_file():
         raise MissingError(f"there are no weights at {path}: check `weights` of the model in the experiment file")
@@ -64,10 +64,10 @@ def read_file(path: Path) -> Any:
 
             # The library itself checks every offset and shape of the header against the file's size.
             return load_file(path)
-        stand_ins: list[Any] = [(stand_in, name) for name, stand_in in HARMLESS.items()]
-        with torch.serialization.safe_globals(stand_ins):
+        placeholders: list[Any] = [(placeholder, name) for name, placeholder in HARMLESS.items()]
+        with torch.serialization.safe_globals(placeholders):
             if zipfile.is_zipfile(path):
-                _refuse_false_sizes(path)
+                _check_sizes(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -82,11 +82,11 @@ def read_file(path: Path) -> Any:
         ) from error
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is not a readable safetensors or torch file ({reason}): get it again") from error
+        raise UserError(f"{path} is not a readable safetensors or torch file ({reason}): download it again") from error
 
 
-def _refuse_false_sizes(path: Path) -> None:
-    """Raise UserError when a zipped torch file claims more than it holds; no tensor is read for it."""
+def _check_sizes(path: Path) -> None:
+    """Raise UserError when a zipped torch file claims more bytes than it has; no tensor is read."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
@@ -95,7 +95,7 @@ def _refuse_false_sizes(path: Path) -> None:
     if packed or claimed > size:
         what = f"its entry {packed[0]} is compressed" if packed else f"its entries claim {claimed:,} bytes"
         raise UserError(
-            f"{path} is a zip file of {size:,} bytes that torch never writes ({what}): get it again, or save its "
+            f"{path} is a zip file of {size:,} bytes that torch never writes ({what}): download it again, or save its "
             "state dict as safetensors"
         )
     storages: dict[int, int] = {}
@@ -105,12 +105,12 @@ def _refuse_false_sizes(path: Path) -> None:
         needed = tensor.numel() * tensor.element_size()
         if needed > held or sum(storages.values()) > size:
             raise UserError(
-                f"{path} has {size:,} bytes, and its tensor {name} claims {max(needed, held):,} bytes: get it again"
+                f"{path} has {size:,} bytes, but its tensor {name} claims {max(needed, held):,} bytes: download it"
             )
 
 
 def named_tensors(value: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
-    """Return every dense tensor in nested dictionaries, lists and tuples, with the keys that lead to it."""
+    """Return every dense tensor in nested dictionaries, lists and tuples, with its path of keys."""
     if isinstance(value, torch.Tensor):
         return [(name, value)] if value.layout == torch.strided else []
     items: Any = ()
@@ -118,4 +118,4 @@ def named_tensors(value: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
         items = value.items()
     elif isinstance(value, list | tuple):
         items = enumerate(value)
-    return [found for key, one in items for found in named_tensors(one, f"{name}.{key}" if name else str(key))]
+    return [pair for key, item in items for pair in named_tensors(item, f"{name}.{key}" if name else str(key))]

@@ -1,4 +1,4 @@
-"""Pixels as the patches that a decoder predicts, and predictions as pixels again."""
+"""Converts pixels to the patches that a decoder predicts, and predictions back to pixels."""
 
 import math
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ _EPSILON = 1e-6  # added to the variance of a patch by facebookresearch/mae, mod
 
 @dataclass(frozen=True)
 class PatchPixels:
-    """What a decoder was trained to predict."""
+    """The prediction target of a decoder: patch grid, patch size and normalisation."""
 
     grid: tuple[int, int]
     """Rows and columns of patches."""
     patch_size: int
     """In pixels."""
     target: Literal["pixels", "normalised"]
-    """Pixels as the encoder sees them, or these normalised patch by patch (MAE's ``norm_pix_loss``)."""
+    """The encoder's normalised inputs, or these normalised again for every patch (MAE's ``norm_pix_loss``)."""
     mean: Three
     std: Three
-    """Normalisation of pixels in 0..1, the encoder's."""
+    """The encoder's normalisation of pixels in 0..1."""
 
     def targets(self, pixels: UInt8[np.ndarray, "sample height width 3"]) -> Float32[np.ndarray, "sample patch value"]:
-        """Return what a perfect prediction would be; raises UserError for pixels of another size."""
-        patches = self._as_seen(pixels)
+        """Return the values to predict; raises UserError for pixels of another size."""
+        patches = self._as_inputs(pixels)
         if self.target == "pixels":
             return patches
         mean, std = _statistics(patches)
@@ -43,29 +43,31 @@ class PatchPixels:
     ) -> Float32[np.ndarray, "sample height width 3"]:
         """Return predictions as RGB in the scale of 0..1, not clipped; raises UserError for pixels of another size.
 
-        Predictions of normalised targets know neither brightness nor contrast: these are read from ``pixels``, the
-        true inputs.
+        Predictions of normalised targets lack brightness and contrast: these are taken from ``pixels``, the true
+        inputs.
         """
         if self.target == "normalised":
-            mean, std = _statistics(self._as_seen(pixels))
+            mean, std = _statistics(self._as_inputs(pixels))
             patches = patches * std + mean
         return (unpatchify(patches, self.grid) * _channels(self.std) + _channels(self.mean)).astype(np.float32)
 
-    def _as_seen(self, pixels: UInt8[np.ndarray, "sample height width 3"]) -> Float32[np.ndarray, "sample patch value"]:
+    def _as_inputs(
+        self, pixels: UInt8[np.ndarray, "sample height width 3"]
+    ) -> Float32[np.ndarray, "sample patch value"]:
         height, width = (extent * self.patch_size for extent in self.grid)
         if pixels.shape[1:3] != (height, width):
             raise UserError(
-                f"the decoder draws {width}x{height} pixels (width x height) and the inputs have "
+                f"the decoder predicts {width}x{height} pixels (width x height) and the inputs have "
                 f"{pixels.shape[2]}x{pixels.shape[1]}: use the inputs of its own encoder"
             )
-        seen = (pixels / np.float32(255) - _channels(self.mean)) / _channels(self.std)
-        return patchify(seen.astype(np.float32), self.grid)
+        inputs = (pixels / np.float32(255) - _channels(self.mean)) / _channels(self.std)
+        return patchify(inputs.astype(np.float32), self.grid)
 
 
 def patchify(
     images: Float32[np.ndarray, "sample height width 3"], grid: tuple[int, int]
 ) -> Float32[np.ndarray, "sample patch value"]:
-    """Cut images into patches, row by row; a patch's values run by pixel row, pixel column, channel."""
+    """Cut images into patches, row by row; the values of a patch are ordered by pixel row, pixel column, channel."""
     n_samples, height, width, _ = images.shape
     rows, columns = grid
     cells = images.reshape(n_samples, rows, height // rows, columns, width // columns, 3)
@@ -90,7 +92,7 @@ def _channels(values: Three) -> Float32[np.ndarray, "3"]:
 def _statistics(
     patches: Float[np.ndarray, "sample patch value"],
 ) -> tuple[Float32[np.ndarray, "sample patch 1"], Float32[np.ndarray, "sample patch 1"]]:
-    """Return mean and standard deviation of every patch over its values, the variance unbiased, as MAE's code does."""
+    """Return mean and standard deviation of every patch over its values, with unbiased variance as in MAE's code."""
     mean = patches.mean(axis=2, keepdims=True)
     variance = patches.var(axis=2, keepdims=True, ddof=1)
     return mean, np.sqrt(variance + np.float32(_EPSILON))

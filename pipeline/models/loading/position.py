@@ -1,4 +1,4 @@
-"""Position embeddings brought to another grid, in the ways the models' own codes do it."""
+"""Resamples position embeddings to another patch grid, as the models' own code does."""
 
 import math
 from typing import Any, Literal
@@ -21,19 +21,24 @@ HUB_OFFSET = 0.1
 def fit_embedding(
     embedding: Float[torch.Tensor, "1 token channel"], grid: tuple[int, int], n_prefix: int, mode: Mode
 ) -> tuple[Float[torch.Tensor, "1 fitted channel"], str]:
-    """Return a learned or stored position embedding for a grid of (rows, columns), and what was done to it.
+    """Return a position embedding for another grid, and how it was made.
 
-    The first ``n_prefix`` entries belong to prefix tokens and stay; the rest is a square grid. ``timm``: bicubic with
-    antialiasing to the exact size (timm `resample_abs_pos_embed`); ``hub``: bicubic without antialiasing by the
-    factor (rows + 0.1) / side, as the DINO and DINOv2 codes do (facebookresearch/dinov2 `interpolate_pos_encoding`).
-    What was done is ``native`` (nothing), ``timm-resample`` or ``hub``. Raises UserError when the old grid is no
+    The second value is ``native`` (as it was), ``timm-resample`` or ``hub``. Raises UserError when the old grid is not
     square.
+
+    Args:
+        embedding: The stored embedding: entries of prefix tokens, then those of a square grid of patches.
+        grid: Rows and columns of the new grid.
+        n_prefix: Number of entries of prefix tokens, which are kept.
+        mode: ``timm`` resamples bicubically with antialiasing to the exact size (timm `resample_abs_pos_embed`);
+            ``hub`` bicubically without antialiasing by the factor (rows + 0.1) / side, as the DINO and DINOv2 codes do
+            (facebookresearch/dinov2 `interpolate_pos_encoding`).
     """
     n_tokens = embedding.shape[1] - n_prefix
     side = math.isqrt(max(n_tokens, 0))
     if side < 1 or side * side != n_tokens:
         raise UserError(
-            f"the weights' position embedding is for {n_tokens} patches, which is no square grid: give weights that "
+            f"the weights' position embedding is for {n_tokens} patches, which is not a square grid: give weights that "
             "were trained on square images"
         )
     if grid == (side, side):
@@ -46,7 +51,7 @@ def fit_embedding(
         )
         return fitted, "timm-resample"
     plane = embedding[:, n_prefix:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    # The factor itself, not the exact ratio, places the samples: that is where the offset is felt.
+    # Passing the factor, not the size, makes the offset take effect in the positions of the samples.
     factor = tuple((wanted + HUB_OFFSET) / side for wanted in grid)
     plane = F.interpolate(plane, scale_factor=factor, mode="bicubic")
     patches = plane.permute(0, 2, 3, 1).reshape(1, grid[0] * grid[1], -1).to(embedding.dtype)
@@ -56,19 +61,19 @@ def fit_embedding(
 def fit_bias_table(
     table: Float[torch.Tensor, "distance head"], grid: tuple[int, int]
 ) -> tuple[Float[torch.Tensor, "fitted head"], str]:
-    """Return a relative position bias table (BEiT, SimMIM) for a grid of (rows, columns), and what was done to it.
+    """Return a relative position bias table (BEiT, SimMIM) for a grid of (rows, columns), and how it was made.
 
-    Its rows are the distances between two patches of a square grid, down and right, and three more for the class
-    token, which stay. As BEiT's fine-tuning code does (microsoft/unilm, beit/run_class_finetuning.py), distances are
-    spread geometrically, so that small ones keep their bias, with cubic splines between them; here for each axis, so
-    that grids need not be square. What was done is ``native`` (nothing) or ``beit-resample``. Raises UserError when
-    the table is for no square grid.
+    Its rows are the vertical and horizontal distances between two patches of a square grid, and three more for the
+    class token, which are kept. As in BEiT's fine-tuning code (microsoft/unilm, beit/run_class_finetuning.py),
+    distances are spaced geometrically, so that small ones keep their bias, with cubic splines in between; here for
+    each axis, so that grids need not be square. The second value is ``native`` (as it was) or ``beit-resample``.
+    Raises UserError when the table is not for a square grid.
     """
     n_distances = len(table) - 3
     side = math.isqrt(max(n_distances, 0))
     if side < 1 or side * side != n_distances:
         raise UserError(
-            f"the weights' relative position bias has {len(table)} rows, those of no square grid: give weights that "
+            f"the weights' relative position bias has {len(table)} rows, which fit no square grid: give weights that "
             "were trained on square images"
         )
     wanted = (2 * grid[0] - 1, 2 * grid[1] - 1)
@@ -87,7 +92,7 @@ def fit_bias_table(
 
 
 def _spread(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the old distances of one axis lie, in patches of the new grid, and the new distances."""
+    """Return the coordinates of one axis' old distances, in patches of the new grid, and the new distances."""
     target = np.arange(wanted) - wanted // 2
     old = np.arange(length // 2)
     ratio = 1.0
@@ -98,8 +103,8 @@ def _spread(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
             ratio = (low + high) / 2
             low, high = (low, ratio) if np.sum(ratio**old) > wanted // 2 else (ratio, high)
     distances = np.cumsum(ratio**old)
-    places = np.concatenate([-distances[::-1], [0.0], distances])
-    return places, np.clip(target, places[0], places[-1])
+    coordinates = np.concatenate([-distances[::-1], [0.0], distances])
+    return coordinates, np.clip(target, coordinates[0], coordinates[-1])
 
 
 def grid_of(module: Any) -> tuple[int, int]:
@@ -122,12 +127,21 @@ def absolute_embedding(weights: Weights, recipe: ModelRecipe) -> torch.Tensor:
 
 
 def without_index_tables(weights: Weights) -> Weights:
-    """Return weights without BEiT's tables of relative positions, which every model computes for its own grid."""
+    """Return weights without BEiT's tables of relative position indices, which a model computes for its own grid."""
     return {key: value for key, value in weights.items() if not key.endswith("relative_position_index")}
 
 
 def fit_positions(weights: Weights, module: Any, mode: Mode, recipe: ModelRecipe) -> tuple[Weights, str]:
-    """Bring position embeddings and bias tables under timm's names to a module's grid; returns too what was done."""
+    """Resample position embeddings and bias tables to a module's grid; return the weights and how it was done.
+
+    Raises UserError when the recipe asks for ``hub`` and there is no position embedding, or an old grid is not square.
+
+    Args:
+        weights: Weights under timm's names.
+        module: The timm module they are for.
+        mode: How position embeddings are resampled; see `fit_embedding`.
+        recipe: The model's recipe, named in errors.
+    """
     own = module.state_dict()
     if recipe.position_embedding == "hub":
         absolute_embedding(weights, recipe)

@@ -1,25 +1,25 @@
-"""Whether the weights of a model are on this machine; nothing is downloaded or loaded."""
+"""Finds a model's weights on this machine, without downloading or loading anything."""
 
 import os
 from pathlib import Path
 
 from pipeline.models.known_model import KnownModel
 
-_ANYONES = ("checkpoint_teacher.pth", "model.safetensors")
-"""Official names that say nothing of the model: looked for only in a folder called like the model."""
+_UNSPECIFIC = ("checkpoint_teacher.pth", "model.safetensors")
+"""Official file names that do not identify a model; searched for only in a folder named after the model."""
 _CACHED_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names under which timm's weights lie in the local Hugging Face cache."""
+"""File names of timm's weights in the local Hugging Face cache."""
 
 
 def find_weights(known: KnownModel, folder: Path) -> Path | None:
-    """Return where a model's weights lie, None when they are not here.
+    """Return the path of a model's weights, or None when they are not found.
 
-    Looked for are its official file in ``folder`` or in the folder below it that is called like the model, then
-    timm's file in the local cache.
+    Searched for are its official file in ``folder`` or in the subfolder named after the model, then timm's file in the
+    local cache.
     """
-    places = [folder / known.name] if known.file in _ANYONES else [folder / known.name, folder]
-    for place in places:
-        for path in sorted(place.glob(known.file)) if place.is_dir() else []:
+    folders = [folder / known.name] if known.file in _UNSPECIFIC else [folder / known.name, folder]
+    for below in folders:
+        for path in sorted(below.glob(known.file)) if below.is_dir() else []:
             return path
     if known.tag is None:
         return None
@@ -36,8 +36,8 @@ def find_weights(known: KnownModel, folder: Path) -> Path | None:
     return None
 
 
-def is_out_of_reach(name: str) -> bool:
-    """Return whether HF_HUB_OFFLINE is set and the local cache knows nothing of timm's weights of this name."""
+def is_offline_and_uncached(name: str) -> bool:
+    """Return whether HF_HUB_OFFLINE is set and timm's weights of this name are not in the local cache."""
     import timm
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.file_download import repo_folder_name

@@ -1,4 +1,4 @@
-"""The fixed sine-cosine position embedding that MAE and Scale-MAE add to their patches."""
+"""Computes the fixed sine-cosine position embedding of MAE and Scale-MAE."""
 
 import torch
 from jaxtyping import Float
@@ -7,9 +7,9 @@ from jaxtyping import Float
 def sin_cos_table(
     width: int, grid: tuple[int, int], resolution: Float[torch.Tensor, " sample"]
 ) -> Float[torch.Tensor, "sample token channel"]:
-    """Return one table a resolution, a row of zeros for the class token first, then the patches row by row.
+    """Return one table per resolution: a row of zeros for the class token, then the patches row by row.
 
-    The first half of the channels tells the column, the second the row. In each half, frequency ``k`` of ``width/4``
+    The first half of the channels encodes the column, the second the row. In each half, frequency ``k`` of ``width/4``
     is ``10000^(-4k/width)``: first all sines, then all cosines of the coordinate times the frequency. The coordinate
     is counted in patches and multiplied by ``resolution``, the ground length of a pixel in metres for Scale-MAE
     (arXiv 2212.14532, equation 2 and util/pos_embed.py of its repository) and 1 for MAE (util/pos_embed.py). Computed

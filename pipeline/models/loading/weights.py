@@ -1,4 +1,4 @@
-"""Weights: unwrapped and loaded strictly, or drawn from a seed; and the digest that names them."""
+"""Loads weights strictly or fills them at random from a seed, and computes their digest."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -14,9 +14,9 @@ from stores.errors import UserError
 Weights = dict[str, torch.Tensor]
 
 _WRAPPERS = ("model", "state_dict", "teacher", "student", "module")
-"""Keys under which training codes put the weights, in the order they are looked for."""
+"""Keys under which training codes store the weights, in the order they are tried."""
 _PREFIXES = ("module.", "backbone.", "encoder.")
-"""Prefixes that wrappers put before every key."""
+"""Prefixes that wrappers add to every key."""
 _BESIDE_THE_ENCODER = ("head.", "heads.", "fc.", "lm_head.", "decoder", "mask_token", "masked_embed", "head_dist.")
 _NAMES_SHOWN = 3
 
@@ -24,7 +24,7 @@ _NAMES_SHOWN = 3
 def read_checkpoint(path: Path, prefixes: Sequence[str] = _PREFIXES) -> Weights:
     """Return the tensors of a safetensors or torch file, wrappers and their prefixes removed.
 
-    Of a checkpoint with a teacher and a student the teacher is taken. Raises MissingError or UserError.
+    The teacher is taken of a checkpoint with teacher and student. Raises MissingError or UserError.
     """
     loaded = read_file(path)
     while isinstance(loaded, dict) and not all(isinstance(value, torch.Tensor) for value in loaded.values()):
@@ -34,7 +34,7 @@ def read_checkpoint(path: Path, prefixes: Sequence[str] = _PREFIXES) -> Weights:
             break
         loaded = inner
     if not isinstance(loaded, dict) or not loaded:
-        raise UserError(f"{path} holds no weights: expected a dictionary of tensors")
+        raise UserError(f"{path} contains no weights: expected a dictionary of tensors")
     weights: Weights = {str(key): value for key, value in loaded.items()}
     for prefix in prefixes:
         weights = without_prefix(weights, prefix)
@@ -48,9 +48,15 @@ def without_prefix(weights: Weights, prefix: str) -> Weights:
 
 
 def load_strictly(module: nn.Module, weights: Weights, path: Path, name: str) -> None:
-    """Load weights into a module; raises UserError that names missing, surplus, misshapen and non-finite tensors.
+    """Load weights into a module; classifier heads and decoders are ignored.
 
-    Classifier heads and decoders are not part of an encoder and are left out without a word.
+    Raises UserError naming missing and surplus tensors, and those with other shapes or values that are not finite.
+
+    Args:
+        module: The module to fill.
+        weights: Tensors under the module's key names.
+        path: File of the weights, named in errors.
+        name: Name of the model, named in errors.
     """
     weights = {key: value for key, value in weights.items() if not key.startswith(_BESIDE_THE_ENCODER)}
     own = module.state_dict()
@@ -64,30 +70,30 @@ def load_strictly(module: nn.Module, weights: Weights, path: Path, name: str) ->
             if keys
         ]
         raise UserError(f"{path} does not fit {name}: {', '.join(parts)}: name the architecture it was made for")
-    refuse_not_finite(weights.items(), str(path))
+    check_finite(weights.items(), str(path))
     module.load_state_dict(weights)
 
 
-def refuse_not_finite(weights: Iterable[tuple[str, torch.Tensor]], where: str) -> None:
-    """Raise UserError that names the first tensor with a NaN or an infinite value."""
+def check_finite(weights: Iterable[tuple[str, torch.Tensor]], where: str) -> None:
+    """Raise UserError naming the first tensor with a NaN or infinite value."""
     for name, value in weights:
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             n_bad = int((~torch.isfinite(value)).sum())
             raise UserError(
-                f"{n_bad:,} of {value.numel():,} values of {name} in {where} are NaN or infinite: get the weights again"
+                f"{n_bad:,} of {value.numel():,} values of {name} in {where} are NaN or infinite: get other weights"
             )
 
 
 def random_weights(module: nn.Module, seed: int) -> None:
     """Fill a module with weights that depend on the seed and the parameter names alone.
 
-    Uniform numbers from the raw bits of PCG64, whose stream numpy guarantees, with no transcendental function in
-    between: the same bytes on every platform and under every torch. Matrices get variance 1 / fan-in, norms and
-    layer scales 1 +- 0.1, biases +- 0.02, tokens and position embeddings variance 0.04.
+    Numbers are uniform, made from the raw bits of PCG64, whose stream numpy guarantees, without transcendental
+    functions: the same bytes on every platform and with every version of torch. Matrices get variance 1 / fan-in, norms
+    and layer scales 1 +- 0.1, biases +- 0.02, tokens and position embeddings variance 0.04.
     """
     with torch.no_grad():
         for name, parameter in sorted(module.state_dict().items()):
-            if not parameter.is_floating_point() or parameter.is_meta:  # an outline has no values
+            if not parameter.is_floating_point() or parameter.is_meta:  # on the meta device there are no values
                 continue
             key = int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:16], "little")
             bits = np.random.PCG64(key).random_raw(parameter.numel())
@@ -107,7 +113,7 @@ def random_weights(module: nn.Module, seed: int) -> None:
 def weights_digest(module: nn.Module) -> str:
     """Return the sha256 over the module's state dict in the order of its sorted keys.
 
-    Each entry counts with its name, dtype, shape and little-endian bytes, of which an outline has none.
+    Each entry counts with its name, dtype, shape and little-endian bytes; on the meta device there are no bytes.
     """
     total = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):

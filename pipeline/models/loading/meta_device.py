@@ -1,4 +1,4 @@
-"""Building modules for their shapes alone."""
+"""Speeds up building modules on torch's meta device, where tensors have shapes and no values."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,14 +12,14 @@ _CHANGE_VALUES = frozenset(
         *(torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.fill_, torch.Tensor.zero_),
     )
 )
-"""What initialisers do to a tensor, in place. The meta device would spend most of its time on the checks of some."""
+"""In-place operations of initialisers; on the meta device their argument checks would take most of the time."""
 
 
-class WithoutValues(TorchFunctionMode):
-    """Leave out what only changes values, while a module is built on the meta device."""
+class SkipInitialisation(TorchFunctionMode):
+    """Skip operations that only change values, while a module is built on the meta device."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Return the tensor as it is, or what the function returns."""
+        """Return the tensor unchanged for a skipped operation, otherwise the function's result."""
         return args[0] if function in _CHANGE_VALUES else function(*args, **(kwargs or {}))

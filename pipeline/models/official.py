@@ -8,7 +8,7 @@ from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.loading.position import Mode, fit_positions
 from pipeline.models.loading.weights import Weights, load_strictly, random_weights, read_checkpoint
-from pipeline.models.timm_vit import create, download, freeze, refuse_other_patches
+from pipeline.models.timm_vit import check_patch_size, create, download, freeze
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import Size
@@ -16,7 +16,7 @@ from stores.specs import Size
 
 @dataclass(frozen=True)
 class KeyMap:
-    """How one family's official weights become timm's."""
+    """Maps one family's official weights to timm's key names."""
 
     revision: int
     """Revision of the family, part of every digest of its models."""
@@ -42,8 +42,8 @@ def build_known(recipe: ModelRecipe, size: Size, folder: Path, *, key_map: KeyMa
     if recipe.weights == "pretrained":
         if known.tag is None:
             raise UserError(
-                f"timm has no weights of {known.name}: get {known.file} from {known.source} and set `weights` to its "
-                "path"
+                f"timm has no weights of {known.name}: download {known.file} from {known.source} and set `weights` "
+                "to its path"
             )
         module, position = download(known.tag, recipe, arguments, size, mode == "hub")
         return freeze(recipe, module, known.family, key_map.revision, position, known)
@@ -54,7 +54,7 @@ def build_known(recipe: ModelRecipe, size: Size, folder: Path, *, key_map: KeyMa
         path = folder / Path(recipe.weights).expanduser()
         weights = key_map.rename(read_checkpoint(path, prefixes=()))  # before the module is allocated
         module = create(known.architecture, recipe.name, arguments, size)
-        refuse_other_patches(weights, module, path, recipe.name)
+        check_patch_size(weights, module, path, recipe.name)
         weights, position = fit_positions(weights, module, mode, recipe)
         load_strictly(module, weights, path, recipe.name)
     return freeze(recipe, module, known.family, key_map.revision, position, known)

@@ -1,0 +1,43 @@
+"""Reads the pixels of rows: decodes a source image and cuts its tiles under the samples' view."""
+
+import hashlib
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from pipeline.datasets.reading.images import read_image
+from pipeline.rows import under_view
+from pipeline.rows.frames import Interpolation
+from pipeline.rows.samples import Samples
+from stores.errors import MissingError, UserError
+
+
+def read_tiles(
+    samples: Samples, interpolation: Interpolation, start: int, stop: int
+) -> tuple[UInt8[np.ndarray, "sample height width 3"], dict[str, Float32[np.ndarray, " sample"]]]:
+    """Decode one source; return pixels and the view's statistics of its rows.
+
+    The pixels of a bad image are black and its statistics are NaN; neither is stored. Raises UserError when the image's
+    bytes are not those the samples were made from, MissingError when the file is gone.
+
+    Args:
+        samples: The rows under their view.
+        interpolation: How sources and tiles are resized.
+        start: First row.
+        stop: Row after the last; all rows in between are tiles of one source.
+    """
+    name = samples.tiles[start][0]
+    if name in samples.bad_images:
+        size = samples.frame.input
+        unknown = {name: np.full(stop - start, np.nan, np.float32) for name in samples.view.sample_stats}
+        return np.zeros((stop - start, size.height, size.width, 3), np.uint8), unknown
+    path = samples.sources[name].image
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise MissingError(f"{path} was there when the rows were listed and is gone: restore it") from None
+    if hashlib.sha256(data).hexdigest() != samples.image_digests[name]:
+        raise UserError(f"{path} changed while it was being read: run the same command again")
+    image = read_image(data, str(path))
+    tile_list = [tile for _, tile in samples.tiles[start:stop]]
+    return under_view.pixels(samples.view, samples.frame, name, tile_list, image, interpolation)
