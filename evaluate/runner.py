@@ -36,7 +36,7 @@ class Evaluation:
     seconds: dict[str, float] = field(default_factory=dict)
     """Duration of each computed task, by result digest."""
     notes: list[str] = field(default_factory=list)
-    """What the settings ask for and some models cannot have, for people."""
+    """Sentences on what the settings ask for and some models lack."""
 
 
 def evaluate(

@@ -1,9 +1,9 @@
 """Treatments of features beside removing the top m: controls and alternatives (paper A, section 4 and appendix).
 
-If high variance is what ruins nearest neighbours, removing random or lowest-variance features must not help, and
-scaling features (BatchNorm, whitening) must help about as much. If which features vary is a matter of the model and not
-of the data, removing those of highest variance on another data set must help about as much too. Every score comes with
-its difference to untreated features on the same images.
+If high variance is what harms nearest neighbours, removing random or lowest-variance features must not help, and
+scaling features (BatchNorm, whitening) must help about as much. If the model and not the data decides which features
+vary, removing those of highest variance on another data set must help about as much too. Every score has a row with its
+difference to untreated features on the same images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,16 +46,16 @@ class FeatureTreatments(ClassifierSettings, LayerSettings, BootstrapSettings):
     """What is done to the features; ``none`` is always there to compare with."""
     experiments: tuple[str, ...] = ()
     """Experiment files with the same models on other data, relative to this file: of each, ``remove-other`` leaves out
-    the features that vary most over its training patches; models meet by their titles."""
+    the features that vary most over its training patches; models are matched by title."""
     m: tuple[Annotated[int, Field(ge=1)], ...] = (200,)
-    """Numbers of features that removals take; those that leave no feature are passed over."""
+    """Numbers of features to remove; those that leave no feature are left out."""
     draws: int = Field(default=3, ge=1, le=100)
     """Random choices of features to remove, each reported."""
     k: int = Field(default=1, ge=1)
     """Neighbours that vote."""
 
     def other_experiments(self) -> tuple[str, ...]:
-        """Return the experiments whose rankings ``remove-other`` goes by."""
+        """Return the experiments whose rankings ``remove-other`` uses."""
         return self.experiments
 
     def expand(self, n_features: int, experiments: Sequence[str] = ()) -> list[Treatment]:

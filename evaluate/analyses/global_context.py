@@ -1,4 +1,4 @@
-"""What one patch says about the image: ridge regression from the central patch (paper A, section 4.3).
+"""Class shares of the image predicted from one patch: ridge regression from the central patch (paper A, section 4.3).
 
 The target is the share of a tile's pixels (or of its whole source's) that show a class, void counted in the
 denominator; the input is the token of the central patch, row and column ``grid // 2``. Features are standardised with

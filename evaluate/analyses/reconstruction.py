@@ -6,9 +6,9 @@ The ranking is the checkpoint's own: that of its unmasked training patches. A ti
 
 **MSE** under a mask is over the masked patches, as in MAE's loss; without one it is over all. `mse_normalised` is in
 the space of the decoder's targets: pixels under the encoder's mean and standard deviation, normalised patch by patch
-too where it was trained on such. `mse_pixels`, PSNR and SSIM compare clipped RGB in 0..1; the last two see the whole
-picture as the decoder draws it, visible patches too, nothing pasted in. The error with nothing zeroed is also put over
-that of drawing every patch as the mean of those the encoder saw, for a ratio to a bad picture says little.
+too where it was trained on such. `mse_pixels`, PSNR and SSIM compare clipped RGB in 0..1; the last two count the whole
+picture as the decoder reconstructs it, visible patches too, nothing pasted in. The error with nothing zeroed is also
+divided by that of the mean visible patch in every place, for a ratio of two bad pictures says little.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,14 +27,7 @@ from evaluate.inputs.patches import token_variance
 from evaluate.inputs.rows import RowSplit, image_numbers
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.treatments import Treatment, kept_features
-from evaluate.results.metrics import (
-    MSE_NORMALISED,
-    MSE_NORMALISED_OF_MEAN_PATCH,
-    MSE_NORMALISED_OVER_MEAN_PATCH,
-    MSE_NORMALISED_RATIO,
-    MSE_PIXELS,
-    MSE_PIXELS_RATIO,
-)
+from evaluate.results import metrics
 from evaluate.results.table import Result
 from evaluate.scoring.reconstruction import (
     Stored,
@@ -102,9 +95,9 @@ def variants(ranking: Int64[np.ndarray, " channel"], m: int, draws: int, seed: i
 
 
 _REFERENCES = {
-    MSE_NORMALISED_RATIO: "none",
-    MSE_PIXELS_RATIO: "none",
-    MSE_NORMALISED_OVER_MEAN_PATCH: "mean patch",
+    metrics.MSE_NORMALISED_RATIO: "none",
+    metrics.MSE_PIXELS_RATIO: "none",
+    metrics.MSE_NORMALISED_OVER_MEAN_PATCH: "mean patch",
 }
 """What a metric is compared with."""
 
@@ -249,8 +242,8 @@ def _ratios(
     for metric, values in scores.items():
         yield metric, values, np.ones(len(values))
     if outcome == "none":
-        yield MSE_NORMALISED_OF_MEAN_PATCH, mean_errors, np.ones(len(mean_errors))
-        yield MSE_NORMALISED_OVER_MEAN_PATCH, scores[MSE_NORMALISED], mean_errors
+        yield metrics.MSE_NORMALISED_OF_MEAN_PATCH, mean_errors, np.ones(len(mean_errors))
+        yield metrics.MSE_NORMALISED_OVER_MEAN_PATCH, scores[metrics.MSE_NORMALISED], mean_errors
     else:
-        yield MSE_NORMALISED_RATIO, scores[MSE_NORMALISED], untouched[MSE_NORMALISED]
-        yield MSE_PIXELS_RATIO, scores[MSE_PIXELS], untouched[MSE_PIXELS]
+        yield metrics.MSE_NORMALISED_RATIO, scores[metrics.MSE_NORMALISED], untouched[metrics.MSE_NORMALISED]
+        yield metrics.MSE_PIXELS_RATIO, scores[metrics.MSE_PIXELS], untouched[metrics.MSE_PIXELS]

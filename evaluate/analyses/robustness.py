@@ -18,13 +18,7 @@ from evaluate.inputs.views import selected_views, view_inputs
 from evaluate.kernels.confusion import largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
 from evaluate.kernels.moments import without_top
 from evaluate.kernels.probes import Probe, predict_side_by_side
-from evaluate.results.metrics import (
-    LARGEST_PREDICTED_SHARE,
-    PATCH_ACCURACY,
-    PATCH_MIOU,
-    PATCH_MIOU_RATIO,
-    PREDICTED_ENTROPY,
-)
+from evaluate.results import metrics
 from evaluate.results.rows import Bootstrap, score_row
 from evaluate.results.table import Result
 from evaluate.scoring.patch_classifiers import PatchData, predict_knn, read_patches
@@ -52,7 +46,7 @@ class RobustnessTask(ClassifierTask[Robustness]):
 
     analysis = "robustness"
     revision = 5
-    compared = (PATCH_MIOU,)
+    compared = (metrics.PATCH_MIOU,)
     what = "robustness of {task.classifier_title} on {task.array}"
     key_settings = ("resamples",)
     key_counts = ("remove",)
@@ -131,10 +125,10 @@ class RobustnessTask(ClassifierTask[Robustness]):
 
 
 _STATISTICS = {
-    PATCH_MIOU: miou_present,
-    PATCH_ACCURACY: pixel_accuracy,
-    PREDICTED_ENTROPY: predicted_entropy,
-    LARGEST_PREDICTED_SHARE: largest_predicted_share,
+    metrics.PATCH_MIOU: miou_present,
+    metrics.PATCH_ACCURACY: pixel_accuracy,
+    metrics.PREDICTED_ENTROPY: predicted_entropy,
+    metrics.LARGEST_PREDICTED_SHARE: largest_predicted_share,
 }
 
 
@@ -143,8 +137,9 @@ def _rows(
 ) -> list[dict[str, Any]]:
     rows = [bootstrap.confusion_row(name, matrices, statistic, **columns) for name, statistic in _STATISTICS.items()]
     if clean is not None:
-        difference = bootstrap.difference_row(PATCH_MIOU, matrices, clean, miou_present, reference="clean", **columns)
+        columns = {**columns, "reference": "clean"}
+        difference = bootstrap.difference_row(metrics.PATCH_MIOU, matrices, clean, miou_present, **columns)
         miou, base = (float(miou_present(some.sum(axis=0))) for some in (matrices, clean))
-        ratio = score_row(PATCH_MIOU_RATIO, miou / base if base > 0 else None, reference="clean", **columns)
+        ratio = score_row(metrics.PATCH_MIOU_RATIO, miou / base if base > 0 else None, **columns)
         rows[2:2] = [difference, ratio]  # after mIoU and accuracy
     return rows

@@ -15,14 +15,7 @@ from jaxtyping import Bool
 from pydantic import Field
 
 from evaluate.kernels.moments import without_top
-from evaluate.results.metrics import (
-    CATEGORY_ACCURACY,
-    CATEGORY_ACCURACY_ON_FAILURE,
-    CHANCE,
-    GAP_SECONDS,
-    INSTANCE_ACCURACY,
-    INSTANCE_ACCURACY_ALL,
-)
+from evaluate.results import metrics
 from evaluate.results.table import Result
 from evaluate.scoring.frame_objects import FrameObjects, ObjectTask, by_video
 from evaluate.settings import ObjectSettings
@@ -68,7 +61,7 @@ class TrackingTask(ObjectTask[Tracking]):
 
     analysis = "tracking"
     revision = 4
-    compared = (INSTANCE_ACCURACY,)
+    compared = (metrics.INSTANCE_ACCURACY,)
     what = "tracking by {task.array}"
     key_counts = ("remove", "gaps")
     fixed_columns: ClassVar[Mapping[str, Any]] = {"classifier": "knn", "distance": "euclidean", "k": 1, "x_name": "gap"}
@@ -90,12 +83,12 @@ class TrackingTask(ObjectTask[Tracking]):
             return
         present = ~hits["vanished"]
         measures = {
-            INSTANCE_ACCURACY: ("same_track", present),
-            INSTANCE_ACCURACY_ALL: ("same_track", present | True),
-            CATEGORY_ACCURACY: ("same_category", present),
-            CATEGORY_ACCURACY_ON_FAILURE: ("same_category", present & ~hits["same_track"]),
-            CHANCE: ("chance", present),
-            GAP_SECONDS: ("seconds", present),
+            metrics.INSTANCE_ACCURACY: ("same_track", present),
+            metrics.INSTANCE_ACCURACY_ALL: ("same_track", present | True),
+            metrics.CATEGORY_ACCURACY: ("same_category", present),
+            metrics.CATEGORY_ACCURACY_ON_FAILURE: ("same_category", present & ~hits["same_track"]),
+            metrics.CHANCE: ("chance", present),
+            metrics.GAP_SECONDS: ("seconds", present),
         }
         unit, videos = pd.factorize(hits["video"])
         bootstrap = self.bootstrap([str(video) for video in videos], "video")

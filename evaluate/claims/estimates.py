@@ -1,9 +1,9 @@
-"""Numbers with 95 % intervals, and what can be made of several.
+"""Estimates: values with 95 % intervals, their weighted sums, differences, ratios and shares.
 
 Two estimates that were resampled over the same images with the same draws are combined draw by draw: their interval is
 that of a paired percentile bootstrap. All others are combined by interval arithmetic: the worst of the bounds is taken,
 so that the result covers at least what two 95 % intervals cover together (by Bonferroni 90 %, and usually far more).
-That never decides too early; it may leave open what a paired interval would decide.
+That never decides too early; it may leave open what a paired interval decides.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ BOUNDS = (0.025, 0.975)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval; ``low <= high``, both may be infinite."""
+    """A value with its interval; ``low <= high``, both may be infinite."""
 
     name: str
     value: float
@@ -34,7 +34,7 @@ class Estimate:
 
 
 def exactly(name: str, value: float) -> Estimate:
-    """Return a number that nothing is uncertain about."""
+    """Return a value without uncertainty."""
     return Estimate(name, value, value, value)
 
 

@@ -1,4 +1,4 @@
-"""The rows of an evaluated experiment as estimates: each lookup gives one number with its interval.
+"""Evidence: the rows of an evaluated experiment as estimates, one metric with its interval a lookup.
 
 Claims are about Euclidean distances between tokens after the final norm: rows by cosine are left out (but for whole
 images, whose protocol it is), and where a table holds arrays with and without the norm, those with it count. Where an
@@ -19,7 +19,7 @@ from evaluate.claims.roles import ROLES, ModelInfo
 from evaluate.claims.verdicts import MissingEvidenceError, add_analysis
 from evaluate.kernels.bootstrap import FEWEST_UNITS
 from evaluate.results.draws import draws_of
-from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.metrics import PATCH_MIOU, PATCH_MIOU_DIFFERENCE, VARIANCE
 from evaluate.results.preferred import main_train_size
 
 Row = Mapping[str, Any]
@@ -29,7 +29,7 @@ CLASSIFIERS = {"knn": "1-NN", "probe": "probe"}
 
 
 class Evidence:
-    """One experiment's long table, its models and, where they are at hand, the arrays of its answers."""
+    """One experiment's long table, its models and, where they are stored, the arrays of its results."""
 
     def __init__(
         self,
@@ -38,10 +38,10 @@ class Evidence:
         arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         beside: "Sequence[Evidence]" = (),
     ) -> None:
-        """Take a long table; ``arrays`` are the answers' by result digest, ``beside`` other evaluated experiments."""
+        """Take a long table; ``arrays`` are those of results by digest, ``beside`` other evaluated experiments."""
         by_cosine = (table["distance"] == "cosine").fillna(False) & (table["analysis"] != "image-knn")
-        plain = table[table["class"].isna() & (table["metric"] != "variance") & ~by_cosine]
-        # Plain values: rules ask hundreds of small questions, for which typed columns are slow.
+        plain = table[table["class"].isna() & (table["metric"] != VARIANCE) & ~by_cosine]
+        # Plain values: rules look hundreds of rows up, for which typed columns are slow.
         filled = plain.astype(object).where(plain.notna(), None)
         self._rows: dict[tuple[str, str, str], list[Row]] = {}
         for row in filled.to_dict("records"):
@@ -58,7 +58,7 @@ class Evidence:
         return {info.role: info for info in reversed(self.models_info) if info.role != "none"}
 
     def info(self, role: str) -> ModelInfo:
-        """Return the model that plays a role; raises MissingEvidenceError when none does."""
+        """Return the model of a role; raises MissingEvidenceError when there is none."""
         if role not in self.by_role:
             raise MissingEvidenceError(
                 f'no model plays {ROLES[role]}: add it, or set role = "{role}" in a [[models]] table'
@@ -73,19 +73,19 @@ class Evidence:
         return fewer
 
     def present(self, *roles: str) -> list[ModelInfo]:
-        """Return the models of those roles that are played, in this order."""
+        """Return the models of those roles that some model has, in this order."""
         return [self.by_role[role] for role in roles if role in self.by_role]
 
     def rows(self, info: ModelInfo, analysis: str, metric: str, **where: Any) -> list[Row]:
         """Return a model's rows of one metric whose columns are as given; None asks for an empty cell."""
-        known = self._rows.get((info.title, analysis, metric), [])
-        found = [row for row in known if all(row[name] == value for name, value in where.items())]
-        return [row for row in found if row["normed"]] or found
+        rows = self._rows.get((info.title, analysis, metric), [])
+        rows = [row for row in rows if all(row[name] == value for name, value in where.items())]
+        return [row for row in rows if row["normed"]] or rows
 
     def estimate(self, rows: Sequence[Row], name: str, add: str) -> Estimate:
-        """Return the number of some rows, the last layer's and so on; raises MissingEvidenceError where there is none.
+        """Return the estimate of the preferred row: last layer, main training set, smallest k.
 
-        ``add`` is what would give the rows, for the sentence.
+        Raises MissingEvidenceError, with the advice ``add``, where there is none.
         """
         rows = _preferred([row for row in rows if row["value"] is not None], self.n_train)
         if not rows:
@@ -110,20 +110,20 @@ class Evidence:
         )
 
     def removal_gain(self, info: ModelInfo, classifier: str, m: int) -> Estimate:
-        """Return what removing m features gains in mIoU: the paired row of feature-treatments, else of two scores."""
+        """Return the gain in mIoU by removing m features: the paired row of feature-treatments, else two scores."""
         name = f"{CLASSIFIERS[classifier]} gain of {info.title}, {m} removed"
         rows = self.rows(
-            info, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="remove-top", m=m
+            info, "feature-treatments", PATCH_MIOU_DIFFERENCE, classifier=classifier, outcome="remove-top", m=m
         )
         if rows:
             return self.estimate(rows, name, "")
         return difference(name, self.patches(info, classifier, m), self.patches(info, classifier))
 
     def _draws(self, row: Row) -> tuple[np.ndarray | None, str]:
-        """Return the resampled values of a row as its result keeps them, and what was resampled; None without."""
+        """Return the bootstrap draws of a row that its result stores, and their units; None without."""
         arrays = self.arrays.get(str(row["result"]), {})
-        kept = None if row["row"] is None else draws_of(arrays, int(row["row"]))
-        return (None, "") if kept is None else (kept.values, kept.units)
+        draws = None if row["row"] is None else draws_of(arrays, int(row["row"]))
+        return (None, "") if draws is None else (draws.values, draws.units)
 
 
 def distinct(rows: Sequence[Row], column: str) -> list[Any]:

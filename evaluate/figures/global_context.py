@@ -1,4 +1,4 @@
-"""What the central patch says about the image, with features left out: paper A, section 4 and Table 6 (A-20)."""
+"""R² of class shares predicted from the central patch, with features left out: paper A, section 4, Table 6 (A-20)."""
 
 import numpy as np
 import pandas as pd

@@ -7,6 +7,7 @@ from evaluate.claims.estimates import Estimate, difference, share
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ROLES, ModelInfo
 from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
+from evaluate.results.metrics import IMAGE_ACCURACY, INSTANCE_ACCURACY
 
 MARGIN = 0.02
 """Accuracy that counts as no difference."""
@@ -18,7 +19,7 @@ def over_sizes(evidence: Evidence) -> Iterator[Condition]:
     """
     scale_mae = evidence.info("scale-mae")
     m = scale_mae.scaled(200)
-    sizes = distinct(evidence.rows(scale_mae, "image-knn", "image_accuracy"), "x_value")
+    sizes = distinct(evidence.rows(scale_mae, "image-knn", IMAGE_ACCURACY), "x_value")
     if not sizes:
         raise MissingEvidenceError(f"there is no image accuracy: {add_analysis('image-knn', remove=[0, 200])}")
     better: dict[str, list[bool | None]] = {
@@ -56,13 +57,13 @@ def tiles(evidence: Evidence) -> Iterator[Condition]:
 
 
 def _images(evidence: Evidence, info: ModelInfo, token: str, m: int, size: float) -> Estimate:
-    rows = evidence.rows(info, "image-knn", "image_accuracy", token=token, m=m, x_value=size)
+    rows = evidence.rows(info, "image-knn", IMAGE_ACCURACY, token=token, m=m, x_value=size)
     name = f"accuracy of {info.title} by {token} at {size:g} of the native size" + (f", {m} removed" if m else "")
     return evidence.estimate(rows, name, add_analysis("image-knn", remove=[0, m or 200]))
 
 
 def _tracked(evidence: Evidence, info: ModelInfo) -> Estimate:
-    rows = evidence.rows(info, "tracking", "instance_accuracy", m=0)
+    rows = evidence.rows(info, "tracking", INSTANCE_ACCURACY, m=0)
     gaps = distinct(rows, "x_value")
     rows = [row for row in rows if row["x_value"] == gaps[len(gaps) // 2]]
     return evidence.estimate(rows, f"tracking accuracy of {info.title}", add_analysis("tracking"))
