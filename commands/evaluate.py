@@ -30,13 +30,13 @@ def evaluate(
     from evaluate.report.store_state import states
     from evaluate.report.writing import write_report
     from evaluate.results.table import ResultStore
-    from evaluate.runner import evaluate as answer_all
+    from evaluate.runner import evaluate as run_analyses
     from evaluate.task import Task
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
     if not settings.analyses:
-        raise UserError(f"{experiment} asks nothing: add an [[analyses]] table")
+        raise UserError(f"{experiment} lists no analyses: add an [[analyses]] table")
     opened = Store(store)
     models = _model_sets(experiment, recipe, settings, opened)
     other_experiments = {name: _other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
@@ -45,37 +45,38 @@ def evaluate(
         if not reused:
             say(f"{task.title}: {task.description}")
 
-    kept = ResultStore(results)
-    found = answer_all(
+    stored_results = ResultStore(results)
+    evaluation = run_analyses(
         experiment.stem,
         models,
         settings,
-        kept,
+        stored_results,
         memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
         other_experiments=other_experiments,
         decoders=decoders(experiment, recipe),
         on_progress=on_progress,
     )
-    for note in found.notes:
+    for note in evaluation.notes:
         say(f"note: {note}")
-    models_info = [model_info(one) for one in models]
+    models_info = [model_info(model) for model in models]
     page = write_report(
-        kept,
+        stored_results,
         experiment.stem,
-        found,
+        evaluation,
         _about(models),
         models_info=models_info,
         beside=settings.claims.beside,
-        stored=states(opened, models_info, found.table),
+        stored=states(opened, models_info, evaluation.table),
     )
+    made, reused = evaluation.n_computed, evaluation.n_reused
     if as_json:
-        echo_json({"made": found.n_computed, "reused": found.n_reused, "report": str(page)})
+        echo_json({"made": made, "reused": reused, "report": str(page)})
         return
-    for one in models:
-        if one.invalid:
-            say(f"{one.title}: {sum(one.invalid.values())} of {len(one.samples)} rows are invalid and left out")
-    echo(f"made    {counted(found.n_computed, 'result')}")
-    echo(f"reused  {counted(found.n_reused, 'result')}")
+    for model in models:
+        if model.invalid:
+            say(f"{model.title}: {sum(model.invalid.values())} of {len(model.samples)} rows are invalid and left out")
+    echo(f"made    {counted(made, 'result')}")
+    echo(f"reused  {counted(reused, 'result')}")
     echo(f"where   {results / experiment.stem} (open {page})")
 
 
@@ -92,16 +93,19 @@ def _model_sets(
     recorded = recorded_sets(experiment, recipe, settings, store, clean=True)
     models = []
     for model in recipe.models:
-        mine = [one for one in recorded if one.model is model]
-        clean = next(one for one in mine if one.view is CLEAN)
+        of_model = [sets for sets in recorded if sets.model is model]
+        clean = next(sets for sets in of_model if sets.view is CLEAN)
         views = [
             ViewSets(
-                one.view.name, one.view.level or 0.0, checked(store.open(one.features)), checked(store.open(one.labels))
+                sets.view.name,
+                sets.view.level or 0.0,
+                checked(store.open(sets.features)),
+                checked(store.open(sets.labels)),
             )
-            for one in mine
-            if one is not clean
+            for sets in of_model
+            if sets is not clean
         ]
-        measured = ModelSets(
+        model_sets = ModelSets(
             title=model.display,
             features=checked(store.open(clean.features)),
             labels=checked(store.open(clean.labels)),
@@ -110,45 +114,45 @@ def _model_sets(
             views={(view.name, view.level): view for view in views},
             role=model.effective_role,
         )
-        for viewed in measured.views.values():
-            check_rows(measured, viewed)
-        models.append(measured)
+        for viewed in model_sets.views.values():
+            check_rows(model_sets, viewed)
+        models.append(model_sets)
     return models
 
 
 def _other_experiment(experiment: Path, store: "Store") -> list[tuple["ModelSets", "Selection | None"]]:
     """Return the models of another experiment with its selection; raises MissingError for what was not extracted."""
     recipe, settings = load_experiment(experiment)
-    return [(one, settings.selection) for one in _model_sets(experiment, recipe, settings, store)]
+    return [(model, settings.selection) for model in _model_sets(experiment, recipe, settings, store)]
 
 
-def _left_out(measured: "ModelSets") -> str:
+def _left_out(model: "ModelSets") -> str:
     """Return how many rows are invalid and why, the first three reasons in words."""
-    if not measured.invalid:
+    if not model.invalid:
         return "none"
-    reasons = list(measured.invalid)
+    reasons = list(model.invalid)
     more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    n_rows = f"{sum(measured.invalid.values())} of {len(measured.samples)}"
+    n_rows = f"{sum(model.invalid.values())} of {len(model.samples)}"
     return f"{n_rows}: {'; '.join(reasons[:3])}{more}"
 
 
 def _about(models: list["ModelSets"]) -> list[dict[str, str]]:
-    """Return what the report says about each model's sets."""
+    """Return the facts about each model's sets that the report lists."""
     return [
         {
-            "model": one.title,
-            "architecture": one.spec.model.name,
-            "data set": one.spec.dataset.name,
-            "images": str(one.spec.dataset.n_sources),
-            **({"rows left out as invalid": _left_out(one)} if any(other.invalid for other in models) else {}),
-            "features": one.features.digest,
-            "labels": one.labels.digest,
-            "weights": one.spec.model.weights,
-            "licence of weights": str(one.features.provenance.get("licence_of_weights", "not stated")),
-            "licence of data": str(one.features.provenance.get("licence_of_data", "not stated")),
+            "model": model.title,
+            "architecture": model.spec.model.name,
+            "data set": model.spec.dataset.name,
+            "images": str(model.spec.dataset.n_sources),
+            **({"rows left out as invalid": _left_out(model)} if any(other.invalid for other in models) else {}),
+            "features": model.features.digest,
+            "labels": model.labels.digest,
+            "weights": model.spec.model.weights,
+            "licence of weights": str(model.features.provenance.get("licence_of_weights", "not stated")),
+            "licence of data": str(model.features.provenance.get("licence_of_data", "not stated")),
             "computed with": ", ".join(
-                f"{name} {one.features.compute.get(name)}" for name in ("torch", "timm", "device", "compute_dtype")
+                f"{name} {model.features.compute.get(name)}" for name in ("torch", "timm", "device", "compute_dtype")
             ),
         }
-        for one in models
+        for model in models
     ]

@@ -24,14 +24,14 @@ def report(
     from evaluate.results.table import ResultStore
     from stores import Store
 
-    def look(reported: StoredResults) -> Mapping[str, str] | None:
+    def check(stored_results: StoredResults) -> Mapping[str, str] | None:
         try:
-            return states(Store(store), reported.models_info, reported.table)
+            return states(Store(store), stored_results.models_info, stored_results.table)
         except PatchbankError as error:  # the page needs no store
             say(f"the stored sets were not checked: {error}")
             return None
 
-    page = rewrite_report(ResultStore(results), Path(experiment).stem, look)
+    page = rewrite_report(ResultStore(results), Path(experiment).stem, check)
     if as_json:
         echo_json({"report": str(page)})
     else:

@@ -1,7 +1,7 @@
-"""Measures stored sets; never runs a backbone.
+"""Evaluation of stored sets; never runs a backbone.
 
-``evaluate.run(function, sets)`` asks stored sets a question of your own and returns a pandas table;
-``evaluate.read(results, experiment)`` returns what an experiment came to: its table, and its figures to draw.
+``evaluate.run(function, sets)`` runs an analysis of your own on stored sets and returns a pandas table;
+``evaluate.read(results, experiment)`` returns the results of an experiment: its table, and its figures to draw.
 """
 
 import importlib
@@ -17,7 +17,7 @@ _WHERE = {"read": "evaluate.report.reading", "run": "evaluate.custom"}
 
 
 def __getattr__(name: str) -> Any:
-    # Importing the package costs nothing; pandas and numpy come with the first question.
+    # Importing the package costs nothing; pandas and numpy are imported with the first use.
     if name in _WHERE:
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'evaluate' has no attribute {name!r}")

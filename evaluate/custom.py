@@ -1,4 +1,4 @@
-"""Analyses of your own: a function over stored sets, computed once for every set and parameter.
+"""Analyses of your own: a function over stored sets, computed once for every set and choice of parameters.
 
 ::
 
@@ -119,25 +119,22 @@ class FunctionTask(Task):
 
 
 def _rows(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    found = function(one, **parameters)
-    if isinstance(found, pd.DataFrame):
-        names_of = [str(name) for name in found.columns]
-        given: list[Mapping[str, Any]] = [
-            dict(zip(names_of, values, strict=True)) for values in found.itertuples(index=False)
-        ]
-    elif isinstance(found, Mapping):
-        given = [found]
-    elif isinstance(found, Iterable):
-        given = list(found)
+    computed = function(one, **parameters)
+    rows: list[Mapping[str, Any]]
+    if isinstance(computed, pd.DataFrame):
+        names = [str(name) for name in computed.columns]
+        rows = [dict(zip(names, values, strict=True)) for values in computed.itertuples(index=False)]
+    elif isinstance(computed, Mapping):
+        rows = [computed]
     else:
-        given = [{"value": float(found)}]
-    unknown = sorted({key for row in given for key in row} - COLUMNS.keys())
+        rows = list(computed) if isinstance(computed, Iterable) else [{"value": float(computed)}]
+    unknown = sorted({key for row in rows for key in row} - COLUMNS.keys())
     if unknown:
         raise UserError(
             f"{_name(function)} gives the column {unknown[0]!r}, which the long table does not have: use "
             f"{', '.join(list(COLUMNS)[:8])} ... (evaluate/README.md lists them all)"
         )
-    return [dict(row) for row in given]
+    return [dict(row) for row in rows]
 
 
 def _name(function: Callable[..., Rows]) -> str:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from evaluate.inputs.counterparts import unmatched_notes
 from evaluate.inputs.decoder import PatchDecoder
+from evaluate.inputs.limits import fit_removals
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.widths import fit_removals
 from evaluate.registry import ANALYSES, EvaluationSettings
+from evaluate.results.metrics import INVALID_ROWS
 from evaluate.results.runs import append_run
 from evaluate.results.table import Result, ResultStore, long_table
 from evaluate.settings import Context, Selection
@@ -35,7 +36,7 @@ class Evaluation:
     seconds: dict[str, float] = field(default_factory=dict)
     """Duration of each computed task, by result digest."""
     notes: list[str] = field(default_factory=list)
-    """What the settings ask for and some models cannot have, for people."""
+    """Sentences on what the settings ask for and some models lack."""
 
 
 def evaluate(
@@ -121,7 +122,7 @@ def _invalid_rows(experiment: str, models: Sequence[ModelSets], tasks: Iterable[
             "analysis": analysis,
             "data_set": model.spec.dataset.name,
             "model": model.title,
-            "metric": "invalid_rows",
+            "metric": INVALID_ROWS,
             "value": sum(model.invalid.values()),
             "unit": "row",
             "n_units": len(model.samples),

@@ -1,6 +1,6 @@
-"""Row selections: which source images an evaluation trains and scores on.
+"""Selections of source images that an evaluation trains and scores on.
 
-A selection is a rule, a seed and the list of chosen sources, which is part of every result made from it. Choices
+A selection is a rule, a seed and the list of selected sources, which is part of every result made from it. Selections
 of different size with the same seed are nested, so that a train-size sweep only ever adds images (paper A, A-2).
 """
 
@@ -28,14 +28,18 @@ class SelectionRule(Record):
     groups: tuple[str, ...] | None = None
     """Groups to take from; None takes every group of the split."""
     seed: int = Field(default=0, ge=0)
-    """Decides which sources of a group come first; smaller choices are part of larger ones."""
+    """Decides which sources of a group come first; smaller selections are part of larger ones."""
     skip: int = Field(default=0, ge=0)
-    """Sources of every group that are passed over first: where a data set has one split, validation skips as many as
+    """Sources of every group that are left out first: where a data set has one split, validation skips as many as
     training takes, with the same seed."""
 
+    n_groups: int | None = Field(default=None, ge=1)
+    """Groups to take, chosen by the seed: some videos of a large data set, for example. None takes all of them."""
+
     def canonical(self) -> dict[str, Any]:
-        """Return the rule as plain JSON values, without ``skip`` where nothing is: older results keep their names."""
-        return self.model_dump(mode="json", exclude=None if self.skip else {"skip"})
+        """Return the rule as plain JSON values, without ``skip`` and ``n_groups`` where they change nothing."""
+        unused = {name for name, value in (("skip", self.skip), ("n_groups", self.n_groups)) if not value}
+        return self.model_dump(mode="json", exclude=unused)
 
     def with_skipped(self) -> "SelectionRule":
         """Return the rule that takes the skipped sources too: extracted together, they can be skipped again."""
@@ -44,12 +48,12 @@ class SelectionRule(Record):
 
 
 def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...]:
-    """Return the sorted names of the sources that ``rule`` chooses from a samples table.
+    """Return the sorted names of the sources that ``rule`` selects from a samples table.
 
-    ``samples`` has one row a tile, with at least the columns source, group and split. Which sources are chosen
-    depends on the names in the table and not on the order of its rows; with equal seeds a smaller ``per_group``
-    gives a subset of a larger one. Raises UserError when a column, the split or a group is missing, a source is in
-    two groups, or a group has fewer sources than asked: a silently smaller choice would be another protocol.
+    ``samples`` has one row a tile, with at least the columns source, group and split. Which sources are selected
+    depends on the names in the table and not on the order of its rows; with equal seeds a smaller ``per_group`` gives
+    a subset of a larger one. Raises UserError when a column, the split or a group is missing, a source is in two
+    groups, or a group has too few sources: a silently smaller selection would be another protocol.
     """
     missing = [name for name in ("source", "group", "split") if name not in samples.columns]
     if missing:
@@ -63,16 +67,22 @@ def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...
     if len(twice):
         raise UserError(f"source {twice.iloc[0]!r} is in two groups of split {rule.split!r}; fix the samples table")
     names_of = {str(group): sorted(map(str, part["source"])) for group, part in sources.groupby("group", sort=True)}
-    chosen: list[str] = []
-    for group in sorted(names_of) if rule.groups is None else sorted(set(rule.groups)):
+    selected: list[str] = []
+    groups = sorted(names_of) if rule.groups is None else sorted(set(rule.groups))
+    for group in groups:
         if group not in names_of:
             raise UserError(
                 f"split {rule.split!r} has no group {group!r}; its groups are: {', '.join(sorted(names_of))}"
             )
-        chosen += _first_of(names_of[group], group, rule)
-    if not chosen:
+    if rule.n_groups is not None:
+        if rule.n_groups > len(groups):
+            raise UserError(f"split {rule.split!r} has {len(groups)} groups, fewer than n_groups = {rule.n_groups}")
+        groups = sorted(groups, key=lambda group: _rank(rule.seed, group))[: rule.n_groups]
+    for group in groups:
+        selected += _first_of(names_of[group], group, rule)
+    if not selected:
         raise UserError(f"the selection of split {rule.split!r} names no group; leave groups out to take all of them")
-    return tuple(sorted(chosen))
+    return tuple(sorted(selected))
 
 
 def _first_of(names: list[str], group: str, rule: SelectionRule) -> list[str]:
@@ -87,8 +97,13 @@ def _first_of(names: list[str], group: str, rule: SelectionRule) -> list[str]:
         )
     # Every name gets its own place in the draw, so that the choice among all images of a data set and the choice
     # among those that were extracted are the same.
-    drawn = sorted(names, key=lambda name: hashlib.sha256(canonical_json([rule.seed, group, name])).digest())
+    drawn = sorted(names, key=lambda name: _rank(rule.seed, group, name))
     return drawn[rule.skip :] if rule.per_group is None else drawn[rule.skip : wanted]
+
+
+def _rank(*names: object) -> bytes:
+    """Return what orders groups and sources: a hash of the seed and their names, independent of all others."""
+    return hashlib.sha256(canonical_json(list(names))).digest()
 
 
 def rows_of(samples: pd.DataFrame, sources: Collection[str]) -> Int64[np.ndarray, " row"]:

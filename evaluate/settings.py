@@ -1,12 +1,13 @@
 """Settings that analyses share (layers, removed features, classifiers, bootstraps), and the context of a run."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from evaluate.inputs.decoder import PatchDecoder
+from evaluate.kernels.penalties import PenaltyScore
 from evaluate.selection import SelectionRule
 from stores.specs import Record
 
@@ -15,7 +16,7 @@ Layers = Literal["all"] | tuple[int, ...]
 
 Classifier = Literal["knn", "probe"]
 
-Counts = tuple[Annotated[int, Field(ge=0)], ...]
+Pooling = Literal["roi-align", "centres"]
 
 
 class Selection(Record):
@@ -75,7 +76,7 @@ class SingleLayerSettings(Settings):
 class RemovalSettings(Settings):
     """Settings of an analysis that leaves out the features of highest variance."""
 
-    remove: Counts = (0,)
+    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Numbers m of highest-variance features to leave out; features are ranked on the training patches (tracking:
     all frames; retrieval: the gallery)."""
 
@@ -86,7 +87,15 @@ class ClassifierSettings(Settings):
     classifiers: tuple[Classifier, ...] = ("knn", "probe")
     """Nearest neighbours, a linear probe, or both."""
     penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    """L2 penalties to choose from on held-out training images; the default grid without."""
+    """L2 penalties to choose from on held-out training images; a default grid without. A single one is taken."""
+    penalty_score: PenaltyScore = "patch_miou"
+    """Score on held-out training images by which a penalty is chosen: the mIoU that is reported, or the accuracy."""
+    probe: Literal["converged", "adamw"] = "converged"
+    """A converged fit with an L2 penalty, or AdamW without one for fixed epochs: papers name no optimiser."""
+    epochs: int = Field(default=10, ge=1)
+    """Epochs of ``probe = "adamw"``."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Learning rate of ``probe = "adamw"``."""
 
 
 class BootstrapSettings(Settings):
@@ -94,6 +103,15 @@ class BootstrapSettings(Settings):
 
     resamples: int = Field(default=1000, ge=0)
     """Bootstrap resamples over images (tracking and association: over videos); 0 prints no intervals."""
+
+
+class ObjectSettings(LayerSettings, RemovalSettings, BootstrapSettings):
+    """Settings of an analysis of the annotated objects of video frames."""
+
+    pooling: Pooling = "roi-align"
+    """How a box's patches become one vector."""
+    min_visibility: float = Field(default=0.0, ge=0, le=1)
+    """Objects that are seen less than this are left out."""
 
 
 @dataclass(frozen=True)
@@ -109,10 +127,3 @@ class Context:
     """Models (`ModelSets`) of other experiments with their selections, by the file's name in the settings."""
     decoders: Mapping[str, Callable[[], PatchDecoder]] = field(default_factory=dict)
     """Builds a model's decoder, by the model's title; called only by analyses that need it."""
-
-
-def train_rules(train: SelectionRule, per_group: Iterable[int] | None) -> list[SelectionRule]:
-    """Return the training rules of an analysis: the selection's own, or one for each size."""
-    if per_group is None:
-        return [train]
-    return [train.model_copy(update={"per_group": size}) for size in per_group]

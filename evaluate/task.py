@@ -5,17 +5,19 @@ them. `evaluate.runner` collects the tasks of an experiment, reuses stored resul
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from evaluate.inputs.limits import fit_counts
 from evaluate.inputs.memory import search_memory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection, RowSplit
+from evaluate.results.draws import with_draws
 from evaluate.results.rows import Bootstrap
 from evaluate.results.table import Result, ResultKey, ResultStore
-from evaluate.settings import Classifier, Context, Settings
+from evaluate.settings import Context, Settings
 
 S = TypeVar("S", bound=Settings)
 
@@ -27,6 +29,8 @@ class Task(ABC):
     """Name in result tables; the ``kind`` of its settings."""
     revision: ClassVar[int] = 1
     """Raised when the same inputs and parameters give other numbers or other rows."""
+    compared: ClassVar[tuple[str, ...]] = ()
+    """Metrics whose bootstrap draws are stored, for claims that compare two results draw by draw."""
 
     @property
     @abstractmethod
@@ -68,9 +72,10 @@ class Task(ABC):
         return ResultKey(self.analysis, self.revision, self.parameters(), self.inputs())
 
     def result(self) -> Result:
-        """Compute the result with its shared columns filled in."""
+        """Compute the result with its shared columns filled in, and the draws of `compared` among its arrays."""
         computed = self.compute()
-        return Result([{"analysis": self.analysis, **self.columns, **row} for row in computed.rows], computed.arrays)
+        rows = [{"analysis": self.analysis, **self.columns, **row} for row in computed.rows]
+        return with_draws(rows, self.compared, computed.arrays)
 
     def read_or_compute(self, results: ResultStore) -> Result:
         """Return the stored result, computed and stored first where it is missing."""
@@ -90,8 +95,20 @@ class ModelTask(Task, Generic[S]):
     context: Context
     split: RowSplit
 
+    what: ClassVar[str]
+    """What is computed, as a format string with the fields of ``task``."""
     labelled: ClassVar[bool] = False
     """Whether the analysis reads patch and pixel labels."""
+    key_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings that enter the result key as they are."""
+    key_counts: ClassVar[tuple[str, ...]] = ()
+    """Settings that enter it increasing and each value once, for their order changes no result."""
+    key_rows: ClassVar[tuple[str, ...]] = ("train", "validation")
+    """Attributes that select rows whose images enter it."""
+    trains: ClassVar[bool] = True
+    """Whether the rows of the long table say how many images train."""
+    fixed_columns: ClassVar[Mapping[str, Any]] = {}
+    """Columns with the same value in all results of the analysis."""
 
     @classmethod
     def tasks(cls, models: Sequence[ModelSets], settings: S, context: Context) -> Iterator["ModelTask[S]"]:
@@ -110,6 +127,11 @@ class ModelTask(Task, Generic[S]):
     def title(self) -> str:
         """The model's title."""
         return self.model.title
+
+    @property
+    def description(self) -> str:
+        """What is computed, for progress lines and error messages."""
+        return self.what.format(task=self)
 
     @property
     def train(self) -> RowSelection:
@@ -133,8 +155,9 @@ class ModelTask(Task, Generic[S]):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Data set, model, view and array."""
+        """Data set, model, view, array, and how many images train."""
         spec = self.model.spec
+        train = {"train": self.train.title, "n_train": len(self.train.sources)} if self.trains else {}
         return {
             "data_set": spec.dataset.name,
             "model": spec.model.name,
@@ -143,17 +166,23 @@ class ModelTask(Task, Generic[S]):
             "token": "patch",
             "layer": self.model.layer(self.array),
             "normed": self.model.is_normed(self.array),
+            **train,
+            **self.fixed_columns,
         }
-
-    @property
-    def train_columns(self) -> dict[str, Any]:
-        """Columns that say how many images train."""
-        return {"train": self.train.title, "n_train": len(self.train.sources)}
 
     def check(self) -> None:
         """Raise UserError when the analysis reads labels and the data has none."""
         if self.labelled:
             self.model.need_labels(self.analysis)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the seed, and the settings and images that the class lists."""
+        return {
+            **self.settings.model_dump(mode="json", include=set(self.key_settings)),
+            **{name: sorted(set(getattr(self.settings, name))) for name in self.key_counts},
+            **{name: list(getattr(self, name).sources) for name in self.key_rows},
+            "seed": self.context.seed,
+        }
 
     def inputs(self) -> dict[str, str]:
         """Return the content digests of the array, and of the labels where they are read."""
@@ -167,35 +196,3 @@ class ModelTask(Task, Generic[S]):
     def search_bytes(self) -> int:
         """Memory that a neighbour search of this task may use beside its inputs, in bytes."""
         return search_memory(self.context.memory_bytes, self.peak_bytes())
-
-
-@dataclass(frozen=True, eq=False)
-class ClassifierTask(ModelTask[S]):
-    """A task that classifies patches by one classifier."""
-
-    classifier: Classifier
-
-    labelled: ClassVar[bool] = True
-
-    @classmethod
-    def of_model(cls, model: ModelSets, settings: S, context: Context) -> Iterator[Self]:
-        """Yield one task a layer and classifier."""
-        split = RowSplit(model, context.selection, cls.analysis)
-        for array in model.arrays(settings.selected_layers, getattr(settings, "norm", "final")):
-            for classifier in getattr(settings, "classifiers", ()):
-                yield cls(model, array, settings, context, split, classifier)
-
-    @property
-    def classifier_title(self) -> str:
-        """The classifier in words."""
-        return "k-NN" if self.classifier == "knn" else self.classifier
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Data set, model, view, array and classifier."""
-        return {**super().columns, "classifier": self.classifier, **self.train_columns}
-
-
-def fit_counts(counts: Sequence[int], n_features: int) -> list[int]:
-    """Return the counts of features, each once and increasing, that leave at least one of ``n_features``."""
-    return [m for m in sorted(set(counts)) if m < n_features]

@@ -68,7 +68,7 @@ def test_models_meet_by_title_and_others_are_named(site, run):
         ("Shared", "Only here"),
         ("Shared", "far/there.toml"),
     }
-    assert "Do the same features vary most elsewhere?" in (site / "results" / "here" / "report.html").read_text()
+    assert "Overlap of the features that vary most" in (site / "results" / "here" / "report.html").read_text()
 
     written = site / "far" / "there.toml"
     written.write_text(written.read_text().replace('title = "Shared"', 'title = "Stranger"'))

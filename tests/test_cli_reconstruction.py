@@ -63,7 +63,7 @@ def test_from_painted_scenes_to_the_page(site, run, monkeypatch):
     assert mine["value"].notna().all()
     assert mine["low"].isna().all(), "two images have no interval"
     page = (site / "results" / "tiny" / "report.html").read_text()
-    assert "What the decoder draws" in page
+    assert "Reconstruction with features zeroed" in page
     assert (site / "results" / "tiny" / "figures" / "reconstruction-pictures.svg").exists()
 
     monkeypatch.setattr("evaluate.report.writing.FIGURES", ())  # once drawn is enough

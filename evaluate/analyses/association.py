@@ -1,6 +1,6 @@
-"""Association of ground-truth boxes over whole videos: from experiment A-16 of paper A to tracking's own scores.
+"""Association of ground-truth boxes over whole videos, scored as multi-object tracking (beyond A-16 of paper A).
 
-Frame by frame, the objects' vectors (`evaluate.inputs.objects`) are assigned to the tracks that are still alive by the
+Frame by frame, the objects' vectors (`evaluate.inputs.objects`) are assigned to the tracks that have not ended by the
 Hungarian method, which minimises the summed Euclidean distance to each track's last vector. Boxes are the true ones, so
 that only association can fail: DetA is 1. Scores are those of trackeval: HOTA, AssA and DetA (Luiten et al., IJCV
 2021), IDF1 (Ristani et al., 2016) and the identity switches of CLEAR MOT (Bernardin and Stiefelhagen, 2008).
@@ -17,22 +17,15 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
-from evaluate.analyses.tracking import FrameObjects, counted_objects, frames_of, objects_bytes
-from evaluate.inputs.objects import Pooling
-from evaluate.inputs.patches import token_variance
-from evaluate.kernels.moments import variance_ranking, without_top
-from evaluate.results.draws import result_of
+from evaluate.kernels.moments import without_top
+from evaluate.results.metrics import ASS_A, DET_A, HOTA, ID_SWITCHES, IDF1
 from evaluate.results.rows import Bootstrap
 from evaluate.results.table import Result
-from evaluate.settings import (
-    BootstrapSettings,
-    LayerSettings,
-    RemovalSettings,
-)
-from evaluate.task import ModelTask
+from evaluate.scoring.frame_objects import FrameObjects, ObjectTask, by_video
+from evaluate.settings import ObjectSettings
 
 
-class Association(LayerSettings, RemovalSettings, BootstrapSettings):
+class Association(ObjectSettings):
     """HOTA, IDF1 and identity switches when true boxes are joined to tracks by their features."""
 
     kind: Literal["association"]
@@ -41,30 +34,26 @@ class Association(LayerSettings, RemovalSettings, BootstrapSettings):
     gate: float | None = Field(default=None, gt=0, le=1)
     """No object joins a track farther than this quantile of all objects' distances to their nearest object one
     annotated frame later; none allows any distance."""
-    pooling: Pooling = "roi-align"
-    """How a box's patches become one vector."""
-    min_visibility: float = Field(default=0.0, ge=0, le=1)
-    """Objects that are seen less than this are left out."""
 
 
-def distances(
+def _distances(
     first: Float64[np.ndarray, "object channel"], second: Float64[np.ndarray, "other channel"]
 ) -> Float64[np.ndarray, "object other"]:
     """Return Euclidean distances by direct differences."""
     return np.sqrt(np.stack([((second - one) ** 2).sum(axis=1) for one in first]))
 
 
-def largest_distance(frames: Sequence[FrameObjects], kept: Bool[np.ndarray, " channel"], quantile: float) -> float:
+def _largest_distance(frames: Sequence[FrameObjects], kept: Bool[np.ndarray, " channel"], quantile: float) -> float:
     """Return a quantile of the distances to the nearest object one frame later; infinite without such frames."""
     nearest = [
-        distances(now.vectors[:, kept], later.vectors[:, kept]).min(axis=1)
+        _distances(now.vectors[:, kept], later.vectors[:, kept]).min(axis=1)
         for now, later in itertools.pairwise(frames)
         if now.video == later.video and later.frame == now.frame + 1 and len(now.tracks) and len(later.tracks)
     ]
     return float(np.quantile(np.concatenate(nearest), quantile)) if nearest else float("inf")
 
 
-def associate(
+def _associate(
     vectors: Sequence[Float64[np.ndarray, "_ channel"]],
     times: Sequence[int],
     max_age: int,
@@ -78,37 +67,37 @@ def associate(
 
     alive: dict[int, tuple[int, np.ndarray]] = {}
     n_tracks = 0
-    found = []
+    numbered = []
     for time, here in zip(times, vectors, strict=True):
         alive = {track: seen for track, seen in alive.items() if time - seen[0] <= max_age + 1}
         numbers = np.full(len(here), -1, dtype=np.int64)
         if alive and len(here):
             tracks = list(alive)
-            cost = distances(np.stack([alive[track][1] for track in tracks]), here)
+            cost = _distances(np.stack([alive[track][1] for track in tracks]), here)
             allowed = cost <= limit
             # A forbidden pair costs more than all allowed ones together, so that none is taken in their place.
             forbidden = 1.0 + cost[allowed].max(initial=0.0) * (min(cost.shape) + 1)
             for row, column in zip(*linear_sum_assignment(np.where(allowed, cost, forbidden)), strict=True):
                 if allowed[row, column]:
                     numbers[column] = tracks[row]
-        for place in np.flatnonzero(numbers < 0):
-            numbers[place] = n_tracks
-            n_tracks += 1
+        unmatched = numbers < 0
+        numbers[unmatched] = np.arange(n_tracks, n_tracks + unmatched.sum())
+        n_tracks += int(unmatched.sum())
         alive |= {int(track): (time, vector) for track, vector in zip(numbers, here, strict=True)}
-        found.append(numbers)
-    return found
+        numbered.append(numbers)
+    return numbered
 
 
-def scores(truth: Sequence[np.ndarray], found: Sequence[Int64[np.ndarray, " _"]]) -> dict[str, float]:
+def _counts(truth: Sequence[np.ndarray], assigned: Sequence[Int64[np.ndarray, " _"]]) -> dict[str, float]:
     """Return trackeval's counts of one video: boxes, AssA summed over them, identity counts and switches.
 
-    ``truth`` names the track of every object, ``found`` numbers the track it was given, frame by frame.
+    ``truth`` names the track of every object, ``assigned`` numbers the track it joined, frame by frame.
     """
-    from trackeval.metrics import CLEAR, HOTA, Identity
+    from trackeval import metrics
 
     names = np.unique(np.concatenate(list(truth)).astype(str))
     tracks = [np.searchsorted(names, frame.astype(str)) for frame in truth]
-    given, numbers = np.unique(np.concatenate(list(found)), return_inverse=True)
+    given, numbers = np.unique(np.concatenate(list(assigned)), return_inverse=True)
     n_boxes = len(numbers)
     data = {
         "num_timesteps": len(tracks),
@@ -117,14 +106,14 @@ def scores(truth: Sequence[np.ndarray], found: Sequence[Int64[np.ndarray, " _"]]
         "num_gt_ids": len(names),
         "num_tracker_ids": len(given),
         "gt_ids": tracks,
-        "tracker_ids": [np.searchsorted(given, frame) for frame in found],
+        "tracker_ids": [np.searchsorted(given, frame) for frame in assigned],
         "similarity_scores": [np.eye(len(frame)) for frame in tracks],
     }
     model: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()):  # trackeval prints its settings and times
-        for metric in (HOTA(), Identity({"PRINT_CONFIG": False}), CLEAR({"PRINT_CONFIG": False})):
+        for metric in (metrics.HOTA(), *(kind({"PRINT_CONFIG": False}) for kind in (metrics.Identity, metrics.CLEAR))):
             model |= metric.eval_sequence(data)
-    # Every box meets itself with similarity 1: all of HOTA's thresholds agree.
+    # Every box is compared with itself, similarity 1: all of HOTA's thresholds agree.
     true, missed, false = (float(model[f"HOTA_{name}"][0]) for name in ("TP", "FN", "FP"))
     return {
         "boxes": true,
@@ -136,57 +125,36 @@ def scores(truth: Sequence[np.ndarray], found: Sequence[Int64[np.ndarray, " _"]]
     }
 
 
+HOTA_THRESHOLDS = 19
+"""Localisation thresholds over which TrackEval's HOTA averages."""
+
+
 @dataclass(frozen=True, eq=False)
-class AssociationTask(ModelTask[Association]):
+class AssociationTask(ObjectTask[Association]):
     """HOTA, AssA, DetA, IDF1 and identity switches of all videos together, for every m."""
 
-    analysis: ClassVar[str] = "association"
-    revision: ClassVar[int] = 3
-
-    @property
-    def description(self) -> str:
-        """The array."""
-        return f"association by {self.array}"
-
-    def check(self) -> None:
-        """Raise UserError for data without objects."""
-        self.model.objects  # noqa: B018  (raises)
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the settings but layers and norm, the seed and the frames."""
-        parameters = self.settings.model_dump(mode="json", exclude={"kind", "layers", "norm"})
-        return parameters | {
-            "remove": sorted(set(self.settings.remove)),
-            "seed": self.context.seed,
-            "frames": list(self.split.scored.sources),
-        }
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The shared columns."""
-        return {**super().columns, "distance": "euclidean"}
+    analysis = "association"
+    revision = 3
+    what = "association by {task.array}"
+    key_settings = (*ObjectTask.key_settings, "max_age", "gate")
+    fixed_columns: ClassVar[Mapping[str, Any]] = {"distance": "euclidean"}
 
     def compute(self) -> Result:
         """Return one row a metric and m; videos are resampled."""
-        settings = self.settings
-        frames = frames_of(self.model, self.array, self.split.scored, settings.pooling, settings.min_visibility)
-        ranking = variance_ranking(token_variance(self.model, self.array, self.split.scored))
-        by_video: dict[str, list[FrameObjects]] = {}
-        for frame in frames:
-            by_video.setdefault(frame.video, []).append(frame)
-        videos = {name: some for name, some in by_video.items() if any(len(frame.tracks) for frame in some)}
+        settings, frames, ranking = self.settings, self.read_frames(), self.ranking()
+        videos = {name: some for name, some in by_video(frames).items() if any(len(frame.tracks) for frame in some)}
         bootstrap = self.bootstrap(list(videos), "video")
         rows: list[dict[str, Any]] = []
         for m in self.removed:
             kept = without_top(ranking, m)
-            limit = float("inf") if settings.gate is None else largest_distance(frames, kept, settings.gate)
-            counted = []
+            limit = float("inf") if settings.gate is None else _largest_distance(frames, kept, settings.gate)
+            counts = []
             for some in videos.values():
                 vectors = [frame.vectors[:, kept] for frame in some]
-                tracks = associate(vectors, [frame.frame for frame in some], settings.max_age, limit)
-                counted.append(scores([frame.tracks for frame in some], tracks))
-            rows += _rows(counted, bootstrap, m)
-        return result_of(rows, ())
+                tracks = _associate(vectors, [frame.frame for frame in some], settings.max_age, limit)
+                counts.append(_counts([frame.tracks for frame in some], tracks))
+            rows += _rows(counts, bootstrap, m)
+        return Result(rows)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: frames stream, and every object is one vector.
@@ -194,35 +162,30 @@ class AssociationTask(ModelTask[Association]):
         One video's vectors are copied without their top features, and its tracks are compared at HOTA's 19 thresholds,
         as if four times as many were found as there are.
         """
-        min_visibility, rows = self.settings.min_visibility, self.split.scored
-        objects = counted_objects(self.model, min_visibility)
-        of_video = objects[objects["source"].isin(rows.sources)].groupby("video", sort=False)["track"]
-        videos = of_video.agg(["size", "nunique"])
-        vectors = 8 * self.n_channels * int(videos["size"].max()) if len(videos) else 0
-        tracks = 8 * (HOTA_THRESHOLDS + 3) * 4 * int(videos["nunique"].max()) ** 2 if len(videos) else 0
-        return objects_bytes(self.model, self.array, rows, min_visibility) + vectors + tracks
+        in_frames = self.objects[self.objects["source"].isin(self.frames.sources)]
+        videos = in_frames.groupby("video", sort=False)["track"].agg(["size", "nunique"])
+        if not len(videos):
+            return super().peak_bytes()
+        vectors = 8 * self.n_channels * int(videos["size"].max())
+        tracks = 8 * (HOTA_THRESHOLDS + 3) * 4 * int(videos["nunique"].max()) ** 2
+        return super().peak_bytes() + vectors + tracks
 
 
-HOTA_THRESHOLDS = 19
-"""Localisation thresholds over which TrackEval's HOTA averages."""
-
-
-def _rows(counted: Sequence[Mapping[str, float]], bootstrap: Bootstrap, m: int) -> list[dict[str, Any]]:
-    column = {name: np.array([video[name] for video in counted]) for name in counted[0]}
+def _rows(counts: Sequence[Mapping[str, float]], bootstrap: Bootstrap, m: int) -> list[dict[str, Any]]:
+    column = {name: np.array([video[name] for video in counts]) for name in counts[0]}
     ratios = {
-        "ass_a": (column["association"], column["boxes"]),
-        "det_a": (column["boxes"], column["all_boxes"]),
-        "idf1": (column["identity"], column["identity_all"]),
-        "id_switches": (column["switches"], np.full(len(counted), 1.0 / len(counted))),
+        ASS_A: (column["association"], column["boxes"]),
+        DET_A: (column["boxes"], column["all_boxes"]),
+        IDF1: (column["identity"], column["identity_all"]),
+        ID_SWITCHES: (column["switches"], np.full(len(counts), 1.0 / len(counts))),
     }
     rows = {
         metric: bootstrap.row(metric, float(sides[0].sum() / sides[1].sum()), bootstrap.ratio(*sides), m=m)
         for metric, sides in ratios.items()
     }
     # HOTA is the root of DetA times AssA, and DetA is 1 in every resample: value and bounds go through the root.
-    detection = rows["det_a"]["value"]
+    ass_a, det_a = rows[ASS_A], rows[DET_A]["value"]
     root = {
-        name: None if rows["ass_a"][name] is None else float(np.sqrt(rows["ass_a"][name] * detection))
-        for name in ("value", "low", "high")
+        name: None if ass_a[name] is None else float(np.sqrt(ass_a[name] * det_a)) for name in ("value", "low", "high")
     }
-    return [*rows.values(), {**rows["ass_a"], "metric": "hota", **root}]
+    return [*rows.values(), {**ass_a, "metric": HOTA, **root}]

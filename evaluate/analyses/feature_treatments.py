@@ -1,51 +1,38 @@
-"""Controls and alternatives to removing the top-m features: paper A, section 4 and appendix.
+"""Treatments of features beside removing the top m: controls and alternatives (paper A, section 4 and appendix).
 
-If high variance is what ruins nearest neighbours, removing random or lowest-variance features must not help, and
-scaling features (BatchNorm, whitening) must help about as much. If which features vary is a matter of the model and not
-of the data, removing those of highest variance on another data set must help about as much too. Every score comes with
-its difference to untreated features on the same images.
+If high variance is what harms nearest neighbours, removing random or lowest-variance features must not help, and
+scaling features (BatchNorm, whitening) must help about as much. If the model and not the data decides which features
+vary, removing those of highest variance on another data set must help about as much too. Every score has a row with its
+difference to untreated features on the same images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 
 from evaluate.inputs.counterparts import Counterpart, counterparts
-from evaluate.inputs.memory import (
-    n_patches,
-    probed_bytes,
-    reading_bytes,
-    scoring_bytes,
-    searched_bytes,
-    treated_bytes,
-)
+from evaluate.inputs.memory import reading_bytes
 from evaluate.kernels.confusion import miou_present
-from evaluate.kernels.penalties import PENALTIES, choose_penalty
-from evaluate.kernels.probes import Probe, predict_side_by_side
+from evaluate.kernels.probes import predict_side_by_side
 from evaluate.kernels.treatments import Treatment, fit_treatment, kept_features
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
-from evaluate.results.draws import result_of
 from evaluate.results.metrics import PATCH_MIOU
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import PatchData, check_k, read_patches
+from evaluate.scoring.classifier_task import ClassifierTask
+from evaluate.scoring.patch_classifiers import FittedProbe, PatchData, read_patches
 from evaluate.scoring.patches import Truth
-from evaluate.settings import (
-    BootstrapSettings,
-    ClassifierSettings,
-    LayerSettings,
-)
-from evaluate.task import ClassifierTask
+from evaluate.settings import BootstrapSettings, ClassifierSettings, LayerSettings
 
 Rankings = Mapping[str | None, Int64[np.ndarray, " channel"]]
 """Features by decreasing variance: of this experiment under None, of others under the experiment's file."""
 
-Predicted = tuple[Treatment, Int64[np.ndarray, " query"], Probe | None]
+Predicted = tuple[Treatment, Int64[np.ndarray, " query"], FittedProbe | None]
 """A treatment, the predicted classes, and the probe that predicted them."""
 
 
@@ -59,38 +46,39 @@ class FeatureTreatments(ClassifierSettings, LayerSettings, BootstrapSettings):
     """What is done to the features; ``none`` is always there to compare with."""
     experiments: tuple[str, ...] = ()
     """Experiment files with the same models on other data, relative to this file: of each, ``remove-other`` leaves out
-    the features that vary most over its training patches; models meet by their titles."""
+    the features that vary most over its training patches; models are matched by title."""
     m: tuple[Annotated[int, Field(ge=1)], ...] = (200,)
-    """Numbers of features that removals take; those that leave no feature are passed over."""
+    """Numbers of features to remove; those that leave no feature are left out."""
     draws: int = Field(default=3, ge=1, le=100)
     """Random choices of features to remove, each reported."""
     k: int = Field(default=1, ge=1)
     """Neighbours that vote."""
 
     def other_experiments(self) -> tuple[str, ...]:
-        """Return the experiments whose rankings ``remove-other`` goes by."""
+        """Return the experiments whose rankings ``remove-other`` uses."""
         return self.experiments
 
     def expand(self, n_features: int, experiments: Sequence[str] = ()) -> list[Treatment]:
-        """Return the treatments of features of this number, the untreated ones first and foreign rankings last."""
-        found = [Treatment("none")]
+        """Return the treatments of this number of features, none first and rankings of other experiments last."""
+        counts = [m for m in self.m if m < n_features]
+        treatments = [Treatment("none")]
         for name in dict.fromkeys(self.treatments):
-            if not name.startswith("remove"):
-                found += [Treatment(name)] if name != "none" else []
-                continue
-            draws = range(self.draws) if name == "remove-random" else (None,)
-            found += [Treatment(name, m, draw) for m in self.m if m < n_features for draw in draws]
-        return found + [
-            Treatment("remove-other", m, experiment=other) for other in experiments for m in self.m if m < n_features
-        ]
+            if name in ("remove-top", "remove-random", "remove-lowest"):
+                draws = range(self.draws) if name == "remove-random" else (None,)
+                treatments += [Treatment(name, m, draw) for m in counts for draw in draws]
+            elif name != "none":
+                treatments.append(Treatment(name))
+        return treatments + [Treatment("remove-other", m, experiment=other) for other in experiments for m in counts]
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
     """mIoU of one classifier under every treatment, and its difference to untreated features."""
 
-    analysis: ClassVar[str] = "feature-treatments"
-    revision: ClassVar[int] = 4
+    analysis = "feature-treatments"
+    revision = 5
+    what = "{task.classifier_title} on treated {task.array}"
+    key_settings = ("treatments", "m", "draws", "resamples")
 
     @cached_property
     def others(self) -> list[Counterpart]:
@@ -102,34 +90,10 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
         """The treatments, the untreated features first and rankings of other experiments last."""
         return self.settings.expand(self.n_channels, [other.experiment for other in self.others])
 
-    @property
-    def description(self) -> str:
-        """The classifier and the array."""
-        return f"{self.classifier_title} on treated {self.array}"
-
-    def check(self) -> None:
-        """Raise UserError for data without labels, and for more neighbours than training patches."""
-        super().check()
-        if self.classifier == "knn":
-            check_k(self.settings.k, n_patches(self.model, self.array, len(self.train.rows)))
-
     def parameters(self) -> dict[str, Any]:
-        """Return treatments and classifier, and the training images of other experiments."""
-        parameters: dict[str, Any] = {
-            "classifier": self.classifier,
-            "treatments": list(self.settings.treatments),
-            "m": list(self.settings.m),
-            "draws": self.settings.draws,
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-            "validation": list(self.validation.sources),
-        }
-        if self.classifier == "knn":
-            parameters["k"] = self.settings.k
-        else:
-            parameters["batchnorm"] = self.model.probe_batchnorm
-            parameters["penalties"] = list(self.settings.penalties or PENALTIES)
+        """Return the parameters that this classifier uses, and the training images of other experiments."""
+        parameters = super().parameters()
+        parameters |= {"k": self.settings.k} if self.classifier == "knn" else self.probe_parameters
         if self.others:
             parameters["others_train"] = [[other.experiment, list(other.train.sources)] for other in self.others]
         return parameters
@@ -170,9 +134,8 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
                 rows.append(bootstrap.difference_row(PATCH_MIOU, matrices, untreated, miou_present,
                                                      reference="none", **columns))  # fmt: skip
             if probe is not None:
-                for metric, value in (("penalty", probe.head.penalty), ("converged", float(probe.converged))):
-                    rows.append(bootstrap.row(metric, value, None, **columns))
-        return result_of(rows, ())
+                rows += [bootstrap.row(metric, value, None, **columns) for metric, value in probe.details.items()]
+        return Result(rows)
 
     def _by_neighbours(self, patches: PatchData, rankings: Rankings) -> Iterator[Predicted]:
         labels = patches.bank_labels.astype(np.int64)
@@ -187,8 +150,9 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
         """Fit all feature subsets side by side; treatments that change values need features of their own."""
         subsets = [treatment for treatment in self.treatments if treatment.is_feature_subset]
         masks = [kept_features(one, rankings[one.experiment], self.context.seed) for one in subsets]
-        fitted = self._probes(patches, patches.bank, masks, standardise=self.model.probe_batchnorm)
-        yield from zip(subsets, predict_side_by_side(fitted, patches.queries), fitted, strict=True)
+        fitted = self.probe_options.fit_probes(patches, masks)
+        predicted = predict_side_by_side([one.probe for one in fitted], patches.queries)
+        yield from zip(subsets, predicted, fitted, strict=True)
         for treatment in self.treatments:
             if treatment in subsets:
                 continue
@@ -196,33 +160,15 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
             if not standardise:
                 treat = fit_treatment(treatment, patches.bank, rankings[treatment.experiment], self.context.seed)
                 bank, queries = treat(patches.bank), treat(patches.queries)
-            fitted = self._probes(patches, bank, [None], standardise=standardise)
-            yield treatment, predict_side_by_side(fitted, queries)[0], fitted[0]
-
-    def _probes(self, patches: PatchData, bank: np.ndarray, kept: list[Any], *, standardise: bool) -> tuple[Probe, ...]:
-        return choose_penalty(
-            bank,
-            patches.bank_labels,
-            patches.bank_images,
-            len(self.model.classes),
-            standardise=standardise,
-            seed=self.context.seed,
-            kept=kept,
-            penalties=self.settings.penalties or PENALTIES,
-        ).probes
+            [one] = self.probe_options.fit_probes(patches, [None], bank, standardise=standardise)
+            yield treatment, predict_side_by_side([one.probe], queries)[0], one
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: all patches of both selections and a treated float32 copy.
 
         The patches of other experiments stream; their rankings are kept.
         """
-        rows = (self.train, self.validation)
         streamed = max((reading_bytes(other.model, other.array) for other in self.others), default=0)
-        scoring = scoring_bytes(self.model, self.array, self.validation, self.settings.resamples, 0) + streamed
-        treated = treated_bytes(self.model, self.array, len(self.train.rows) + len(self.validation.rows))
-        if self.classifier == "knn":
-            searched = searched_bytes(self.model, self.array, *rows, 1, (self.settings.k,), "exact")
-            return scoring + treated + searched
-        subsets = sum(treatment.is_feature_subset for treatment in self.treatments)
-        n_penalties = len(self.settings.penalties or PENALTIES)
-        return scoring + treated + probed_bytes(self.model, self.array, *rows, subsets, n_penalties)
+        n_subsets = sum(treatment.is_feature_subset for treatment in self.treatments)
+        predicting = self.classifier_bytes(1 if self.classifier == "knn" else n_subsets)
+        return streamed + self.memory.scoring(self.settings.resamples, 0) + self.memory.treating() + predicting

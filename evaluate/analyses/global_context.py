@@ -1,4 +1,4 @@
-"""How much of the whole image a single patch knows: ridge regression from the central patch (paper A, section 4.3).
+"""Class shares of the image predicted from one patch: ridge regression from the central patch (paper A, section 4.3).
 
 The target is the share of a tile's pixels (or of its whole source's) that show a class, void counted in the
 denominator; the input is the token of the central patch, row and column ``grid // 2``. Features are standardised with
@@ -6,7 +6,7 @@ the training tiles' statistics, the penalty is chosen by five-fold cross-validat
 ``logspace(-3, 5)``, and R² is that of the validation tiles.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,21 +22,24 @@ from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.ridge import r2, ridge
 from evaluate.kernels.treatments import Treatment, kept_features
-from evaluate.results.draws import result_of
+from evaluate.results.metrics import R2, R2_DIFFERENCE
 from evaluate.results.rows import Bootstrap
 from evaluate.results.table import Result
-from evaluate.settings import (
-    BootstrapSettings,
-    SingleLayerSettings,
-)
-from evaluate.task import ModelTask, fit_counts
+from evaluate.settings import BootstrapSettings, SingleLayerSettings
+from evaluate.task import ModelTask
 from stores.errors import UserError
 
 SHARE_BYTES = 4 << 20
 """Pixels whose classes are compared at a time, a byte each."""
 
-DIFFERENCES = (("without-top", "all"), ("without-random", "without-top"), ("top-alone", "without-random"))
-"""What is compared with what, image by image: the paper's order is all ~ top left out > random left out > top alone."""
+DIFFERENCES = (
+    ("without-top", "all"),
+    ("random-alone", "without-top"),
+    ("top-alone", "random-alone"),
+    ("without-random", "without-top"),
+)
+"""Outcomes and what each is compared with, image by image. The paper's order is all ~ without the top m > m random ones
+alone > the top m alone; the last pair is a control that the paper does not have."""
 
 
 class GlobalContext(SingleLayerSettings, BootstrapSettings):
@@ -48,16 +51,16 @@ class GlobalContext(SingleLayerSettings, BootstrapSettings):
     scope: Literal["tile", "image"] = "tile"
     """Whether the share is that of the patch's tile or of the whole source image."""
     m: Annotated[int, Field(ge=1)] = 200
-    """Number of features of highest variance that are left out, or kept alone."""
+    """Number of features that are left out, or kept alone: those of highest variance, or random ones."""
     draws: int = Field(default=5, ge=1, le=100)
-    """Random choices of m features to leave out, each reported."""
+    """Random choices of m features, each reported: kept alone (as in the paper), and left out (a control)."""
 
 
-def central_tokens(model: ModelSets, array: str, chosen: RowSelection) -> Float64[np.ndarray, "sample channel"]:
+def central_tokens(model: ModelSets, array: str, selection: RowSelection) -> Float64[np.ndarray, "sample channel"]:
     """Return the token of each row's central patch."""
     rows, columns = model.grid(array)
     patch = (rows // 2) * columns + columns // 2
-    blocks = chunkwise(model.features[array], chosen.rows)
+    blocks = chunkwise(model.features[array], selection.rows)
     return np.concatenate([block[:, patch].astype(np.float64) for block in blocks])
 
 
@@ -71,19 +74,26 @@ def class_ids(model: ModelSets, names: Sequence[str]) -> Int64[np.ndarray, " cla
 
 
 def class_shares(
-    model: ModelSets, chosen: RowSelection, names: Sequence[str], scope: str
+    model: ModelSets, selection: RowSelection, names: Sequence[str], scope: str
 ) -> Float64[np.ndarray, "sample class"]:
-    """Return the share of pixels of each named class, void in the denominator, of each row's tile or source."""
+    """Return the share of pixels of each named class, void in the denominator, of each row's tile or source.
+
+    Args:
+        model: stored sets of the model.
+        selection: rows whose shares are taken.
+        names: names of the classes.
+        scope: ``tile``, or ``image`` for the mean over all tiles of a source.
+    """
     ids = class_ids(model, names)
     shares = np.concatenate(
         [
             (block.reshape(len(block), -1, 1) == ids).mean(axis=1)
-            for _, block in model.labels[PIXELS].blocks(chosen.rows, SHARE_BYTES)
+            for _, block in model.labels[PIXELS].blocks(selection.rows, SHARE_BYTES)
         ]
     )
     if scope == "image":
-        numbers = image_numbers(model, chosen)
-        mean = np.stack([shares[numbers == number].mean(axis=0) for number in range(len(chosen.sources))])
+        numbers = image_numbers(model, selection)
+        mean = np.stack([shares[numbers == number].mean(axis=0) for number in range(len(selection.sources))])
         shares = mean[numbers]
     return shares
 
@@ -95,7 +105,9 @@ def _variants(
     yield "all", None, np.ones(len(ranking), dtype=np.bool_)
     yield "without-top", None, top
     for draw in range(analysis.draws):
-        yield "without-random", draw, kept_features(Treatment("remove-random", analysis.m, draw), ranking, seed)
+        without = kept_features(Treatment("remove-random", analysis.m, draw), ranking, seed)
+        yield "random-alone", draw, ~without
+        yield "without-random", draw, without
     yield "top-alone", None, ~top
 
 
@@ -119,43 +131,23 @@ def _resampled(
 
 @dataclass(frozen=True, eq=False)
 class GlobalContextTask(ModelTask[GlobalContext]):
-    """R² of every class and their mean: all features, top m left out, random m left out, top m alone."""
+    """R² of every class and their mean: all features, without or with only the top m or m random ones."""
 
-    analysis: ClassVar[str] = "global-context"
-    revision: ClassVar[int] = 4
-    labelled: ClassVar[bool] = True
-
-    @property
-    def description(self) -> str:
-        """The array."""
-        return f"global context from {self.array}"
+    analysis = "global-context"
+    revision = 5
+    what = "global context from {task.array}"
+    labelled = True
+    key_settings = ("classes", "scope", "m", "draws", "resamples")
+    fixed_columns: ClassVar[Mapping[str, Any]] = {"classifier": "ridge"}
 
     def check(self) -> None:
         """Raise UserError for data without labels, unknown classes, and m that leaves no feature."""
         super().check()
         class_ids(self.model, self.settings.classes)
-        if not fit_counts((self.settings.m,), self.n_channels):
+        if self.settings.m >= self.n_channels:
             raise UserError(
                 f"global-context leaves out m = {self.settings.m} of {self.n_channels} features: choose a smaller m"
             )
-
-    def parameters(self) -> dict[str, Any]:
-        """Return classes and scope, the features that are left out, and the images."""
-        return {
-            "classes": list(self.settings.classes),
-            "scope": self.settings.scope,
-            "m": self.settings.m,
-            "draws": self.settings.draws,
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-            "validation": list(self.validation.sources),
-        }
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The shared columns."""
-        return {**super().columns, **self.train_columns, "classifier": "ridge"}
 
     def compute(self) -> Result:
         """Return R² by outcome and class, and differences of the means, random choices averaged."""
@@ -180,11 +172,11 @@ class GlobalContextTask(ModelTask[GlobalContext]):
             mean = float(np.nanmean(scores)) if (~np.isnan(scores)).any() else float("nan")
             of_mean = None if draws is None else draws[:, -1]
             means.setdefault(outcome, []).append((mean, of_mean))
-            rows.append(bootstrap.row("r2", mean, of_mean, **columns))
+            rows.append(bootstrap.row(R2, mean, of_mean, **columns))
             for index, name in enumerate(settings.classes):
                 of_class = None if draws is None else draws[:, index]
-                rows.append(bootstrap.row("r2", scores[index], of_class, **columns, **{"class": name}))
-        return result_of(rows + list(self._differences(means, bootstrap)), ())
+                rows.append(bootstrap.row(R2, scores[index], of_class, **columns, **{"class": name}))
+        return Result([*rows, *self._differences(means, bootstrap)])
 
     def _differences(
         self, means: dict[str, list[tuple[float, np.ndarray | None]]], bootstrap: Bootstrap
@@ -198,7 +190,7 @@ class GlobalContextTask(ModelTask[GlobalContext]):
             paired = np.mean(draws[0], axis=0) - np.mean(draws[1], axis=0) if all(draws) else None
             difference = float(np.mean(values[0]) - np.mean(values[1]))
             columns = {"m": self.settings.m, "outcome": outcome, "reference": reference}
-            yield bootstrap.row("r2_difference", difference, paired, **columns)
+            yield bootstrap.row(R2_DIFFERENCE, difference, paired, **columns)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, and regression copies one token of every tile."""
@@ -207,5 +199,5 @@ class GlobalContextTask(ModelTask[GlobalContext]):
         pixels = self.model.labels[PIXELS]
         shares = 4 * pixels.layout.chunk_rows(pixels.spec) * pixels.spec.row_bytes
         shares += 2 * len(settings.classes) * SHARE_BYTES
-        draws = 8 * settings.resamples * (1 + len(settings.classes)) * (3 + settings.draws)
+        draws = 8 * settings.resamples * (1 + len(settings.classes)) * (3 + 2 * settings.draws)
         return reading_bytes(self.model, self.array) + tokens + shares + draws

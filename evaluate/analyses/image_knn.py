@@ -1,18 +1,20 @@
-"""Classes of whole images by nearest neighbours over a ladder of sizes: paper A, section 3.5 (experiment A-18).
+"""Classes of whole images by nearest neighbours at several sizes: paper A, section 3.5 (experiment A-18).
 
 The protocol of bair-climate-initiative/scale-mae, mae/eval/knn.py: features of training and validation images at the
-same size, directions only (cosine), k = 20 neighbours that vote with exp(similarity / 0.07). Asked of the class token
-and of the mean of the patch tokens, each as it is and without the m features whose variance over the training images'
-*patch tokens* is highest. The x axis is the relative ground distance: the size the model saw over the native size.
+same size, directions only (cosine), k = 20 neighbours that vote with exp(similarity / 0.07). Computed for the class
+token and for the mean of the patch tokens, each as it is and without the m features whose variance over the training
+images' *patch tokens* is highest. The x axis is the relative ground distance: the size the model saw over the native
+size.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from pydantic import Field
 
+from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import chunkwise, token_variance
@@ -20,11 +22,10 @@ from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
-from evaluate.results.draws import result_of
+from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import check_k
 from evaluate.settings import BootstrapSettings, SingleLayerSettings
-from evaluate.task import ModelTask, fit_counts
+from evaluate.task import ModelTask
 from stores.errors import MissingError, UserError
 
 Pooled = Literal["class-token", "mean-patch"]
@@ -45,44 +46,44 @@ class ImageKnn(SingleLayerSettings, BootstrapSettings):
 
 
 def sizes(model: ModelSets) -> list[tuple[float | None, ModelSets]]:
-    """Return what was extracted at each size: the clean input first, then the steps of the size ladder."""
-    ladder = sorted(level for name, level in model.views if name == "size")
-    return [(None, model), *((level, model.for_view("size", level)) for level in ladder)]
+    """Return the sets of each size: the clean input's first, then those of the views ``size``."""
+    levels = sorted(level for name, level in model.views if name == "size")
+    return [(None, model), *((level, model.for_view("size", level)) for level in levels)]
 
 
-def prefix_array(array: str) -> str:
+def _prefix_array(array: str) -> str:
     """Return the address of the prefix tokens of a token array's layer."""
     return f"prefix/{array.partition('/')[2]}"
 
 
-def image_vectors(
-    model: ModelSets, array: str, chosen: RowSelection, pooled: Pooled
+def _image_vectors(
+    model: ModelSets, array: str, selection: RowSelection, pooled: Pooled
 ) -> Float32[np.ndarray, "image channel"]:
     """Return one vector an image: tiles of one source are averaged; raises MissingError without prefix tokens."""
     address = array
     if pooled == "class-token":
-        address = prefix_array(array)
+        address = _prefix_array(array)
         if address not in model.features.arrays or not model.features.sealed(address):
             raise MissingError(
                 f"{model.title} has no stored class token: ask for mean-patch, or set prefix = true in [features] "
                 f"and run `{model.extract_command}`"
             )
     stored = model.features[address]
-    numbers = image_numbers(model, chosen)
-    summed = np.zeros((len(chosen.sources), stored.shape[-1]))
-    rows = (row for block in chunkwise(stored, chosen.rows) for row in block)
+    numbers = image_numbers(model, selection)
+    summed = np.zeros((len(selection.sources), stored.shape[-1]))
+    rows = (row for block in chunkwise(stored, selection.rows) for row in block)
     for number, row in zip(numbers, rows, strict=True):
         summed[number] += row[0] if pooled == "class-token" else row.astype(np.float64).mean(axis=0)
-    return (summed / np.bincount(numbers, minlength=len(chosen.sources))[:, None]).astype(np.float32)
+    return (summed / np.bincount(numbers, minlength=len(selection.sources))[:, None]).astype(np.float32)
 
 
-def image_classes(model: ModelSets, chosen: RowSelection) -> Int64[np.ndarray, " image"]:
-    """Return the class of every chosen image; raises UserError when one has none."""
-    table = model.samples.iloc[chosen.rows].drop_duplicates("source").set_index("source")["image_class"]
-    classes = table.loc[list(chosen.sources)].to_numpy(dtype=np.int64)
+def _image_classes(model: ModelSets, selection: RowSelection) -> Int64[np.ndarray, " image"]:
+    """Return the class of every selected image; raises UserError when one has none."""
+    table = model.samples.iloc[selection.rows].drop_duplicates("source").set_index("source")["image_class"]
+    classes = table.loc[list(selection.sources)].to_numpy(dtype=np.int64)
     if (classes < 0).any():
         raise UserError(
-            f"image-knn needs a class for every image and {chosen.sources[int((classes < 0).argmax())]} of "
+            f"image-knn needs a class for every image and {selection.sources[int((classes < 0).argmax())]} of "
             f"{model.label_spec.dataset.name} has none: choose a data set of labelled images"
         )
     return classes
@@ -92,51 +93,32 @@ def image_classes(model: ModelSets, chosen: RowSelection) -> Int64[np.ndarray, "
 class ImageKnnTask(ModelTask[ImageKnn]):
     """Accuracy of every pooled token, m and size, and of the most common class."""
 
-    analysis: ClassVar[str] = "image-knn"
-    revision: ClassVar[int] = 4
-
-    @property
-    def description(self) -> str:
-        """The array."""
-        return f"image k-NN on {self.array}"
+    analysis = "image-knn"
+    revision = 4
+    compared = (IMAGE_ACCURACY,)
+    what = "image k-NN on {task.array}"
+    key_settings = ("pooled", "k", "temperature", "resamples")
+    key_counts = ("remove",)
 
     def check(self) -> None:
         """Raise UserError for images without a class, and for more neighbours than training images."""
-        n_train = len(image_classes(self.model, self.train))
-        image_classes(self.model, self.validation)
+        n_train = len(_image_classes(self.model, self.train))
+        _image_classes(self.model, self.validation)
         check_k(self.settings.k, n_train, "images")
-
-    def parameters(self) -> dict[str, Any]:
-        """Return how images are pooled, how neighbours vote, removed features and images."""
-        return {
-            "pooled": list(self.settings.pooled),
-            "remove": sorted(set(self.settings.remove)),
-            "k": self.settings.k,
-            "temperature": self.settings.temperature,
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-            "validation": list(self.validation.sources),
-        }
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of patch and prefix tokens at every size."""
         inputs = super().inputs()
         for level, sized in sizes(self.model):
-            for address in (self.array, prefix_array(self.array)):
+            for address in (self.array, _prefix_array(self.array)):
                 if sized.features.sealed(address):
                     inputs[f"size {level} {address}"] = sized.features.content[address]
         return inputs
 
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The shared columns."""
-        return {**super().columns, **self.train_columns}
-
     def compute(self) -> Result:
         """Return one row a size, pooled token and m."""
         train, validation, settings = self.train, self.validation, self.settings
-        classes, truth = image_classes(self.model, train), image_classes(self.model, validation)
+        classes, truth = _image_classes(self.model, train), _image_classes(self.model, validation)
         bootstrap = self.bootstrap(validation.sources)
         frame = self.model.spec.frame
         native = (frame.resize or frame.input).height
@@ -145,23 +127,17 @@ class ImageKnnTask(ModelTask[ImageKnn]):
             draws = bootstrap.ratio(right.astype(np.float64), np.ones(len(right)))
             return bootstrap.row(metric, float(right.mean()), draws, **columns)
 
-        rows = [accuracy_row("majority_accuracy", truth == np.bincount(classes).argmax(), reference="majority")]
+        rows = [accuracy_row(MAJORITY_ACCURACY, truth == np.bincount(classes).argmax(), reference="majority")]
         for level, sized in sizes(self.model):
             ranking = variance_ranking(token_variance(sized, self.array, train))
             seen = sized.spec.frame.input.height if level is None else level
             for pooled in settings.pooled:
-                bank, queries = (image_vectors(sized, self.array, some, pooled) for some in (train, validation))
-                for m in fit_counts(settings.remove, bank.shape[1]):
+                bank, queries = (_image_vectors(sized, self.array, some, pooled) for some in (train, validation))
+                for m in self.removed:
                     kept = np.sort(ranking[m:])
-                    neighbours = nearest(
-                        np.take(bank, kept, axis=1),
-                        np.take(queries, kept, axis=1),
-                        settings.k,
-                        metric="cosine",
-                        memory_bytes=self.search_bytes,
-                    )
-                    n_classes = len(self.model.classes)
-                    predicted = vote(neighbours, classes, n_classes, settings.k, weights="softmax",
+                    parts = np.take(bank, kept, axis=1), np.take(queries, kept, axis=1)
+                    neighbours = nearest(*parts, settings.k, metric="cosine", memory_bytes=self.search_bytes)
+                    predicted = vote(neighbours, classes, len(self.model.classes), settings.k, weights="softmax",
                                      temperature=settings.temperature)  # fmt: skip
                     columns = {
                         "view": "clean" if level is None else "size",
@@ -174,8 +150,8 @@ class ImageKnnTask(ModelTask[ImageKnn]):
                         "x_name": "relative_gsd",
                         "x_value": float(seen / native),
                     }
-                    rows.append(accuracy_row("image_accuracy", predicted == truth, **columns))
-        return result_of(rows, ("image_accuracy",))
+                    rows.append(accuracy_row(IMAGE_ACCURACY, predicted == truth, **columns))
+        return Result(rows)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, and every image is one vector.

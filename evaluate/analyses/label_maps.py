@@ -2,20 +2,21 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Integer, UInt8
 from pydantic import Field
 
-from evaluate.inputs.memory import probed_bytes, searched_bytes
+from evaluate.inputs.memory import ClassifierMemory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import owned_patches, scored_labels
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.penalties import PENALTIES
+from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import predict_knn, predict_probe, read_patches
+from evaluate.scoring.patch_classifiers import ProbeOptions, predict_knn, predict_probe, read_patches
 from evaluate.settings import RemovalSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.specs import VOID
@@ -31,7 +32,7 @@ class LabelMaps(SingleLayerSettings, RemovalSettings):
     """Validation images, spread evenly over the selection."""
 
 
-def stitch(
+def _stitch(
     model: ModelSets, array: str, images: RowSelection, classes: Integer[np.ndarray, " patch"]
 ) -> UInt8[np.ndarray, "image height width"]:
     """Return one map an image from the classes of its tiles' patches; void where no tile is scored.
@@ -58,14 +59,13 @@ def stitch(
 class LabelMapsTask(ModelTask[LabelMaps]):
     """Maps of predicted classes of some validation images, stitched from their tiles, one cell a patch."""
 
-    analysis: ClassVar[str] = "label-maps"
-    revision: ClassVar[int] = 2
-    labelled: ClassVar[bool] = True
-
-    @property
-    def description(self) -> str:
-        """The array."""
-        return f"label maps of {self.array}"
+    analysis = "label-maps"
+    revision = 3
+    what = "label maps of {task.array}"
+    labelled = True
+    key_settings = ("classifier",)
+    key_counts = ("remove",)
+    key_rows = ("train", "images")
 
     @cached_property
     def images(self) -> RowSelection:
@@ -77,26 +77,14 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         return RowSelection(shown, self.validation.rows[np.isin(of_row, shown)])
 
     def parameters(self) -> dict[str, Any]:
-        """Return the classifier, the counts of removed features and the images."""
-        return {
-            "classifier": self.settings.classifier,
-            "remove": sorted(set(self.settings.remove)),
-            "seed": self.context.seed,
-            "batchnorm": self.model.probe_batchnorm,
-            "train": list(self.train.sources),
-            "images": list(self.images.sources),
-        }
+        """Return the parameters that the class lists, and whether probes standardise features."""
+        return {**super().parameters(), "batchnorm": self.model.probe_batchnorm}
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The shared columns, with the image as x."""
-        return {
-            **super().columns,
-            **self.train_columns,
-            "classifier": self.settings.classifier,
-            "distance": "euclidean" if self.settings.classifier == "knn" else None,
-            "x_name": "image",
-        }
+        """The shared columns and the classifier, with the image as x."""
+        distance = "euclidean" if self.settings.classifier == "knn" else None
+        return {**super().columns, "classifier": self.settings.classifier, "distance": distance, "x_name": "image"}
 
     def compute(self) -> Result:
         """Return the accuracy of every map, and the maps themselves beside the truth."""
@@ -106,8 +94,8 @@ class LabelMapsTask(ModelTask[LabelMaps]):
             by_m = predict_knn(patches, self.removed, memory_bytes=self.search_bytes)
             predicted = {m: classes for (m, _), (classes, _) in by_m.items()}
         else:
-            fits = predict_probe(patches, self.removed, self.context.seed)
-            predicted = {m: classes for m, (classes, _, _) in fits.items()}
+            fits = predict_probe(patches, self.removed, ProbeOptions(self.context.seed))
+            predicted = {m: classes for m, (classes, _) in fits.items()}
         truth = scored_labels(self.model, self.array, self.images)
         numbers = image_numbers(self.model, self.images, len(truth) // len(self.images.rows))
         rows = []
@@ -115,10 +103,10 @@ class LabelMapsTask(ModelTask[LabelMaps]):
             for number in range(len(self.images.sources)):
                 here = (numbers == number) & (truth != VOID)
                 accuracy = float((classes[here] == truth[here]).mean()) if here.any() else None
-                rows.append(score_row("patch_accuracy", accuracy, m=m, x_value=float(number)))
-        maps = [stitch(self.model, self.array, self.images, classes) for classes in predicted.values()]
+                rows.append(score_row(PATCH_ACCURACY, accuracy, m=m, x_value=float(number)))
+        maps = [_stitch(self.model, self.array, self.images, classes) for classes in predicted.values()]
         arrays = {
-            "truth": stitch(self.model, self.array, self.images, truth),
+            "truth": _stitch(self.model, self.array, self.images, truth),
             "predicted": np.stack(maps),
             "predicted_m": np.array(list(predicted), dtype=np.int64),
             "colours": self.model.classes[["red", "green", "blue"]].to_numpy(dtype=np.uint8),
@@ -130,6 +118,5 @@ class LabelMapsTask(ModelTask[LabelMaps]):
     def peak_bytes(self) -> int:
         """Estimate peak memory: the training patches and those of the images that are shown."""
         n_m = len(set(self.settings.remove))
-        if self.settings.classifier == "probe":
-            return probed_bytes(self.model, self.array, self.train, self.images, n_m, len(PENALTIES))
-        return searched_bytes(self.model, self.array, self.train, self.images, n_m, (1,), "exact")
+        memory = ClassifierMemory(self.model, self.array, self.train, self.images)
+        return memory.probing(n_m, len(PENALTIES)) if self.settings.classifier == "probe" else memory.searching(n_m)

@@ -7,46 +7,22 @@ Scores count patches (a patch has one label) and pixels (every pixel of a patch 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from evaluate.inputs.memory import (
-    SEARCH_BYTES,
-    faiss_bytes,
-    n_patches,
-    probed_bytes,
-    scoring_bytes,
-    search_memory,
-    searched_bytes,
-)
+from evaluate.inputs.memory import SEARCH_BYTES, search_memory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
-from evaluate.kernels.penalties import PENALTIES
-from evaluate.results.draws import result_of
-from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.metrics import PATCH_MIOU, REDONE_IN_FLOAT64
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import (
-    PatchData,
-    check_k,
-    predict_knn,
-    predict_probe,
-    read_patches,
-)
+from evaluate.scoring.classifier_task import ClassifierTask
+from evaluate.scoring.patch_classifiers import PatchData, predict_knn, predict_probe, read_patches
 from evaluate.scoring.patches import Truth
 from evaluate.selection import SelectionRule
-from evaluate.settings import (
-    BootstrapSettings,
-    ClassifierSettings,
-    Context,
-    LayerSettings,
-    RemovalSettings,
-    Selection,
-    train_rules,
-)
-from evaluate.task import ClassifierTask
+from evaluate.settings import BootstrapSettings, ClassifierSettings, Context, LayerSettings, RemovalSettings, Selection
 
 
 class PatchClassification(ClassifierSettings, LayerSettings, RemovalSettings, BootstrapSettings):
@@ -68,76 +44,45 @@ class PatchClassification(ClassifierSettings, LayerSettings, RemovalSettings, Bo
     """Training images a group, instead of the selection's; several make a sweep of nested sets."""
 
     def rules(self, selection: Selection) -> list[SelectionRule]:
-        """Return one training rule for each size of a sweep."""
-        return train_rules(selection.train, self.train_per_group)
+        """Return one training rule for each size of a sweep, else the selection's own."""
+        if self.train_per_group is None:
+            return [selection.train]
+        return [selection.train.model_copy(update={"per_group": size}) for size in self.train_per_group]
 
 
 @dataclass(frozen=True, eq=False)
 class PatchClassificationTask(ClassifierTask[PatchClassification]):
     """mIoU, accuracy and class IoUs of one classifier for every m (and k), by patches and by pixels."""
 
-    analysis: ClassVar[str] = "patch-classification"
-    revision: ClassVar[int] = 3
+    analysis = "patch-classification"
+    revision = 4
+    compared = (PATCH_MIOU,)
+    what = "{task.classifier_title} on {task.array}"
+    key_settings = ("resamples",)
+    key_counts = ("remove",)
 
     @classmethod
-    def of_model(
-        cls, model: ModelSets, settings: PatchClassification, context: Context
-    ) -> Iterator["PatchClassificationTask"]:
-        """Yield one task a layer, training size and classifier."""
-        selections = [context.selection]
-        if context.selection is not None and settings.train_per_group is not None:
-            rules = train_rules(context.selection.train, settings.train_per_group)
-            selections = [context.selection.model_copy(update={"train": rule}) for rule in rules]
-        splits = [RowSplit(model, selection, cls.analysis) for selection in selections]
-        for array in model.arrays(settings.layers, settings.norm):
-            for split in splits:
-                for classifier in settings.classifiers:
-                    yield cls(model, array, settings, context, split, classifier)
-
-    @property
-    def description(self) -> str:
-        """The classifier and the array."""
-        return f"{self.classifier_title} on {self.array}"
-
-    def check(self) -> None:
-        """Raise UserError for data without labels, and for more neighbours than training patches."""
-        super().check()
-        if self.classifier == "knn":
-            check_k(max(self.settings.k), n_patches(self.model, self.array, len(self.train.rows)))
+    def splits(cls, model: ModelSets, settings: PatchClassification, context: Context) -> list[RowSplit]:
+        """Return one split a training size."""
+        if context.selection is None:
+            return super().splits(model, settings, context)
+        rules = settings.rules(context.selection)
+        selections = [context.selection.model_copy(update={"train": rule}) for rule in rules]
+        return [RowSplit(model, selection, cls.analysis) for selection in selections]
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that this classifier uses."""
-        parameters: dict[str, Any] = {
-            "classifier": self.classifier,
-            "remove": sorted(set(self.settings.remove)),
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-            "validation": list(self.validation.sources),
-        }
-        if self.classifier == "knn":
-            return parameters | {
-                "k": sorted(set(self.settings.k)),
-                "metric": self.settings.metric,
-                "search": self.settings.search,
-                "weights": self.settings.weights,
-            }
-        return parameters | {
-            "penalties": list(self.settings.penalties or PENALTIES),
-            "batchnorm": self.model.probe_batchnorm,
-        }
+        if self.classifier == "probe":
+            return {**super().parameters(), **self.probe_parameters}
+        votes = self.settings.model_dump(mode="json", include={"metric", "search", "weights"})
+        return {**super().parameters(), **votes, "k": sorted(set(self.k))}
 
     @property
     def columns(self) -> dict[str, Any]:
         """The shared columns, the distance of neighbours, and the layer as x."""
         distance = self.settings.metric if self.classifier == "knn" else None
-        return {
-            **super().columns,
-            "distance": distance,
-            "x_name": "layer",
-            "x_value": float(self.model.layer(self.array)),
-            "seed": self.context.seed,
-        }
+        x = {"x_name": "layer", "x_value": float(self.model.layer(self.array))}
+        return {**super().columns, **x, "distance": distance, "seed": self.context.seed}
 
     def compute(self) -> Result:
         """Return the scores of every m and k, and that of the most common class."""
@@ -150,17 +95,16 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
             rows += [score_row(metric, value, **columns) for metric, value in details.items()]
         easy = self.model.classes.loc[self.model.classes["easy"].astype(bool), "name"]
         arrays = {"easy_classes": np.array([str(name) for name in easy], dtype=np.str_)}
-        return result_of(rows, (PATCH_MIOU,), arrays)
+        return Result(rows, arrays)
 
     def _predictions(self, patches: PatchData) -> Iterator[tuple[dict[str, Any], np.ndarray, dict[str, float]]]:
         """Yield the columns m and k, the predicted classes, and numbers about how they were computed."""
         settings = self.settings
         if self.classifier == "probe":
-            fits = predict_probe(patches, self.removed, self.context.seed, settings.penalties)
-            for m, (predicted, penalty, converged) in fits.items():
-                yield {"m": m}, predicted, {"penalty": penalty, "converged": float(converged)}
+            for m, (predicted, details) in predict_probe(patches, self.removed, self.probe_options).items():
+                yield {"m": m}, predicted, details
             return
-        by_cell = predict_knn(
+        predictions = predict_knn(
             patches,
             self.removed,
             settings.k,
@@ -169,22 +113,17 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
             weights=settings.weights,
             memory_bytes=self.search_bytes,
         )
-        for (m, k), (predicted, redone) in by_cell.items():
-            yield {"m": m, "k": k}, predicted, {"redone_in_float64": redone} if settings.search == "exact" else {}
+        for (m, k), (predicted, redone) in predictions.items():
+            yield {"m": m, "k": k}, predicted, {REDONE_IN_FLOAT64: redone} if settings.search == "exact" else {}
 
     @property
     def search_bytes(self) -> int:
         """Memory that the neighbour search may use; FAISS needs a reserve of its own."""
-        faiss = faiss_bytes(self.model, self.array, self.validation, max(self.settings.k))
-        reserved = SEARCH_BYTES if self.settings.search == "exact" else faiss
+        reserved = SEARCH_BYTES if self.settings.search == "exact" else self.memory.faiss(max(self.k))
         return search_memory(self.context.memory_bytes, self.peak_bytes(), reserved)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: all patches of both selections, and what the classifier needs."""
-        settings, rows = self.settings, (self.train, self.validation)
-        n_m, n_k = len(set(settings.remove)), len(set(settings.k)) if self.classifier == "knn" else 1
-        scoring = scoring_bytes(self.model, self.array, self.validation, settings.resamples, n_m * n_k)
-        if self.classifier == "probe":
-            n_penalties = len(settings.penalties or PENALTIES)
-            return scoring + probed_bytes(self.model, self.array, *rows, n_m, n_penalties)
-        return scoring + searched_bytes(self.model, self.array, *rows, n_m, settings.k, settings.search)
+        n_m, n_k = len(set(self.settings.remove)), len(set(self.k)) if self.classifier == "knn" else 1
+        scoring = self.memory.scoring(self.settings.resamples, n_m * n_k)
+        return scoring + self.classifier_bytes(n_m, self.settings.search)

@@ -1,4 +1,4 @@
-"""Do the same features vary most elsewhere? Overlap of top-m sets: paper A, appendix (experiment A-9).
+"""Overlap of the top-m features of layers, models and data sets: paper A, appendix (experiment A-9).
 
 Two unrelated sets of m of D features share m²/D on average, and their overlap is hypergeometric; the bounds of chance
 are its 2.5 and 97.5 % quantiles. Features of two models are compared by number only: overlap beyond chance means little
@@ -10,7 +10,7 @@ lie low.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -21,15 +21,11 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.kernels.bootstrap import quantiles
 from evaluate.kernels.moments import overlap, variance_ranking
+from evaluate.results.metrics import CHANCE_OVERLAP, CHANCE_OVERLAP_HIGH, CHANCE_OVERLAP_LOW, OVERLAP, OVERLAP_SHARE
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.variance_bootstrap import moments_by_image, overlaps, rankings, resampled_variances
-from evaluate.settings import (
-    BootstrapSettings,
-    Context,
-    LayerSettings,
-    Selection,
-)
+from evaluate.settings import BootstrapSettings, Context, LayerSettings, Selection
 from evaluate.task import ModelTask
 
 
@@ -38,16 +34,16 @@ class RankingOverlap(LayerSettings, BootstrapSettings):
 
     kind: Literal["ranking-overlap"]
     m: tuple[Annotated[int, Field(ge=1)], ...] = (10, 50, 100, 200)
-    """Sizes of the sets; those larger than the number of features are passed over."""
+    """Sizes of the sets; those larger than the number of features are left out."""
     experiments: tuple[str, ...] = ()
-    """Experiment files with the same models on other data, relative to this file; models meet by their titles."""
+    """Experiment files with the same models on other data, relative to this file; models are matched by title."""
 
     def other_experiments(self) -> tuple[str, ...]:
         """Return the experiments whose rankings are compared with these."""
         return self.experiments
 
 
-def chance_bounds(n_features: int, m: int) -> tuple[float, float, float]:
+def _chance_bounds(n_features: int, m: int) -> tuple[float, float, float]:
     """Return mean, 2.5 and 97.5 % quantile of the overlap of two random sets of m features."""
     from scipy.stats import hypergeom
 
@@ -66,7 +62,7 @@ class Ranked:
 
 @dataclass(frozen=True, eq=False)
 class RankedModel:
-    """One model's set with its training rows; every array is ranked once, whichever pairs it is part of."""
+    """One model's sets with its training rows; every array is ranked once, in however many pairs it is."""
 
     split: RowSplit
     seed: int
@@ -91,6 +87,10 @@ class RankedModel:
             self.rankings[array] = Ranked(variance_ranking(moments.variance), resampled, len(of_image))
         return self.rankings[array]
 
+    def peak_bytes(self, array: str) -> int:
+        """Estimate the peak memory of `ranking`, in bytes."""
+        return spectrum_bytes(self.model, array, len(self.split.train.sources), self.resamples)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -111,8 +111,12 @@ class Pair:
 class RankingOverlapTask(ModelTask[RankingOverlap]):
     """Overlap of the top-m features of two arrays for every m, against chance."""
 
-    analysis: ClassVar[str] = "ranking-overlap"
-    revision: ClassVar[int] = 3
+    analysis = "ranking-overlap"
+    revision = 3
+    what = "overlap of the top features of {task.array} and of {task.pair.reference}"
+    key_settings = ("resamples",)
+    key_counts = ("m",)
+    key_rows = ("train",)
 
     ranked: RankedModel
     pair: Pair
@@ -141,21 +145,10 @@ class RankingOverlapTask(ModelTask[RankingOverlap]):
                 if one.model.n_channels(pair.array) == pair.other.model.n_channels(pair.other_array):
                     yield cls(one.model, pair.array, settings, context, one.split, one, pair, n_rankings)
 
-    @property
-    def description(self) -> str:
-        """The two arrays."""
-        return f"overlap of the top features of {self.array} and of {self.pair.reference}"
-
     def parameters(self) -> dict[str, Any]:
-        """Return the counts of features, the reference and both sides' training images."""
-        return {
-            "m": sorted(set(self.settings.m)),
-            "reference": self.pair.reference,
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-            "reference_train": list(self.pair.other.split.train.sources),
-        }
+        """Return the parameters that the class lists, and the reference with its training images."""
+        reference_train = list(self.pair.other.split.train.sources)
+        return {**super().parameters(), "reference": self.pair.reference, "reference_train": reference_train}
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of both arrays."""
@@ -164,11 +157,11 @@ class RankingOverlapTask(ModelTask[RankingOverlap]):
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The shared columns, and what is compared with."""
-        compared: dict[str, Any] = {"reference": self.pair.reference, "outcome": self.pair.kind}
+        """The shared columns and the reference."""
+        columns = {**super().columns, "reference": self.pair.reference, "outcome": self.pair.kind}
         if self.pair.reference_layer is not None:
-            compared |= {"x_name": "reference_layer", "x_value": float(self.pair.reference_layer)}
-        return {**super().columns, **self.train_columns, **compared}
+            columns |= {"x_name": "reference_layer", "x_value": float(self.pair.reference_layer)}
+        return columns
 
     def compute(self) -> Result:
         """Return overlap, its share of m, and the overlap of unrelated features, for every m."""
@@ -177,26 +170,24 @@ class RankingOverlapTask(ModelTask[RankingOverlap]):
         n_units = min(one.n_images, other.n_images)
         n_features = len(one.ranking)
         rows: list[dict[str, Any]] = []
-        for m in sorted(m for m in set(self.settings.m) if m <= n_features):
+        for m in (m for m in sorted(set(self.settings.m)) if m <= n_features):
             shared = overlap(one.ranking, other.ranking, m)
             draws = None
             if one.resampled is not None and other.resampled is not None:
                 draws = overlaps(one.resampled, other.resampled, m).astype(np.float64)
             counted = {"m": m, "unit": "image", "n_units": n_units, "seed": self.context.seed}
-            for metric, total in (("overlap", 1), ("overlap_share", m)):
+            for metric, total in ((OVERLAP, 1), (OVERLAP_SHARE, m)):
                 low, high = quantiles(None if draws is None else draws / total)
                 rows.append({**score_row(metric, shared / total, **counted), "low": low, "high": high})
-            names = ("chance_overlap", "chance_overlap_low", "chance_overlap_high")
-            chance = chance_bounds(n_features, m)
+            names = (CHANCE_OVERLAP, CHANCE_OVERLAP_LOW, CHANCE_OVERLAP_HIGH)
+            chance = _chance_bounds(n_features, m)
             rows += [score_row(name, value, m=m) for name, value in zip(names, chance, strict=True)]
         return Result(rows)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, and the rankings of all arrays are kept."""
         kept = 4 * self.settings.resamples * self.n_channels * self.n_rankings
-        sides = (self.ranked, self.array), (self.pair.other, self.pair.other_array)
-        resamples = self.settings.resamples
-        return kept + max(spectrum_bytes(side.model, name, side.split.train, resamples) for side, name in sides)
+        return kept + max(self.ranked.peak_bytes(self.array), self.pair.other.peak_bytes(self.pair.other_array))
 
 
 def _pairs(

@@ -1,4 +1,4 @@
-"""What the features that vary most mean to MAE's own decoder, which draws the image with some of them zeroed.
+"""Reconstruction of images by MAE's own decoder, with some features of the encoder zeroed.
 
 Paper A, Table 4 (experiment A-19). The decoder gets the encoder's last normed tokens, of all patches or of those a mask
 left visible, with no feature zeroed, the m of highest variance, m random ones, or all but the m of highest variance.
@@ -6,15 +6,15 @@ The ranking is the checkpoint's own: that of its unmasked training patches. A ti
 
 **MSE** under a mask is over the masked patches, as in MAE's loss; without one it is over all. `mse_normalised` is in
 the space of the decoder's targets: pixels under the encoder's mean and standard deviation, normalised patch by patch
-too where it was trained on such. `mse_pixels`, PSNR and SSIM compare clipped RGB in 0..1; the last two see the whole
-picture as the decoder draws it, visible patches too, nothing pasted in. The error with nothing zeroed is also put over
-that of drawing every patch as the mean of those the encoder saw, for a ratio to a bad picture says little.
+too where it was trained on such. `mse_pixels`, PSNR and SSIM compare clipped RGB in 0..1; the last two count the whole
+picture as the decoder reconstructs it, visible patches too, nothing pasted in. The error with nothing zeroed is also
+divided by that of the mean visible patch in every place, for a ratio of two bad pictures says little.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -27,7 +27,7 @@ from evaluate.inputs.patches import token_variance
 from evaluate.inputs.rows import RowSplit, image_numbers
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.treatments import Treatment, kept_features
-from evaluate.results.draws import result_of
+from evaluate.results import metrics
 from evaluate.results.table import Result
 from evaluate.scoring.reconstruction import (
     Stored,
@@ -38,11 +38,8 @@ from evaluate.scoring.reconstruction import (
     scored,
     stored_arrays,
 )
-from evaluate.settings import (
-    BootstrapSettings,
-    Context,
-)
-from evaluate.task import ModelTask, fit_counts
+from evaluate.settings import BootstrapSettings, Context
+from evaluate.task import ModelTask
 from stores.errors import UserError
 
 Outcome = Literal["none", "top", "random", "all-but-top"]
@@ -54,7 +51,7 @@ class Reconstruction(BootstrapSettings):
 
     kind: Literal["reconstruction"]
     models: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Titles of the models to ask, which must have a decoder; all by default."""
+    """Titles of the models to evaluate, which must have a decoder; all by default."""
     m: Annotated[int, Field(ge=1)] = 200
     """Number of features of highest variance that are zeroed, or left alone."""
     draws: int = Field(default=5, ge=1, le=100)
@@ -79,7 +76,14 @@ class Variant:
 
 
 def variants(ranking: Int64[np.ndarray, " channel"], m: int, draws: int, seed: int) -> list[Variant]:
-    """Return every choice of features to zero."""
+    """Return every choice of features to zero.
+
+    Args:
+        ranking: features by decreasing variance.
+        m: number of features to zero, or to leave alone.
+        draws: number of random choices.
+        seed: seed of the random choices.
+    """
     top = ~kept_features(Treatment("remove-top", m), ranking, seed)
     random = [~kept_features(Treatment("remove-random", m, draw), ranking, seed) for draw in range(draws)]
     return [
@@ -91,9 +95,9 @@ def variants(ranking: Int64[np.ndarray, " channel"], m: int, draws: int, seed: i
 
 
 _REFERENCES = {
-    "mse_normalised_ratio": "none",
-    "mse_pixels_ratio": "none",
-    "mse_normalised_over_mean_patch": "mean patch",
+    metrics.MSE_NORMALISED_RATIO: "none",
+    metrics.MSE_PIXELS_RATIO: "none",
+    metrics.MSE_NORMALISED_OVER_MEAN_PATCH: "mean patch",
 }
 """What a metric is compared with."""
 
@@ -102,8 +106,10 @@ _REFERENCES = {
 class ReconstructionTask(ModelTask[Reconstruction]):
     """Every score of every choice of zeroed features, and pictures of some tiles."""
 
-    analysis: ClassVar[str] = "reconstruction"
-    revision: ClassVar[int] = 3
+    analysis = "reconstruction"
+    revision = 3
+    what = "reconstruction from {task.array}"
+    key_settings = ("m", "draws", "prefix", "pictures", "resamples")
 
     stored: Stored
     decoder: PatchDecoder
@@ -133,31 +139,16 @@ class ReconstructionTask(ModelTask[Reconstruction]):
                 stored = stored_arrays(model, decoder, ratio, settings.mask_seed)
                 yield cls(model, stored.tokens, settings, context, split, stored, decoder, ratio)
 
-    @property
-    def description(self) -> str:
-        """The array."""
-        return f"reconstruction from {self.array}"
-
     def check(self) -> None:
         """Raise UserError when m leaves no feature."""
         n_features = self.model.n_channels(self.stored.ranking)
-        if not fit_counts((self.settings.m,), n_features):
+        if self.settings.m >= n_features:
             raise UserError(f"reconstruction zeroes m = {self.settings.m} of {n_features} features: choose a smaller m")
 
     def parameters(self) -> dict[str, Any]:
-        """Return the zeroed features, the mask and the images."""
-        return {
-            "m": self.settings.m,
-            "draws": self.settings.draws,
-            "mask_ratio": self.ratio,
-            "mask_seed": self.settings.mask_seed if self.ratio else None,
-            "prefix": self.settings.prefix,
-            "pictures": self.settings.pictures,
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-            "validation": list(self.validation.sources),
-        }
+        """Return the parameters that the class lists, and the mask."""
+        mask = {"mask_ratio": self.ratio, "mask_seed": self.settings.mask_seed if self.ratio else None}
+        return {**super().parameters(), **mask}
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of tokens, ids and pixels; the decoder is named by its own digest."""
@@ -165,11 +156,6 @@ class ReconstructionTask(ModelTask[Reconstruction]):
         inputs = self.model.inputs(stored.ranking)
         inputs |= {name: features.content[name] for name in (stored.tokens, stored.prefix, stored.ids) if name}
         return inputs | {stored.pixels: self.model.labels.content[stored.pixels], "decoder": self.decoder.digest}
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The shared columns."""
-        return {**super().columns, **self.train_columns}
 
     def compute(self) -> Result:
         """Return one row a metric and choice of zeroed features."""
@@ -180,7 +166,7 @@ class ReconstructionTask(ModelTask[Reconstruction]):
         mean_errors: list[np.ndarray] = []
         grid = self.model.grid(self.stored.tokens)
         for batch in batches(self.model, self.stored, self.validation.rows):
-            here = np.isin(batch.places, self.shown)
+            here = np.isin(batch.indices, self.shown)
             shown = {"input": batch.pixels[here], "masked_input": greyed(batch, grid)[here]}
             mean_errors.append(mean_patch_errors(self.decoder, batch))
             for variant, of_variant in zip(choices, scores, strict=True):
@@ -196,7 +182,7 @@ class ReconstructionTask(ModelTask[Reconstruction]):
         arrays["reconstruction_samples"] = np.array([str(name) for name in samples])
         arrays["reconstruction_mask_ratio"] = np.array(self.ratio)
         whole = [{name: np.concatenate(parts) for name, parts in of_variant.items()} for of_variant in scores]
-        return result_of(list(self._rows(choices, whole, np.concatenate(mean_errors))), (), arrays)
+        return Result(list(self._rows(choices, whole, np.concatenate(mean_errors))), arrays)
 
     @cached_property
     def shown(self) -> Int64[np.ndarray, " tile"]:
@@ -256,8 +242,8 @@ def _ratios(
     for metric, values in scores.items():
         yield metric, values, np.ones(len(values))
     if outcome == "none":
-        yield "mse_normalised_of_mean_patch", mean_errors, np.ones(len(mean_errors))
-        yield "mse_normalised_over_mean_patch", scores["mse_normalised"], mean_errors
+        yield metrics.MSE_NORMALISED_OF_MEAN_PATCH, mean_errors, np.ones(len(mean_errors))
+        yield metrics.MSE_NORMALISED_OVER_MEAN_PATCH, scores[metrics.MSE_NORMALISED], mean_errors
     else:
-        for metric in ("mse_normalised", "mse_pixels"):
-            yield f"{metric}_ratio", scores[metric], untouched[metric]
+        yield metrics.MSE_NORMALISED_RATIO, scores[metrics.MSE_NORMALISED], untouched[metrics.MSE_NORMALISED]
+        yield metrics.MSE_PIXELS_RATIO, scores[metrics.MSE_PIXELS], untouched[metrics.MSE_PIXELS]

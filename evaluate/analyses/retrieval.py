@@ -1,36 +1,32 @@
-"""Retrieval of transformed patches: what is the nearest clean patch of a patch under a view?
+"""Retrieval of transformed patches: which clean patch is nearest to a patch under a view.
 
 Paper A, section 3.3 (experiments A-11 to A-15). The gallery is every labelled patch of the clean images, the queries
 are the patches under a view that show an object (majority label not background, not void). A hit is the *same patch*
 (the clean patch that holds the query's centre), else of the same *fine* category, else of the same *supercategory*,
-else of *another* category, else *background*. Leaving out the query's own tile, or its whole source image, asks
+else of *another* category, else *background*. Leaving out the query's own tile, or its whole source image, tests
 whether the model finds the category elsewhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 
-from evaluate.inputs.gallery import Gallery, LeftOut, Queries, background_of, gallery, queries, shows_object
-from evaluate.inputs.memory import (
-    PATCH_BYTES,
-    n_patches,
-    neighbours_bytes,
-    reading_bytes,
-    rows_bytes,
-)
+from evaluate.inputs.gallery import LeftOut, background_of, read_gallery, read_queries, shows_object
+from evaluate.inputs.memory import PATCH_BYTES, n_patches, neighbours_bytes, reading_bytes, rows_bytes
 from evaluate.inputs.patches import patch_labels, token_variance
+from evaluate.inputs.rows import RowSelection
+from evaluate.inputs.views import selected_views, view_inputs
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest_without_top
-from evaluate.results.draws import result_of
+from evaluate.results.metrics import SHARE, UPPER_BOUND
 from evaluate.results.table import Result
 from evaluate.scoring.retrieval import OUTCOMES, QueryScores
-from evaluate.scoring.retrieval_examples import NEAREST, Examples, pixels_of, strongest
+from evaluate.scoring.retrieval_examples import NEAREST, Example, example_arrays, last_levels, pixels_of
 from evaluate.settings import BootstrapSettings, LayerSettings, RemovalSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError
@@ -58,33 +54,28 @@ class Retrieval(LayerSettings, RemovalSettings, BootstrapSettings):
 class RetrievalTask(ModelTask[Retrieval]):
     """Share of every outcome, recall, average precision and the upper bound, by view, level and m."""
 
-    analysis: ClassVar[str] = "retrieval"
-    revision: ClassVar[int] = 3
-    labelled: ClassVar[bool] = True
+    analysis = "retrieval"
+    revision = 3
+    compared = (SHARE, UPPER_BOUND)
+    what = "retrieval by {task.array}"
+    labelled = True
+    key_settings = ("left_out", "metric", "resamples")
+    key_counts = ("remove", "recall_at")
+    key_rows = ("images",)
 
     @property
-    def description(self) -> str:
-        """The array."""
-        return f"retrieval by {self.array}"
+    def images(self) -> RowSelection:
+        """Rows whose clean patches are the gallery, and whose patches under a view are the queries."""
+        return self.train
 
     @cached_property
     def views(self) -> list[tuple[str, float]]:
-        """The views whose patches are queries; raises UserError for names the experiment lacks."""
-        names = self.settings.views
-        known = {name for name, _ in self.model.views}
-        for name in names or ():
-            if name not in known:
-                raise UserError(f"retrieval has the view {name}, which [[views]] does not list: add it there")
-        grid = self.model.grid(self.array)
-        return [
-            (name, level)
-            for (name, level), view in self.model.views.items()
-            if (
-                name in names
-                if names is not None
-                else self.array in view.features.arrays and self.model.for_view(name, level).grid(self.array) == grid
-            )
-        ]
+        """Name and level of the views whose patches are queries; raises UserError for names the experiment lacks."""
+        views, grid = selected_views(self.model, self.settings.views, self.analysis), self.model.grid(self.array)
+        if self.settings.views is not None:
+            return views
+        viewed = {view: self.model.for_view(*view) for view in views}
+        return [view for view, of in viewed.items() if self.array in of.features.arrays and of.grid(self.array) == grid]
 
     @cached_property
     def pixels(self) -> str | None:
@@ -92,103 +83,84 @@ class RetrievalTask(ModelTask[Retrieval]):
         return pixels_of(self.model) if self.settings.pictures else None
 
     def parameters(self) -> dict[str, Any]:
-        """Return views, what is left out of the gallery, removed features, depths, distance and images."""
-        parameters: dict[str, Any] = {
-            "views": [[name, level] for name, level in self.views],
-            "left_out": list(self.settings.left_out),
-            "remove": sorted(set(self.settings.remove)),
-            "recall_at": sorted(set(self.settings.recall_at)),
-            "metric": self.settings.metric,
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "images": list(self.train.sources),
-        }
-        if self.pixels is not None:
-            parameters["pictures"] = self.settings.pictures
-        return parameters
+        """Return the parameters that the class lists, the views, and the number of pictures where there are some."""
+        pictures = {} if self.pixels is None else {"pictures": self.settings.pictures}
+        return {**super().parameters(), "views": [list(view) for view in self.views], **pictures}
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of tokens and labels under every view, and of the pixels that are shown."""
-        inputs = super().inputs()
+        inputs = super().inputs() | view_inputs(self.model, self.array, self.views, self.settings.norm)
         for name, level in self.views:
-            viewed = self.model.for_view(name, level)
-            viewed.arrays((viewed.layer(self.array),), self.settings.norm)
-            inputs[f"{name} {level:g} {self.array}"] = viewed.features.content[self.array]
-            inputs[f"{name} {level:g} labels"] = viewed.labels.digest
+            inputs[f"{name} {level:g} labels"] = self.model.views[name, level].labels.digest
         if self.pixels is not None:
             inputs[self.pixels] = self.model.labels.content[self.pixels]
         return inputs
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The shared columns."""
-        shared = {"classifier": "retrieval", "distance": self.settings.metric}
-        return {**super().columns, **self.train_columns, **shared}
+        """The shared columns and the distance."""
+        return {**super().columns, "classifier": "retrieval", "distance": self.settings.metric}
 
     def compute(self) -> Result:
         """Return one row a view, gallery, m and metric, and tiles of some queries with their nearest patches."""
-        bank = gallery(self.model, self.array, self.train)
-        ranking = variance_ranking(token_variance(self.model, self.array, self.train))
-        examples = Examples(0 if self.pixels is None else self.settings.pictures)
-        pictured = strongest(self.views)
-        shown_without = "nothing" if "nothing" in self.settings.left_out else self.settings.left_out[0]
+        gallery = read_gallery(self.model, self.array, self.images)
+        ranking = variance_ranking(token_variance(self.model, self.array, self.images))
+        left_outs = self.settings.left_out
+        pictured = "nothing" if "nothing" in left_outs else left_outs[0]
+        examples: list[Example] = []
         rows: list[dict[str, Any]] = []
         for view in [("clean", 0.0), *self.views]:
-            asking = queries(self.model, self.array, view, bank)
-            if not len(asking.labels):
+            queries = read_queries(self.model, self.array, view, gallery)
+            if not len(queries.labels):
                 continue
-            for left_out in self.settings.left_out:
+            for left_out in left_outs:
                 if view[0] == "clean" and left_out == "nothing":
                     continue  # every patch would find itself
-                shown = examples if left_out == shown_without and view in pictured else None
-                rows += self._search(bank, asking, ranking, left_out, view, shown)
+                scores = QueryScores(gallery, queries, self._supercategories(), left_out)
+                is_shown = self.pixels is not None and left_out == pictured and view in last_levels(self.views)
+                rows += self._rows(scores, ranking, view, examples if is_shown else None)
         if not rows:
             raise UserError("no patch under any view shows an object: check the selection and the data set's labels")
-        arrays: Mapping[str, np.ndarray] = {}
-        if self.pixels is not None:
-            arrays = examples.arrays(self.model, self.train, self.array, self.pixels)
-        return result_of(rows, ("share", "upper_bound"), arrays)
+        if self.pixels is None:
+            return Result(rows)
+        return Result(rows, example_arrays(examples, self.model, self.images, self.array, self.pixels))
 
-    def _search(
+    def _rows(
         self,
-        bank: Gallery,
-        asking: Queries,
+        scores: QueryScores,
         ranking: Int64[np.ndarray, " channel"],
-        left_out: LeftOut,
         view: tuple[str, float],
-        examples: Examples | None,
+        examples: list[Example] | None,
     ) -> Iterator[dict[str, Any]]:
-        """Yield the rows of the queries under one view; lines of ``examples`` are added where they are shown."""
-        groups = bank.groups(left_out)
-        depths = sorted(set(self.settings.recall_at))
+        """Yield the rows of the queries under one view, and add to ``examples`` where they are shown."""
+        gallery, queries = scores.gallery, scores.queries
+        groups, depths = gallery.groups(scores.left_out), sorted(set(self.settings.recall_at))
         neighbours = nearest_without_top(
-            bank.features,
-            asking.features,
+            gallery.features,
+            queries.features,
             ranking,
             self.removed,
             max(depths),
             metric=self.settings.metric,
-            bank_groups=None if groups is None else groups[bank.places // bank.n_patches],
-            query_groups=None if groups is None else groups[asking.rows],
+            bank_groups=None if groups is None else groups[gallery.patches // gallery.n_patches],
+            query_groups=None if groups is None else groups[queries.rows],
             memory_bytes=self.search_bytes,
         )
-        scores = QueryScores(bank, asking, self._supercategories(), left_out)
-        bootstrap = self.bootstrap(bank.chosen.sources)
-        images = bank.sources[asking.rows]
-        n_images = len(bank.chosen.sources)
+        bootstrap = self.bootstrap(gallery.selection.sources)
+        images, n_images = gallery.sources[queries.rows], len(bootstrap.units)
         denominator = np.bincount(images, minlength=n_images).astype(np.float64)
+        name, level = view
         columns = {
-            "view": view[0],
-            "level": None if view[0] == "clean" else view[1],
-            "reference": f"{left_out} left out",
+            "view": name,
+            "level": None if name == "clean" else level,
+            "reference": f"{scores.left_out} left out",
         }
         for m in self.removed:
             indices = neighbours[m].indices
             if examples is not None:
-                scores.add_examples(examples, f"{view[0]} {view[1]:g}", m, indices)
+                examples += scores.examples(f"{name} {level:g}", m, indices, self.settings.pictures)
             for metric, outcome, k, values in scores.by_metric(indices, depths):
-                numerator = np.bincount(images, values, n_images)
-                draws = bootstrap.ratio(numerator, denominator)
+                draws = bootstrap.ratio(np.bincount(images, values, n_images), denominator)
                 yield bootstrap.row(metric, float(values.mean()), draws, m=m, k=k, outcome=outcome, **columns)
 
     def _supercategories(self) -> Int64[np.ndarray, " classes"]:
@@ -203,9 +175,9 @@ class RetrievalTask(ModelTask[Retrieval]):
         """
         model, array, settings = self.model, self.array, self.settings
         background = background_of(model)
-        n_gallery = int(np.count_nonzero(patch_labels(model, array, self.train) != VOID))
+        n_gallery = int(np.count_nonzero(patch_labels(model, array, self.images) != VOID))
         n_queries = max(
-            int(np.count_nonzero(shows_object(patch_labels(viewed, array, self.train), background)))
+            int(np.count_nonzero(shows_object(patch_labels(viewed, array, self.images), background)))
             for viewed in (model, *(model.for_view(*view) for view in self.views))
         )
         n_m, n_depths = len(set(settings.remove)), len(set(settings.recall_at))
@@ -216,8 +188,8 @@ class RetrievalTask(ModelTask[Retrieval]):
         return (
             reading_bytes(model, array)
             + patch * (n_gallery + 2 * n_queries)  # of one view while the next is read
-            + PATCH_BYTES * n_patches(model, array, len(self.train.rows))
+            + PATCH_BYTES * n_patches(model, array, len(self.images.rows))
             + neighbours_bytes(n_queries, max(settings.recall_at), n_m, 1)
             + 8 * settings.resamples * n_lines * 2 * (len(OUTCOMES) + 2 * n_depths + 1)
-            + 3 * min(n_tiles, len(self.train.rows)) * tile_bytes
+            + 3 * min(n_tiles, len(self.images.rows)) * tile_bytes
         )

@@ -8,34 +8,23 @@ models' nearest neighbours fall on one class under the slightest corruption.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from evaluate.inputs.memory import (
-    n_patches,
-    probed_bytes,
-    rows_bytes,
-    scoring_bytes,
-    searched_bytes,
-)
+from evaluate.inputs.memory import n_patches, rows_bytes
 from evaluate.inputs.patches import tokens
-from evaluate.kernels.confusion import (
-    largest_predicted_share,
-    miou_present,
-    pixel_accuracy,
-    predicted_entropy,
-)
-from evaluate.kernels.penalties import PENALTIES
+from evaluate.inputs.views import selected_views, view_inputs
+from evaluate.kernels.confusion import largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
+from evaluate.kernels.moments import without_top
 from evaluate.kernels.probes import Probe, predict_side_by_side
-from evaluate.results.draws import result_of
-from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results import metrics
 from evaluate.results.rows import Bootstrap, score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import PatchData, fit_probe, predict_knn, read_patches
+from evaluate.scoring.classifier_task import ClassifierTask
+from evaluate.scoring.patch_classifiers import PatchData, predict_knn, read_patches
 from evaluate.scoring.patches import Truth
 from evaluate.settings import BootstrapSettings, ClassifierSettings, LayerSettings, RemovalSettings
-from evaluate.task import ClassifierTask
 from stores.errors import UserError
 
 View = tuple[str, float]
@@ -55,51 +44,33 @@ class Robustness(ClassifierSettings, LayerSettings, RemovalSettings, BootstrapSe
 class RobustnessTask(ClassifierTask[Robustness]):
     """Scores of one classifier under every view and level, the clean one among them, for every m."""
 
-    analysis: ClassVar[str] = "robustness"
-    revision: ClassVar[int] = 4
-
-    @property
-    def description(self) -> str:
-        """The classifier and the array."""
-        return f"robustness of {self.classifier_title} on {self.array}"
+    analysis = "robustness"
+    revision = 5
+    compared = (metrics.PATCH_MIOU,)
+    what = "robustness of {task.classifier_title} on {task.array}"
+    key_settings = ("resamples",)
+    key_counts = ("remove",)
 
     @cached_property
     def views(self) -> list[View]:
         """The views to test under, by name and level; raises UserError when there is none."""
-        views, names = self.model.views, self.settings.views
-        moved = sorted({name for (name, _), view in views.items() if view.moves_labels})
-        for name in names or ():
+        moved = {name for (name, _), view in self.model.views.items() if view.moves_labels}
+        for name in self.settings.views or ():
             if name in moved:
                 raise UserError(f"robustness cannot score the view {name}, which moves the labels: use `retrieval`")
-            if name not in {known for known, _ in views}:
-                raise UserError(f"robustness has the view {name}, which [[views]] does not list: add it there")
-        selected = [key for key in views if key[0] not in moved and (names is None or key[0] in names)]
-        if not selected:
+        views = selected_views(self.model, self.settings.views, self.analysis)
+        views = [view for view in views if view[0] not in moved]
+        if not views:
             raise UserError("robustness needs [[views]] such as blur or noise in the experiment file: add one")
-        return selected
+        return views
 
     def parameters(self) -> dict[str, Any]:
-        """Return views and classifier, the counts of removed features and the images."""
-        return {
-            "classifier": self.classifier,
-            "views": [[name, level] for name, level in self.views],
-            "remove": sorted(set(self.settings.remove)),
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-            "validation": list(self.validation.sources),
-            "batchnorm": self.model.probe_batchnorm,
-            "penalties": list(self.settings.penalties or PENALTIES),
-        }
+        """Return the parameters that the class lists, the views, and the parameters of probes."""
+        return {**super().parameters(), "views": [list(view) for view in self.views], **self.probe_parameters}
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of the array under every view; raises MissingError where one lacks it."""
-        inputs = super().inputs()
-        for name, level in self.views:
-            viewed = self.model.for_view(name, level)
-            viewed.arrays((viewed.layer(self.array),), self.settings.norm)
-            inputs[f"{name} {level:g} {self.array}"] = viewed.features.content[self.array]
-        return inputs
+        return super().inputs() | view_inputs(self.model, self.array, self.views, self.settings.norm)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -120,13 +91,14 @@ class RobustnessTask(ClassifierTask[Robustness]):
                 columns = {"view": view[0], "level": None if view == CLEAN else view[1], "m": m}
                 matrices = truth.patch_confusion(predicted[m, view])
                 rows += _rows(matrices, None if view == CLEAN else clean, bootstrap, columns)
-        return result_of(rows, (PATCH_MIOU,))
+        return Result(rows)
 
     def _predictions(self, patches: PatchData) -> dict[tuple[int, View], np.ndarray]:
         """Return the predicted classes by m and view; one view's patches are in memory beside the clean ones."""
         probes: Sequence[Probe] = ()
         if self.classifier == "probe":
-            probes = fit_probe(patches, self.removed, self.context.seed, self.settings.penalties).probes
+            kept = [without_top(patches.ranking, m) for m in self.removed]
+            probes = [one.probe for one in self.probe_options.fit_probes(patches, kept)]
         predicted: dict[tuple[int, View], np.ndarray] = {}
         for view in (CLEAN, *self.views):
             queries = patches.queries
@@ -143,36 +115,31 @@ class RobustnessTask(ClassifierTask[Robustness]):
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches of both selections, and those of one view after the other."""
-        rows, n_rows = (self.train, self.validation), len(self.validation.rows)
-        n_m, n_views = len(set(self.settings.remove)), 1 + len(self.views)
-        held = (
-            scoring_bytes(self.model, self.array, self.validation, self.settings.resamples, 2)
+        n_m, n_views, n_rows = len(set(self.settings.remove)), 1 + len(self.views), len(self.validation.rows)
+        return (
+            self.memory.scoring(self.settings.resamples, 2)
             + rows_bytes(self.model, self.array, n_rows)
             + 8 * n_m * n_views * n_patches(self.model, self.array, n_rows)
+            + self.classifier_bytes(n_m)
         )
-        if self.classifier == "knn":
-            return held + searched_bytes(self.model, self.array, *rows, n_m, (1,), "exact")
-        n_penalties = len(self.settings.penalties or PENALTIES)
-        return held + probed_bytes(self.model, self.array, *rows, n_m, n_penalties)
+
+
+_STATISTICS = {
+    metrics.PATCH_MIOU: miou_present,
+    metrics.PATCH_ACCURACY: pixel_accuracy,
+    metrics.PREDICTED_ENTROPY: predicted_entropy,
+    metrics.LARGEST_PREDICTED_SHARE: largest_predicted_share,
+}
 
 
 def _rows(
     matrices: np.ndarray, clean: np.ndarray | None, bootstrap: Bootstrap, columns: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    rows = [
-        bootstrap.confusion_row(metric, matrices, statistic, **columns)
-        for metric, statistic in ((PATCH_MIOU, miou_present), ("patch_accuracy", pixel_accuracy))
-    ]
+    rows = [bootstrap.confusion_row(name, matrices, statistic, **columns) for name, statistic in _STATISTICS.items()]
     if clean is not None:
-        rows.append(bootstrap.difference_row(PATCH_MIOU, matrices, clean, miou_present, reference="clean", **columns))
+        columns = {**columns, "reference": "clean"}
+        difference = bootstrap.difference_row(metrics.PATCH_MIOU, matrices, clean, miou_present, **columns)
         miou, base = (float(miou_present(some.sum(axis=0))) for some in (matrices, clean))
-        ratio = miou / base if base > 0 else None
-        rows.append(score_row("patch_miou_ratio", ratio, reference="clean", **columns))
-    rows += [
-        bootstrap.confusion_row(metric, matrices, statistic, **columns)
-        for metric, statistic in (
-            ("predicted_entropy", predicted_entropy),
-            ("largest_predicted_share", largest_predicted_share),
-        )
-    ]
+        ratio = score_row(metrics.PATCH_MIOU_RATIO, miou / base if base > 0 else None, **columns)
+        rows[2:2] = [difference, ratio]  # after mIoU and accuracy
     return rows

@@ -1,9 +1,10 @@
-"""Which features vary, and how much: paper A, section 3.2 and Fig. 1a.
+"""The variance of every feature over patch tokens: paper A, section 3.2 and Fig. 1a.
 
 Shares and the ratio of the largest to the median variance come with bootstrap intervals over images: the variances of
 a resample are ranked again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from evaluate.inputs.memory import spectrum_bytes
 from evaluate.kernels.moments import share_of_variance, variance_ranking
-from evaluate.results.draws import result_of
+from evaluate.results.metrics import MAX_TO_MEDIAN_VARIANCE, SHARE_OF_VARIANCE, VARIANCE
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.variance_bootstrap import moments_by_image, resampled_variances
@@ -44,27 +45,12 @@ def _spread(ordered: Float64[np.ndarray, "resample channel"]) -> Float64[np.ndar
 class VarianceSpectrumTask(ModelTask[VarianceSpectrum]):
     """Variances in decreasing order, the shares of the leading features and the spread of them all."""
 
-    analysis: ClassVar[str] = "variance-spectrum"
-    revision: ClassVar[int] = 4
-
-    @property
-    def description(self) -> str:
-        """The array."""
-        return f"variance of {self.array}"
-
-    def parameters(self) -> dict[str, Any]:
-        """Return the numbers of leading features, the bootstrap and the training images."""
-        return {
-            "top": list(self.settings.top),
-            "resamples": self.settings.resamples,
-            "seed": self.context.seed,
-            "train": list(self.train.sources),
-        }
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """The shared columns, with the rank as x."""
-        return {**super().columns, **self.train_columns, "x_name": "rank"}
+    analysis = "variance-spectrum"
+    revision = 4
+    what = "variance of {task.array}"
+    key_settings = ("top", "resamples")
+    key_rows = ("train",)
+    fixed_columns: ClassVar[Mapping[str, Any]] = {"x_name": "rank"}
 
     def compute(self) -> Result:
         """Return one row a feature, then shares and spread with their intervals."""
@@ -75,19 +61,19 @@ class VarianceSpectrumTask(ModelTask[VarianceSpectrum]):
         resampled = resampled_variances(of_image, seed=self.context.seed, resamples=self.settings.resamples)
         ordered = None if resampled is None else -np.sort(-resampled, axis=1)
         rows = [
-            score_row("variance", float(variance[feature]), x_value=float(rank))
+            score_row(VARIANCE, float(variance[feature]), x_value=float(rank))
             for rank, feature in enumerate(ranking, start=1)
         ]
         for m in self.settings.top:
             if m <= len(variance):
                 draws = None if ordered is None else _shares(ordered, m)
                 share = share_of_variance(variance, ranking, m)
-                rows.append(bootstrap.row("share_of_variance", share, draws, m=m))
+                rows.append(bootstrap.row(SHARE_OF_VARIANCE, share, draws, m=m))
         draws = None if ordered is None else _spread(ordered)
         spread = float(_spread(variance[ranking][None])[0])
-        rows.append(bootstrap.row("max_to_median_variance", spread, draws))
-        return result_of(rows, (), {"variance": variance, "ranking": ranking})
+        rows.append(bootstrap.row(MAX_TO_MEDIAN_VARIANCE, spread, draws))
+        return Result(rows, {"variance": variance, "ranking": ranking})
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, the moments of every image and resampled variances are kept."""
-        return spectrum_bytes(self.model, self.array, self.train, self.settings.resamples)
+        return spectrum_bytes(self.model, self.array, len(self.train.sources), self.settings.resamples)

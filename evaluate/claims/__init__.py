@@ -1,7 +1,7 @@
-"""The papers' findings as rules over results: each holds, fails or is not testable, by intervals alone.
+"""Claims: findings of the papers as rules over results; each holds, fails or is not testable, by intervals alone.
 
-Sentences are those of paper A (arXiv 2401.00463), thresholds stand beside each rule. A claim is put to the test only
-where its models pass the gate (`evaluate.claims.gate`).
+Sentences are those of paper A (arXiv 2401.00463), thresholds stand beside each rule. A claim is tested only where its
+models pass the gate (`evaluate.claims.gate`).
 """
 
 from collections.abc import Callable, Iterator
@@ -32,10 +32,10 @@ class Claim(NamedTuple):
     needs: tuple[str, ...]
     """Roles without which it cannot be tested."""
     joins: tuple[str, ...]
-    """Roles it speaks of too, tested where a model plays them and passes the gate."""
+    """Roles that it covers too, where a model has them and passes the gate."""
     rule: Callable[[Evidence], Iterator[Condition]]
     measure: Measure = by_probe
-    """What shows that a model's features are worth anything."""
+    """Score that must beat the baselines, and the baseline that needs no features."""
 
 
 CLAIMS = (
@@ -61,13 +61,7 @@ CLAIMS = (
         neighbours.sweep,
     ),
     Claim(4, "MAE's linear probe is unharmed by removing its top 200.", ("mae",), (), neighbours.probe_unharmed),
-    Claim(
-        5,
-        "MAE's top 200 carry nearly all variance, DINO's far less.",
-        ("mae", "dino"),
-        (),
-        variance.leading_share,
-    ),
+    Claim(5, "MAE's top 200 carry nearly all variance, DINO's far less.", ("mae", "dino"), (), variance.leading_share),
     Claim(
         6,
         "The largest over the median variance is far higher for MAE and SimMIM than for DINO and Supervised.",
@@ -148,16 +142,10 @@ CLAIMS = (
         whole_inputs.over_sizes,
         by_images,
     ),
-    Claim(
-        17,
-        "Zeroing MAE's top 200 worsens reconstruction mildly.",
-        ("mae",),
-        (),
-        reconstruction.reconstruction,
-    ),
+    Claim(17, "Zeroing MAE's top 200 worsens reconstruction mildly.", ("mae",), (), reconstruction.reconstruction),
     Claim(
         18,
-        "What a patch of MAE knows of the image: all ~ without the top 200 > without 200 random ones > the top 200 "
+        "What a patch of MAE knows of the image: all ~ without the top 200 > 200 random features alone > the top 200 "
         "alone.",
         ("mae",),
         (),
@@ -183,9 +171,9 @@ CLAIMS = (
 
 
 def decide(claim: Claim, evidence: Evidence) -> Decision:
-    """Return what becomes of a claim on some evidence.
+    """Return the decision on a claim by some evidence.
 
-    A model that only joins in is left out, and named, where it does not pass the gate itself.
+    A model of ``joins`` that does not pass the gate is left out, and named in the reason.
     """
     needed: list[ModelInfo] = []
     try:
@@ -207,5 +195,5 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
 
 
 def decide_all(evidence: Evidence) -> list[Decision]:
-    """Return what becomes of every claim."""
+    """Return the decision on every claim."""
     return [decide(claim, evidence) for claim in CLAIMS]

@@ -1,9 +1,9 @@
-"""The rows of an evaluated experiment as estimates: each lookup gives one number with its interval.
+"""Evidence: the rows of an evaluated experiment as estimates, one metric with its interval a lookup.
 
 Claims are about Euclidean distances between tokens after the final norm: rows by cosine are left out (but for whole
 images, whose protocol it is), and where a table holds arrays with and without the norm, those with it count. Where an
-experiment has several sizes or layers, the largest training set, the last layer and the smallest k are taken, unless a
-rule names others.
+experiment has several sizes or layers, the training set with most layers and removals (`main_train_size`), the last
+layer and the smallest k are taken, unless a rule names others. Numbers of different training sets are never compared.
 """
 
 import copy
@@ -19,7 +19,8 @@ from evaluate.claims.roles import ROLES, ModelInfo
 from evaluate.claims.verdicts import MissingEvidenceError, add_analysis
 from evaluate.kernels.bootstrap import FEWEST_UNITS
 from evaluate.results.draws import draws_of
-from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.metrics import PATCH_MIOU, PATCH_MIOU_DIFFERENCE, VARIANCE
+from evaluate.results.preferred import main_train_size
 
 Row = Mapping[str, Any]
 """A row of the long table by column, None where it is empty."""
@@ -28,7 +29,7 @@ CLASSIFIERS = {"knn": "1-NN", "probe": "probe"}
 
 
 class Evidence:
-    """One experiment's long table, its models and, where they are at hand, the arrays of its answers."""
+    """One experiment's long table, its models and, where they are stored, the arrays of its results."""
 
     def __init__(
         self,
@@ -37,14 +38,16 @@ class Evidence:
         arrays: Mapping[str, Mapping[str, np.ndarray]] | None = None,
         beside: "Sequence[Evidence]" = (),
     ) -> None:
-        """Take a long table; ``arrays`` are the answers' by result digest, ``beside`` other evaluated experiments."""
+        """Take a long table; ``arrays`` are those of results by digest, ``beside`` other evaluated experiments."""
         by_cosine = (table["distance"] == "cosine").fillna(False) & (table["analysis"] != "image-knn")
-        plain = table[table["class"].isna() & (table["metric"] != "variance") & ~by_cosine]
-        # Plain values: rules ask hundreds of small questions, for which typed columns are slow.
+        plain = table[table["class"].isna() & (table["metric"] != VARIANCE) & ~by_cosine]
+        # Plain values: rules look hundreds of rows up, for which typed columns are slow.
         filled = plain.astype(object).where(plain.notna(), None)
         self._rows: dict[tuple[str, str, str], list[Row]] = {}
         for row in filled.to_dict("records"):
             self._rows.setdefault((row["model"], row["analysis"], row["metric"]), []).append(row)  # type: ignore[arg-type]
+        self.n_train = main_train_size(table)
+        """Number of training images that numbers are taken of, where several were evaluated."""
         self.models_info = tuple(models_info)
         self.arrays = arrays or {}
         self.beside = tuple(beside)
@@ -55,7 +58,7 @@ class Evidence:
         return {info.role: info for info in reversed(self.models_info) if info.role != "none"}
 
     def info(self, role: str) -> ModelInfo:
-        """Return the model that plays a role; raises LackingError when none does."""
+        """Return the model of a role; raises MissingEvidenceError when there is none."""
         if role not in self.by_role:
             raise MissingEvidenceError(
                 f'no model plays {ROLES[role]}: add it, or set role = "{role}" in a [[models]] table'
@@ -70,21 +73,21 @@ class Evidence:
         return fewer
 
     def present(self, *roles: str) -> list[ModelInfo]:
-        """Return the models of those roles that are played, in this order."""
+        """Return the models of those roles that some model has, in this order."""
         return [self.by_role[role] for role in roles if role in self.by_role]
 
     def rows(self, info: ModelInfo, analysis: str, metric: str, **where: Any) -> list[Row]:
         """Return a model's rows of one metric whose columns are as given; None asks for an empty cell."""
-        known = self._rows.get((info.title, analysis, metric), [])
-        found = [row for row in known if all(row[name] == value for name, value in where.items())]
-        return [row for row in found if row["normed"]] or found
+        rows = self._rows.get((info.title, analysis, metric), [])
+        rows = [row for row in rows if all(row[name] == value for name, value in where.items())]
+        return [row for row in rows if row["normed"]] or rows
 
     def estimate(self, rows: Sequence[Row], name: str, add: str) -> Estimate:
-        """Return the number of some rows, the last layer's and so on; raises LackingError where there is none.
+        """Return the estimate of the preferred row: last layer, main training set, smallest k.
 
-        ``add`` is what would give the rows, for the sentence.
+        Raises MissingEvidenceError, with the advice ``add``, where there is none.
         """
-        rows = _preferred([row for row in rows if row["value"] is not None])
+        rows = _preferred([row for row in rows if row["value"] is not None], self.n_train)
         if not rows:
             raise MissingEvidenceError(f"there is no {name}: {add}")
         row = rows[0]
@@ -94,7 +97,7 @@ class Evidence:
                 f"{FEWEST_UNITS}, with resamples above 0"
             )
         drawn, units = self._draws(row)
-        return Estimate(name, float(row["value"]), float(row["low"]), float(row["high"]), drawn, units)
+        return Estimate(name, float(row["value"]), float(row["low"]), float(row["high"]), drawn, units, row["n_train"])
 
     def patches(self, info: ModelInfo, classifier: str, m: int = 0, **where: Any) -> Estimate:
         """Return the mIoU of patches of a classifier without the m features of highest variance."""
@@ -107,20 +110,20 @@ class Evidence:
         )
 
     def removal_gain(self, info: ModelInfo, classifier: str, m: int) -> Estimate:
-        """Return what removing m features gains in mIoU: the paired row of feature-treatments, else of two scores."""
+        """Return the gain in mIoU by removing m features: the paired row of feature-treatments, else two scores."""
         name = f"{CLASSIFIERS[classifier]} gain of {info.title}, {m} removed"
         rows = self.rows(
-            info, "feature-treatments", "patch_miou_difference", classifier=classifier, outcome="remove-top", m=m
+            info, "feature-treatments", PATCH_MIOU_DIFFERENCE, classifier=classifier, outcome="remove-top", m=m
         )
         if rows:
             return self.estimate(rows, name, "")
         return difference(name, self.patches(info, classifier, m), self.patches(info, classifier))
 
     def _draws(self, row: Row) -> tuple[np.ndarray | None, str]:
-        """Return the resampled values of a row as its result keeps them, and what was resampled; None without."""
+        """Return the bootstrap draws of a row that its result stores, and their units; None without."""
         arrays = self.arrays.get(str(row["result"]), {})
-        kept = None if row["row"] is None else draws_of(arrays, int(row["row"]))
-        return (None, "") if kept is None else (kept.values, kept.units)
+        draws = None if row["row"] is None else draws_of(arrays, int(row["row"]))
+        return (None, "") if draws is None else (draws.values, draws.units)
 
 
 def distinct(rows: Sequence[Row], column: str) -> list[Any]:
@@ -133,8 +136,8 @@ def n_train(row: Row) -> int:
     return int(row["n_train"] or 0)
 
 
-def _preferred(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of the last layer, the largest training set and the smallest k."""
+def _preferred(rows: Sequence[Row], main_size: int | None) -> list[Row]:
+    """Return the rows of the last layer, the experiment's main training set and the smallest k."""
     layered = [row for row in rows if row["x_name"] == "layer"]
     if layered:
         last = distinct(layered, "x_value")[-1]
@@ -142,7 +145,8 @@ def _preferred(rows: Sequence[Row]) -> list[Row]:
     elif any(row["array"] for row in rows):
         array = [row["array"] for row in rows if row["array"]][-1]
         rows = [row for row in rows if row["array"] == array]
-    largest = max(map(n_train, rows), default=0)
-    rows = [row for row in rows if n_train(row) == largest]
+    sizes = {n_train(row) for row in rows}
+    size = main_size if main_size in sizes else max(sizes, default=0)
+    rows = [row for row in rows if n_train(row) == size]
     fewest = min((row["k"] for row in rows if row["k"] is not None), default=None)
     return [row for row in rows if row["k"] == fewest]

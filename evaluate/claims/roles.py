@@ -1,4 +1,4 @@
-"""Which model plays which part of the paper: by known name, or as the experiment says."""
+"""Roles: which model of the paper a model stands for, by known name or as the experiment says."""
 
 import re
 from typing import Any
@@ -21,40 +21,30 @@ ROLES: dict[str, str] = {
 }
 """Every role by the word an experiment file uses, with the name it has in sentences."""
 
-BY_NAME: dict[str, str] = {
-    "mae-base": "mae",
-    "mae-large": "mae",
-    "mae-huge": "mae",
-    "vit_base_patch16_224.mae": "mae",
-    "vit_large_patch16_224.mae": "mae",
-    "vit_huge_patch14_224.mae": "mae",
-    "simmim-base": "simmim",
-    "dino-base": "dino",
-    "dino-base-8": "dino",
-    "dino-small": "dino",
-    "dino-small-8": "dino",
-    "vit_base_patch16_224.dino": "dino",
-    "vit_base_patch8_224.dino": "dino",
-    "vit_small_patch16_224.dino": "dino",
-    "vit_small_patch8_224.dino": "dino",
-    "dinov2-base": "dinov2",
-    "dinov2-small": "dinov2",
-    "dinov2-large": "dinov2",
-    "dinov2-base-reg": "dinov2",
-    "dinov2-small-reg": "dinov2",
-    "dinov2-large-reg": "dinov2",
-    "vit_base_patch14_dinov2.lvd142m": "dinov2",
-    "vit_small_patch14_dinov2.lvd142m": "dinov2",
-    "vit_large_patch14_dinov2.lvd142m": "dinov2",
-    "vit_base_patch14_reg4_dinov2.lvd142m": "dinov2",
-    "vit_small_patch14_reg4_dinov2.lvd142m": "dinov2",
-    "vit_large_patch14_reg4_dinov2.lvd142m": "dinov2",
-    "ibot-base": "ibot",
-    "ibot-small": "ibot",
-    "supervised-base": "supervised",
-    "scalemae-large": "scale-mae",
+_NAMES = {
+    "mae": (
+        *("mae-base", "mae-large", "mae-huge"),
+        *("vit_base_patch16_224.mae", "vit_large_patch16_224.mae", "vit_huge_patch14_224.mae"),
+    ),
+    "simmim": ("simmim-base",),
+    "dino": (
+        *("dino-base", "dino-base-8", "dino-small", "dino-small-8"),
+        *("vit_base_patch16_224.dino", "vit_base_patch8_224.dino"),
+        *("vit_small_patch16_224.dino", "vit_small_patch8_224.dino"),
+    ),
+    "dinov2": (
+        *("dinov2-base", "dinov2-small", "dinov2-large"),
+        *("dinov2-base-reg", "dinov2-small-reg", "dinov2-large-reg"),
+        *("vit_base_patch14_dinov2.lvd142m", "vit_small_patch14_dinov2.lvd142m", "vit_large_patch14_dinov2.lvd142m"),
+        *("vit_base_patch14_reg4_dinov2.lvd142m", "vit_small_patch14_reg4_dinov2.lvd142m"),
+        "vit_large_patch14_reg4_dinov2.lvd142m",
+    ),
+    "ibot": ("ibot-base", "ibot-small"),
+    "supervised": ("supervised-base",),
+    "scale-mae": ("scalemae-large",),
 }
-"""The role of models that are known by name; any other plays none unless the experiment says so."""
+BY_NAME: dict[str, str] = {name: role for role, names in _NAMES.items() for name in names}
+"""The role of models that are known by name; any other has none unless the experiment says so."""
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -63,7 +53,7 @@ PAPER_WIDTH = 768
 
 
 class ModelInfo(Record):
-    """What claims need to know about one model beside its rows; the report keeps it with the results."""
+    """Facts about one model that claims need beside its rows; stored with the results."""
 
     title: str
     """Name in the long table."""
@@ -89,12 +79,8 @@ def role_of(name: str, said: str | None) -> str:
 
 
 def model_info(model: ModelSets) -> ModelInfo:
-    """Return what claims need to know about a model's sets."""
-    widths = [
-        (int(array.attributes.get("layer") or 0), int(array.row_shape[-1]))
-        for name, array in model.features.arrays.items()
-        if name.startswith("tokens/")
-    ]
+    """Return the facts about a model's sets that claims need."""
+    arrays = [array for array in model.features.arrays.values() if array.group == "tokens"]
     sets = {"features": model.features.digest, "labels": model.labels.digest}
     for (name, level), viewed in model.views.items():
         sets[f"features {name} {level:g}"] = viewed.features.digest
@@ -105,13 +91,13 @@ def model_info(model: ModelSets) -> ModelInfo:
         role=role_of(model.spec.model.name, model.role),
         data_set=model.spec.dataset.name,
         frame=model.spec.frame,
-        width=max(widths)[1] if widths else 0,
+        width=max(((array.layer or 0, int(array.row_shape[-1])) for array in arrays), default=(0, 0))[1],
         sets=sets,
     )
 
 
 def read_model_infos(entries: Any) -> tuple[ModelInfo, ...]:
-    """Return subjects from plain JSON values; raises ValueError for what is none."""
+    """Return models' infos from plain JSON values; raises ValueError for what is none."""
     models_info = tuple(ModelInfo.model_validate(entry, strict=False) for entry in entries)
     unknown = sorted({info.role for info in models_info} - ROLES.keys())
     if unknown:

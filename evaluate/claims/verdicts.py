@@ -1,8 +1,8 @@
-"""Conditions on estimates, and the verdict they come to.
+"""Verdicts: conditions on estimates, and what follows from them for a claim.
 
 A condition holds when the whole interval lies on the claimed side of its threshold, fails when it lies on the other,
-and is open in between. A claim holds when all its conditions hold and fails when one of them fails. What is left, open
-or without the rows it needs, is not testable by these results. No point value decides anything.
+and is open in between. A claim holds when all its conditions hold and fails when one of them fails. All others, open or
+without the rows they need, are not testable by these results. No point value decides anything.
 
 Intervals are not widened for the number of conditions: of true claims with k conditions at most 2.5 % times k fail by
 chance, while a false one holds by chance in at most 2.5 %, for every condition must be met.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evaluate.claims.estimates import Estimate
+from evaluate.claims.estimates import MissingEvidenceError as MissingEvidenceError
 
 Verdict = Literal["holds", "fails", "not testable"]
 
@@ -22,10 +23,6 @@ def add_analysis(kind: str, **keys: Any) -> str:
     """Return the advice to add an ``[[analyses]]`` table with these keys, as TOML."""
     with_keys = " and ".join(f"{name} = {json.dumps(value)}" for name, value in keys.items())
     return f'add [[analyses]] kind = "{kind}"' + (f" with {with_keys}" if keys else "")
-
-
-class MissingEvidenceError(Exception):
-    """What a rule needs is not in the results; the message says what to add."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def below(estimate: Estimate, threshold: float) -> Condition:
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of one claim."""
+    """The verdict on one claim, with its numbers and reason."""
 
     claim: int
     sentence: str
@@ -77,19 +74,19 @@ class Decision:
 def verdict_of(conditions: Iterator[Condition]) -> tuple[Verdict, tuple[str, ...], str]:
     """Return the verdict, the numbers and the reason; conditions that are missing do not hide one that fails."""
     seen: list[Condition] = []
-    lacking = ""
+    missing = ""
     try:
         for condition in conditions:
-            seen.append(condition)  # noqa: PERF402  (what came before a LackingError counts)
+            seen.append(condition)  # noqa: PERF402  (what came before a MissingEvidenceError counts)
     except MissingEvidenceError as error:
-        lacking = str(error)
+        missing = str(error)
     numbers = tuple(map(str, seen))
     failed = [condition for condition in seen if condition.outcome is False]
     undecided = [condition for condition in seen if condition.outcome is None]
     if failed:
         return "fails", numbers, f"{failed[0].estimate.name} is not {failed[0].side} {failed[0].threshold:.3g}"
-    if lacking:
-        return "not testable", numbers, lacking
+    if missing:
+        return "not testable", numbers, missing
     if undecided or not seen:
         what = f"the interval of {undecided[0].estimate.name} covers {undecided[0].threshold:.3g}" if undecided else ""
         return "not testable", numbers, f"{what or 'nothing was compared'}: evaluate more images or videos"

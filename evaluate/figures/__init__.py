@@ -1,4 +1,4 @@
-"""Figures: one file each, listed in one table."""
+"""The table of all figures of a report, with title and caption."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,37 +9,35 @@ from matplotlib.figure import Figure
 from evaluate.figures import (
     association,
     class_curve,
+    curves,
     feature_treatments,
     global_context,
     image_knn,
     label_maps,
-    layer_curve,
     ranking_overlap,
     reconstruction,
     reconstruction_pictures,
-    removal_curve,
     retrieval,
     retrieval_examples,
     robustness,
     tracking,
-    train_size,
     variance_spectrum,
 )
 from evaluate.results.table import Result
 
 
 class FigureEntry(NamedTuple):
-    """A figure with the words that go with it."""
+    """A figure with its title and caption."""
 
     name: str
     title: str
     caption: str
     draw: Callable[[pd.DataFrame, list[tuple[str, Result]]], Figure | None]
-    """Takes the long table and (model, answer) pairs; None when there is nothing to show."""
+    """Takes the long table and (model, result) pairs; None when there is nothing to show."""
     analysis: str = ""
-    """The analysis whose answers lack what is shown where the figure cannot be drawn."""
+    """The analysis whose results may lack the arrays that the figure shows."""
     absent: str = ""
-    """What to say then."""
+    """Text in place of the figure then."""
 
 
 FIGURES = (
@@ -52,10 +50,10 @@ FIGURES = (
     ),
     FigureEntry(
         "ranking-overlap",
-        "Do the same features vary most elsewhere?",
+        "Overlap of the features that vary most",
         "Share of the features of highest variance that are among those of another layer, model or data set too. Grey "
-        "is where 95 % of unrelated rankings fall. Bars are 95 % bootstrap intervals over images; features of two "
-        "models are compared by number only, so that chance is what is expected of them.",
+        "is the range of 95 % of unrelated rankings. Bars are 95 % bootstrap intervals over images; features of two "
+        "models are compared by number only, so that chance is expected.",
         ranking_overlap.figure,
     ),
     FigureEntry(
@@ -63,38 +61,38 @@ FIGURES = (
         "Removing the features that vary most",
         "mIoU of patches without the m features of highest variance. Where these ruin distances, nearest neighbours "
         "recover as m grows while the probe stays level. Bands are 95 % bootstrap intervals over images.",
-        removal_curve.figure,
+        curves.removal_curve,
     ),
     FigureEntry(
         "layer-curve",
         "Layer by layer",
         "mIoU of patches from each layer's tokens, through the final norm. Bands are 95 % bootstrap intervals over "
         "images.",
-        layer_curve.figure,
+        curves.layer_curve,
     ),
     FigureEntry(
         "train-size",
         "More training images",
-        "mIoU of patches against the number of training images; smaller choices are part of larger ones.",
-        train_size.figure,
+        "mIoU of patches against the number of training images; smaller sets are part of larger ones.",
+        curves.train_size,
     ),
     FigureEntry(
         "class-curve",
         "Easy and other classes, layer by layer",
         "IoU of nearest neighbours on each layer's tokens. A thin line is one class, a thick one the mean of the "
-        "panel; which classes are easy is said by the data set's class table.",
+        "panel; the data set's class table lists the easy classes.",
         class_curve.figure,
     ),
     FigureEntry(
         "feature-treatments",
-        "What treating the features does",
+        "Effect of feature treatments",
         "mIoU of patches on treated features less that on untreated ones, the same images. Bars are 95 % paired "
         "bootstrap intervals over images; one that covers zero is no difference. Random choices are a mark each.",
         feature_treatments.figure,
     ),
     FigureEntry(
         "robustness",
-        "Images that were changed",
+        "Robustness to changed images",
         "mIoU on changed images against that on clean ones, classifiers trained on clean images. A model is a vertical "
         "line with its clean score on top and a dot a level, smaller as the change grows; grey diagonals keep 100, 80, "
         "60, 40 and 20 % of the clean score. Each removed m has a row.",
@@ -102,23 +100,23 @@ FIGURES = (
     ),
     FigureEntry(
         "retrieval",
-        "Finding a changed patch again",
+        "Retrieval of changed patches",
         "What the nearest clean patch of a changed object patch is, in percent of queries. The black line is the share "
         "that has a corresponding clean patch at all.",
         retrieval.figure,
     ),
     FigureEntry(
         "retrieval-elsewhere",
-        "Finding the category in other tiles",
-        "The same with all patches of the query's own tile left out of what can be found.",
+        "Retrieval from other tiles",
+        "The same with all patches of the query's own tile left out of the gallery.",
         retrieval.without_own_tile,
     ),
     FigureEntry(
         "retrieval-examples",
-        "Some patches and what was found for them",
+        "Examples of retrieved patches",
         "Queries of every view at its last level with the clean patches nearest to them, framed in their tiles; below "
-        "each, what it is to the query. Tiles are shown as they were before the view: a query is framed at the clean "
-        "patch that holds its centre, and named by its category.",
+        "each, the outcome. Tiles are shown as they were before the view: a query is framed at the clean patch that "
+        "holds its centre, and labelled by its category.",
         retrieval_examples.figure,
         "retrieval",
         "Examples are not shown: no input pixels are stored. Put `input_pixels = true` into [features] of the "
@@ -126,14 +124,14 @@ FIGURES = (
     ),
     FigureEntry(
         "tracking",
-        "Finding an object again in a later frame",
+        "Tracking by retrieval",
         "Share of objects whose nearest object some frames later is the same one (solid) and of the same category "
         "(dashed, open marks), with chance dotted. Bands are 95 % bootstrap intervals over videos.",
         tracking.figure,
     ),
     FigureEntry(
         "association",
-        "Joining objects to tracks by features alone",
+        "Association of objects to tracks",
         "Scores of whole videos whose true boxes were joined to tracks by distance: HOTA (here the root of its "
         "association part, for detection is 1), IDF1, and how often an object changed its track, all videos together. "
         "Bars are 95 % bootstrap intervals over videos.",
@@ -141,21 +139,21 @@ FIGURES = (
     ),
     FigureEntry(
         "image-knn",
-        "Images at other sizes",
+        "Image k-NN at several sizes",
         "Accuracy of nearest neighbours on whole images against the size the model saw over the native size. Bands are "
         "95 % bootstrap intervals over images.",
         image_knn.figure,
     ),
     FigureEntry(
         "global-context",
-        "What one patch knows of the image",
-        "R² of class shares predicted from the central patch, mean over the classes asked for. Bars are 95 % bootstrap "
-        "intervals over images.",
+        "Class shares predicted from one patch",
+        "R² of class shares predicted from the central patch, mean over the classes in the settings. Bars are 95 % "
+        "bootstrap intervals over images.",
         global_context.figure,
     ),
     FigureEntry(
         "reconstruction",
-        "What the decoder draws from features with some zeroed",
+        "Reconstruction with features zeroed",
         "Mean squared error in the space of the decoder's targets (over masked patches where there are any), PSNR and "
         "SSIM of whole tiles, as MAE's own decoder draws them. Lower error is better, higher PSNR and SSIM are. Bars "
         "have 95 % bootstrap intervals over images; random choices are a dot each, and the bar is their mean.",
@@ -163,7 +161,7 @@ FIGURES = (
     ),
     FigureEntry(
         "reconstruction-pictures",
-        "Pictures drawn from features with some zeroed",
+        "Pictures reconstructed with features zeroed",
         "Validation tiles as MAE's decoder draws them, nothing pasted in; what the encoder did not see is grey in the "
         "input. Of the random choices the first is shown.",
         reconstruction_pictures.figure,

@@ -4,39 +4,32 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evaluate.figures.style import cells, error_bars, last_array, legend_above, looks, new_figure, numbers
+from evaluate.figures import style
+from evaluate.results.metrics import HOTA, ID_SWITCHES, IDF1
 from evaluate.results.table import Result
 
-PANELS = {"hota": "HOTA", "idf1": "IDF1", "id_switches": "identity switches"}
+PANELS = {HOTA: "HOTA", IDF1: "IDF1", ID_SWITCHES: "identity switches"}
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
-    """Return one panel a score: a place an m, a mark a model with its interval."""
-    asked = last_array(table[table["analysis"] == "association"])
-    if asked.empty:
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
+    """Return one panel a metric: a position an m, a mark a model with its interval."""
+    shown = style.last_array(table[table["analysis"] == "association"])
+    if shown.empty:
         return None
-    removed = sorted({int(m) for m in asked["m"]})
-    models = list(dict.fromkeys(asked["model"]))
-    styles = looks(table)
-    drawn, panels = new_figure(max(7.2, 3 * (0.9 * len(removed) + 1.2)), 3.4, len(PANELS))
+    removed = style.counts(shown, "m")
+    drawn, [panels] = style.new_figure((max(7.2, 3 * (0.9 * len(removed) + 1.2)), 3.4), len(PANELS))
     for panel, (metric, title) in zip(panels, PANELS.items(), strict=True):
-        rows = cells(asked, metric)
-        for place, model in enumerate(models):
-            part = rows[rows["model"] == model].sort_values("m")
-            positions = np.array([removed.index(int(m)) for m in part["m"]], dtype=float)
-            positions += (place - (len(models) - 1) / 2) * 0.6 / len(models)
-            look = {**styles[str(model)], "linestyle": "none"}
-            panel.errorbar(
-                positions, numbers(part, "value"), yerr=error_bars(part), label=str(model), markersize=5.5,
-                elinewidth=1.2, **look,
-            )  # fmt: skip
+        for model, look, shift, part in style.by_model(shown, table):
+            rows = style.metric_rows(part, "association", metric).sort_values("m")
+            positions = np.array([removed.index(int(m)) for m in rows["m"]], dtype=float) + 0.6 * shift
+            style.marks(panel, rows, x=positions, label=model, markersize=5.5, **look)
         panel.set_title(title, fontsize=10, loc="left")
         panel.set_xticks(range(len(removed)), ["all" if m == 0 else f"less top {m}" for m in removed])
         panel.set_xlim(-0.6, len(removed) - 0.4)
         panel.set_xlabel("features")
-        if metric == "id_switches":
+        if metric == ID_SWITCHES:
             panel.set_ylim(bottom=min(0.0, panel.get_ylim()[0]))
         else:
             panel.set_ylim(0.0, 1.03)
-    legend_above(drawn, panels[0])
+    style.legend_above(drawn, panels[0])
     return drawn

@@ -4,39 +4,34 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from evaluate.figures.style import legend_above, looks, new_figure, numbers, smallest_k
+from evaluate.figures import style
+from evaluate.results.metrics import PATCH_IOU
 from evaluate.results.table import Result
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return two panels of nearest neighbours' mean IoU over layers; every class is a thin line."""
-    rows = table[(table["analysis"] == "patch-classification") & (table["metric"] == "patch_iou")]
+    rows = table[(table["analysis"] == "patch-classification") & (table["metric"] == PATCH_IOU)]
     rows = rows[(rows["classifier"] == "knn") & (rows["m"] == 0) & (rows["x_name"] == "layer")]
-    easy = {str(name) for _, answer in answers for name in answer.arrays.get("easy_classes", ())}
+    easy = {str(name) for _, result in results for name in result.arrays.get("easy_classes", ())}
     if rows.empty or rows["x_value"].nunique() < 2 or not easy:
         return None
-    rows = smallest_k(rows[rows["n_train"] == rows["n_train"].max()])
+    rows = style.smallest_k(rows[rows["n_train"] == rows["n_train"].max()])
     rows = rows.drop_duplicates(["model", "class", "x_value"])
     groups = [("easy classes", rows[rows["class"].isin(easy)]), ("other classes", rows[~rows["class"].isin(easy)])]
     groups = [(title, part) for title, part in groups if part["value"].notna().any()]
-    styles = looks(table)
-    drawn, panels = new_figure(max(6.4, 3.6 * len(groups) + 0.6), 3.9, len(groups), sharey=True)
+    drawn, [panels] = style.new_figure((max(6.4, 3.6 * len(groups) + 0.6), 3.9), len(groups), sharey=True)
     for panel, (title, group) in zip(panels, groups, strict=True):
-        for model, part in group.groupby("model", sort=False):
-            look = styles[str(model)]
-            for _, one in part.sort_values("x_value").groupby("class"):
-                panel.plot(
-                    numbers(one, "x_value"), numbers(one, "value"), color=look["color"], alpha=0.25, linewidth=0.8
-                )
-            mean = part.assign(value=part["value"].astype("Float64")).groupby("x_value")["value"].mean().sort_index()
-            panel.plot(
-                mean.index.to_numpy(dtype=float), mean.to_numpy(dtype=float, na_value=float("nan")), label=str(model),
-                markersize=4.5, linewidth=1.8, **look,
-            )  # fmt: skip
+        for model, look, _, part in style.by_model(group, table):
+            for _, line in part.sort_values("x_value").groupby("class"):
+                thin = {"color": look["color"], "alpha": 0.25, "linewidth": 0.8}
+                panel.plot(style.numbers(line, "x_value"), style.numbers(line, "value"), **thin)
+            mean = part.assign(value=style.numbers(part, "value")).groupby("x_value")["value"].mean().sort_index()
+            panel.plot(mean.index.to_numpy(dtype=float), mean, label=model, markersize=4.5, linewidth=1.8, **look)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_title(f"{title} ({group['class'].nunique()})", fontsize=10, loc="left")
         panel.set_xlabel("layer (block, counted from 0)")
     panels[0].set_ylabel("IoU, nearest neighbours")
     panels[0].set_ylim(bottom=0)
-    legend_above(drawn, panels[0])
+    style.legend_above(drawn, panels[0])
     return drawn

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evaluate.figures.removal_curve import NAMES
-from evaluate.figures.style import cells, error_bars, grid_figure, last_array, legend_above, looks, numbers
+from evaluate.figures import style
+from evaluate.results.metrics import PATCH_MIOU_DIFFERENCE
 from evaluate.results.table import Result
 
 TITLES = {
@@ -20,46 +20,40 @@ OTHER_EXPERIMENTS = "highest variance in {} left out"
 """Where the ranking is another experiment's."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel a classifier: a line a treatment, a mark a model, with the paired interval."""
-    rows = cells(table[table["analysis"] == "feature-treatments"], "patch_miou_difference")
+    rows = style.metric_rows(table, "feature-treatments", PATCH_MIOU_DIFFERENCE)
     if rows.empty:
         return None
-    rows = last_array(rows)
-    classifiers = [name for name in NAMES if (rows["classifier"] == name).any()]
-    treatments = list(dict.fromkeys(zip(rows["outcome"], rows["m"].astype(object), strict=True)))
-    treatments = list(dict.fromkeys((str(name), None if pd.isna(m) else int(m)) for name, m in treatments))
-    styles = looks(table)
-    height = 1.5 + 0.28 * len(treatments) + 0.13 * len(treatments) * len(styles)
-    drawn, axes = grid_figure(3.6 * len(classifiers) + 2.0, height, 1, len(classifiers), sharey=True)
-    models = list(dict.fromkeys(rows["model"]))
-    for panel, classifier in zip(axes[0], classifiers, strict=True):
+    rows = style.last_array(rows)
+    classifiers = [name for name in style.CLASSIFIERS if (rows["classifier"] == name).any()]
+    treatments = list(dict.fromkeys(_treatments(rows)))
+    height = 1.5 + 0.28 * len(treatments) + 0.13 * len(treatments) * table["model"].nunique()
+    drawn, [panels] = style.new_figure((3.6 * len(classifiers) + 2.0, height), len(classifiers), sharey=True)
+    for panel, classifier in zip(panels, classifiers, strict=True):
         panel.axvline(0.0, color="#555555", linewidth=1.0)
-        for place, model in enumerate(models):
-            shift = (place - (len(models) - 1) / 2) * 0.7 / len(models)
-            part = rows[(rows["classifier"] == classifier) & (rows["model"] == model)]
-            places = [
-                treatments.index((str(name), None if pd.isna(m) else int(m)))
-                for name, m in zip(part["outcome"], part["m"].astype(object), strict=True)
-            ]
-            look = {**styles[str(model)], "linestyle": "none"}
-            positions = np.array(places, dtype=float) + shift
-            panel.errorbar(
-                numbers(part, "value"), positions, xerr=error_bars(part), label=str(model), markersize=5,
-                elinewidth=1.2, **look,
-            )  # fmt: skip
-        panel.set_title(NAMES[classifier], fontsize=10, loc="left")
+        for model, look, shift, part in style.by_model(rows, table):
+            part = part[part["classifier"] == classifier]
+            positions = np.array([treatments.index(one) for one in _treatments(part)], dtype=float) + 0.7 * shift
+            style.marks(panel, part, y=positions, label=model, markersize=5, **look)
+        panel.set_title(style.CLASSIFIERS[classifier], fontsize=10, loc="left")
         panel.set_xlabel("mIoU less untreated")
         panel.margins(x=0.1)
     names = [_title(name) + ("" if m is None else f" (m = {m})") for name, m in treatments]
-    axes[0][0].set_yticks(range(len(treatments)), names)
-    axes[0][0].set_ylim(len(treatments) - 0.5, -0.5)
-    legend_above(drawn, axes[0][0])
+    panels[0].set_yticks(range(len(treatments)), names)
+    panels[0].set_ylim(len(treatments) - 0.5, -0.5)
+    style.legend_above(drawn, panels[0])
     return drawn
+
+
+def _treatments(rows: pd.DataFrame) -> list[tuple[str, int | None]]:
+    """Return outcome and m of every row."""
+    removed = [None if pd.isna(m) else int(m) for m in rows["m"]]
+    return list(zip(rows["outcome"].astype(str), removed, strict=True))
 
 
 def _title(outcome: str) -> str:
     name, _, experiment = outcome.partition(" ")
-    return (
-        OTHER_EXPERIMENTS.format(experiment.replace("$", r"\$")) if name == "remove-other" else TITLES.get(name, name)
-    )
+    if name == "remove-other":
+        return OTHER_EXPERIMENTS.format(experiment.replace("$", r"\$"))
+    return TITLES.get(name, name)

@@ -1,6 +1,5 @@
 """Predicted patch classes beside the truth: paper A, appendix (qualitative maps)."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,14 +8,17 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from evaluate.figures import style
 from evaluate.results.table import Result
 from stores.specs import VOID
 
 GREY = (225, 225, 225)
 """Colour of void."""
+CELL = 1.9
+"""Width of a map, in inches."""
 
 
-def painted(
+def _painted(
     classes: UInt8[np.ndarray, "height width"], colours: UInt8[np.ndarray, "classes 3"]
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Return a class map in the data set's colours, void in grey."""
@@ -26,29 +28,25 @@ def painted(
     return palette[classes]
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one row an image: the truth, then every model's prediction for every m."""
-    maps = [(model, answer) for model, answer in answers if "truth" in answer.arrays]
+    maps = [(model, result.arrays) for model, result in results if "truth" in result.arrays]
     if not maps:
         return None
-    first = maps[0][1].arrays
-    columns: list[tuple[str, np.ndarray]] = [("truth", first["truth"])]
-    for model, answer in maps:
-        for m, predicted in zip(answer.arrays["predicted_m"], answer.arrays["predicted"], strict=True):
-            columns.append((f"{model}\n{f'without top {m}' if m else 'all features'}", predicted))
+    first = maps[0][1]
+    columns = [("truth", first["truth"])] + [
+        (f"{model}\n{style.removal_title(int(m))}", predicted)
+        for model, arrays in maps
+        for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True)
+    ]
     n_images, height, width = first["truth"].shape
-    cell = 1.9
-    drawn = Figure(figsize=(cell * len(columns), (cell * height / width + 0.08) * n_images + 1.4), layout="constrained")
+    drawn = Figure(figsize=(CELL * len(columns), (CELL * height / width + 0.08) * n_images + 1.4), layout="constrained")
     axes = drawn.subplots(n_images, len(columns), squeeze=False)
-    for place, (title, shown) in enumerate(columns):
+    for column, (title, shown) in enumerate(columns):
         for image in range(n_images):
-            panel = axes[image][place]
-            panel.imshow(painted(shown[image], first["colours"]), interpolation="nearest")
-            panel.set_xticks([])
-            panel.set_yticks([])
-            for side in panel.spines.values():
-                side.set_visible(False)
-        axes[0][place].set_title(_wrapped(title), fontsize=8)
+            axes[image][column].imshow(_painted(shown[image], first["colours"]), interpolation="nearest")
+            style.hide_axes(axes[image][column])
+        axes[0][column].set_title(style.wrapped(title, 20), fontsize=8)
     present = sorted({int(c) for _, shown in columns for c in np.unique(shown)} - {VOID})
     handles = [
         Patch(facecolor=_fraction(first["colours"][number]), label=str(first["class_names"][number]))
@@ -64,7 +62,3 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
 def _fraction(colour: Sequence[int] | np.ndarray) -> tuple[float, float, float]:
     red, green, blue = (float(value) / 255.0 for value in colour)
     return red, green, blue
-
-
-def _wrapped(title: str, width: int = 20) -> str:
-    return "\n".join(part for line in title.split("\n") for part in textwrap.wrap(line, width))

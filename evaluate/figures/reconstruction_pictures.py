@@ -1,11 +1,9 @@
-"""Tiles as MAE's decoder draws them from features with some zeroed: the pictures that go with paper A, Table 4."""
+"""Tiles as MAE's decoder reconstructs them from features with some zeroed: the pictures to paper A, Table 4."""
 
-import textwrap
-
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from evaluate.figures import style
 from evaluate.results.table import Result
 
 COLUMNS = {
@@ -22,34 +20,29 @@ LEFT, TOP = 0.5, 0.4
 """Room for titles, in inches."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one row a tile, model and share of masked patches; one column a variant."""
-    found = [(model, one) for model, one in answers if one.arrays.get("reconstruction_input", np.empty(0)).size]
-    if not found:
-        return None
     lines = [
-        (_title(model, float(one.arrays["reconstruction_mask_ratio"])), one, tile)
-        for model, one in found
-        for tile in range(len(one.arrays["reconstruction_input"]))
+        (_title(model, float(result.arrays["reconstruction_mask_ratio"])), result.arrays, tile)
+        for model, result in results
+        for tile in range(len(result.arrays.get("reconstruction_input", ())))
     ]
-    height, width = found[0][1].arrays["reconstruction_input"].shape[1:3]
+    if not lines:
+        return None
+    height, width = lines[0][1]["reconstruction_input"].shape[1:3]
     size = LEFT + CELL * len(COLUMNS), TOP + CELL * height / width * len(lines)
     drawn = Figure(figsize=size)
     axes = drawn.subplots(len(lines), len(COLUMNS), squeeze=False)
     drawn.subplots_adjust(LEFT / size[0], 0.0, 1.0, 1.0 - TOP / size[1], wspace=0.04, hspace=0.04)
-    for line, (title, one, tile) in zip(axes, lines, strict=True):
+    for line, (title, arrays, tile) in zip(axes, lines, strict=True):
         for panel, name in zip(line, COLUMNS, strict=True):
-            panel.imshow(one.arrays[f"reconstruction_{name}"][tile])
-            panel.set_xticks([])
-            panel.set_yticks([])
-            panel.grid(visible=False)
-            for side in panel.spines.values():
-                side.set_visible(False)
+            panel.imshow(arrays[f"reconstruction_{name}"][tile])
+            style.hide_axes(panel)
         if tile == 0:
-            line[0].set_ylabel("\n".join(textwrap.wrap(title, 22)), fontsize=7)
+            line[0].set_ylabel(style.wrapped(title, 22), fontsize=7)
     m = int(table[table["analysis"] == "reconstruction"]["m"].max())
     for panel, name in zip(axes[0], COLUMNS.values(), strict=True):
-        panel.set_title("\n".join(textwrap.wrap(name.format(m=m), 18)), fontsize=8)
+        panel.set_title(style.wrapped(name.format(m=m), 18), fontsize=8)
     return drawn
 
 

@@ -1,12 +1,14 @@
-"""What the nearest clean patch of a transformed patch is: paper A, section 3.3, Figs. 5 and 6 (A-11 to A-15)."""
+"""Outcomes of the nearest clean patch of a transformed patch: paper A, section 3.3, Figs. 5 and 6 (A-11 to A-15)."""
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from evaluate.figures.style import cells, grid_figure, last_array, numbers
+from evaluate.figures import style
+from evaluate.results.metrics import SHARE, UPPER_BOUND
 from evaluate.results.table import Result
 
 COLOURS = {
@@ -19,57 +21,33 @@ COLOURS = {
 """Outcomes from best to worst, dark blue to grey; neighbours differ in lightness too."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return stacked shares over the level with everything in the gallery: a column a model, a row a view."""
     return _stacked(table, "nothing left out")
 
 
-def without_own_tile(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
+def without_own_tile(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return the same with the query's own tile left out of the gallery."""
     return _stacked(table, "tile left out")
 
 
 def _stacked(table: pd.DataFrame, reference: str) -> Figure | None:
-    asked = table[(table["analysis"] == "retrieval") & (table["reference"] == reference)]
-    shares = cells(asked, "share")
+    table = table[table["reference"] == reference]
+    shares = style.metric_rows(table, "retrieval", SHARE)
     shares = shares[shares["view"] != "clean"]
     if shares.empty:
         return None
-    shares = last_array(shares)
-    bounds = last_array(cells(asked, "upper_bound"))
+    shares, bounds = style.last_array(shares), style.last_array(style.metric_rows(table, "retrieval", UPPER_BOUND))
     views = list(dict.fromkeys(shares["view"]))
     columns = list(dict.fromkeys((str(model), int(m)) for model, m in zip(shares["model"], shares["m"], strict=True)))
     size = max(1.9 * len(columns) + 0.7, 4.6), 1.55 * len(views) + 1.3
-    drawn, axes = grid_figure(*size, len(views), len(columns), sharey=True, sharex="row")
+    drawn, axes = style.new_figure(size, len(columns), len(views), sharey=True, sharex="row")
     for line, view in zip(axes, views, strict=True):
         for panel, (model, m) in zip(line, columns, strict=True):
-            part = _of(shares, view, model, m)
-            wide = part.pivot_table(index="level", columns="outcome", values="value", aggfunc="first").astype(float)
-            wide = wide.reindex(columns=list(COLOURS)).fillna(0.0).sort_index() * 100.0
-            if wide.empty:
-                panel.set_axis_off()
-                continue
-            levels = wide.index.to_numpy(dtype=float)
-            # One level alone has no area: it becomes a bar.
-            if len(levels) == 1:
-                bottom = 0.0
-                for outcome, colour in COLOURS.items():
-                    panel.bar([levels[0]], [wide[outcome].iloc[0]], 0.5, bottom, color=colour)
-                    bottom += float(wide[outcome].iloc[0])
-                panel.set_xlim(levels[0] - 0.6, levels[0] + 0.6)
-            else:
-                panel.stackplot(levels, wide.to_numpy().T, colors=list(COLOURS.values()), linewidth=0)
-                panel.set_xlim(levels[0], levels[-1])
-            bound = _of(bounds, view, model, m).sort_values("level")
-            if not bound.empty:
-                at, height = numbers(bound, "level"), numbers(bound, "value") * 100.0
-                if len(at) == 1:
-                    at, height = np.array([at[0] - 0.25, at[0] + 0.25]), height.repeat(2)
-                panel.plot(at, height, color="black", linewidth=2.0)
-            panel.set_ylim(0.0, 100.5)
-            panel.grid(visible=False)
-            ticks = levels if len(levels) <= 5 else levels[:: len(levels) // 4]
-            panel.set_xticks(ticks, [f"{level:g}" for level in ticks], fontsize=8)
+            part, bound = (
+                rows[(rows["view"] == view) & (rows["model"] == model) & (rows["m"] == m)] for rows in (shares, bounds)
+            )
+            _panel(panel, part, bound)
         line[0].set_ylabel(f"{view}\n% of queries", fontsize=9)
     for panel, (model, m) in zip(axes[0], columns, strict=True):
         panel.set_title(str(model) if not m else f"{model}\nwithout top {m}", fontsize=9)
@@ -84,5 +62,31 @@ def _stacked(table: pd.DataFrame, reference: str) -> Figure | None:
     return drawn
 
 
-def _of(rows: pd.DataFrame, view: str, model: str, m: int) -> pd.DataFrame:
-    return rows[(rows["view"] == view) & (rows["model"] == model) & (rows["m"] == m)]
+def _panel(panel: Axes, shares: pd.DataFrame, bounds: pd.DataFrame) -> None:
+    """Draw the shares of one view, model and m over the level, with the upper bound as a line."""
+    wide = shares.pivot_table(index="level", columns="outcome", values="value", aggfunc="first").astype(float)
+    wide = wide.reindex(columns=list(COLOURS)).fillna(0.0).sort_index() * 100.0
+    if wide.empty:
+        panel.set_axis_off()
+        return
+    levels = wide.index.to_numpy(dtype=float)
+    # One level alone has no area: it becomes a bar.
+    if len(levels) == 1:
+        bottom = 0.0
+        for outcome, colour in COLOURS.items():
+            panel.bar([levels[0]], [wide[outcome].iloc[0]], 0.5, bottom, color=colour)
+            bottom += float(wide[outcome].iloc[0])
+        panel.set_xlim(levels[0] - 0.6, levels[0] + 0.6)
+    else:
+        panel.stackplot(levels, wide.to_numpy().T, colors=list(COLOURS.values()), linewidth=0)
+        panel.set_xlim(levels[0], levels[-1])
+    if not bounds.empty:
+        bounds = bounds.sort_values("level")
+        at, height = style.numbers(bounds, "level"), style.numbers(bounds, "value") * 100.0
+        if len(at) == 1:
+            at, height = np.array([at[0] - 0.25, at[0] + 0.25]), height.repeat(2)
+        panel.plot(at, height, color="black", linewidth=2.0)
+    panel.set_ylim(0.0, 100.5)
+    panel.grid(visible=False)
+    ticks = levels if len(levels) <= 5 else levels[:: len(levels) // 4]
+    panel.set_xticks(ticks, [f"{level:g}" for level in ticks], fontsize=8)

@@ -1,12 +1,11 @@
 """Queries under a view and the clean patches nearest to them, framed in their tiles: paper A, section 3.3."""
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from evaluate.figures import style
 from evaluate.figures.retrieval import COLOURS
 from evaluate.results.table import Result
 from evaluate.scoring.retrieval import OUTCOMES
@@ -19,10 +18,10 @@ MOST = 200
 """Tiles of one figure; with more models or views fewer queries are shown, but one of each."""
 
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one row a query, model and m: the query's tile, then those of its nearest patches, the outcome below."""
-    found = [(model, one.arrays) for model, one in answers if "example_tiles" in one.arrays]
-    lines = [(model, arrays, line) for model, arrays in found for line in _fitting(arrays, len(found))]
+    shown = [(model, result.arrays) for model, result in results if "example_tiles" in result.arrays]
+    lines = [(model, arrays, line) for model, arrays in shown for line in _fitting(arrays, len(shown))]
     if not lines:
         return None
     n_columns = 1 + lines[0][1]["example_outcome"].shape[1]
@@ -36,24 +35,20 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
         rows, columns = (int(number) for number in arrays["example_grid"])
         names = [str(arrays["example_category"][line])]
         names += [OUTCOMES[number] for number in arrays["example_outcome"][line]]
-        for place, (panel, name) in enumerate(zip(panels, names, strict=True)):
-            tile = arrays["example_tiles"][arrays["example_tile"][line, place]]
+        for index, (panel, name) in enumerate(zip(panels, names, strict=True)):
+            tile = arrays["example_tiles"][arrays["example_tile"][line, index]]
             panel.imshow(tile, extent=(0, columns, rows, 0), interpolation="nearest", aspect="equal")
-            row, column = divmod(int(arrays["example_patch"][line, place]), columns)
+            row, column = divmod(int(arrays["example_patch"][line, index]), columns)
             # White below the colour, so that the frame shows on every picture.
-            for colour, thickness in (("white", 2.8), (COLOURS[name] if place else "black", 1.4)):
+            for colour, thickness in (("white", 2.8), (COLOURS[name] if index else "black", 1.4)):
                 panel.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=colour, linewidth=thickness))
-            panel.set_xticks([])
-            panel.set_yticks([])
-            panel.grid(visible=False)
-            panel.set_xlabel(name.replace("-", " ") if place else name, fontsize=8, labelpad=2)
-            for side in panel.spines.values():
-                side.set_visible(False)
+            style.hide_axes(panel)
+            panel.set_xlabel(name.replace("-", " ") if index else name, fontsize=8, labelpad=2)
         m = int(arrays["example_m"][line])
         words = [model, str(arrays["example_view"][line]), *([f"without top {m}"] if m else [])]
-        wrapped = "\n".join(part for word in words for part in textwrap.wrap(word, 20))
-        panels[0].set_ylabel(wrapped, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=4)
-    titles = ["query", *("nearest" if place == 1 else f"{place}. nearest" for place in range(1, n_columns))]
+        label = style.wrapped("\n".join(words), 20)
+        panels[0].set_ylabel(label, fontsize=7.5, rotation=0, ha="right", va="center", labelpad=4)
+    titles = ["query", *("nearest" if rank == 1 else f"{rank}. nearest" for rank in range(1, n_columns))]
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title, fontsize=9)
     return drawn

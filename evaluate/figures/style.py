@@ -1,7 +1,8 @@
-"""How all figures look: one colour a model everywhere, readable in grey, the same bytes for the same numbers."""
+"""Style of all figures: one look a model everywhere, readable in grey, the same bytes for the same numbers."""
 
 import io
 import re
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -30,26 +31,66 @@ SETTINGS: Any = {
     "legend.frameon": False,
 }
 
+CLASSIFIERS = {"knn": "nearest neighbours", "probe": "linear probe"}
+"""Titles of the classifiers, in the order of their panels."""
 
-def looks(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Return colour, marker and dash of each model of a table, in order of appearance."""
-    models = list(dict.fromkeys(table["model"].dropna()))
-    return {
-        model: {
-            "color": COLOURS[place % len(COLOURS)],
-            "marker": MARKERS[place % len(MARKERS)],
-            "linestyle": DASHES[place % len(DASHES)],
+
+def by_model(rows: pd.DataFrame, table: pd.DataFrame) -> list[tuple[str, dict[str, Any], float, pd.DataFrame]]:
+    """Return title, look, shift and rows of every model of some rows, in order of appearance.
+
+    The look (colour, marker and dash) is the model's in all figures of the ``table``. Shifts, within -0.5 to 0.5, set
+    the marks of several models side by side.
+    """
+    order = list(dict.fromkeys(table["model"].dropna()))
+    models = list(dict.fromkeys(rows["model"].dropna()))
+    entries = []
+    for index, model in enumerate(models):
+        number = order.index(model)
+        look = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": DASHES[number % len(DASHES)],
         }
-        for place, model in enumerate(models)
-    }
+        shift = (index - (len(models) - 1) / 2) / len(models)
+        entries.append((str(model), look, shift, rows[rows["model"] == model]))
+    return entries
 
 
-def new_figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure of this size, in inches, with axes side by side."""
+def metric_rows(table: pd.DataFrame, analysis: str, metric: str) -> pd.DataFrame:
+    """Return the rows of one analysis and metric without a class, each once: several analyses may share a result."""
+    rows = table[(table["analysis"] == analysis) & (table["metric"] == metric) & table["class"].isna()]
+    # Everything that tells rows apart, the results' own names left out.
+    return rows.drop_duplicates(
+        ["data_set", "model", "view", "level", "array", "token", "classifier", "train", "m", "k", "x_name", "x_value",
+         "outcome", "reference"]
+    )  # fmt: skip
+
+
+def last_array(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each model's rows of the array that comes last: the last layer."""
+    return rows[rows["array"] == rows.groupby("model", sort=False)["array"].transform("last")]
+
+
+def smallest_k(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the smallest k (1 in the paper); probes have none."""
+    return rows if rows["k"].isna().all() else rows[rows["k"] == rows["k"].min()]
+
+
+def numbers(rows: pd.DataFrame, name: str) -> Float64[np.ndarray, " row"]:
+    """Return a column as float64, empty cells as nan."""
+    return rows[name].to_numpy(dtype=float, na_value=float("nan"))
+
+
+def counts(rows: pd.DataFrame, name: str) -> list[int]:
+    """Return the values of a column of whole numbers, increasing."""
+    return sorted({int(value) for value in rows[name]})
+
+
+def new_figure(size: tuple[float, float], columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """Return a figure of this width and height, in inches, with axes by row and column."""
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, columns, squeeze=False, **options)
-    return figure, list(axes[0])
+        figure = Figure(figsize=size, layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
@@ -60,44 +101,19 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=max(1, fitting), frameon=False)
 
 
-def curve(axes: Axes, part: pd.DataFrame, x: str, look: dict[str, Any], label: str | None) -> None:
-    """Draw value against ``x`` with its interval as a band, where there is one."""
-    part = part.sort_values(x)
-    positions = part[x].to_numpy(dtype=float)
-    values, low, high = (part[name].to_numpy(dtype=float, na_value=float("nan")) for name in ("value", "low", "high"))
-    axes.plot(positions, values, label=label, markersize=4.5, linewidth=1.5, **look)
-    axes.fill_between(positions, low, high, color=look["color"], alpha=0.15, linewidth=0)
+def curve(axes: Axes, rows: pd.DataFrame, x: str, **style: Any) -> None:
+    """Draw value against the column ``x`` with its interval as a band, where there is one."""
+    rows = rows.sort_values(x)
+    axes.plot(numbers(rows, x), numbers(rows, "value"), **{"markersize": 4.5, "linewidth": 1.5, **style})
+    band = numbers(rows, "low"), numbers(rows, "high")
+    axes.fill_between(numbers(rows, x), *band, color=style["color"], alpha=0.15, linewidth=0)
 
 
-def cells(table: pd.DataFrame, metric: str, classifier: str | None = None) -> pd.DataFrame:
-    """Return the rows of one metric without a class, each cell once: several questions may share one."""
-    rows = table[(table["metric"] == metric) & table["class"].isna()]
-    if classifier is not None:
-        rows = rows[rows["classifier"] == classifier]
-    # Everything that tells cells apart, the results' own names left out.
-    return rows.drop_duplicates(
-        ["data_set", "model", "view", "level", "array", "token", "classifier", "train", "m", "k", "x_name", "x_value",
-         "outcome", "reference"]
-    )  # fmt: skip
-
-
-def last_array(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each model's rows of the array that was asked for last: the last layer."""
-    last = rows.groupby("model", sort=False)["array"].transform("last")
-    return rows[rows["array"] == last]
-
-
-def numbers(rows: pd.DataFrame, name: str) -> Float64[np.ndarray, " row"]:
-    """Return a column as float64, empty cells as nan."""
-    return rows[name].to_numpy(dtype=float, na_value=float("nan"))
-
-
-def grid_figure(width: float, height: float, rows: int, columns: int, **options: Any) -> tuple[Figure, Any]:
-    """Return a figure of this size, in inches, with rows of axes."""
-    with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False, **options)
-    return figure, axes
+def marks(axes: Axes, rows: pd.DataFrame, **style: Any) -> None:
+    """Draw a mark a row with its interval, at the positions that ``style`` holds as ``x`` or ``y``."""
+    value, bars = numbers(rows, "value"), error_bars(rows)
+    data: dict[str, Any] = {"x": value, "xerr": bars} if "y" in style else {"y": value, "yerr": bars}
+    axes.errorbar(**data, **{"elinewidth": 1.2, **style, "linestyle": "none"})
 
 
 def error_bars(rows: pd.DataFrame) -> Float64[np.ndarray, "2 row"] | None:
@@ -107,9 +123,23 @@ def error_bars(rows: pd.DataFrame) -> Float64[np.ndarray, "2 row"] | None:
     return None if np.isnan(reach).all() else np.clip(np.nan_to_num(reach), 0.0, None)
 
 
-def smallest_k(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the smallest k (1 in the paper); probes have none."""
-    return rows if rows["k"].isna().all() else rows[rows["k"] == rows["k"].min()]
+def removal_title(m: int) -> str:
+    """Return the title of what has the top m features removed."""
+    return f"without top {m}" if m else "all features"
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return text with its lines broken at a number of characters."""
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, width))
+
+
+def hide_axes(panel: Axes) -> None:
+    """Take ticks, grid and frame from a panel that shows a picture."""
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.grid(visible=False)
+    for side in panel.spines.values():
+        side.set_visible(False)
 
 
 def save(figure: Figure, kind: str) -> bytes:

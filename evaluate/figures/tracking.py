@@ -6,45 +6,41 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from evaluate.figures.style import cells, last_array, looks, new_figure, numbers
+from evaluate.figures import style
+from evaluate.results.metrics import CATEGORY_ACCURACY, CHANCE, GAP_SECONDS, INSTANCE_ACCURACY
 from evaluate.results.table import Result
 
+DASHED = (0, (4, 2))
 
-def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | None:
+
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel an m: the right object solid, the right category dashed, chance dotted, seconds above."""
-    asked = last_array(table[table["analysis"] == "tracking"])
-    instance = cells(asked, "instance_accuracy")
+    shown = style.last_array(table[table["analysis"] == "tracking"])
+    metrics = (INSTANCE_ACCURACY, CATEGORY_ACCURACY, CHANCE, GAP_SECONDS)
+    instance, category, chance, seconds = (style.metric_rows(shown, "tracking", metric) for metric in metrics)
     if instance.empty:
         return None
-    category, chance, seconds = (cells(asked, name) for name in ("category_accuracy", "chance", "gap_seconds"))
-    removed = sorted({int(m) for m in instance["m"]})
-    styles = looks(table)
-    drawn, panels = new_figure(max(5.2, 3.6 * len(removed) + 0.6), 4.4, len(removed), sharey=True)
+    removed = style.counts(instance, "m")
+    drawn, [panels] = style.new_figure((max(5.2, 3.6 * len(removed) + 0.6), 4.4), len(removed), sharey=True)
     for panel, m in zip(panels, removed, strict=True):
-        for model, part in instance[instance["m"] == m].groupby("model", sort=False):
-            look = styles[str(model)]
-            for rows, dash, face in ((part, "-", look["color"]), (category, (0, (4, 2)), "white")):
-                line = rows[(rows["model"] == model) & (rows["m"] == m)].sort_values("x_value")
-                at = numbers(line, "x_value")
-                panel.plot(
-                    at, numbers(line, "value"), linestyle=dash, color=look["color"], marker=look["marker"],
-                    markerfacecolor=face, markersize=4.5, linewidth=1.5,
-                )  # fmt: skip
-                panel.fill_between(at, numbers(line, "low"), numbers(line, "high"), color=look["color"], alpha=0.12)
+        for model, look, _, part in style.by_model(instance[instance["m"] == m], table):
+            for rows, dash, face in ((part, "-", look["color"]), (category, DASHED, "white")):
+                line = rows[(rows["model"] == model) & (rows["m"] == m)]
+                style.curve(panel, line, "x_value", **{**look, "linestyle": dash, "markerfacecolor": face})
         level = chance[chance["m"] == m].drop_duplicates("x_value").sort_values("x_value")
-        panel.plot(numbers(level, "x_value"), numbers(level, "value"), ":", color="#555555", linewidth=1.5)
+        panel.plot(style.numbers(level, "x_value"), style.numbers(level, "value"), ":", color="#555555", linewidth=1.5)
         panel.set_ylim(0.0, 1.03)
         panel.set_xlabel("gap in annotated frames")
-        panel.set_title("all features" if m == 0 else f"without top {m}", fontsize=10, loc="left")
+        panel.set_title(style.removal_title(m), fontsize=10, loc="left")
         _seconds(panel, seconds[seconds["m"] == m].drop_duplicates("x_value"))
     panels[0].set_ylabel("accuracy")
     handles = [
-        Line2D([], [], color=styles[str(model)]["color"], marker=styles[str(model)]["marker"], label=str(model))
-        for model in dict.fromkeys(instance["model"])
+        Line2D([], [], color=look["color"], marker=look["marker"], label=model)
+        for model, look, *_ in style.by_model(instance, table)
     ]
     handles += [
         Line2D([], [], color="#333333", label="same object"),
-        Line2D([], [], color="#333333", linestyle=(0, (4, 2)), label="same category"),
+        Line2D([], [], color="#333333", linestyle=DASHED, label="same category"),
         Line2D([], [], color="#555555", linestyle=":", label="chance, same object"),
     ]
     fitting = max(1, int(drawn.get_figwidth() / 2.4))
@@ -54,8 +50,7 @@ def figure(table: pd.DataFrame, answers: list[tuple[str, Result]]) -> Figure | N
 
 def _seconds(panel: Axes, rows: pd.DataFrame) -> None:
     """Put the mean seconds of the gaps above the panel, where videos say when their frames are."""
-
-    gaps, seconds = numbers(rows, "x_value"), numbers(rows, "value")
+    gaps, seconds = style.numbers(rows, "x_value"), style.numbers(rows, "value")
     known = np.isfinite(seconds) & (seconds > 0)
     if not known.any():
         return

@@ -1,1 +1,1 @@
-"""What analyses read: a model's sets, the rows of a selection, patches, objects and views."""
+"""Inputs of analyses: a model's sets, the rows of a selection, patches, objects and views."""

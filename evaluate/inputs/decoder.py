@@ -1,4 +1,4 @@
-"""The decoder an analysis may ask for: `evaluate` says what it is, the pipeline makes it, commands/ hands it over."""
+"""The contract of a decoder, which the reconstruction analysis needs and the pipeline implements."""
 
 from typing import Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ class PatchDecoder(Protocol):
 
     @property
     def digest(self) -> str:
-        """Names weights, targets and code; it enters the name of every result the decoder had a part in."""
+        """Names weights, targets and code; it is one of the inputs in the key of every result that used the decoder."""
         ...
 
     @property
@@ -28,7 +28,7 @@ class PatchDecoder(Protocol):
     def __call__(
         self, tokens: Float[np.ndarray, "sample token channel"], ids: Integer[np.ndarray, "sample visible"] | None
     ) -> Float32[np.ndarray, "sample patch value"]:
-        """Return what is predicted for every patch.
+        """Return the predicted values of every patch.
 
         ``tokens`` are normed last tokens, class token first. Without ``ids`` the others are all patches in grid order;
         with ``ids`` token ``1 + i`` is patch ``ids[i]`` and every other patch was masked.
@@ -40,9 +40,7 @@ class PatchDecoder(Protocol):
         ...
 
     def images(
-        self,
-        patches: Float32[np.ndarray, "sample patch value"],
-        pixels: UInt8[np.ndarray, "sample height width 3"],
+        self, patches: Float32[np.ndarray, "sample patch value"], pixels: UInt8[np.ndarray, "sample height width 3"]
     ) -> Float32[np.ndarray, "sample height width 3"]:
         """Return predictions as RGB in the scale of 0..1, not clipped.
 

@@ -17,27 +17,28 @@ BACKGROUND = "background"
 """Name of the class that no query has."""
 
 LeftOut = Literal["nothing", "tile", "source"]
-"""What of the gallery a query does not see: nothing, its own tile, or its whole source image."""
+"""What of the gallery is left out for a query: nothing, its own tile, or its whole source image."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The clean patches that can be found."""
+    """The clean patches that queries retrieve."""
 
-    chosen: RowSelection
+    selection: RowSelection
     features: np.ndarray
     """``(gallery, channel)``, as stored."""
     labels: Int64[np.ndarray, " gallery"]
-    places: Int64[np.ndarray, " gallery"]
-    """Row times patches plus patch, of each gallery entry, rows counted within the chosen ones."""
+    patches: Int64[np.ndarray, " gallery"]
+    """Index of each among all patches of the selected rows, unlabelled ones counted."""
     n_patches: int
+    """Patches of a row."""
     sources: Int64[np.ndarray, " row"]
-    """Number of each chosen row's source."""
+    """Number of each selected row's source."""
     background: int | None
     """Number of the background class, None where the data set has none."""
 
     def groups(self, left_out: LeftOut) -> Int64[np.ndarray, " row"] | None:
-        """Return the group of each row within which a query finds nothing; None where it sees everything."""
+        """Return the group of each row within which nothing is retrieved; None where nothing is left out."""
         return {"nothing": None, "tile": np.arange(len(self.sources)), "source": self.sources}[left_out]
 
 
@@ -49,53 +50,59 @@ class Queries:
     """``(query, channel)``, as stored."""
     labels: Int64[np.ndarray, " query"]
     rows: Int64[np.ndarray, " query"]
-    """Which chosen row each is of."""
+    """Index of each one's row among the selected rows."""
     own: Int64[np.ndarray, " query"]
-    """Place in the gallery's numbering of the corresponding clean patch, -1 for none."""
+    """Index of the corresponding clean patch, counted as `Gallery.patches`; -1 for none."""
 
 
-def gallery(model: ModelSets, array: str, chosen: RowSelection) -> Gallery:
-    """Read the labelled clean patches of the chosen rows; raises UserError when there is none."""
-    labels = patch_labels(model, array, chosen)
+def read_gallery(model: ModelSets, array: str, selection: RowSelection) -> Gallery:
+    """Read the labelled clean patches of the selected rows; raises UserError when there is none."""
+    labels = patch_labels(model, array, selection)
     labelled = labels != VOID
-    known = np.flatnonzero(labelled)
-    if not len(known):
-        raise UserError(f"none of the {chosen.title} for retrieval has a labelled patch: choose other images")
+    patches = np.flatnonzero(labelled)
+    if not len(patches):
+        raise UserError(f"none of the {selection.title} for retrieval has a labelled patch: choose other images")
     return Gallery(
-        chosen=chosen,
-        features=tokens(model, array, chosen, labelled),
-        labels=labels[known].astype(np.int64),
-        places=known.astype(np.int64),
-        n_patches=len(labels) // len(chosen.rows),
-        sources=image_numbers(model, chosen),
+        selection=selection,
+        features=tokens(model, array, selection, labelled),
+        labels=labels[patches].astype(np.int64),
+        patches=patches.astype(np.int64),
+        n_patches=len(labels) // len(selection.rows),
+        sources=image_numbers(model, selection),
         background=background_of(model),
     )
 
 
 def background_of(model: ModelSets) -> int | None:
     """Return the class that shows no object, None where there is none."""
-    names = list(model.classes["name"])
-    return names.index(BACKGROUND) if BACKGROUND in names else None
+    return model.class_names.index(BACKGROUND) if BACKGROUND in model.class_names else None
 
 
 def shows_object(labels: UInt8[np.ndarray, " patch"], background: int | None) -> Bool[np.ndarray, " patch"]:
-    """Return which patches can be queries."""
-    shown = labels != VOID
-    return shown if background is None else shown & (labels != background)
+    """Return which patches can be queries: those that are neither void nor background."""
+    labelled = labels != VOID
+    return labelled if background is None else labelled & (labels != background)
 
 
-def queries(model: ModelSets, array: str, view: tuple[str, float], found: Gallery) -> Queries:
-    """Read the gallery's rows under a view, ``clean`` among them: the patches that are neither background nor void."""
-    chosen = found.chosen
+def read_queries(model: ModelSets, array: str, view: tuple[str, float], gallery: Gallery) -> Queries:
+    """Read the gallery's rows under a view, ``clean`` among them: the patches that show an object.
+
+    Args:
+        model: stored sets of the model.
+        array: address of the token array.
+        view: name and level of the view.
+        gallery: the clean patches that will be retrieved.
+    """
+    selection = gallery.selection
     if view[0] == "clean":
-        for_view, same = model, np.tile(np.arange(found.n_patches), (len(chosen.rows), 1))
+        for_view, same = model, np.tile(np.arange(gallery.n_patches), (len(selection.rows), 1))
     else:
         for_view = model.for_view(*view)
-        same = correspondence(model, model.views[view], array, chosen.rows)
-    labels: UInt8[np.ndarray, " patch"] = patch_labels(for_view, array, chosen)
-    shown = shows_object(labels, found.background)
-    numbers = np.flatnonzero(shown)
-    row = numbers // same.shape[1]
-    patch = same.reshape(-1)[numbers].astype(np.int64)
-    own = np.where(patch >= 0, row * found.n_patches + patch, -1)
-    return Queries(tokens(for_view, array, chosen, shown), labels[numbers].astype(np.int64), row, own)
+        same = correspondence(model, model.views[view], array, selection.rows)
+    labels: UInt8[np.ndarray, " patch"] = patch_labels(for_view, array, selection)
+    shown = shows_object(labels, gallery.background)
+    indices = np.flatnonzero(shown)
+    row = indices // same.shape[1]
+    patch = same.reshape(-1)[indices].astype(np.int64)
+    own = np.where(patch >= 0, row * gallery.n_patches + patch, -1)
+    return Queries(tokens(for_view, array, selection, shown), labels[indices].astype(np.int64), row, own)

@@ -1,11 +1,12 @@
 """Estimated peak memory of what analyses do with a model's sets: reading, searching, fitting probes, scoring.
 
-Each function counts the large arrays of one step and rounds up; `evaluate.task.Task.peak_bytes` adds them. What streams
-counts a sum that does not grow with the number of patches. Not counted: the tables of samples and objects, and the
-weights of a decoder.
+Each function counts the large arrays of one step, in bytes, and rounds up; `evaluate.task.Task.peak_bytes` adds them.
+What streams counts a sum that does not grow with the number of patches. Not counted: the tables of samples and objects,
+and the weights of a decoder.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
@@ -33,19 +34,6 @@ def reading_bytes(model: ModelSets, array: str) -> int:
     return 4 * stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes + moments.WORK_BYTES
 
 
-def task_bytes(model: ModelSets, array: str, train: RowSelection, validation: RowSelection) -> int:
-    """Return what `patch_classifiers.read_patches` holds: all patches of both selections, as if all were labelled."""
-    n_rows = len(train.rows) + len(validation.rows)
-    return (
-        rows_bytes(model, array, n_rows) + n_patches(model, array, n_rows) * PATCH_BYTES + reading_bytes(model, array)
-    )
-
-
-def treated_bytes(model: ModelSets, array: str, n_rows: int) -> int:
-    """Return what treating the patches of rows of a token array holds beside them."""
-    return treatments.peak_bytes(n_patches(model, array, n_rows), model.n_channels(array))
-
-
 def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
     """Return the number of patches of rows of a token array."""
     rows, columns = model.grid(array)
@@ -64,100 +52,79 @@ def neighbours_bytes(n_queries: int, k: int, levels: int, votes: int) -> int:
     return knn.peak_bytes(n_queries, k, levels) + voting.peak_bytes(n_queries, k, votes)
 
 
-def faiss_bytes(model: ModelSets, array: str, validation: RowSelection, k: int) -> int:
-    """Return what a search by FAISS is given at least, beside the stored rows and its result.
-
-    Args:
-        model: stored sets of the model.
-        array: token array whose patches are searched.
-        validation: rows whose patches are the queries.
-        k: neighbours of each query.
-    """
-    return knn.faiss_peak_bytes(n_patches(model, array, len(validation.rows)), model.n_channels(array), k)
-
-
-def searched_bytes(
-    model: ModelSets,
-    array: str,
-    train: RowSelection,
-    validation: RowSelection,
-    levels: int,
-    k: Sequence[int],
-    search: str,
-) -> int:
-    """Return what predicting by neighbours holds (`patch_classifiers`), for several m and k from one search.
-
-    Args:
-        model: stored sets of the model.
-        array: token array whose patches are searched.
-        train: rows whose patches are the bank.
-        validation: rows whose patches are the queries.
-        levels: numbers of removed features.
-        k: numbers of neighbours that vote.
-        search: ``exact`` or ``faiss``.
-    """
-    n_queries = n_patches(model, array, len(validation.rows))
-    held = task_bytes(model, array, train, validation) + neighbours_bytes(n_queries, max(k), levels, levels * len(k))
-    if search == "exact":
-        return held
-    copies = rows_bytes(model, array, len(train.rows) + len(validation.rows))  # FAISS takes no choice of columns
-    return held + copies + faiss_bytes(model, array, validation, max(k)) - SEARCH_BYTES
-
-
-def probed_bytes(
-    model: ModelSets, array: str, train: RowSelection, validation: RowSelection, n_subsets: int, n_penalties: int
-) -> int:
-    """Return what predicting by probes holds (`patch_classifiers`), for several choices of features side by side.
-
-    Args:
-        model: stored sets of the model.
-        array: token array whose patches are classified.
-        train: rows whose patches train.
-        validation: rows whose patches are predicted.
-        n_subsets: sets of kept features.
-        n_penalties: penalties to choose from.
-    """
-    return task_bytes(model, array, train, validation) + penalties.peak_bytes(
-        n_train=n_patches(model, array, len(train.rows)),
-        n_queries=n_patches(model, array, len(validation.rows)),
-        n_images=len(train.sources),
-        n_classes=len(model.classes),
-        n_channels=model.n_channels(array),
-        n_subsets=n_subsets,
-        n_penalties=n_penalties,
-    )
-
-
-def scoring_bytes(model: ModelSets, array: str, validation: RowSelection, resamples: int, answers: int) -> int:
-    """Return what scoring holds: pixels of every class in every patch, matrices of every image, and resamples.
-
-    Args:
-        model: stored sets of the model.
-        array: token array whose patches are scored.
-        validation: rows that are scored.
-        resamples: bootstrap resamples.
-        answers: confusion matrices of an image that are kept.
-    """
-    n_classes, n_images = len(model.classes), len(validation.sources)
-    pixels = model.labels[PIXELS]
-    sample = 4 * pixels.spec.row_bytes + confusion.histogram_bytes(n_patches(model, array, 1), n_classes)
-    n_scored = n_patches(model, array, len(validation.rows))
-    return (
-        pixels.layout.chunk_rows(pixels.spec) * sample
-        + confusion.histogram_bytes(n_scored, n_classes)
-        + PATCH_BYTES * n_scored
-        + confusion.matrix_bytes(n_images, n_classes, answers)
-        + bootstrap.peak_bytes(n_images, (n_classes + 1) ** 2, resamples)
-    )
-
-
-def spectrum_bytes(model: ModelSets, array: str, chosen: RowSelection, resamples: int) -> int:
+def spectrum_bytes(model: ModelSets, array: str, n_images: int, resamples: int) -> int:
     """Return what moments of every image, and the variances of every resample with their order, hold.
 
     Args:
         model: stored sets of the model.
-        array: token array whose variances are taken.
-        chosen: rows that are read.
+        array: token array whose variances are computed.
+        n_images: images whose patches are read.
         resamples: bootstrap resamples.
     """
-    return reading_bytes(model, array) + moments.peak_bytes(len(chosen.sources), model.n_channels(array), resamples)
+    return reading_bytes(model, array) + moments.peak_bytes(n_images, model.n_channels(array), resamples)
+
+
+@dataclass(frozen=True)
+class ClassifierMemory:
+    """Memory of classifying the patches of one array (`evaluate.scoring.patch_classifiers`)."""
+
+    model: ModelSets
+    array: str
+    train: RowSelection
+    validation: RowSelection
+
+    def reading(self) -> int:
+        """Return what `read_patches` holds: all patches of both selections, as if all were labelled."""
+        n_rows = len(self.train.rows) + len(self.validation.rows)
+        patches = PATCH_BYTES * n_patches(self.model, self.array, n_rows)
+        return rows_bytes(self.model, self.array, n_rows) + patches + reading_bytes(self.model, self.array)
+
+    def treating(self) -> int:
+        """Return what treated copies of the patches of both selections hold beside them."""
+        n_treated = n_patches(self.model, self.array, len(self.train.rows) + len(self.validation.rows))
+        return treatments.peak_bytes(n_treated, self.model.n_channels(self.array))
+
+    def faiss(self, k: int) -> int:
+        """Return what a search of k neighbours by FAISS is given at least, beside the stored rows and its result."""
+        return knn.faiss_peak_bytes(self._n_queries, self.model.n_channels(self.array), k)
+
+    def searching(self, levels: int, k: Sequence[int] = (1,), search: str = "exact") -> int:
+        """Return what reading patches and predicting by k neighbours holds, for several ``levels`` of removed features.
+
+        ``search`` is ``exact`` or ``faiss``.
+        """
+        held = self.reading() + neighbours_bytes(self._n_queries, max(k), levels, levels * len(k))
+        if search == "exact":
+            return held
+        n_rows = len(self.train.rows) + len(self.validation.rows)
+        copies = rows_bytes(self.model, self.array, n_rows)  # FAISS takes no subset of columns
+        return held + copies + self.faiss(max(k)) - SEARCH_BYTES
+
+    def probing(self, n_subsets: int, n_penalties: int) -> int:
+        """Return what reading patches and predicting by probes holds, for several sets of kept features together."""
+        return self.reading() + penalties.peak_bytes(
+            n_train=n_patches(self.model, self.array, len(self.train.rows)),
+            n_queries=self._n_queries,
+            n_images=len(self.train.sources),
+            n_classes=len(self.model.classes),
+            n_channels=self.model.n_channels(self.array),
+            n_subsets=n_subsets,
+            n_penalties=n_penalties,
+        )
+
+    def scoring(self, resamples: int, n_matrices: int) -> int:
+        """Return what scoring holds: pixels of every class in every patch, ``n_matrices`` an image, and resamples."""
+        n_classes, n_images = len(self.model.classes), len(self.validation.sources)
+        pixels = self.model.labels[PIXELS]
+        of_row = confusion.histogram_bytes(n_patches(self.model, self.array, 1), n_classes)
+        return (
+            pixels.layout.chunk_rows(pixels.spec) * (4 * pixels.spec.row_bytes + of_row)
+            + confusion.histogram_bytes(self._n_queries, n_classes)
+            + PATCH_BYTES * self._n_queries
+            + confusion.matrix_bytes(n_images, n_classes, n_matrices)
+            + bootstrap.peak_bytes(n_images, (n_classes + 1) ** 2, resamples)
+        )
+
+    @property
+    def _n_queries(self) -> int:
+        return n_patches(self.model, self.array, len(self.validation.rows))

@@ -1,4 +1,4 @@
-"""One model's sealed sets, and what an analysis may ask of them."""
+"""One model's sealed sets: spec, tables, token arrays by layer, and the content digests of what is read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -111,10 +111,9 @@ class ModelSets:
     def arrays(self, layers: Layers, norm: str) -> list[str]:
         """Return the token arrays of some layers, inner ones first; negative layers count from the last stored.
 
-        Layers are blocks, or the stages of a backbone that has them: these have no norm to choose, and ``norm`` is
-        not asked.
-        Raises MissingError when one is not there or not sealed, with the command that makes it and, where the set was
-        not asked to keep it, the key that asks.
+        Layers are blocks, or the stages of a backbone that has them: these have no norm to choose, and ``norm`` does
+        not count. Raises MissingError when one is not there or not sealed, with the command that makes it and, where
+        the set does not list it, the key that adds it.
         """
         stored = {
             array.layer or 0: name
@@ -173,13 +172,12 @@ class ModelSets:
             )
         return name
 
-    def inputs(self, array: str | None = None, *, labelled: bool = False) -> dict[str, str]:
-        """Return the content digests of what an analysis reads, for the result's name."""
-        found = {"features": self.features.digest, "labels": self.labels.digest}
-        if array is not None:
-            found[array] = self.features.content[array]
-            if labelled:
-                grid = self.label_array(self.grid(array))
-                found[grid] = self.labels.content[grid]
-                found[PIXELS] = self.labels.content[PIXELS]
-        return found
+    def inputs(self, array: str, *, labelled: bool = False) -> dict[str, str]:
+        """Return the content digests of a token array, and of patch and pixel labels, for the result key."""
+        label_arrays = (self.label_array(self.grid(array)), PIXELS) if labelled else ()
+        return {
+            "features": self.features.digest,
+            "labels": self.labels.digest,
+            array: self.features.content[array],
+            **{name: self.labels.content[name] for name in label_arrays},
+        }

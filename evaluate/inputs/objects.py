@@ -6,7 +6,6 @@ section 3, do, through torchvision's operator; ``centres`` averages the patches 
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -14,9 +13,8 @@ from jaxtyping import Float, Float64
 
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection
+from evaluate.settings import Pooling
 from stores.errors import UserError
-
-Pooling = Literal["roi-align", "centres"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,14 @@ class PatchMap:
     """Plane pixels a source pixel, (y, x)."""
 
 
-def frame_rows(model: ModelSets, chosen: RowSelection) -> dict[str, np.ndarray]:
-    """Return the positions in the sample table of every chosen source's tiles."""
-    sources = model.samples["source"].to_numpy()[chosen.rows]
-    return {str(name): chosen.rows[sources == name] for name in dict.fromkeys(sources)}
+def frame_rows(model: ModelSets, selection: RowSelection) -> dict[str, np.ndarray]:
+    """Return the positions in the sample table of every selected source's tiles."""
+    sources = model.samples["source"].to_numpy()[selection.rows]
+    return {str(name): selection.rows[sources == name] for name in dict.fromkeys(sources)}
 
 
-def patch_map(model: ModelSets, array: str, rows: np.ndarray, kept: np.ndarray | None = None) -> PatchMap:
-    """Return the map of one source from the rows of its tiles, with the features that are ``kept``.
+def patch_map(model: ModelSets, array: str, rows: np.ndarray) -> PatchMap:
+    """Return the map of one source from the rows of its tiles.
 
     Raises UserError when its tiles overlap, because patches then do not lie on one lattice.
     """
@@ -52,13 +50,11 @@ def patch_map(model: ModelSets, array: str, rows: np.ndarray, kept: np.ndarray |
             'set edge = "pad" or "drop" in [frame], or a resize that the tile divides'
         )
     tokens = model.features[array][rows].astype(np.float32)
-    if kept is not None:
-        tokens = tokens[..., kept]
     n_rows, n_columns = int(bottom.max()) // height, int(right.max()) // width
     channels = tokens.shape[-1]
     values = np.full((channels, n_rows * grid_rows, n_columns * grid_columns), np.nan, dtype=np.float32)
-    for place, (y, x) in enumerate(zip(top // height, left // width, strict=True)):
-        patch = tokens[place].reshape(grid_rows, grid_columns, channels).transpose(2, 0, 1)
+    for index, (y, x) in enumerate(zip(top // height, left // width, strict=True)):
+        patch = tokens[index].reshape(grid_rows, grid_columns, channels).transpose(2, 0, 1)
         values[:, y * grid_rows : (y + 1) * grid_rows, x * grid_columns : (x + 1) * grid_columns] = patch
     plane = model.spec.frame.resize
     source_height, source_width = (int(table[name].iloc[0]) for name in ("source_height", "source_width"))
@@ -73,28 +69,28 @@ def boxes_in_plane(objects: pd.DataFrame, scale: tuple[float, float]) -> Float64
 
 
 def pooled(
-    found: PatchMap, boxes: Float64[np.ndarray, "object 4"], pooling: Pooling
+    patches: PatchMap, boxes: Float64[np.ndarray, "object 4"], pooling: Pooling
 ) -> tuple[Float64[np.ndarray, "object channel"], np.ndarray]:
     """Return one vector a box, and which boxes lie on the map at all.
 
     Boxes are clipped to the part that tiles cover. A box too small to hold a patch's centre takes the patch that
     holds its own centre.
     """
-    _, n_rows, n_columns = found.values.shape
-    cell_height, cell_width = found.cell
+    _, n_rows, n_columns = patches.values.shape
+    cell_height, cell_width = patches.cell
     in_cells = boxes / np.array([cell_width, cell_height, cell_width, cell_height])
-    covered = ~np.isnan(found.values[0])
+    covered = ~np.isnan(patches.values[0])
     limit_x, limit_y = covered.any(axis=0).sum(), covered.any(axis=1).sum()
     clipped = np.clip(in_cells, 0.0, np.array([limit_x, limit_y, limit_x, limit_y], dtype=np.float64))
     seen = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    vectors = np.full((len(boxes), found.values.shape[0]), np.nan)
+    vectors = np.full((len(boxes), patches.values.shape[0]), np.nan)
     if not seen.any():
         return vectors, seen
     if pooling == "roi-align":
         import torch
         from torchvision.ops import roi_align
 
-        values = torch.from_numpy(np.nan_to_num(found.values[:, :limit_y, :limit_x]))[None]
+        values = torch.from_numpy(np.nan_to_num(patches.values[:, :limit_y, :limit_x]))[None]
         regions = torch.from_numpy(clipped[seen].astype(np.float32))
         aligned = roi_align(values, [regions], output_size=1, spatial_scale=1.0, sampling_ratio=-1, aligned=True)
         vectors[seen] = aligned[:, :, 0, 0].numpy()
@@ -105,6 +101,6 @@ def pooled(
         y = np.flatnonzero((np.arange(n_rows) + 0.5 >= top) & (np.arange(n_rows) + 0.5 < bottom))
         x = x if len(x) else np.array([min(int((left + right) / 2), n_columns - 1)])
         y = y if len(y) else np.array([min(int((top + bottom) / 2), n_rows - 1)])
-        patches = found.values[:, y[:, None], x[None, :]].reshape(found.values.shape[0], -1)
-        vectors[number] = np.nanmean(patches.astype(np.float64), axis=1)
+        inside = patches.values[:, y[:, None], x[None, :]].reshape(len(patches.values), -1)
+        vectors[number] = np.nanmean(inside.astype(np.float64), axis=1)
     return vectors, seen

@@ -1,4 +1,4 @@
-"""Tokens and labels of the patches of chosen rows, read a chunk at a time."""
+"""Tokens and labels of the patches of selected rows, read a chunk at a time."""
 
 from collections.abc import Iterator
 
@@ -21,73 +21,80 @@ def chunkwise(stored: ZarrArray, rows: Int64[np.ndarray, " row"]) -> Iterator[np
 
 
 def tokens(
-    model: ModelSets, array: str, chosen: RowSelection, kept: Bool[np.ndarray, " read"] | None = None
+    model: ModelSets, array: str, selection: RowSelection, kept: Bool[np.ndarray, " read"] | None = None
 ) -> Float[np.ndarray, "patch channel"]:
-    """Return the patch tokens of the chosen rows as stored, row by row: all, or those that are ``kept``."""
+    """Return the patch tokens of the selected rows as stored, row by row.
+
+    Args:
+        model: stored sets of the model.
+        array: address of the token array.
+        selection: rows to read.
+        kept: which patches of these rows to return, all by default.
+    """
     stored = model.features[array]
     n_channels = stored.shape[-1]
     if kept is None:
-        return stored[chosen.rows].reshape(-1, n_channels)
+        return stored[selection.rows].reshape(-1, n_channels)
     # Filled in place: a copy of what is kept beside the whole would need both in memory.
-    found = np.empty((np.count_nonzero(kept), n_channels), stored.dtype)
+    values = np.empty((np.count_nonzero(kept), n_channels), stored.dtype)
     seen = filled = 0
-    for block in chunkwise(stored, chosen.rows):
+    for block in chunkwise(stored, selection.rows):
         patches = block.reshape(-1, n_channels)
         part = patches[kept[seen : seen + len(patches)]]
-        found[filled : filled + len(part)] = part
+        values[filled : filled + len(part)] = part
         seen, filled = seen + len(patches), filled + len(part)
-    return found
+    return values
 
 
-def token_variance(model: ModelSets, array: str, chosen: RowSelection) -> Float64[np.ndarray, " channel"]:
-    """Return each feature's variance over the patch tokens of the chosen rows: one pass, float64.
+def token_variance(model: ModelSets, array: str, selection: RowSelection) -> Float64[np.ndarray, " channel"]:
+    """Return each feature's variance over the patch tokens of the selected rows: one pass, float64.
 
     Rows are merged one by one, so that the bits do not depend on how a set is cut into chunks.
     """
-    return Moments.of(row for block in chunkwise(model.features[array], chosen.rows) for row in block).variance
+    return Moments.of(row for block in chunkwise(model.features[array], selection.rows) for row in block).variance
 
 
-def owned_boxes(model: ModelSets, chosen: RowSelection) -> Int64[np.ndarray, "sample 4"]:
+def _owned_boxes(model: ModelSets, selection: RowSelection) -> Int64[np.ndarray, "sample 4"]:
     """Return (left, top, right, bottom) of what each row is scored on, in input pixels."""
     columns = ["owned_left", "owned_top", "owned_right", "owned_bottom"]
-    return model.samples[columns].to_numpy(dtype=np.int64)[chosen.rows]
+    return model.samples[columns].to_numpy(dtype=np.int64)[selection.rows]
 
 
-def owned_patches(model: ModelSets, array: str, chosen: RowSelection) -> Bool[np.ndarray, " patch"]:
+def owned_patches(model: ModelSets, array: str, selection: RowSelection) -> Bool[np.ndarray, " patch"]:
     """Return which patches have their centre in the part their tile is scored on."""
     rows, columns = model.grid(array)
     size = model.spec.frame.input
     y = (np.arange(rows) + 0.5) * size.height / rows
     x = (np.arange(columns) + 0.5) * size.width / columns
-    left, top, right, bottom = (owned_boxes(model, chosen)[:, axis, None] for axis in range(4))
+    left, top, right, bottom = (_owned_boxes(model, selection)[:, axis, None] for axis in range(4))
     inside_y = (y >= top) & (y < bottom)
     inside_x = (x >= left) & (x < right)
     return (inside_y[:, :, None] & inside_x[:, None, :]).reshape(-1)
 
 
-def patch_labels(model: ModelSets, array: str, chosen: RowSelection) -> UInt8[np.ndarray, " patch"]:
+def patch_labels(model: ModelSets, array: str, selection: RowSelection) -> UInt8[np.ndarray, " patch"]:
     """Return the patch labels on an array's grid, 255 for void."""
-    return model.labels[model.label_array(model.grid(array))][chosen.rows].reshape(-1)
+    return model.labels[model.label_array(model.grid(array))][selection.rows].reshape(-1)
 
 
-def scored_labels(model: ModelSets, array: str, chosen: RowSelection) -> UInt8[np.ndarray, " patch"]:
+def scored_labels(model: ModelSets, array: str, selection: RowSelection) -> UInt8[np.ndarray, " patch"]:
     """Return the patch labels with everything another tile is scored on set to void."""
-    labels = patch_labels(model, array, chosen).copy()
-    labels[~owned_patches(model, array, chosen)] = VOID
+    labels = patch_labels(model, array, selection).copy()
+    labels[~owned_patches(model, array, selection)] = VOID
     return labels
 
 
 def pixel_histograms(
-    model: ModelSets, array: str, chosen: RowSelection
+    model: ModelSets, array: str, selection: RowSelection
 ) -> UInt32[np.ndarray, "patch classes_and_void"]:
     """Return how many pixels of each class every patch covers, counting only what its tile is scored on."""
-    boxes = owned_boxes(model, chosen)
+    boxes = _owned_boxes(model, selection)
     n_classes = len(model.classes)
     rows, columns = model.grid(array)
-    found = np.empty((len(chosen.rows), rows * columns, n_classes + 1), np.uint32)
+    histograms = np.empty((len(selection.rows), rows * columns, n_classes + 1), np.uint32)
     done = 0
-    for block in chunkwise(model.labels[PIXELS], chosen.rows):
+    for block in chunkwise(model.labels[PIXELS], selection.rows):
         here = slice(done, done + len(block))
-        found[here] = patch_histograms(block, (rows, columns), n_classes, boxes[here])
+        histograms[here] = patch_histograms(block, (rows, columns), n_classes, boxes[here])
         done += len(block)
-    return found.reshape(-1, n_classes + 1)
+    return histograms.reshape(-1, n_classes + 1)

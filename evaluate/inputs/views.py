@@ -1,4 +1,6 @@
-"""The same rows under a view: their sets, and which clean patch every patch shows."""
+"""Rows under a view: which views an analysis reads, and which clean patch every patch shows."""
+
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Int32, Int64
@@ -7,10 +9,31 @@ from evaluate.inputs.model_sets import ModelSets, ViewSets
 from stores.errors import MissingError, UserError
 from stores.specs import LabelSpec
 
-NOISE_ENERGY = "view/noise_energy"
-"""Mean square of a noisy view's noise over each tile before clipping, in squared grey levels."""
-CLIPPED_SHARE = "view/clipped_share"
-"""Share, 0..1, of each tile's values that clipping changed."""
+
+def selected_views(model: ModelSets, names: Sequence[str] | None, analysis: str) -> list[tuple[str, float]]:
+    """Return name and level of the views with these names, or of all; raises UserError for a name that is none."""
+    known = {name for name, _ in model.views}
+    for name in names or ():
+        if name not in known:
+            raise UserError(f"{analysis} has the view {name}, which [[views]] does not list: add it there")
+    return [view for view in model.views if names is None or view[0] in names]
+
+
+def view_inputs(model: ModelSets, array: str, views: Iterable[tuple[str, float]], norm: str) -> dict[str, str]:
+    """Return the content digests of a token array under views; raises MissingError where one lacks it.
+
+    Args:
+        model: stored sets of the model.
+        array: address of the token array.
+        views: names and levels of the views.
+        norm: ``final`` or ``none``, as in the settings.
+    """
+    contents = {}
+    for name, level in views:
+        viewed = model.for_view(name, level)
+        viewed.arrays((viewed.layer(array),), norm)
+        contents[f"{name} {level:g} {array}"] = viewed.features.content[array]
+    return contents
 
 
 def check_rows(model: ModelSets, viewed: ViewSets) -> None:
@@ -36,8 +59,14 @@ def correspondence(
 ) -> Int32[np.ndarray, "sample patch"]:
     """Return, for every patch under a view, the patch of the same row's clean tile that holds its centre; -1 for none.
 
-    ``array`` is a token array of both sets; patches count row by row from 0. Where pixels stay in place it is the
-    patch itself. Raises MissingError when the correspondence was not made.
+    Patches count row by row from 0. Where pixels stay in place it is the patch itself. Raises MissingError when the
+    correspondence was not made.
+
+    Args:
+        model: stored sets of the model.
+        viewed: its sets under the view.
+        array: address of a token array of both.
+        rows: rows to read.
     """
     both = (viewed.features.arrays[array].attributes, model.features.arrays[array].attributes)
     grids = [f"{facts['grid_rows']}x{facts['grid_columns']}" for facts in both]
@@ -50,8 +79,3 @@ def correspondence(
             f"{name} is not complete in label set {viewed.labels.digest[:12]}: run `{model.extract_command}`"
         )
     return viewed.labels[name][rows]
-
-
-def upper_bound(found: Int32[np.ndarray, "sample patch"]) -> float:
-    """Return the share of patches that have a corresponding one (paper A, section 3.3, the black line of Fig. 5)."""
-    return float((found >= 0).mean())

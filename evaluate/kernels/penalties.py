@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
@@ -17,6 +17,9 @@ from stores.specs import VOID
 PENALTIES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Default grid. For features of unit variance 1e-6 has hardly any effect; 1e-1 leaves little more than class means."""
 
+
+PenaltyScore = Literal["patch_miou", "patch_accuracy"]
+"""What a penalty is chosen by: the mIoU that is reported, or the share of right patches."""
 
 HELD_OUT_SHARE = 0.2
 """Default share of the training images that are held out."""
@@ -49,14 +52,15 @@ def choose_penalty(
     kept: Sequence[Bool[np.ndarray, " channel"] | None] = (None,),
     penalties: Sequence[float] = PENALTIES,
     held_out_share: float = HELD_OUT_SHARE,
-    score: Literal["patch_accuracy", "patch_miou"] = "patch_accuracy",
+    score: PenaltyScore = "patch_miou",
     tolerance: float = 5e-4,
     max_iterations: int = 1000,
 ) -> PenaltyChoice:
     """Choose a penalty for every set of kept features on held-out images, then refit on all rows.
 
-    Of equal scores the larger penalty wins. Statistics for standardising come from the rows that are fitted. Raises
-    UserError when fewer than two images have labelled rows, and as `fit_probes`.
+    Of equal scores the larger penalty wins. Statistics for standardising come from the rows that are fitted. A grid of
+    one penalty is taken as it is, without holding anything out. Raises UserError when several penalties are to be
+    compared and fewer than two images have labelled rows, and as `fit_probes`.
 
     Args:
         features: training rows.
@@ -68,18 +72,20 @@ def choose_penalty(
         kept: masks of kept features, None for all; a penalty is chosen for each.
         penalties: penalties to choose from.
         held_out_share: share of the labelled images that is held out.
-        score: share of right patches, or mIoU over present classes.
+        score: what is maximised on the held-out images.
         tolerance: as in `fit_probes`.
         max_iterations: as in `fit_probes`.
     """
-    held_out = hold_out_images(images[labels != VOID], held_out_share, seed)
     grid = tuple(sorted(penalties))
+    options: dict[str, Any] = {"standardise": standardise, "tolerance": tolerance, "max_iterations": max_iterations}
+    if len(grid) == 1:
+        heads = [Head(grid[0], mask) for mask in kept]
+        fitted = fit_probes(features, labels, n_classes, heads, **options)
+        return PenaltyChoice(fitted, grid, np.full((len(kept), 1), np.nan), (), ())
+    held_out = hold_out_images(images[labels != VOID], held_out_share, seed)
     heads = [Head(penalty, mask) for mask in kept for penalty in grid]
     is_held_out = np.isin(images, held_out)
-    trials = fit_probes(
-        features, labels, n_classes, heads, standardise=standardise, rows=np.flatnonzero(~is_held_out),
-        tolerance=tolerance, max_iterations=max_iterations,
-    )  # fmt: skip
+    trials = fit_probes(features, labels, n_classes, heads, rows=np.flatnonzero(~is_held_out), **options)
     scored = np.flatnonzero(is_held_out & (labels != VOID))
     truth = labels[scored]
     scores = np.zeros(len(heads))
@@ -88,10 +94,8 @@ def choose_penalty(
         scores[number] = pixel_accuracy(matrix) if score == "patch_accuracy" else miou_present(matrix)
     table = scores.reshape(len(kept), len(grid))
     best = [grid[len(grid) - 1 - int(row[::-1].argmax())] for row in table]
-    chosen = fit_probes(
-        features, labels, n_classes, [Head(*pair) for pair in zip(best, kept, strict=True)], standardise=standardise,
-        tolerance=tolerance, max_iterations=max_iterations,
-    )  # fmt: skip
+    heads = [Head(*pair) for pair in zip(best, kept, strict=True)]
+    chosen = fit_probes(features, labels, n_classes, heads, **options)
     return PenaltyChoice(chosen, grid, table, held_out, trials)
 
 

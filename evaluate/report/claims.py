@@ -1,15 +1,15 @@
-"""The report's sections on the papers: which claims hold, and the paper's numbers beside ours."""
+"""The report's sections on the papers: decisions on claims, and the paper's numbers beside ours."""
 
 import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from evaluate.claims.paper_numbers import Compared
 from evaluate.claims.verdicts import Decision
-from evaluate.report.page import Number, escape, table
+from evaluate.report.page import Number, TableCell, escape, table
 from evaluate.report.store_state import WHOLE
 from evaluate.results.table import write_file
 
@@ -18,36 +18,42 @@ SIGNS = {"holds": "✓ holds", "fails": "✗ fails", "not testable": "– not te
 
 def write_claims(folder: Path, decisions: Sequence[Decision]) -> None:
     """Write the decisions beside the results, as claims.csv and claims.json."""
-    write_file(folder / "claims.json", (json.dumps([asdict(one) for one in decisions], indent=2) + "\n").encode())
+    entries = [asdict(decision) for decision in decisions]
+    write_file(folder / "claims.json", (json.dumps(entries, indent=2) + "\n").encode())
     sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(("claim", "sentence", "verdict", "numbers", "reason", "models"))
-    for one in decisions:
-        writer.writerow(
-            (one.claim, one.sentence, one.verdict, "; ".join(one.numbers), one.reason, "; ".join(one.models))
-        )
+    names = [field.name for field in fields(Decision)]
+    names.insert(names.index("numbers"), "conditions")
+    writer = csv.DictWriter(sink, names, lineterminator="\n")
+    writer.writeheader()
+    for entry in entries:
+        joined = {name: "; ".join(entry[name]) for name in ("numbers", "models")}
+        writer.writerow({**entry, **joined, "conditions": len(entry["numbers"])})
     write_file(folder / "claims.csv", sink.getvalue().encode())
 
 
 def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> str:
-    """Return the table of claims; ``stored`` says what became of each model's sets."""
+    """Return the table of claims; ``stored`` is the state of each model's stored sets, by title."""
     counts = [sum(one.verdict == verdict for one in decisions) for verdict in SIGNS]
-    rows: list[list[str | Number | None]] = []
-    for one in decisions:
-        listed = "".join(f"<li>{escape(line)}</li>" for line in one.numbers)
+    rows: list[list[TableCell]] = []
+    for decision in decisions:
+        listed = "".join(f"<li>{escape(line)}</li>" for line in decision.numbers)
         numbers = f"<ul>{listed}</ul>" if listed else None
-        damaged = [title for title in one.models if stored.get(title, WHOLE) != WHOLE]
+        damaged = [title for title in decision.models if stored.get(title, WHOLE) != WHOLE]
         marks = "".join(f"<br><strong>The stored set of {escape(title)} is not whole.</strong>" for title in damaged)
-        verdict = f"<strong>{SIGNS[one.verdict]}</strong>"
-        rows.append([str(one.claim), escape(one.sentence), verdict, numbers, escape(one.reason) + marks])
+        plural = "" if len(decision.numbers) == 1 else "s"
+        tested = f"<br><small>{len(decision.numbers)} condition{plural}</small>" if decision.numbers else ""
+        verdict = f"<strong>{SIGNS[decision.verdict]}</strong>{tested}"
+        rows.append([str(decision.claim), escape(decision.sentence), verdict, numbers, escape(decision.reason) + marks])
     explained = (
         f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable by these results: {counts[2]}. Findings of "
         "arXiv 2401.00463 as rules: a number is followed by its 95 % interval in brackets and decides only where the "
-        "whole interval lies on one side of the threshold. A claim is tested only where its models beat the most "
-        "common class and random weights. The same is in claims.csv and claims.json.</p>"
+        "whole interval lies on one side of the threshold. A claim holds only if all of its conditions do; intervals "
+        "are not widened for their number, so that of true claims with many conditions some fail by chance. A claim is "
+        "tested only where its models beat the most common class and random weights. The same is in claims.csv and "
+        "claims.json.</p>"
     )
     head = ["no.", "claim", "verdict", "rests on", "why"]
-    # Twenty lines that decide nothing would stand between a reader and the figures.
+    # Open only where a claim is decided: otherwise twenty lines would stand between a reader and the figures.
     opened = " open" if counts[0] + counts[1] else ""
     body = f'<div class="prose">{table(head, rows, raw=True)}</div>'
     return f"{explained}<details{opened}><summary>Every claim</summary>{body}</details>"
@@ -55,16 +61,17 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
 
 def paper_section(compared: Sequence[Compared]) -> str:
     """Return the paper's numbers beside ours."""
-    rows: list[list[str | Number | None]] = []
+    rows: list[list[TableCell]] = []
     for one in compared:
-        interval = None if one.low is None or one.high is None else f"[{one.low:.3f}, {one.high:.3f}]"
-        place = None
+        interval = lies = None
         if one.low is not None and one.high is not None:
-            place = "within" if one.low <= one.paper <= one.high else "below" if one.paper < one.low else "above"
-        rows.append([one.model, one.what, Number(one.ours), interval, Number(one.paper), place, one.source])
+            interval = f"[{one.low:.3f}, {one.high:.3f}]"
+            lies = "within" if one.low <= one.paper <= one.high else "below" if one.paper < one.low else "above"
+        rows.append([one.model, one.what, Number(one.ours), interval, Number(one.paper), lies, one.source])
     explained = (
-        "<p>Numbers printed in arXiv 2401.00463 whose data, sizes, frame, model and parameters are those of this "
-        "experiment; which images the paper chose is not published. The last but one column says where the paper's "
-        "number lies against our interval.</p>"
+        "<p>Numbers printed in arXiv 2401.00463 whose data, sizes, frame, model and stated parameters are those of "
+        "this experiment. Which images the paper chose is not published, nor the optimiser of its linear layer, so "
+        "that linear numbers may differ for that reason alone. The last but one column says where the paper's number "
+        "lies against our interval.</p>"
     )
     return explained + table(["model", "what", "ours", "95 % interval", "paper", "it lies", "source"], rows)

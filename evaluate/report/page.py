@@ -1,4 +1,4 @@
-"""The report as one HTML page: words, style and the few lines of script that sort and filter its tables."""
+"""HTML of the report: page, tables and figures, the style sheet, and the script that sorts and filters tables."""
 
 import html
 import re
@@ -111,9 +111,14 @@ TableCell = str | Number | None
 def table(
     head: Sequence[str], rows: Sequence[Sequence[TableCell]], name: str = "", *, raw: bool = False, fit: bool = False
 ) -> str:
-    """Return a table in a box of its own that scrolls; with a ``name`` it sorts.
+    """Return a table in a box of its own that scrolls.
 
-    ``raw`` cells are HTML already; a table that should ``fit`` the page breaks its lines before it scrolls.
+    Args:
+        head: titles of the columns.
+        rows: cells by row.
+        name: id of the table, by which it sorts and is filtered; empty for neither.
+        raw: whether cells are HTML already.
+        fit: whether lines break before the table scrolls.
     """
     titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
     lines = []
@@ -146,12 +151,19 @@ SMALLEST = 0.62
 """Share of its natural size to which a narrow screen shrinks a figure; letters of 10 points become 8 pixels."""
 
 
-def drawing(svg: str, title: str, caption: str, place: int) -> str:
-    """Return a figure with its caption; the drawing's text alternative is its title and caption."""
+def drawing(svg: str, title: str, caption: str, number: int) -> str:
+    """Return a figure with its caption; the drawing's text alternative is its title and caption.
+
+    Args:
+        svg: the drawing.
+        title: its title.
+        caption: its caption.
+        number: its number on the page, which keeps ids of several drawings apart.
+    """
     inner = svg[svg.index("<svg") :]
     # matplotlib numbers its clip paths and glyphs again in every drawing; on one page they must differ.
     for attribute in ('id="', 'href="#', "url(#"):
-        inner = inner.replace(attribute, f"{attribute}f{place}-")
+        inner = inner.replace(attribute, f"{attribute}f{number}-")
     # Below this width letters could not be read: the figure's own box scrolls instead.
     width = re.match(r'<svg [^>]*?width="([\d.]+)pt"', inner)
     least = f' style="min-width:{SMALLEST * float(width[1]) * 96 / 72:.0f}px"' if width else ""
@@ -163,11 +175,11 @@ def drawing(svg: str, title: str, caption: str, place: int) -> str:
 def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
     """Return the whole page; sections are (heading, HTML)."""
     body = "\n".join(
-        f'<section id="section-{place}"><h2>{escape(heading)}</h2>\n{content}</section>'
-        for place, (heading, content) in enumerate(sections)
+        f'<section id="section-{number}"><h2>{escape(heading)}</h2>\n{content}</section>'
+        for number, (heading, content) in enumerate(sections)
     )
     contents = "".join(
-        f'<li><a href="#section-{place}">{escape(heading)}</a></li>' for place, (heading, _) in enumerate(sections)
+        f'<li><a href="#section-{number}">{escape(heading)}</a></li>' for number, (heading, _) in enumerate(sections)
     )
     body = f"<nav><details><summary>Contents</summary><ul>{contents}</ul></details></nav>\n{body}"
     body = body.replace(" %", "\u00a0%")  # a number and its sign stay on one line

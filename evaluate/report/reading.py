@@ -1,4 +1,4 @@
-"""What a report is made from, read back from a results folder alone."""
+"""Stored results of an experiment, from which its report is written: read from a results folder alone."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOTE = "report.json"
-"""What the page needs beside the long table: the models' sets and which answers hold arrays for figures."""
+"""File of what the page needs beside the long table: the models' sets and the results with arrays for figures."""
 
 _NAMES = ("model", "class", "array", "view", "classifier")
 """Columns whose text comes from outside and enters figures."""
@@ -26,26 +26,26 @@ _NAMES = ("model", "class", "array", "view", "classifier")
 
 @dataclass(frozen=True)
 class StoredResults:
-    """What a page is made from."""
+    """The results of an experiment from which its page is written."""
 
     table: pd.DataFrame
     about: list[dict[str, str]]
-    """What is said of each model's sets, all with the same keys."""
-    answers: dict[str, tuple[str, Result]]
-    """Models and answers by result digest."""
+    """Facts about each model's sets, all with the same keys."""
+    results: dict[str, tuple[str, Result]]
+    """Models and results by result digest."""
     models_info: tuple[ModelInfo, ...] = ()
     beside: tuple[str, ...] = ()
     """Other experiments of the results folder that the claims may compare with."""
 
     def evidence(self, beside: Sequence[Evidence] = ()) -> Evidence:
         """Return the rows as the claims read them."""
-        arrays = {digest: answer.arrays for digest, (_, answer) in self.answers.items()}
+        arrays = {digest: result.arrays for digest, (_, result) in self.results.items()}
         return Evidence(self.table, self.models_info, arrays, beside)
 
     def drawable(self) -> tuple[pd.DataFrame, list[tuple[str, Result]]]:
-        """Return rows and answers under names that figures show as they are."""
+        """Return rows and results under names that figures show as they are."""
         plain = {name: self.table[name].map(_no_formula, na_action="ignore") for name in _NAMES}
-        return self.table.assign(**plain), [(_no_formula(model), answer) for model, answer in self.answers.values()]
+        return self.table.assign(**plain), [(_no_formula(model), result) for model, result in self.results.values()]
 
     def figure(self, name: str) -> "Figure":
         """Return a figure of the report, drawn again: its ``axes`` are matplotlib's, to change and to save.
@@ -71,29 +71,27 @@ def _no_formula(name: str) -> str:
 
 
 def read(results: Path | str, experiment: str) -> StoredResults:
-    """Return what an evaluated experiment of a results folder came to; raises as `read_stored_results`."""
+    """Return the stored results of an evaluated experiment; raises as `read_stored_results`."""
     return read_stored_results(ResultStore(results), experiment)
 
 
 def read_stored_results(results: ResultStore, experiment: str) -> StoredResults:
-    """Return what the page of an evaluated experiment is made from.
+    """Return the stored results of an evaluated experiment.
 
     Raises MissingError when the experiment was not evaluated there, UserError when what is there is not readable.
     """
     folder = results.root / experiment
     try:
         note = json.loads(read_bounded(folder / NOTE))
-        found = read_long_table(folder / "results.parquet")
-        named = [(str(model), str(digest)) for model, digest in note["answers"]]
-        answers = {digest: (model, results.read_digest(digest)) for model, digest in named}
+        table = read_long_table(folder / "results.parquet")
+        by_digest = {str(digest): (str(model), results.read_digest(str(digest))) for model, digest in note["answers"]}
         about = [{str(key): str(value) for key, value in entry.items()} for entry in note["about"]]
         if any(entry.keys() != about[0].keys() or "data set" not in entry for entry in about):
             raise ValueError(f"{NOTE} does not describe every model in the same way")
         # Notes of earlier versions have neither.
         models_info = read_model_infos(note.get("models", []))
-        return StoredResults(
-            found, about, answers, models_info, tuple(plain_name(name) for name in note.get("beside", []))
-        )
+        beside = tuple(plain_name(name) for name in note.get("beside", []))
+        return StoredResults(table, about, by_digest, models_info, beside)
     except FileNotFoundError:
         raise MissingError(
             f"{folder} holds no evaluated experiment {experiment!r}: run `patchbank evaluate` on its file first"

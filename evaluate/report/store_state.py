@@ -1,6 +1,6 @@
-"""Are the sets that results were computed from still there, and still those sets? Looked at, not read.
+"""State of the stored sets that results were computed from: whole, damaged, gone, or made again with other values.
 
-Every record and seal is compared and every object's size; bytes are not hashed, which is what `patchbank verify` does.
+Records, seals and sizes of objects are compared; bytes are not hashed, which is what `patchbank verify` does.
 """
 
 import json
@@ -19,25 +19,25 @@ WHOLE = "whole"
 
 
 def states(store: Store, models_info: Sequence[ModelInfo], table: pd.DataFrame) -> dict[str, str] | None:
-    """Return what became of each model's stored sets, by title: ``whole``, or what is wrong with which.
+    """Return the state of each model's stored sets, by title: ``whole``, or what is wrong with which.
 
-    None when there is no set at all, so that nothing can be said: most likely the store is another one.
+    None when there is no set at all: most likely the store is another one.
     """
     if next(store.set_folders(), None) is None:
         return None
-    seen: dict[str, str] = {}
-    found = {}
+    by_digest: dict[str, str] = {}
+    by_title = {}
     for info in models_info:
         cited = _cited(table, info)
         wrong = []
         for name, digest in info.sets.items():
-            kind = next(kind for kind in FOLDERS if name.startswith(kind))
-            if digest not in seen:
-                seen[digest] = _state(store, f"{kind}/{digest}", cited if name in FOLDERS else {})
-            if seen[digest] != WHOLE:
-                wrong.append(f"{name} {seen[digest]}")
-        found[info.title] = "; ".join(wrong) or WHOLE
-    return found
+            if digest not in by_digest:
+                prefix = f"{name.partition(' ')[0]}/{digest}"
+                by_digest[digest] = _state(store, prefix, cited if name in FOLDERS else {})
+            if by_digest[digest] != WHOLE:
+                wrong.append(f"{name} {by_digest[digest]}")
+        by_title[info.title] = "; ".join(wrong) or WHOLE
+    return by_title
 
 
 def _state(store: Store, prefix: str, cited: dict[str, set[str]]) -> str:
@@ -62,8 +62,8 @@ def _state(store: Store, prefix: str, cited: dict[str, set[str]]) -> str:
 
 def _cited(table: pd.DataFrame, info: ModelInfo) -> dict[str, set[str]]:
     """Return the content digests of every array that a model's results were computed from, by the array's address."""
-    found: dict[str, set[str]] = {}
+    digests: dict[str, set[str]] = {}
     for inputs in table.loc[table["model"] == info.title, "inputs"].dropna().unique():
         for name, digest in json.loads(inputs).items():
-            found.setdefault(name, set()).add(str(digest))
-    return found
+            digests.setdefault(name, set()).add(str(digest))
+    return digests

@@ -16,6 +16,7 @@ from evaluate.report.headline import headline, mark
 from evaluate.report.page import Number, drawing, escape, filter_field, page, table
 from evaluate.report.reading import NOTE, StoredResults, read_stored_results
 from evaluate.report.store_state import WHOLE
+from evaluate.results.metrics import VARIANCE
 from evaluate.results.table import ResultStore, write_file
 from evaluate.runner import Evaluation
 from stores.errors import MissingError
@@ -26,9 +27,10 @@ _SHOWN = (
 )
 """Columns of the long table that the page shows; results.parquet holds all."""
 
+_NUMERIC = {"m", "k", "value", "low", "high", "level", "x_value"}
 
 UNSEEN = "not checked"
-"""What is said of stored sets when nobody could look."""
+"""State of stored sets where there was no store to check."""
 
 
 def write_report(
@@ -43,7 +45,14 @@ def write_report(
 ) -> Path:
     """Write the page, the figures and the claims of an evaluation; return the page's path.
 
-    ``stored`` says by title what became of each model's sets (`evaluate.report.store_state`), None that nobody looked.
+    Args:
+        results: folder of results.
+        experiment: name of the experiment.
+        evaluation: its results.
+        about: facts about each model's sets, all with the same keys.
+        models_info: what claims need to know about each model.
+        beside: other evaluated experiments that claims compare with.
+        stored: state of each model's stored sets by title (`evaluate.report.store_state`), None where not checked.
     """
     note = {
         "about": about,
@@ -59,74 +68,70 @@ def write_report(
 def rewrite_report(
     results: ResultStore,
     experiment: str,
-    look: Callable[[StoredResults], Mapping[str, str] | None] = lambda reported: None,
+    check: Callable[[StoredResults], Mapping[str, str] | None] = lambda stored_results: None,
 ) -> Path:
-    """Write the page again from the results folder alone; ``look`` returns what became of the stored sets.
+    """Write the page again from the results folder alone; ``check`` returns the state of the stored sets.
 
     Raises as `read_stored_results` does.
     """
-    reported = read_stored_results(results, experiment)
-    return _write(results, experiment, reported, look(reported))
+    stored_results = read_stored_results(results, experiment)
+    return _write(results, experiment, stored_results, check(stored_results))
 
 
-def _write(results: ResultStore, experiment: str, reported: StoredResults, stored: Mapping[str, str] | None) -> Path:
-    folder = results.root / experiment
-    found, about = reported.table, reported.about
-    sections = [("What was measured on what", _about(about, stored))]
-    if glance := headline(found, stored or {}):
-        sections.append(("At a glance", glance))
+def _write(results: ResultStore, experiment: str, read: StoredResults, stored: Mapping[str, str] | None) -> Path:
+    folder, states = results.root / experiment, stored or {}
+    sections = [("Models and data", _about(read.about, stored))]
+    if summary := headline(read.table, states):
+        sections.append(("Summary", summary))
     others = []
-    for name in reported.beside:
+    for name in read.beside:
         try:
             others.append(read_stored_results(results, name).evidence())
         except MissingError:  # not evaluated yet: the claims say what they lack
             continue
-    decisions = decide_all(reported.evidence(others))
+    decisions = decide_all(read.evidence(others))
     write_claims(folder, decisions)
-    sections.append(("What the paper found, and whether it holds here", claims_section(decisions, stored or {})))
-    if compared := compare(found, reported.models_info):
-        sections.append(("The paper's numbers beside ours", paper_section(compared)))
-    plain, drawable = reported.drawable()
-    marks = [f"{title} ({state})" for title, state in (stored or {}).items() if state != WHOLE]
+    sections.append(("Claims of the paper", claims_section(decisions, states)))
+    if compared := compare(read.table, read.models_info):
+        sections.append(("Numbers of the paper beside ours", paper_section(compared)))
+    plain, drawable = read.drawable()
+    marks = [f"{title} ({state})" for title, state in states.items() if state != WHOLE]
     damaged = f" Stored sets that are not whole: {', '.join(marks)}." if marks else ""
-    for place, entry in enumerate(FIGURES):
-        drawn = entry.draw(plain, drawable)
-        if drawn is None:
-            if entry.absent and (found["analysis"] == entry.analysis).any():
-                sections.append((entry.title, f"<p>{escape(entry.absent)}</p>"))
-            continue
-        svg = save(drawn, "svg")
-        write_file(folder / "figures" / f"{entry.name}.svg", svg)
-        write_file(folder / "figures" / f"{entry.name}.pdf", save(drawn, "pdf"))
-        sections.append((entry.title, drawing(svg.decode(), entry.title, f"{entry.caption}{damaged}", place)))
-    sections.append(("Every number", _numbers(found, stored or {})))
-    data_sets = ", ".join(dict.fromkeys(entry["data set"] for entry in about))
+    for number, entry in enumerate(FIGURES):
+        figure = entry.draw(plain, drawable)
+        if figure is not None:
+            svg = save(figure, "svg")
+            write_file(folder / "figures" / f"{entry.name}.svg", svg)
+            write_file(folder / "figures" / f"{entry.name}.pdf", save(figure, "pdf"))
+            sections.append((entry.title, drawing(svg.decode(), entry.title, f"{entry.caption}{damaged}", number)))
+        elif entry.absent and (read.table["analysis"] == entry.analysis).any():
+            sections.append((entry.title, f"<p>{escape(entry.absent)}</p>"))
+    sections.append(("All numbers", _numbers(read.table, states)))
+    n_models, data_sets = len(read.about), ", ".join(dict.fromkeys(entry["data set"] for entry in read.about))
     lead = (
-        f"{len(about)} model{'s' if len(about) != 1 else ''} on {data_sets}. Every number was computed from stored "
+        f"{n_models} model{'s' if n_models != 1 else ''} on {data_sets}. Every number was computed from stored "
         "features; the same numbers are in results.parquet and results.csv beside this page."
     )
-    path = folder / "report.html"
-    write_file(path, page(experiment, lead, sections).encode())
-    return path
+    write_file(folder / "report.html", page(experiment, lead, sections).encode())
+    return folder / "report.html"
 
 
 def _about(about: list[dict[str, str]], stored: Mapping[str, str] | None) -> str:
-    """Return what all models share as a list, and a table of what tells them apart."""
+    """Return the facts that all models share as a list, and the others as a table."""
     if not about:
-        return "<p>Nothing is known about the sets.</p>"
+        return "<p>There are no facts about the sets.</p>"
     columns = {name: [_value(entry[name]) for entry in about] for name in about[0]}
     columns["stored sets"] = [_state((stored or {}).get(entry.get("model", ""), UNSEEN)) for entry in about]
     shared = {name: cells[0] for name, cells in columns.items() if len(set(cells)) == 1}
     listed = "".join(f"<div><dt>{escape(name)}</dt><dd>{cell}</dd></div>" for name, cell in shared.items())
-    apart = [name for name in columns if name not in shared]
-    rows: list[list[str | Number | None]] = [[columns[name][place] for name in apart] for place in range(len(about))]
+    apart = {name: cells for name, cells in columns.items() if name not in shared}
     explained = (
-        "<p>Stored sets were looked at when this page was written: <em>whole</em> means that every record, seal and "
-        "size is right (bytes are hashed by <code>patchbank verify</code> alone); <em>not checked</em> that no store "
-        "was there to look into.</p>"
+        "<p>Stored sets were checked when this page was written: <em>whole</em> means that every record, seal and "
+        "size is right (only <code>patchbank verify</code> hashes the bytes); <em>not checked</em> that there was no "
+        "store.</p>"
     )
-    told_apart = table(apart, rows, raw=True, fit=True) if apart else ""
-    return f"{told_apart}<dl>{listed}</dl>{explained}"
+    differing = table(list(apart), list(zip(*apart.values(), strict=True)), raw=True, fit=True) if apart else ""
+    return f"{differing}<dl>{listed}</dl>{explained}"
 
 
 def _value(value: str) -> str:
@@ -136,15 +141,16 @@ def _value(value: str) -> str:
 
 
 def _state(state: str) -> str:
-    """Return as HTML what became of a model's stored sets, strong where it is bad."""
+    """Return the state of a model's stored sets as HTML, strong where they are not whole."""
     return escape(state) if state in (WHOLE, UNSEEN) else f"<strong>{escape(state)}</strong>"
 
 
-def _numbers(found: pd.DataFrame, stored: Mapping[str, str]) -> str:
+def _numbers(results: pd.DataFrame, states: Mapping[str, str]) -> str:
     # Marked in the model's own column, so that filtering and sorting keep the mark.
-    found = found.assign(model=found["model"].map(lambda model: f"{model}{mark(model, stored)}", na_action="ignore"))
-    plain = found[found["class"].isna() & ~found["metric"].isin(["variance"])]
-    classes = found[found["class"].notna()]
+    marked = results["model"].map(lambda model: f"{model}{mark(model, states)}", na_action="ignore")
+    results = results.assign(model=marked)
+    plain = results[results["class"].isna() & (results["metric"] != VARIANCE)]
+    classes = results[results["class"].notna()]
     parts = [
         '<p class="printed">All of them are in results.parquet and results.csv, beside this page.</p>',
         '<div class="screen">',
@@ -158,17 +164,10 @@ def _numbers(found: pd.DataFrame, stored: Mapping[str, str]) -> str:
 
 def _sortable(rows: pd.DataFrame, name: str) -> str:
     """Return rows of the long table to sort and filter, without the columns that are empty throughout."""
-    filled = [column for column in _SHOWN if rows[column].notna().any()]
-    return filter_field(name, "Filter by words") + table(filled, _lines(rows, filled), name)
+    columns = [column for column in _SHOWN if rows[column].notna().any()]
 
-
-def _lines(rows: pd.DataFrame, columns: Sequence[str]) -> list[list[str | Number | None]]:
-    numeric = {"m", "k", "value", "low", "high", "level", "x_value"}
-    lines: list[list[str | Number | None]] = []
-    for record in rows[list(columns)].to_dict("records"):
-        line: list[str | Number | None] = []
-        for name in columns:
-            value = record[name]
-            line.append(None if pd.isna(value) else Number(value) if name in numeric else str(value))
-        lines.append(line)
-    return lines
+    lines = [
+        [None if pd.isna(value) else Number(value) if name in _NUMERIC else str(value) for name, value in row.items()]
+        for row in rows[columns].to_dict("records")
+    ]
+    return filter_field(name, "Filter by words") + table(columns, lines, name)

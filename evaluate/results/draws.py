@@ -1,11 +1,11 @@
-"""Resampled values of results, kept with an answer so that claims compare two numbers draw by draw.
+"""Bootstrap draws: resampled values of metrics, stored with a result so that claims compare two of them in pairs.
 
-An analysis gives rows their resampled values under `DRAWS`; `result_of` takes them out again and keeps those that
-claims compare as arrays of the answer: line i of ``drawn`` is of row ``drawn_row[i]``. Lines with the same
-``drawn_units`` resampled the same images or videos with the same draws, whichever model or answer they are of.
+`evaluate.results.rows.Bootstrap` gives rows their draws under `DRAWS`; `with_draws` takes them out again and stores
+those of the metrics that claims compare as arrays of the result: line i of ``drawn`` is of row ``drawn_row[i]``. Lines
+with the same ``drawn_units`` resampled the same images or videos with the same draws, whatever their model or result.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,47 +15,44 @@ from evaluate.results.table import Result
 from stores.canonical import digest
 
 DRAWS = "drawn"
-"""Key of a row that is no column: what was resampled of it."""
+"""Key of a row that is no column: its bootstrap draws."""
 
 
 class BootstrapDraws(NamedTuple):
-    """One number in every resample."""
+    """One metric in every resample."""
 
     values: Float64[np.ndarray, " resample"]
     """nan where a resample does not define it."""
     units: str
-    """Name of what was resampled and how: equal for equal units, seeds and numbers of resamples."""
+    """Digest of what was resampled and how: equal for equal units, seeds and numbers of resamples."""
 
 
 def units_of(names: Sequence[str], seed: int, resamples: int) -> str:
-    """Return the name of the draws of these images or videos, in this order."""
+    """Return the digest of the draws of these images or videos, in this order."""
     return digest({"units": list(names), "seed": seed, "resamples": resamples})
 
 
-def result_of(
-    rows: Sequence[Mapping[str, Any]], compared: Sequence[str], arrays: Mapping[str, np.ndarray] | None = None
+def with_draws(
+    rows: Sequence[Mapping[str, Any]], compared: Collection[str], arrays: Mapping[str, np.ndarray]
 ) -> Result:
-    """Return an answer of rows, with the draws of the metrics that claims compare among its arrays."""
-    kept = [
-        (place, row[DRAWS])
-        for place, row in enumerate(rows)
-        if row["metric"] in compared and row.get(DRAWS) is not None
-    ]
-    plain = [{name: value for name, value in row.items() if name != DRAWS} for row in rows]
-    found = dict(arrays or {})
-    if kept:
-        found["drawn"] = np.stack([drawn.values for _, drawn in kept])
-        found["drawn_row"] = np.array([place for place, _ in kept], dtype=np.int64)
-        found["drawn_units"] = np.array([drawn.units for _, drawn in kept])
-    return Result(plain, found)
+    """Return a result of rows without their draws; those of the metrics ``compared`` are among its arrays."""
+    draws = {
+        index: row[DRAWS] for index, row in enumerate(rows) if row.get(DRAWS) is not None and row["metric"] in compared
+    }
+    stored = dict(arrays)
+    if draws:
+        stored["drawn"] = np.stack([one.values for one in draws.values()])
+        stored["drawn_row"] = np.array(list(draws), dtype=np.int64)
+        stored["drawn_units"] = np.array([one.units for one in draws.values()])
+    return Result([{name: value for name, value in row.items() if name != DRAWS} for row in rows], stored)
 
 
 def draws_of(arrays: Mapping[str, np.ndarray], row: int) -> BootstrapDraws | None:
-    """Return what was resampled of a row, counted within its answer; None where nothing was kept or it is not whole."""
+    """Return the draws of a row, counted within its result; None where none are stored or they are not whole."""
     values, rows, units = (arrays.get(name) for name in ("drawn", "drawn_row", "drawn_units"))
     if values is None or rows is None or units is None:
         return None
     if values.ndim != 2 or values.dtype != np.float64 or not len(values) == len(rows) == len(units):
         return None
-    found = np.flatnonzero(rows == row)
-    return BootstrapDraws(values[found[0]], str(units[found[0]])) if len(found) == 1 else None
+    lines = np.flatnonzero(rows == row)
+    return BootstrapDraws(values[lines[0]], str(units[lines[0]])) if len(lines) == 1 else None

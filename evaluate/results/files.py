@@ -1,4 +1,4 @@
-"""Files of a results folder that somebody else may have written, bounded before they are read."""
+"""Reading files of a results folder that others may have written, with bounds on their sizes."""
 
 import zipfile
 from pathlib import Path
@@ -11,7 +11,7 @@ from stores.format.tables import read_table
 from stores.storage.regular_files import open_file, read_file
 
 MOST_BYTES = 1 << 30
-"""Size of the largest table as it is stored, and of an answer's arrays as they are in memory, in bytes."""
+"""Size of the largest table as it is stored, and of a result's arrays as they are in memory, in bytes."""
 
 _AGAIN = "remove it and run `patchbank evaluate` again"
 
@@ -57,10 +57,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {entry.filename.removesuffix(".npy"): _array(packed, entry) for entry in entries}
     except UserError:
         raise
-    # What the zip and npy readers raise on broken bytes; SyntaxError and the like come from the npy header.
-    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, zipfile.error, MemoryError) as error:
-        raise UserError(f"{path} is no file of plain arrays ({error}): {_AGAIN}") from error
-    except (RuntimeError, NotImplementedError, RecursionError) as error:  # encrypted, an unknown packing, nested
+    # What the zip and npy readers raise on broken bytes, SyntaxError and the like on headers, RuntimeError and its like
+    # on files that are encrypted, packed in an unknown way or nested.
+    except (OSError, ValueError, EOFError, KeyError, TypeError, SyntaxError, zipfile.error, MemoryError,
+            RuntimeError) as error:  # fmt: skip
         raise UserError(f"{path} is no file of plain arrays ({error}): {_AGAIN}") from error
 
 

@@ -6,35 +6,52 @@ from typing import Literal
 VARIANCE = "variance"
 SHARE_OF_VARIANCE = "share_of_variance"
 MAX_TO_MEDIAN_VARIANCE = "max_to_median_variance"
+OVERLAP = "overlap"
 OVERLAP_SHARE = "overlap_share"
+CHANCE_OVERLAP = "chance_overlap"
+CHANCE_OVERLAP_LOW = "chance_overlap_low"
+CHANCE_OVERLAP_HIGH = "chance_overlap_high"
 PATCH_MIOU = "patch_miou"
 PATCH_MIOU_DIFFERENCE = "patch_miou_difference"
+PATCH_MIOU_RATIO = "patch_miou_ratio"
 MAJORITY_MIOU = "majority_miou"
 PATCH_ACCURACY = "patch_accuracy"
 PATCH_IOU = "patch_iou"
+REDONE_IN_FLOAT64 = "redone_in_float64"
+PREDICTED_ENTROPY = "predicted_entropy"
 LARGEST_PREDICTED_SHARE = "largest_predicted_share"
 SHARE = "share"
+RECALL = "recall"
+AVERAGE_PRECISION = "average_precision"
 UPPER_BOUND = "upper_bound"
 IMAGE_ACCURACY = "image_accuracy"
 MAJORITY_ACCURACY = "majority_accuracy"
 INSTANCE_ACCURACY = "instance_accuracy"
+INSTANCE_ACCURACY_ALL = "instance_accuracy_all"
 CATEGORY_ACCURACY = "category_accuracy"
 CATEGORY_ACCURACY_ON_FAILURE = "category_accuracy_on_failure"
 CHANCE = "chance"
 GAP_SECONDS = "gap_seconds"
 HOTA = "hota"
+DET_A = "det_a"
+ASS_A = "ass_a"
 IDF1 = "idf1"
 ID_SWITCHES = "id_switches"
 R2 = "r2"
 R2_DIFFERENCE = "r2_difference"
+INVALID_ROWS = "invalid_rows"
 MSE_NORMALISED = "mse_normalised"
 MSE_NORMALISED_RATIO = "mse_normalised_ratio"
+MSE_NORMALISED_OF_MEAN_PATCH = "mse_normalised_of_mean_patch"
 MSE_NORMALISED_OVER_MEAN_PATCH = "mse_normalised_over_mean_patch"
 MSE_PIXELS = "mse_pixels"
+MSE_PIXELS_RATIO = "mse_pixels_ratio"
 PSNR = "psnr"
 SSIM = "ssim"
 PENALTY = "penalty"
 CONVERGED = "converged"
+TRIALS_CONVERGED = "trials_converged"
+TRAINING_LOSS = "training_loss"
 
 
 @dataclass(frozen=True)
@@ -50,90 +67,66 @@ class Metric:
     description: str
 
 
-_METRICS = (
-    Metric(VARIANCE, "squared feature", "none", "population variance of a feature over the training patches, float64"),
-    Metric(SHARE_OF_VARIANCE, "share", "none", "share of the summed variance that the `m` leading features hold"),
-    Metric(MAX_TO_MEDIAN_VARIANCE, "ratio", "none", "largest variance over the median one"),
-    Metric("overlap", "features", "none", "features among the `m` of highest variance both here and in `reference`"),
-    Metric(OVERLAP_SHARE, "share", "none", "`overlap` over `m`"),
-    Metric("chance_overlap", "features", "none", "expected `overlap` of unrelated sets, m²/D for D features"),
-    Metric(
-        "chance_overlap_low", "features", "none", "2.5 % quantile of the `overlap` of unrelated sets (hypergeometric)"
-    ),
-    Metric(
-        "chance_overlap_high", "features", "none", "97.5 % quantile of the `overlap` of unrelated sets (hypergeometric)"
-    ),
-    Metric(
-        PATCH_MIOU, "share", "higher", "mean IoU over classes in truth or prediction (cityscapesScripts), void left out"
-    ),
-    Metric("pixel_miou", "share", "higher", "`patch_miou` with pixels counted"),
-    Metric(
-        "patch_miou_all", "share", "higher", "mean IoU over all classes of the class table, absent ones counted as 0"
-    ),
-    Metric("pixel_miou_all", "share", "higher", "`patch_miou_all` with pixels counted"),
-    Metric(MAJORITY_MIOU, "share", "none", "baseline: `patch_miou` of predicting the most common training class"),
-    Metric(PATCH_ACCURACY, "share", "higher", "patches whose class is right"),
-    Metric("pixel_accuracy", "share", "higher", "pixels whose class is right"),
-    Metric(PATCH_IOU, "share", "higher", "IoU of one class; empty where it is in neither truth nor prediction"),
-    Metric("pixel_iou", "share", "higher", "`patch_iou` with pixels counted"),
-    Metric("redone_in_float64", "share", "none", "queries whose neighbours float32 could not decide"),
-    Metric(
-        PATCH_MIOU_DIFFERENCE, "share", "higher", "`patch_miou` less that of `reference` (interval paired over images)"
-    ),
-    Metric("patch_miou_ratio", "ratio", "higher", "`patch_miou` over that of `reference`"),
-    Metric("predicted_entropy", "nats", "none", "entropy of the predicted classes; a collapse is 0"),
-    Metric(
-        LARGEST_PREDICTED_SHARE, "share", "none", "share of the class that is predicted most often; a collapse is 1"
-    ),
-    Metric(SHARE, "share", "none", "queries whose nearest patch is as `outcome` says; the gallery lacks `reference`"),
-    Metric("recall", "share", "higher", "queries with a patch of the same category among the first `k`"),
-    Metric(
-        "average_precision", "share", "higher", "mean precision at each patch of the same category among the first `k`"
-    ),
-    Metric(UPPER_BOUND, "share", "none", "queries that have a corresponding patch at all"),
-    Metric(IMAGE_ACCURACY, "share", "higher", "images whose class is right"),
-    Metric(
-        MAJORITY_ACCURACY, "share", "none", "baseline: `image_accuracy` of predicting the most common training class"
-    ),
-    Metric(
-        INSTANCE_ACCURACY, "share", "higher", "objects whose nearest later object is the same, vanished ones left out"
-    ),
-    Metric("instance_accuracy_all", "share", "higher", "`instance_accuracy` with vanished objects counted as errors"),
-    Metric(CATEGORY_ACCURACY, "share", "higher", "objects whose nearest later object has the same category"),
-    Metric(
-        CATEGORY_ACCURACY_ON_FAILURE, "share", "higher", "`category_accuracy` where the nearest object is another one"
-    ),
-    Metric(CHANCE, "share", "none", "baseline: mean of one over the number of candidates"),
-    Metric(GAP_SECONDS, "seconds", "none", "mean time between the two frames"),
-    Metric(HOTA, "share", "higher", "HOTA of true boxes joined to tracks"),
-    Metric("det_a", "share", "none", "detection part of HOTA, 1 by construction"),
-    Metric("ass_a", "share", "higher", "association part of HOTA"),
-    Metric(IDF1, "share", "higher", "F1 of identities over whole videos"),
-    Metric(ID_SWITCHES, "switches", "lower", "how often an object's track changes, all videos together"),
-    Metric(R2, "ratio", "higher", "coefficient of determination on validation rows; without `class` the classes' mean"),
-    Metric(R2_DIFFERENCE, "ratio", "none", "mean `r2` less that of `reference` (interval paired over images)"),
-    Metric("invalid_rows", "rows", "none", "rows of `n_units` left out as marked invalid; only where there are some"),
-    Metric(
-        MSE_NORMALISED, "squared target", "lower", "MSE of masked patches (of all where none is), as decoder targets"
-    ),
-    Metric(
-        "mse_normalised_visible", "squared target", "lower", "`mse_normalised` over the patches that are not masked"
-    ),
-    Metric("mse_normalised_all", "squared target", "lower", "`mse_normalised` over all patches"),
-    Metric(MSE_NORMALISED_RATIO, "ratio", "lower", "`mse_normalised` over that of nothing zeroed (interval paired)"),
-    Metric(
-        "mse_normalised_of_mean_patch", "squared target", "none", "baseline: `mse_normalised` of the mean visible patch"
-    ),
-    Metric(MSE_NORMALISED_OVER_MEAN_PATCH, "ratio", "lower", "`mse_normalised` over that of the mean visible patch"),
-    Metric(MSE_PIXELS, "squared RGB", "lower", "MSE of masked patches (of all where none is), as clipped RGB in 0..1"),
-    Metric("mse_pixels_visible", "squared RGB", "lower", "`mse_pixels` over the patches that are not masked"),
-    Metric("mse_pixels_all", "squared RGB", "lower", "`mse_pixels` over all patches"),
-    Metric("mse_pixels_ratio", "ratio", "lower", "`mse_pixels` over that of nothing zeroed (interval paired)"),
-    Metric(PSNR, "dB", "higher", "peak signal-to-noise ratio of whole reconstructed tiles, mean over tiles"),
-    Metric(SSIM, "ratio", "higher", "structural similarity of whole reconstructed tiles, mean over tiles"),
-    Metric(PENALTY, "ratio", "none", "L2 penalty chosen for the probe"),
-    Metric(CONVERGED, "0 or 1", "higher", "whether the fit of the probe converged"),
+_METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] = (
+    (VARIANCE, "squared feature", "none", "population variance of a feature over the training patches, float64"),
+    (SHARE_OF_VARIANCE, "share", "none", "share of the summed variance that the `m` leading features hold"),
+    (MAX_TO_MEDIAN_VARIANCE, "ratio", "none", "largest variance over the median one"),
+    (OVERLAP, "features", "none", "features among the `m` of highest variance both here and in `reference`"),
+    (OVERLAP_SHARE, "share", "none", "`overlap` over `m`"),
+    (CHANCE_OVERLAP, "features", "none", "expected `overlap` of unrelated sets, m²/D for D features"),
+    (CHANCE_OVERLAP_LOW, "features", "none", "2.5 % quantile of the `overlap` of unrelated sets (hypergeometric)"),
+    (CHANCE_OVERLAP_HIGH, "features", "none", "97.5 % quantile of the `overlap` of unrelated sets (hypergeometric)"),
+    (PATCH_MIOU, "share", "higher", "mean IoU over classes in truth or prediction (cityscapesScripts), void left out"),
+    ("pixel_miou", "share", "higher", "`patch_miou` with pixels counted"),
+    ("patch_miou_all", "share", "higher", "mean IoU over all classes of the class table, absent ones counted as 0"),
+    ("pixel_miou_all", "share", "higher", "`patch_miou_all` with pixels counted"),
+    (MAJORITY_MIOU, "share", "none", "baseline: `patch_miou` of predicting the most common training class"),
+    (PATCH_ACCURACY, "share", "higher", "patches whose class is right"),
+    ("pixel_accuracy", "share", "higher", "pixels whose class is right"),
+    (PATCH_IOU, "share", "higher", "IoU of one class; empty where it is in neither truth nor prediction"),
+    ("pixel_iou", "share", "higher", "`patch_iou` with pixels counted"),
+    (REDONE_IN_FLOAT64, "share", "none", "queries whose neighbours float32 could not decide"),
+    (PATCH_MIOU_DIFFERENCE, "share", "higher", "`patch_miou` less that of `reference` (interval paired over images)"),
+    (PATCH_MIOU_RATIO, "ratio", "higher", "`patch_miou` over that of `reference`"),
+    (PREDICTED_ENTROPY, "nats", "none", "entropy of the predicted classes; a collapse is 0"),
+    (LARGEST_PREDICTED_SHARE, "share", "none", "share of the class that is predicted most often; a collapse is 1"),
+    (SHARE, "share", "none", "queries whose nearest patch is as `outcome` says; the gallery lacks `reference`"),
+    (RECALL, "share", "higher", "queries with a patch of the same category among the first `k`"),
+    (AVERAGE_PRECISION, "share", "higher", "mean precision at each patch of the same category among the first `k`"),
+    (UPPER_BOUND, "share", "none", "queries that have a corresponding patch at all"),
+    (IMAGE_ACCURACY, "share", "higher", "images whose class is right"),
+    (MAJORITY_ACCURACY, "share", "none", "baseline: `image_accuracy` of predicting the most common training class"),
+    (INSTANCE_ACCURACY, "share", "higher", "objects whose nearest later object is the same, vanished ones left out"),
+    (INSTANCE_ACCURACY_ALL, "share", "higher", "`instance_accuracy` with vanished objects counted as errors"),
+    (CATEGORY_ACCURACY, "share", "higher", "objects whose nearest later object has the same category"),
+    (CATEGORY_ACCURACY_ON_FAILURE, "share", "higher", "`category_accuracy` where the nearest object is another one"),
+    (CHANCE, "share", "none", "baseline: mean of one over the number of candidates"),
+    (GAP_SECONDS, "seconds", "none", "mean time between the two frames"),
+    (HOTA, "share", "higher", "HOTA of true boxes joined to tracks"),
+    (DET_A, "share", "none", "detection part of HOTA, 1 by construction"),
+    (ASS_A, "share", "higher", "association part of HOTA"),
+    (IDF1, "share", "higher", "F1 of identities over whole videos"),
+    (ID_SWITCHES, "switches", "lower", "how often an object's track changes, all videos together"),
+    (R2, "ratio", "higher", "coefficient of determination on validation rows; without `class` the classes' mean"),
+    (R2_DIFFERENCE, "ratio", "none", "mean `r2` less that of `reference` (interval paired over images)"),
+    (INVALID_ROWS, "rows", "none", "rows of `n_units` left out as marked invalid; only where there are some"),
+    (MSE_NORMALISED, "squared target", "lower", "MSE of masked patches (of all where none is), as decoder targets"),
+    ("mse_normalised_visible", "squared target", "lower", "`mse_normalised` over the patches that are not masked"),
+    ("mse_normalised_all", "squared target", "lower", "`mse_normalised` over all patches"),
+    (MSE_NORMALISED_RATIO, "ratio", "lower", "`mse_normalised` over that of nothing zeroed (interval paired)"),
+    (MSE_NORMALISED_OF_MEAN_PATCH, "squared target", "none", "baseline: `mse_normalised` of the mean visible patch"),
+    (MSE_NORMALISED_OVER_MEAN_PATCH, "ratio", "lower", "`mse_normalised` over that of the mean visible patch"),
+    (MSE_PIXELS, "squared RGB", "lower", "MSE of masked patches (of all where none is), as clipped RGB in 0..1"),
+    ("mse_pixels_visible", "squared RGB", "lower", "`mse_pixels` over the patches that are not masked"),
+    ("mse_pixels_all", "squared RGB", "lower", "`mse_pixels` over all patches"),
+    (MSE_PIXELS_RATIO, "ratio", "lower", "`mse_pixels` over that of nothing zeroed (interval paired)"),
+    (PSNR, "dB", "higher", "peak signal-to-noise ratio of whole reconstructed tiles, mean over tiles"),
+    (SSIM, "ratio", "higher", "structural similarity of whole reconstructed tiles, mean over tiles"),
+    (PENALTY, "ratio", "none", "L2 penalty chosen for the probe"),
+    (CONVERGED, "0 or 1", "higher", "whether the fit of the probe converged"),
+    (TRIALS_CONVERGED, "share", "higher", "of the fits that the penalty was chosen from, how many converged"),
+    (TRAINING_LOSS, "nats", "lower", 'mean cross-entropy of the last epoch of a probe with `probe = "adamw"`'),
 )
 
-METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+METRICS: dict[str, Metric] = {entry[0]: Metric(*entry) for entry in _METRICS}
 """Every metric of the built-in analyses by name; the table in evaluate/README.md is made from them."""

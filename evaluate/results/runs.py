@@ -1,4 +1,4 @@
-"""When and where answers were computed, and how long each took: one JSON line a run, beside the results.
+"""Records of runs: when and where results were computed and how long each took, one JSON line a run.
 
 Times and hosts change from run to run, so they stay out of the results, whose bytes depend on their inputs alone.
 """

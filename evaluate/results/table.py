@@ -16,7 +16,7 @@ import io
 import os
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,15 +90,7 @@ class ResultKey:
     @property
     def digest(self) -> str:
         """Name of the result."""
-        return digest(
-            {
-                "schema": SCHEMA_VERSION,
-                "analysis": self.analysis,
-                "revision": self.revision,
-                "parameters": self.parameters,
-                "inputs": self.inputs,
-            }
-        )
+        return digest({"schema": SCHEMA_VERSION, **asdict(self)})
 
 
 class ResultStore:
@@ -124,7 +116,7 @@ class ResultStore:
         return self.read_digest(key.digest)
 
     def read_digest(self, digest: str) -> Result:
-        """Return a stored result by its name; raises UserError when it is no result, MissingError when it is gone."""
+        """Return a stored result by its digest; raises UserError when it is none, MissingError when it is gone."""
         if re.fullmatch("[0-9a-f]{64}", digest) is None:
             raise UserError(f"{digest[:80]!r} is no name of a result in {self.root}: run `patchbank evaluate` again")
         folder = self.root / "answers" / digest
@@ -135,34 +127,26 @@ class ResultStore:
     def write(self, key: ResultKey, result: Result) -> None:
         """Store a result; ``answer.json`` is written last, so its existence means the rest is whole."""
         folder = self.folder(key)
-        params = canonical_json(key.parameters).decode()
-        inputs = canonical_json(key.inputs).decode()
-        named = {"params": params, "inputs": inputs, "result": key.digest}
-        rows = [{**row, **named, "row": index} for index, row in enumerate(result.rows)]
+        params, inputs = (canonical_json(part).decode() for part in (key.parameters, key.inputs))
+        shared = {"params": params, "inputs": inputs, "result": key.digest}
+        rows = [{**row, **shared, "row": index} for index, row in enumerate(result.rows)]
         write_file(folder / "rows.parquet", _parquet(long_table(rows)))
         if result.arrays:
             write_file(folder / "arrays.npz", _npz(result.arrays))
-        record = {
-            "digest": key.digest,
-            "analysis": key.analysis,
-            "revision": key.revision,
-            "parameters": key.parameters,
-            "inputs": key.inputs,
-        }
-        write_file(folder / "answer.json", checksummed(record))
+        write_file(folder / "answer.json", checksummed({"digest": key.digest, **asdict(key)}))
 
     def cited(self) -> frozenset[str]:
         """Return the digests of all sets and arrays that some result was computed from.
 
         Raises UserError when a result is torn: what it cites is not known.
         """
-        found: set[str] = set()
+        digests: set[str] = set()
         for path in sorted((self.root / "answers").glob("*/answer.json")):
             record = read_checksummed(read_file(path))
             if record is None or not isinstance(record.get("inputs"), dict):
                 raise UserError(f"{path} is torn and what it was computed from is not known: run `patchbank evaluate`")
-            found.update(str(value) for value in record["inputs"].values())
-        return frozenset(found)
+            digests.update(str(value) for value in record["inputs"].values())
+        return frozenset(digests)
 
     def write_experiment(self, experiment: str, table: pd.DataFrame) -> Path:
         """Write an experiment's long table as Parquet and CSV; return the folder."""

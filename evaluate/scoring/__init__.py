@@ -1,1 +1,1 @@
-"""What several analyses share: classifiers of patches and the scores of predictions."""
+"""Predictions, scores and base classes that several analyses share."""

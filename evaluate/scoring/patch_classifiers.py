@@ -1,4 +1,4 @@
-"""Patch classification as a task: labelled training patches, validation patches, and what classifies them.
+"""Patch classification: labelled training patches, validation patches, and predictions by classifiers.
 
 Paper A, sections 3.1 and 3.2. Classifiers are fitted on the labelled training patches; the ranking of features is that
 of all training patches.
@@ -6,19 +6,22 @@ of all training patches.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
+from evaluate.inputs.limits import check_k
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, token_variance, tokens
 from evaluate.inputs.rows import RowSelection, image_numbers
+from evaluate.kernels.first_order import fit_adamw
 from evaluate.kernels.moments import variance_ranking, without_top
-from evaluate.kernels.penalties import PENALTIES, PenaltyChoice, choose_penalty
-from evaluate.kernels.probes import predict_side_by_side
+from evaluate.kernels.penalties import PENALTIES, PenaltyScore, choose_penalty
+from evaluate.kernels.probes import Probe, predict_side_by_side
 from evaluate.neighbours.knn import Neighbours, nearest, nearest_without_top
 from evaluate.neighbours.voting import vote
+from evaluate.results.metrics import CONVERGED, PENALTY, TRAINING_LOSS, TRIALS_CONVERGED
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -28,9 +31,6 @@ class PatchData:
     """Training and validation patches of one array."""
 
     model: ModelSets
-    array: str
-    train: RowSelection
-    validation: RowSelection
     bank: np.ndarray
     """Labelled training patches, ``(bank, channel)``, as stored."""
     bank_labels: UInt8[np.ndarray, " bank"]
@@ -41,7 +41,14 @@ class PatchData:
 
 
 def read_patches(model: ModelSets, array: str, train: RowSelection, validation: RowSelection) -> PatchData:
-    """Read the patches of one array; raises UserError when no training patch is labelled."""
+    """Read the patches of one array; raises UserError when no training patch is labelled.
+
+    Args:
+        model: stored sets of the model.
+        array: address of the token array.
+        train: rows whose labelled patches train, and whose patches rank the features.
+        validation: rows whose patches are predicted.
+    """
     n_patches = model.grid(array)[0] * model.grid(array)[1]
     labels = patch_labels(model, array, train)
     labelled = labels != VOID
@@ -49,9 +56,6 @@ def read_patches(model: ModelSets, array: str, train: RowSelection, validation: 
         raise UserError(f"none of the {train.title} for training has a labelled patch: choose other training images")
     return PatchData(
         model=model,
-        array=array,
-        train=train,
-        validation=validation,
         bank=tokens(model, array, train, labelled),
         bank_labels=labels[labelled],
         bank_images=image_numbers(model, train, n_patches)[labelled],
@@ -60,15 +64,9 @@ def read_patches(model: ModelSets, array: str, train: RowSelection, validation: 
     )
 
 
-def check_k(k: int, n_rows: int, unit: str = "patches") -> None:
-    """Raise UserError when k is larger than the number of training patches (or other units)."""
-    if k > n_rows:
-        raise UserError(f"k = {k} neighbours are more than the {n_rows} training {unit}: lower k")
-
-
 def predict_knn(
     patches: PatchData,
-    remove: Sequence[int],
+    removed: Sequence[int],
     k: Sequence[int] = (1,),
     *,
     metric: Literal["euclidean", "cosine"] = "euclidean",
@@ -76,66 +74,105 @@ def predict_knn(
     weights: Literal["uniform", "softmax"] = "uniform",
     memory_bytes: int,
 ) -> dict[tuple[int, int], tuple[Int64[np.ndarray, " query"], float]]:
-    """Return, for every (m, k), the predicted classes and the share of queries redone in float64."""
+    """Return, for every (m, k), the predicted classes and the share of queries redone in float64.
+
+    Args:
+        patches: training and validation patches.
+        removed: numbers m of highest-variance features to leave out.
+        k: numbers of neighbours that vote.
+        metric: distance between features.
+        search: exact neighbours, or those of FAISS's flat index.
+        weights: how neighbours vote.
+        memory_bytes: memory the search may use beside its inputs.
+    """
     most = max(k)
     check_k(most, len(patches.bank))
-    removed = list(remove)
-    found: dict[int, Neighbours]
     if search == "exact":
-        found = nearest_without_top(
-            patches.bank,
-            patches.queries,
-            patches.ranking,
-            removed,
-            most,
-            metric=metric,
-            memory_bytes=memory_bytes,
+        by_m = nearest_without_top(
+            patches.bank, patches.queries, patches.ranking, removed, most, metric=metric, memory_bytes=memory_bytes
         )
     else:
-        found = {}
-        for m in removed:
-            kept = np.sort(patches.ranking[m:])
-            found[m] = nearest(
-                np.take(patches.bank, kept, axis=1),
-                np.take(patches.queries, kept, axis=1),
-                most,
-                metric=metric,
-                method="faiss",
-                memory_bytes=memory_bytes,
-            )
+        by_m = {m: _nearest_by_faiss(patches, m, most, metric, memory_bytes) for m in removed}
     n_classes = len(patches.model.classes)
     labels = patches.bank_labels.astype(np.int64)
     return {
         (m, votes): (vote(neighbours, labels, n_classes, votes, weights=weights), neighbours.redone)
-        for m, neighbours in found.items()
+        for m, neighbours in by_m.items()
         for votes in k
     }
 
 
-def fit_probe(
-    patches: PatchData, removed: Sequence[int], seed: int, penalties: Sequence[float] | None = None
-) -> PenaltyChoice:
-    """Return the probes for every m of ``removed``, their penalties chosen on held-out training images."""
-    return choose_penalty(
-        patches.bank,
-        patches.bank_labels,
-        patches.bank_images,
-        len(patches.model.classes),
-        standardise=patches.model.probe_batchnorm,
-        seed=seed,
-        kept=[without_top(patches.ranking, m) for m in removed],
-        penalties=penalties or PENALTIES,
-    )
+def _nearest_by_faiss(
+    patches: PatchData, m: int, k: int, metric: Literal["euclidean", "cosine"], memory_bytes: int
+) -> Neighbours:
+    kept = np.sort(patches.ranking[m:])
+    bank, queries = np.take(patches.bank, kept, axis=1), np.take(patches.queries, kept, axis=1)
+    return nearest(bank, queries, k, metric=metric, method="faiss", memory_bytes=memory_bytes)
+
+
+class FittedProbe(NamedTuple):
+    """A probe with numbers about its fit, by metric."""
+
+    probe: Probe
+    details: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How linear probes are fitted."""
+
+    seed: int
+    """Seed of held-out images, or of AdamW's initial weights and order of rows."""
+    penalties: tuple[float, ...] = PENALTIES
+    penalty_score: PenaltyScore = "patch_miou"
+    fit: Literal["converged", "adamw"] = "converged"
+    epochs: int = 10
+    learning_rate: float = 1e-3
+
+    def fit_probes(
+        self,
+        patches: PatchData,
+        kept: Sequence[Bool[np.ndarray, " channel"] | None],
+        bank: np.ndarray | None = None,
+        *,
+        standardise: bool | None = None,
+    ) -> list[FittedProbe]:
+        """Return one probe for every set of kept features.
+
+        Args:
+            patches: training patches with their labels and images.
+            kept: masks of kept features, None for all.
+            bank: treated features in place of the patches' own.
+            standardise: whether features are standardised; None takes the model's default.
+        """
+        bank = patches.bank if bank is None else bank
+        standardise = patches.model.probe_batchnorm if standardise is None else standardise
+        labels, n_classes = patches.bank_labels, len(patches.model.classes)
+        if self.fit == "adamw":
+            probes = fit_adamw(
+                bank, labels, n_classes, kept, standardise=standardise, seed=self.seed, epochs=self.epochs,
+                learning_rate=self.learning_rate,
+            )  # fmt: skip
+            return [FittedProbe(probe, {TRAINING_LOSS: probe.objective}) for probe in probes]
+        choice = choose_penalty(
+            bank, labels, patches.bank_images, n_classes, standardise=standardise, seed=self.seed, kept=kept,
+            penalties=self.penalties, score=self.penalty_score,
+        )  # fmt: skip
+        n_trials = len(choice.penalties)
+        fitted = []
+        for index, probe in enumerate(choice.probes):
+            details = {PENALTY: probe.head.penalty, CONVERGED: float(probe.converged)}
+            if choice.trials:
+                trials = choice.trials[index * n_trials : (index + 1) * n_trials]
+                details[TRIALS_CONVERGED] = float(np.mean([trial.converged for trial in trials]))
+            fitted.append(FittedProbe(probe, details))
+        return fitted
 
 
 def predict_probe(
-    patches: PatchData, remove: Sequence[int], seed: int, penalties: Sequence[float] | None = None
-) -> dict[int, tuple[Int64[np.ndarray, " query"], float, bool]]:
-    """Return, for every m, the predicted classes, the chosen penalty and whether the fit converged."""
-    removed = list(remove)
-    choice = fit_probe(patches, removed, seed, penalties)
-    predicted = predict_side_by_side(choice.probes, patches.queries)
-    return {
-        m: (predicted[place], choice.probes[place].head.penalty, choice.probes[place].converged)
-        for place, m in enumerate(removed)
-    }
+    patches: PatchData, removed: Sequence[int], options: ProbeOptions
+) -> dict[int, tuple[Int64[np.ndarray, " query"], dict[str, float]]]:
+    """Return, for every m of ``removed``, the predicted classes and numbers about the fit, by metric."""
+    fitted = options.fit_probes(patches, [without_top(patches.ranking, m) for m in removed])
+    predicted = predict_side_by_side([one.probe for one in fitted], patches.queries)
+    return {m: (classes, one.details) for m, classes, one in zip(removed, predicted, fitted, strict=True)}

@@ -13,6 +13,7 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import pixel_histograms, scored_labels
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.confusion import confusion, iou, miou_all, miou_present, pixel_accuracy, pixel_confusion
+from evaluate.results.metrics import MAJORITY_MIOU
 from evaluate.results.rows import Bootstrap, score_row
 
 STATISTICS = {"miou": miou_present, "miou_all": miou_all, "accuracy": pixel_accuracy}
@@ -38,7 +39,7 @@ class Truth:
         common = int(np.bincount(bank_labels, minlength=len(self.names)).argmax())
         matrices = self.patch_confusion(np.full(len(self.labels), common, dtype=np.int64))
         value = float(miou_present(matrices.sum(axis=0)))
-        return score_row("majority_miou", value, reference="majority", unit="image", n_units=self.n_images)
+        return score_row(MAJORITY_MIOU, value, reference="majority", unit="image", n_units=self.n_images)
 
     def rows(
         self, predicted: Int64[np.ndarray, " query"], bootstrap: Bootstrap, columns: dict[str, Any]

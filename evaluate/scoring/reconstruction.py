@@ -1,4 +1,4 @@
-"""What a decoder needs of the stored sets, read in step, and how well it draws it with some features zeroed."""
+"""Inputs of a decoder, read batch by batch, and scores of what it reconstructs with some features zeroed."""
 
 import math
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 from evaluate.inputs.decoder import PatchDecoder
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.kernels.image_metrics import mean_over, patch_errors, psnr, ssim
+from evaluate.results.metrics import MSE_NORMALISED, MSE_PIXELS, PSNR, SSIM
 from stores.errors import MissingError, UserError
 
 BLOCK_BYTES = 8 << 20
@@ -38,8 +39,8 @@ class Stored:
 class Batch:
     """Some validation tiles."""
 
-    places: Int64[np.ndarray, " sample"]
-    """Their places in the selection."""
+    indices: Int64[np.ndarray, " sample"]
+    """Their indices in the selection."""
     tokens: Float32[np.ndarray, "sample token channel"]
     """Class token first."""
     ids: Integer[np.ndarray, "sample visible"] | None
@@ -57,8 +58,14 @@ class Batch:
 def stored_arrays(model: ModelSets, decoder: PatchDecoder, ratio: float, mask_seed: int) -> Stored:
     """Return the arrays to read for one share of masked patches.
 
-    Raises MissingError, with what to ask for and the command that makes it, when one is not there; UserError when the
-    decoder belongs to another encoder.
+    Raises MissingError, with the key and the command that make it, when one is not there; UserError when the decoder
+    belongs to another encoder.
+
+    Args:
+        model: stored sets of the model.
+        decoder: the model's decoder.
+        ratio: share of masked patches.
+        mask_seed: seed of the mask.
     """
     if decoder.encoder != model.spec.model.weights:
         raise UserError(
@@ -78,11 +85,11 @@ def stored_arrays(model: ModelSets, decoder: PatchDecoder, ratio: float, mask_se
         ids=f"visible/{title}.ids" if masked else None,
         pixels=pixels,
     )
-    asking = f"`masked = {{ ratio = {ratio:g}, seed = {mask_seed} }}`" if masked else "`prefix = true`"
+    key = f"`masked = {{ ratio = {ratio:g}, seed = {mask_seed} }}`" if masked else "`prefix = true`"
     for name in filter(None, (stored.tokens, stored.prefix, stored.ids)):
         if not model.features.sealed(name):
             raise MissingError(
-                f"{name} of {model.title} is not complete in {where}: set {asking} in [features] and run `{command}`"
+                f"{name} of {model.title} is not complete in {where}: set {key} in [features] and run `{command}`"
             )
     if not model.labels.sealed(pixels):
         raise MissingError(
@@ -99,14 +106,14 @@ def batches(model: ModelSets, stored: Stored, rows: Int64[np.ndarray, " row"]) -
     row_bytes = pixels.spec.row_bytes + sum(array.spec.row_bytes for array in sets.values())
     step = max(1, BLOCK_BYTES // row_bytes // DECODED) * DECODED
     for start in range(0, len(rows), step):
-        chosen = rows[start : start + step]
-        read = {name: array[chosen] for name, array in sets.items()}
-        true = pixels[chosen]
+        here = rows[start : start + step]
+        read = {name: array[here] for name, array in sets.items()}
+        true = pixels[here]
         tokens = np.concatenate([read[stored.prefix], read[stored.tokens]], axis=1, dtype=np.float32)
-        for first in range(0, len(chosen), DECODED):
+        for first in range(0, len(here), DECODED):
             some = slice(first, first + DECODED)
             yield Batch(
-                places=np.arange(start, start + len(chosen), dtype=np.int64)[some],
+                indices=np.arange(start, start + len(here), dtype=np.int64)[some],
                 tokens=tokens[some],
                 ids=None if stored.ids is None else read[stored.ids][some],
                 pixels=true[some],
@@ -134,32 +141,40 @@ def scored(
     prefix: bool,
     grid: tuple[int, int],
 ) -> tuple[dict[str, Float64[np.ndarray, " sample"]], Float32[np.ndarray, "sample height width 3"]]:
-    """Return the scores of each tile by metric, and the drawn pictures in 0..1, with some features zeroed."""
+    """Return the scores of each tile by metric, and the reconstructed tiles in 0..1, with some features zeroed.
+
+    Args:
+        decoder: the model's decoder.
+        batch: tiles to reconstruct.
+        zeroed: which features are set to zero.
+        prefix: whether those of the class token are too.
+        grid: rows and columns of patches.
+    """
     tokens = batch.tokens.copy()
     tokens[:, 0 if prefix else 1 :, zeroed] = 0.0
     predicted = decoder(tokens, batch.ids)
     drawn = np.clip(decoder.images(predicted, batch.pixels), 0.0, 1.0)
     truth = batch.pixels / 255.0
     squared = ((predicted.astype(np.float64) - decoder.targets(batch.pixels)) ** 2).mean(axis=2)
-    errors = {"mse_normalised": squared, "mse_pixels": patch_errors(truth, drawn, grid)}
+    errors = {MSE_NORMALISED: squared, MSE_PIXELS: patch_errors(truth, drawn, grid)}
     masked = batch.masked(squared.shape[1])
-    found = {}
+    scores = {}
     for name, of_patches in errors.items():
         if batch.ids is None:
-            found[name] = of_patches.mean(axis=1)
+            scores[name] = of_patches.mean(axis=1)
         else:
-            found[name] = mean_over(of_patches, masked)
-            found[f"{name}_visible"] = mean_over(of_patches, ~masked)
-            found[f"{name}_all"] = of_patches.mean(axis=1)
+            scores[name] = mean_over(of_patches, masked)
+            scores[f"{name}_visible"] = mean_over(of_patches, ~masked)
+            scores[f"{name}_all"] = of_patches.mean(axis=1)
     wide = drawn.astype(np.float64)
-    return {**found, "psnr": psnr(truth, wide), "ssim": ssim(truth, wide)}, drawn
+    return {**scores, PSNR: psnr(truth, wide), SSIM: ssim(truth, wide)}, drawn
 
 
 def mean_patch_errors(decoder: PatchDecoder, batch: Batch) -> Float64[np.ndarray, " sample"]:
-    """Return each tile's squared error, over the patches `scored` counts, of drawing the mean of those that were seen.
+    """Return each tile's squared error, over the patches `scored` counts, when every patch is the mean visible patch.
 
-    The mean is that of the decoder's targets over the patches the encoder saw, value by value: what one knows of a
-    tile without any feature.
+    The mean is that of the decoder's targets over the patches the encoder saw, value by value: a prediction that needs
+    no feature.
     """
     targets = decoder.targets(batch.pixels).astype(np.float64)
     masked = batch.masked(targets.shape[1])

@@ -1,4 +1,4 @@
-"""Variances of features when images are drawn again: what intervals of shares, ratios and rankings are made from."""
+"""Bootstrap of feature variances over images, from which intervals of shares, ratios and rankings are computed."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from evaluate.kernels.bootstrap import FEWEST_UNITS, draw_units
 from evaluate.kernels.moments import Moments
 
 
-def moments_by_image(model: ModelSets, array: str, chosen: RowSelection) -> tuple[Moments, list[Moments]]:
-    """Return the moments of the chosen rows' patch tokens, and those of every source image; the tokens are read once.
+def moments_by_image(model: ModelSets, array: str, selection: RowSelection) -> tuple[Moments, list[Moments]]:
+    """Return the moments of the selected rows' patch tokens, and those of every source image; the tokens are read once.
 
     The first are merged row by row, to the bits of `patches.token_variance`.
     """
-    numbers = image_numbers(model, chosen)
+    numbers = image_numbers(model, selection)
     nothing = np.zeros(int(model.features.arrays[array].row_shape[-1]))
     whole = Moments(0, nothing, nothing)
-    of_image = [whole] * len(chosen.sources)
-    rows = (row for block in chunkwise(model.features[array], chosen.rows) for row in block)
+    of_image = [whole] * len(selection.sources)
+    rows = (row for block in chunkwise(model.features[array], selection.rows) for row in block)
     for number, row in zip(numbers, rows, strict=True):
         moments = Moments.from_block(row)
         whole = whole.merge(moments)

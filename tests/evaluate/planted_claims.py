@@ -4,7 +4,7 @@ import numpy as np
 
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import ROLES, ModelInfo
-from evaluate.results.draws import DRAWS, BootstrapDraws, result_of
+from evaluate.results.draws import DRAWS, BootstrapDraws, with_draws
 from evaluate.results.table import long_table
 from stores.specs import FrameSpec, Size
 
@@ -98,7 +98,7 @@ class World:
                     drawn = BootstrapDraws(value + moved, "the same images")
                     bounds[place] = np.quantile(drawn.values, [0.025, 0.975])
                 rows.append({"metric": metric, DRAWS: drawn})
-            arrays[result] = result_of(rows, KEPT.get(analysis, ())).arrays
+            arrays[result] = with_draws(rows, KEPT.get(analysis, ()), {}).arrays
         table.loc[list(bounds), ["low", "high"]] = np.array(list(bounds.values()))
         return [Evidence(table, self.models_info(), kept) for kept in ({}, arrays)]
 
@@ -224,8 +224,8 @@ def _rest(world):
         world.put("mae", "reconstruction", "mse_normalised_over_mean_patch", 0.3, **untouched)
     for outcome, reference, value in (
         ("without-top", "all", -0.004),
-        ("without-random", "without-top", -0.02),
-        ("top-alone", "without-random", -0.1),
+        ("random-alone", "without-top", -0.02),
+        ("top-alone", "random-alone", -0.1),
     ):
         where = {"classifier": "ridge", "outcome": outcome, "reference": reference, "m": 200}
         world.put("mae", "global-context", "r2_difference", value, **where)

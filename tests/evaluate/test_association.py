@@ -5,11 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from evaluate.analyses.association import Association, associate, largest_distance, scores
-from evaluate.analyses.tracking import FrameObjects
+from evaluate.analyses.association import Association, _associate, _counts, _largest_distance
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
+from evaluate.scoring.frame_objects import FrameObjects
 from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
 from tests.evaluate.planted_video import videos
@@ -23,26 +23,26 @@ def points(*values):
 
 def test_tracks_end_after_max_age_and_at_the_gate():
     frames = [points(0.0, 10.0), points(10.1), points(10.2), points(10.3, 0.1)]
-    assert [list(one) for one in associate(frames, range(4), max_age=2)] == [[0, 1], [1], [1], [1, 0]]
-    assert [list(one) for one in associate(frames, range(4), max_age=1)] == [[0, 1], [1], [1], [1, 2]]
-    assert [list(one) for one in associate(frames, range(4), 2, limit=0.15)] == [[0, 1], [1], [1], [1, 0]]
-    assert [list(one) for one in associate(frames, range(4), 2, limit=0.05)] == [[0, 1], [2], [3], [4, 5]]
+    assert [list(one) for one in _associate(frames, range(4), max_age=2)] == [[0, 1], [1], [1], [1, 0]]
+    assert [list(one) for one in _associate(frames, range(4), max_age=1)] == [[0, 1], [1], [1], [1, 2]]
+    assert [list(one) for one in _associate(frames, range(4), 2, limit=0.15)] == [[0, 1], [1], [1], [1, 0]]
+    assert [list(one) for one in _associate(frames, range(4), 2, limit=0.05)] == [[0, 1], [2], [3], [4, 5]]
 
 
 def test_frames_that_are_not_there_age_a_track():
     frames = [points(0.0), points(0.1), points(0.2)]
-    assert [list(one) for one in associate(frames, (3, 4, 6), max_age=1)] == [[0], [0], [0]]
-    assert [list(one) for one in associate(frames, (3, 4, 7), max_age=1)] == [[0], [0], [1]]
+    assert [list(one) for one in _associate(frames, (3, 4, 6), max_age=1)] == [[0], [0], [0]]
+    assert [list(one) for one in _associate(frames, (3, 4, 7), max_age=1)] == [[0], [0], [1]]
     one = [
         FrameObjects("v", number, 0.0, np.array(["a"]), np.array([0]), seen)
         for number, seen in zip((3, 4, 7), frames, strict=True)
     ]
-    assert largest_distance(one, np.array([True]), 1.0) == pytest.approx(0.1)
+    assert _largest_distance(one, np.array([True]), 1.0) == pytest.approx(0.1)
 
 
 def test_a_forbidden_pair_never_costs_an_allowed_one():
     # The first track may take either object, the second only the first object: both are joined.
-    found = associate([points(0.0, 2.0), points(1.1, -0.95)], range(2), 0, limit=1.0)
+    found = _associate([points(0.0, 2.0), points(1.1, -0.95)], range(2), 0, limit=1.0)
     assert list(found[1]) == [1, 0]
 
 
@@ -50,7 +50,7 @@ def test_assignment_has_the_least_summed_distance():
     rng = np.random.default_rng(0)
     for _ in range(20):
         first, second = rng.normal(size=(2, 4, 3))
-        found = associate([first, second], range(2), 0)[1]
+        found = _associate([first, second], range(2), 0)[1]
         cost = np.linalg.norm(first[:, None] - second[None], axis=2)
         least = min(sum(cost[order[j], j] for j in range(4)) for order in itertools.permutations(range(4)))
         assert sum(cost[found[j], j] for j in range(4)) == pytest.approx(least)
@@ -60,7 +60,7 @@ def test_scores_of_a_swap_by_hand():
     # Tracks a, b over four frames change places after two: every pair of identities shares 2 of 4 + 4 - 2 boxes.
     truth = [np.array(["a", "b"], dtype=object)] * 4
     found = [np.array([0, 1])] * 2 + [np.array([1, 0])] * 2
-    counts = scores(truth, found)
+    counts = _counts(truth, found)
     assert counts["boxes"] == counts["all_boxes"] == 8
     assert counts["association"] / counts["boxes"] == pytest.approx(2 / 6)
     assert counts["identity"] / counts["identity_all"] == pytest.approx(4 / 8)

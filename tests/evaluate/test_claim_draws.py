@@ -16,7 +16,7 @@ from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import model_info
 from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from evaluate.registry import EvaluationSettings
-from evaluate.results.draws import DRAWS, BootstrapDraws, draws_of, result_of, units_of
+from evaluate.results.draws import DRAWS, BootstrapDraws, draws_of, units_of, with_draws
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from tests.evaluate.planted_claims import SAME, paper_world
@@ -164,7 +164,7 @@ def test_units_are_named_by_images_seed_and_number_of_draws():
 def test_draws_that_are_not_whole_are_no_draws():
     drawn = BootstrapDraws(np.arange(3.0), "images")
     rows = [{"metric": "share"}, {"metric": "share", DRAWS: drawn}, {"metric": "recall", DRAWS: drawn}]
-    answer = result_of(rows, ("share",), {"figure": np.zeros(1)})
+    answer = with_draws(rows, ("share",), {"figure": np.zeros(1)})
     assert answer.rows == [{"metric": "share"}, {"metric": "share"}, {"metric": "recall"}]
     assert json.dumps(answer.arrays["drawn_row"].tolist()) == "[1]"
     np.testing.assert_array_equal(draws_of(answer.arrays, 1).values, drawn.values)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from evaluate.claims import CLAIMS, decide, decide_all
-from evaluate.claims.estimates import Estimate, difference
+from evaluate.claims.estimates import Estimate, difference, ratio
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.gate import beats
 from evaluate.claims.verdicts import MissingEvidenceError, verdict_of
-from tests.evaluate.planted_claims import paper_world, whole_world
+from tests.evaluate.planted_claims import KNN, PROBE, paper_world, patches, whole_world
 
 PATCHES = ("patch-classification", "patch_miou")
 TREATED = ("feature-treatments", "patch_miou_difference")
@@ -234,3 +234,44 @@ def test_a_lucky_draw_is_not_beaten_by_a_luckier_one():
     with pytest.raises(MissingEvidenceError, match="does not beat"):
         beats(score, control)
     beats(score, replace(control, high=0.19))
+
+
+def with_sizes():
+    """The paper's world with 36 and 144 training images too, at the last layer and without a removal alone."""
+    world = paper_world()
+    for role in ("mae", "simmim", "dino", "dinov2", "supervised"):
+        for classifier, scores, growth in (("knn", KNN, 1.8 if role == "mae" else 1.1), ("probe", PROBE, 1.1)):
+            patches(world, role, classifier, scores[role] * growth, n_train=144)
+    return world
+
+
+@pytest.mark.parametrize("number", [2, 3, 9])
+def test_a_larger_training_set_without_removals_changes_no_claim(number):
+    before, after = (judged(number, world) for world in (paper_world(), with_sizes()))
+    assert (after.verdict, after.numbers) == (before.verdict, before.numbers)
+
+
+def test_tiles_and_whole_images_are_compared_at_the_same_training_size():
+    world, whole = with_sizes(), whole_world()
+    for classifier, scores in (("probe", PROBE), ("knn", KNN)):  # whole images 5 % better at 72 images
+        for role in ("dino", "mae"):
+            patches(whole, role, classifier, scores[role] * 1.05 + 0.02)
+    decision = decide(claim(19), world.evidence(whole))
+    assert decision.verdict == "fails", decision
+
+
+def test_scores_of_different_training_sets_are_not_compared():
+    one, other = Estimate("a", 1.0, 0.9, 1.1, n_train=72), Estimate("b", 1.0, 0.9, 1.1, n_train=144)
+    for compare in (difference, ratio):
+        with pytest.raises(MissingEvidenceError, match="different numbers of images"):
+            compare("", one, other)
+    assert difference("", one, other, any_training=True).n_train is None
+
+
+def test_claim_3_holds_with_the_counts_that_cityscapes_toml_has():
+    world = paper_world()
+    for m, value in ((250, 0.293), (300, 0.290), (400, 0.2), (500, 0.15)):
+        patches(world, "mae", "knn", value, m)
+    assert judged(3, world).verdict == "holds"
+    patches(world, "mae", "knn", 0.35, 300)
+    assert judged(3, world).verdict == "fails"

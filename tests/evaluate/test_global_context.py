@@ -8,7 +8,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
+from evaluate.analyses.global_context import GlobalContext, _variants, central_tokens, class_shares
 from evaluate.inputs.rows import select_rows
 from evaluate.kernels.ridge import PENALTIES, r2, ridge
 from evaluate.results.table import ResultStore
@@ -92,6 +92,7 @@ def test_every_variant_is_a_row_with_an_interval(tmp_path):
     assert found["outcome"].value_counts().to_dict() == {
         "all": 3,
         "without-top": 3,
+        "random-alone": 6,
         "without-random": 6,
         "top-alone": 3,
     }
@@ -104,7 +105,7 @@ def test_every_variant_is_a_row_with_an_interval(tmp_path):
     for row in differences.to_dict("records"):
         assert row["value"] == pytest.approx(by_outcome[row["outcome"]] - by_outcome[row["reference"]])
         assert row["low"] <= row["value"] <= row["high"]
-    assert len(differences) == 3
+    assert len(differences) == 4
 
 
 def test_unknown_classes_and_too_many_features_are_refused(tmp_path):
@@ -113,3 +114,26 @@ def test_unknown_classes_and_too_many_features_are_refused(tmp_path):
         evaluate("t", [measured], ask(analysis(classes=("lake",))), ResultStore(tmp_path / "r"))
     with pytest.raises(UserError, match="choose a smaller m"):
         evaluate("t", [measured], ask(analysis(m=16)), ResultStore(tmp_path / "r"))
+
+
+def test_random_alone_keeps_the_random_features_that_without_random_leaves_out():
+    """Few features that carry the signal: m random ones alone miss most of them, the others hardly any."""
+    ranking = np.arange(40)
+    variants = list(_variants(ranking, analysis(m=10, draws=4), seed=0))
+    kept = {(outcome, draw): mask for outcome, draw, mask in variants}
+    for draw in range(4):
+        assert kept["random-alone", draw].sum() == 10
+        np.testing.assert_array_equal(kept["random-alone", draw], ~kept["without-random", draw])
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(400, 12))
+    inputs = latent @ rng.normal(size=(12, 40)) + 2.0 * rng.normal(size=(400, 40))
+    targets = (latent @ rng.normal(size=(12, 1))) * 1.0
+    images = np.arange(400) // 4
+
+    def score(mask):
+        predicted = ridge(inputs[:300, mask], targets[:300], images[:300], inputs[300:, mask])
+        return r2(targets[300:], predicted)[0]
+
+    alone = np.mean([score(kept["random-alone", draw]) for draw in range(4)])
+    without = np.mean([score(kept["without-random", draw]) for draw in range(4)])
+    assert alone < without - 0.1, "the two experiments answer different questions"

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from evaluate.analyses.ranking_overlap import RankingOverlap, chance_bounds
+from evaluate.analyses.ranking_overlap import RankingOverlap, _chance_bounds
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
@@ -26,7 +26,7 @@ def top(measured, array, m):
 def test_chance_against_drawing():
     rng = np.random.default_rng(0)
     drawn = [len(np.intersect1d(rng.permutation(100)[:20], np.arange(20))) for _ in range(20000)]
-    expected, low, high = chance_bounds(100, 20)
+    expected, low, high = _chance_bounds(100, 20)
     assert expected == 4 == pytest.approx(np.mean(drawn), abs=0.05)
     assert [low, high] == list(np.quantile(drawn, [0.025, 0.975]))
 

@@ -12,7 +12,7 @@ from evaluate.registry import EvaluationSettings
 from evaluate.results.table import Result, ResultStore
 from evaluate.runner import evaluate
 from evaluate.scoring.retrieval import OUTCOMES
-from evaluate.scoring.retrieval_examples import Examples, smaller
+from evaluate.scoring.retrieval_examples import _smaller, example_arrays, shown_queries
 from evaluate.settings import Context
 from tests.evaluate.planted_views import CELLS, CLASSES, viewed_sets
 
@@ -103,15 +103,15 @@ def test_pictures_change_no_number_and_no_question_that_cannot_show_them(found, 
 
 def test_queries_without_a_clean_patch_are_not_shown_and_nothing_is_kept_of_none(found):
     own = np.array([-1, 4, -1, 7, 9, -1])
-    assert Examples(2).shown(own).tolist() == [1, 4]
-    assert Examples(0).shown(own).tolist() == Examples(2).shown(np.array([-1, -1])).tolist() == []
+    assert shown_queries(own, 2).tolist() == [1, 4]
+    assert shown_queries(own, 0).tolist() == shown_queries(np.array([-1, -1]), 2).tolist() == []
     measured = found[0]
-    assert Examples(2).arrays(measured, select_rows(measured, None), ARRAY, "inputs/pixels.bicubic") == {}
+    assert example_arrays([], measured, select_rows(measured, None), ARRAY, "inputs/pixels.bicubic") == {}
 
 
 def test_large_tiles_become_means_of_squares():
     tiles = np.random.default_rng(0).integers(0, 256, (2, 300, 200, 3)).astype(np.uint8)
-    means = smaller(tiles)
+    means = _smaller(tiles)
     assert means.shape == (2, 100, 66, 3)
     np.testing.assert_array_equal(means[1, 7, 5], np.rint(tiles[1, 21:24, 15:18].reshape(9, 3).mean(axis=0)))
-    np.testing.assert_array_equal(smaller(tiles[:, :128, :128]), tiles[:, :128, :128])
+    np.testing.assert_array_equal(_smaller(tiles[:, :128, :128]), tiles[:, :128, :128])

@@ -141,3 +141,17 @@ def test_whole_images_are_held_out_and_some_are_left(ids, share, seed):
 def test_one_image_cannot_be_held_out():
     with pytest.raises(UserError, match="at least two images"):
         hold_out_images(np.zeros(5, dtype=np.int64), 0.2, 0)
+
+
+def test_some_groups_are_chosen_by_the_seed_and_again_among_those_that_were_extracted():
+    table = pd.DataFrame([{"source": f"{g}{n}", "group": g, "split": "val"} for g in "abcdef" for n in range(3)])
+    rule = SelectionRule(split="val", n_groups=2)
+    chosen = select_sources(table, rule)
+    groups = sorted({name[0] for name in chosen})
+    assert (len(groups), len(chosen)) == (2, 6)
+    assert select_sources(table[table["group"].isin(groups)], rule) == chosen
+    assert {name[0] for name in select_sources(table, rule.model_copy(update={"n_groups": 3}))} > set(groups)
+    assert len({select_sources(table, rule.model_copy(update={"seed": seed})) for seed in range(8)}) > 1
+    assert "n_groups" not in SelectionRule(split="val").canonical()
+    with pytest.raises(UserError, match="6 groups, fewer than n_groups = 7"):
+        select_sources(table, rule.model_copy(update={"n_groups": 7}))

@@ -5,14 +5,15 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from evaluate.analyses.tracking import Tracking, _step, frames_of, retrieve
+from evaluate.analyses.tracking import Tracking, TrackingTask, retrieve
 from evaluate.inputs.objects import PatchMap, frame_rows, patch_map, pooled
 from evaluate.inputs.rows import select_rows
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
+from evaluate.scoring.frame_objects import _step
 from evaluate.selection import SelectionRule
-from evaluate.settings import Selection
+from evaluate.settings import Context, Selection
 from stores.errors import UserError
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_video import CELLS, PIXELS, videos
@@ -81,7 +82,8 @@ def test_accuracy_equals_brute_force(tmp_path):
 def test_a_frame_that_is_not_there_makes_no_other_come_sooner(tmp_path):
     # Of frames 0 to 5 number 2 is left out: one apart are 0-1, 3-4 and 4-5, three apart 0-3 and 1-4.
     measured = videos(tmp_path / "store", n_videos=1)
-    frames = frames_of(measured, ARRAY, select_rows(measured, None), "roi-align", 0.0)
+    [task] = TrackingTask.of_model(measured, Tracking(kind="tracking"), Context(None, 0))
+    frames = task.read_frames()
     left = [frame for frame in frames if frame.frame != 2]
     for gap, firsts in ((1, (0, 3, 4)), (3, (0, 1))):
         hits = retrieve(left, gap, np.ones(24, dtype=np.bool_))

@@ -8,10 +8,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
+from evaluate.inputs.gallery import Gallery, Queries
+from evaluate.inputs.rows import RowSelection
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
-from evaluate.scoring.retrieval import average_precision, outcomes
+from evaluate.scoring.retrieval import QueryScores, average_precision
 from stores.errors import UserError
 from tests.evaluate.planted_views import viewed_sets
 from tests.evaluate.test_patch_classification import SELECTION
@@ -95,16 +97,20 @@ def test_shares_equal_brute_force(found):
 
 
 def test_outcomes_take_the_first_that_holds():
-    supers = np.array([0, 1, 1, 2])
-    became = outcomes(
-        query_labels=np.array([1, 1, 1, 1, 1, 1]),
-        own=np.array([7, 7, 7, 7, 7, -1]),
-        hit_labels=np.array([1, 1, 2, 3, 0, 1]),
-        hit_places=np.array([7, 8, 9, 9, 9, 7]),
-        supercategory=supers,
+    labels, patches = np.array([1, 1, 2, 3, 0, 1]), np.array([7, 8, 9, 9, 9, 7])
+    gallery = Gallery(
+        RowSelection((), np.zeros(0, np.int64)),
+        np.zeros((6, 1)),
+        labels,
+        patches,
+        16,
+        np.zeros(1, np.int64),
         background=0,
     )
-    assert became.tolist() == [0, 1, 2, 3, 4, 1]
+    own = np.array([7, 7, 7, 7, 7, -1])
+    queries = Queries(np.zeros((6, 1)), np.ones(6, np.int64), np.zeros(6, np.int64), own)
+    scores = QueryScores(gallery, queries, np.array([0, 1, 1, 2]), "nothing")
+    assert scores.outcomes(np.arange(6), np.arange(6)).tolist() == [0, 1, 2, 3, 4, 1]
 
 
 def test_average_precision_equals_scikit_learn_over_a_whole_ranking():

@@ -6,6 +6,7 @@ from evaluate.claims.estimates import Estimate, difference, weighted
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
 from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis, below
+from evaluate.results.metrics import SHARE, UPPER_BOUND
 
 SMALL = ("shift", "blur", "noise")
 """Views that the paper calls small transforms."""
@@ -18,20 +19,20 @@ def order_of_models(evidence: Evidence) -> Iterator[Condition]:
     least as often as DINO; with the own tile left out, DINOv2 finds the same category most often.
     """
     dino, dinov2 = evidence.info("dino"), evidence.info("dinov2")
-    views = [(view, level) for view in SMALL for level in levels(evidence, dino, view)]
+    views = [(view, level) for view in SMALL for level in _levels(evidence, dino, view)]
     if not views:
         raise MissingEvidenceError(
             'there is no retrieval under small transforms: add [[views]] name = "noise" and "blur"'
         )
     for view, level in views:
-        first = found(evidence, dino, view, level)
+        first = _share(evidence, dino, view, level)
         at = f"same patch under {view} {level:g}"
-        yield above(difference(f"{at}, DINO less DINOv2", first, found(evidence, dinov2, view, level)), 0.0)
+        yield above(difference(f"{at}, DINO less DINOv2", first, _share(evidence, dinov2, view, level)), 0.0)
         for ibot in evidence.present("ibot"):
-            yield above(difference(f"{at}, iBOT less DINO", found(evidence, ibot, view, level), first), -MARGIN)
-    best = found(evidence, dinov2, "clean", None, "same-category", "tile")
+            yield above(difference(f"{at}, iBOT less DINO", _share(evidence, ibot, view, level), first), -MARGIN)
+    best = _share(evidence, dinov2, "clean", None, "same-category", "tile")
     for info in [dino, *evidence.present("supervised", "mae")]:
-        other = found(evidence, info, "clean", None, "same-category", "tile")
+        other = _share(evidence, info, "clean", None, "same-category", "tile")
         yield above(difference(f"same category in other tiles, DINOv2 less {info.title}", best, other), 0.0)
 
 
@@ -41,23 +42,23 @@ def masked_model(evidence: Evidence) -> Iterator[Condition]:
     """
     mae, dino = evidence.info("mae"), evidence.info("dino")
     level = _least(evidence, mae, "noise")
-    same = found(evidence, mae, "noise", level)
+    same = _share(evidence, mae, "noise", level)
     yield above(same, 0.3)
     yield below(same, 0.6)
-    background = found(evidence, mae, "noise", level, "background")
+    background = _share(evidence, mae, "noise", level, "background")
     name = f"background less half of the misses of {mae.title}"
     half = weighted(name, [(1.0, background), (0.5, same)])
     yield above(half, 0.5)
-    removed = found(evidence, mae, "noise", level, m=mae.scaled(200))
+    removed = _share(evidence, mae, "noise", level, m=mae.scaled(200))
     name = f"same patch under noise {level:g}, DINO less {mae.title} without its top features"
-    yield below(difference(name, found(evidence, dino, "noise", level), removed), 0.1)
+    yield below(difference(name, _share(evidence, dino, "noise", level), removed), 0.1)
 
 
 def rotation_and_scale(evidence: Evidence) -> Iterator[Condition]:
     """Claim 14: the least rotation and the mildest scale lose more patches than the strongest blur and noise.
 
-    A loss counts only queries that have a corresponding patch at all. DINO is asked, and DINOv2, Supervised and iBOT
-    where they are there; MAE is the paper's outlier.
+    A loss counts only queries that have a corresponding patch at all. Tested for DINO, and for DINOv2, Supervised and
+    iBOT where there are such models; MAE is the paper's outlier.
     """
     for info in [evidence.info("dino"), *evidence.present("dinov2", "supervised", "ibot")]:
         turned = _least(evidence, info, "rotation")
@@ -70,7 +71,7 @@ def rotation_and_scale(evidence: Evidence) -> Iterator[Condition]:
                 yield above(difference(name, moved, blurred), 0.0)
 
 
-def found(
+def _share(
     evidence: Evidence,
     info: ModelInfo,
     view: str,
@@ -79,23 +80,22 @@ def found(
     left_out: str = "nothing",
     m: int = 0,
 ) -> Estimate:
-    """Return the share of queries under a view whose nearest patch came out as said."""
+    """Return the share of queries under a view whose nearest patch has this outcome."""
     rows = evidence.rows(
-        info, "retrieval", "share", view=view, level=level, outcome=outcome, m=m, reference=f"{left_out} left out"
+        info, "retrieval", SHARE, view=view, level=level, outcome=outcome, m=m, reference=f"{left_out} left out"
     )
     under = view if level is None else f"{view} {level:g}"
     name = f"{outcome} of {info.title} under {under}" + (f", {m} removed" if m else "")
     return evidence.estimate(rows, name, add_analysis("retrieval", remove=[0, m or 200]))
 
 
-def levels(evidence: Evidence, info: ModelInfo, view: str) -> list[float]:
-    """Return the levels of a view at which a model was asked for the same patch."""
-    rows = evidence.rows(info, "retrieval", "share", view=view, outcome="same-patch")
-    return distinct(rows, "level")
+def _levels(evidence: Evidence, info: ModelInfo, view: str) -> list[float]:
+    """Return the levels of a view at which the share of same patches was computed."""
+    return distinct(evidence.rows(info, "retrieval", SHARE, view=view, outcome="same-patch"), "level")
 
 
 def _all_levels(evidence: Evidence, info: ModelInfo, view: str) -> list[float]:
-    known = levels(evidence, info, view)
+    known = _levels(evidence, info, view)
     if not known:
         raise MissingEvidenceError(
             f'{info.title} has no retrieval under {view}: add [[views]] name = "{view}" and [[analyses]] '
@@ -110,7 +110,7 @@ def _least(evidence: Evidence, info: ModelInfo, view: str) -> float:
 
 def _loss(evidence: Evidence, info: ModelInfo, view: str, level: float) -> Estimate:
     where = {"view": view, "level": level, "m": 0}
-    bound = evidence.rows(info, "retrieval", "upper_bound", **where)
+    bound = evidence.rows(info, "retrieval", UPPER_BOUND, **where)
     name = f"upper bound of {info.title} under {view} {level:g}"
     most = evidence.estimate(bound, name, add_analysis("retrieval", left_out=["nothing"]))
-    return difference(f"loss of {info.title} under {view}", most, found(evidence, info, view, level))
+    return difference(f"loss of {info.title} under {view}", most, _share(evidence, info, view, level))

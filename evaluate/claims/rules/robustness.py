@@ -6,6 +6,7 @@ from evaluate.claims.estimates import Estimate, difference, ratio
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
 from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
+from evaluate.results.metrics import LARGEST_PREDICTED_SHARE, PATCH_MIOU, PATCH_MIOU_DIFFERENCE
 
 BANDS = "frequency-noise"
 CLASSIFIER = "probe"
@@ -27,36 +28,35 @@ def bands_and_collapse(evidence: Evidence) -> Iterator[Condition]:
             f'there is no score in frequency bands: add [[views]] name = "{BANDS}" and [[analyses]] kind = "robustness"'
         )
     where = {"classifier": CLASSIFIER, "view": BANDS, "level": max(bands), "m": 0}
-    rows = evidence.rows(supervised, "robustness", "patch_miou_difference", **where)
+    rows = evidence.rows(supervised, "robustness", PATCH_MIOU_DIFFERENCE, **where)
     yield above(evidence.estimate(rows, f"change of {supervised.title} in the highest band", _ADD), -SAME)
     for band in bands:
         worst = _kept(evidence, mae, band)
         for info in [supervised, *evidence.present("dino", "dinov2")]:
             name = f"share kept in band {band:g}, {info.title} less {mae.title}"
             yield above(difference(name, _kept(evidence, info, band), worst), 0.0)
-    asked = evidence.rows(mae, "robustness", "largest_predicted_share", classifier="knn", m=0)
-    if not distinct(asked, "level"):
+    shares = evidence.rows(mae, "robustness", LARGEST_PREDICTED_SHARE, classifier="knn", m=0)
+    if not distinct(shares, "level"):
         raise MissingEvidenceError(f"there are no 1-NN predictions of {mae.title} on changed images: {_ADD}")
-    for view in distinct([row for row in asked if row["level"] is not None], "view"):
-        least = distinct([row for row in asked if row["view"] == view], "level")[0]
-        one = [row for row in asked if (row["view"], row["level"]) == (view, least)]
-        yield above(
-            evidence.estimate(one, f"largest predicted share of {mae.title}, {view} {least:g}", _ADD), COLLAPSED
-        )
+    for view in distinct([row for row in shares if row["level"] is not None], "view"):
+        least = distinct([row for row in shares if row["view"] == view], "level")[0]
+        rows = [row for row in shares if (row["view"], row["level"]) == (view, least)]
+        name = f"largest predicted share of {mae.title}, {view} {least:g}"
+        yield above(evidence.estimate(rows, name, _ADD), COLLAPSED)
 
 
 _ADD = add_analysis("robustness", classifiers=["knn", "probe"])
 
 
 def _bands(evidence: Evidence, info: ModelInfo) -> list[float]:
-    rows = evidence.rows(info, "robustness", "patch_miou", classifier=CLASSIFIER, view=BANDS, m=0)
+    rows = evidence.rows(info, "robustness", PATCH_MIOU, classifier=CLASSIFIER, view=BANDS, m=0)
     return distinct(rows, "level")
 
 
 def _kept(evidence: Evidence, info: ModelInfo, band: float) -> Estimate:
     where = {"classifier": CLASSIFIER, "m": 0}
-    noisy = evidence.rows(info, "robustness", "patch_miou", view=BANDS, level=band, **where)
-    clean = evidence.rows(info, "robustness", "patch_miou", view="clean", **where)
+    noisy = evidence.rows(info, "robustness", PATCH_MIOU, view=BANDS, level=band, **where)
+    clean = evidence.rows(info, "robustness", PATCH_MIOU, view="clean", **where)
     names = [f"mIoU of {info.title} in band {band:g}", f"clean mIoU of {info.title}"]
     sides = [evidence.estimate(rows, name, _ADD) for rows, name in zip((noisy, clean), names, strict=True)]
     return ratio(f"share kept by {info.title}", sides[0], sides[1])

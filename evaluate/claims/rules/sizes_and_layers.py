@@ -6,6 +6,7 @@ from evaluate.claims.estimates import Estimate, difference, share, weighted
 from evaluate.claims.evidence import CLASSIFIERS, Evidence, distinct, n_train
 from evaluate.claims.roles import ModelInfo
 from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
+from evaluate.results.metrics import PATCH_MIOU
 
 SATURATED = 0.75
 """Share of the rise from the first layer to the best that lies before the layer where a profile saturates."""
@@ -25,8 +26,8 @@ def profiles(evidence: Evidence) -> Iterator[Condition]:
     """Claim 11: by layer 8 of 12 DINO and Supervised have made 3/4 of their rise; DINOv2 makes most of its in the
     last three layers; SimMIM is better in the middle third than in the last layer.
 
-    Other depths are taken in proportion. Supervised and SimMIM are asked where there are such models. Which layer is
-    best is chosen by value and then compared by intervals.
+    Other depths are taken in proportion. Supervised and SimMIM are tested where there are such models. Which layer is
+    best is selected by value and then compared by intervals.
     """
     for info in [evidence.info("dino"), *evidence.present("supervised")]:
         scores = _profile(evidence, info)
@@ -44,23 +45,24 @@ def profiles(evidence: Evidence) -> Iterator[Condition]:
 
 
 def _gain(evidence: Evidence, info: ModelInfo, classifier: str) -> Estimate:
-    rows = evidence.rows(info, "patch-classification", "patch_miou", classifier=classifier, m=0)
+    rows = evidence.rows(info, "patch-classification", PATCH_MIOU, classifier=classifier, m=0)
     sizes = {n_train(row) for row in rows}
     if len(sizes) < 2:
         raise MissingEvidenceError(
             f"{info.title} has one training size: " + add_analysis("patch-classification", train_per_group=[2, 4, 8])
         )
     least, most = (evidence.patches(info, classifier, n_train=end(sizes)) for end in (min, max))
-    return difference(f"{CLASSIFIERS[classifier]} gain of {info.title}", most, least)
+    return difference(f"{CLASSIFIERS[classifier]} gain of {info.title}", most, least, any_training=True)
 
 
 def _profile(evidence: Evidence, info: ModelInfo) -> list[Estimate]:
-    rows = evidence.rows(info, "patch-classification", "patch_miou", classifier="knn", m=0, x_name="layer")
+    rows = evidence.rows(info, "patch-classification", PATCH_MIOU, classifier="knn", m=0, x_name="layer")
     layers = distinct(rows, "x_value")
     if len(layers) < 6:
         raise MissingEvidenceError(
             f"a profile needs six layers or more and {info.title} has {len(layers)}: "
             + add_analysis("patch-classification", layers="all")
         )
-    largest = max(n_train(row) for row in rows if row["x_value"] == layers[0])
-    return [evidence.patches(info, "knn", n_train=largest, x_value=layer) for layer in layers]
+    sizes = [{n_train(row) for row in rows if row["x_value"] == layer} for layer in layers]
+    size = max(set.intersection(*sizes), default=0)
+    return [evidence.patches(info, "knn", n_train=size, x_value=layer) for layer in layers]

@@ -6,6 +6,7 @@ from evaluate.claims.estimates import Estimate, difference, weighted
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
 from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
+from evaluate.results.metrics import CATEGORY_ACCURACY_ON_FAILURE, INSTANCE_ACCURACY
 
 MARGIN = 0.02
 """Accuracy by which a model may fall short and still be at least as good."""
@@ -16,10 +17,10 @@ def tracking(evidence: Evidence) -> Iterator[Condition]:
     DINO and DINOv2 lead MAE without its top 200, that leads Supervised, which is at least as good as MAE; DINO is at
     least as good as DINOv2 at the smallest gap; where the object is wrong the category is right in over 90 %.
 
-    DINOv2 and Supervised are asked where there are such models.
+    DINOv2 and Supervised are tested where there are such models.
     """
     dino, mae = evidence.info("dino"), evidence.info("mae")
-    gaps = distinct(evidence.rows(dino, "tracking", "instance_accuracy", m=0), "x_value")
+    gaps = distinct(evidence.rows(dino, "tracking", INSTANCE_ACCURACY, m=0), "x_value")
     if len(gaps) < 3:
         raise MissingEvidenceError(f"three gaps or more are needed: {add_analysis('tracking', gaps=[1, 5, 30])}")
     first, middle, last = gaps[0], gaps[len(gaps) // 2], gaps[-1]
@@ -40,12 +41,12 @@ def tracking(evidence: Evidence) -> Iterator[Condition]:
         other = _accuracy(evidence, dinov2, first)
         yield above(difference(f"{at[0].name} less {other.name}", at[0], other), -MARGIN)
     for info in [dino, *evidence.present("dinov2")]:
-        rows = evidence.rows(info, "tracking", "category_accuracy_on_failure", m=0, x_value=middle)
+        rows = evidence.rows(info, "tracking", CATEGORY_ACCURACY_ON_FAILURE, m=0, x_value=middle)
         yield above(evidence.estimate(rows, f"right category of wrong objects, {info.title}", _add(0)), 0.9)
 
 
 def _accuracy(evidence: Evidence, info: ModelInfo, gap: float, m: int = 0) -> Estimate:
-    rows = evidence.rows(info, "tracking", "instance_accuracy", m=m, x_value=gap)
+    rows = evidence.rows(info, "tracking", INSTANCE_ACCURACY, m=m, x_value=gap)
     lacks = f" without {m}" if m else ""
     return evidence.estimate(rows, f"accuracy of {info.title}{lacks} at gap {gap:g}", _add(m))
 

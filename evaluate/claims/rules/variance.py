@@ -6,6 +6,7 @@ from evaluate.claims.estimates import Estimate, ratio
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ModelInfo
 from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis, below
+from evaluate.results.metrics import MAX_TO_MEDIAN_VARIANCE, OVERLAP_SHARE, SHARE_OF_VARIANCE
 
 NEARLY_ALL = 0.9
 FAR_LOWER = 0.6
@@ -33,7 +34,7 @@ def stable_top(evidence: Evidence) -> Iterator[Condition]:
     """Claim 7: of MAE's top 200 at least 180 are the same on every other data set it is compared with."""
     mae = evidence.info("mae")
     m = mae.scaled(200)
-    rows = evidence.rows(mae, "ranking-overlap", "overlap_share", m=m)
+    rows = evidence.rows(mae, "ranking-overlap", OVERLAP_SHARE, m=m)
     add = add_analysis("ranking-overlap", m=[m], experiments=["other-data.toml"])
     rows = [row for row in rows if row["outcome"] == "experiment"]
     if not rows:
@@ -46,12 +47,12 @@ def stable_top(evidence: Evidence) -> Iterator[Condition]:
 
 def _share(evidence: Evidence, info: ModelInfo) -> Estimate:
     m = info.scaled(200)
-    rows = evidence.rows(info, "variance-spectrum", "share_of_variance", m=m)
+    rows = evidence.rows(info, "variance-spectrum", SHARE_OF_VARIANCE, m=m)
     add = add_analysis("variance-spectrum", top=[m])
     return evidence.estimate(rows, f"share of variance in the top {m} of {info.title}", add)
 
 
 def _spread(evidence: Evidence, info: ModelInfo) -> Estimate:
-    rows = evidence.rows(info, "variance-spectrum", "max_to_median_variance")
+    rows = evidence.rows(info, "variance-spectrum", MAX_TO_MEDIAN_VARIANCE)
     name = f"largest over median variance of {info.title}"
     return evidence.estimate(rows, name, add_analysis("variance-spectrum"))

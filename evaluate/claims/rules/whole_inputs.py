@@ -7,6 +7,7 @@ from evaluate.claims.estimates import Estimate, difference, share
 from evaluate.claims.evidence import Evidence, distinct
 from evaluate.claims.roles import ROLES, ModelInfo
 from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
+from evaluate.results.metrics import IMAGE_ACCURACY, INSTANCE_ACCURACY
 
 MARGIN = 0.02
 """Accuracy that counts as no difference."""
@@ -18,7 +19,7 @@ def over_sizes(evidence: Evidence) -> Iterator[Condition]:
     """
     scale_mae = evidence.info("scale-mae")
     m = scale_mae.scaled(200)
-    sizes = distinct(evidence.rows(scale_mae, "image-knn", "image_accuracy"), "x_value")
+    sizes = distinct(evidence.rows(scale_mae, "image-knn", IMAGE_ACCURACY), "x_value")
     if not sizes:
         raise MissingEvidenceError(f"there is no image accuracy: {add_analysis('image-knn', remove=[0, 200])}")
     better: dict[str, list[bool | None]] = {
@@ -56,13 +57,13 @@ def tiles(evidence: Evidence) -> Iterator[Condition]:
 
 
 def _images(evidence: Evidence, info: ModelInfo, token: str, m: int, size: float) -> Estimate:
-    rows = evidence.rows(info, "image-knn", "image_accuracy", token=token, m=m, x_value=size)
+    rows = evidence.rows(info, "image-knn", IMAGE_ACCURACY, token=token, m=m, x_value=size)
     name = f"accuracy of {info.title} by {token} at {size:g} of the native size" + (f", {m} removed" if m else "")
     return evidence.estimate(rows, name, add_analysis("image-knn", remove=[0, m or 200]))
 
 
 def _tracked(evidence: Evidence, info: ModelInfo) -> Estimate:
-    rows = evidence.rows(info, "tracking", "instance_accuracy", m=0)
+    rows = evidence.rows(info, "tracking", INSTANCE_ACCURACY, m=0)
     gaps = distinct(rows, "x_value")
     rows = [row for row in rows if row["x_value"] == gaps[len(gaps) // 2]]
     return evidence.estimate(rows, f"tracking accuracy of {info.title}", add_analysis("tracking"))
@@ -71,16 +72,17 @@ def _tracked(evidence: Evidence, info: ModelInfo) -> Estimate:
 def _both(evidence: Evidence, role: str, score: Callable[[Evidence, ModelInfo], Estimate]) -> tuple[Estimate, Estimate]:
     """Return a score on tiles and on whole images of one data set."""
     ways: dict[tuple[str, bool], Estimate] = {}
+    reason = ""
     for one in (evidence, *evidence.beside):
         for info in one.present(role):
             try:
                 ways.setdefault((info.data_set, info.frame.tile is not None), score(one, info))
-            except MissingEvidenceError:
-                continue  # this experiment asked something else
+            except MissingEvidenceError as error:  # this experiment may have other analyses
+                reason = f" ({error})"
     for data_set in dict.fromkeys(name for name, _ in ways):
         if (data_set, True) in ways and (data_set, False) in ways:
             return ways[data_set, True], ways[data_set, False]
     raise MissingEvidenceError(
         f"{ROLES[role]} was not scored both on tiles and on whole images of one data set: evaluate an experiment with "
-        '`tile` in [frame] and one without, and name the other in [claims] beside = ["..."]'
+        '`tile` in [frame] and one without, and name the other in [claims] beside = ["..."]' + reason
     )

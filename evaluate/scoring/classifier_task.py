@@ -1,0 +1,104 @@
+"""The base of the tasks that classify patches by k-NN or by a linear probe."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, TypeVar
+
+from evaluate.inputs.limits import check_k
+from evaluate.inputs.memory import ClassifierMemory, n_patches
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.rows import RowSplit
+from evaluate.kernels.penalties import PENALTIES
+from evaluate.scoring.patch_classifiers import ProbeOptions
+from evaluate.settings import Classifier, ClassifierSettings, Context
+from evaluate.task import ModelTask
+
+C = TypeVar("C", bound=ClassifierSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierTask(ModelTask[C]):
+    """A task that classifies patches by one classifier."""
+
+    classifier: Classifier
+
+    labelled: ClassVar[bool] = True
+
+    @classmethod
+    def of_model(cls, model: ModelSets, settings: C, context: Context) -> Iterator[Self]:
+        """Yield one task a layer, split and classifier."""
+        splits = cls.splits(model, settings, context)
+        for array in model.arrays(settings.selected_layers, getattr(settings, "norm", "final")):
+            for split in splits:
+                for classifier in settings.classifiers:
+                    yield cls(model, array, settings, context, split, classifier)
+
+    @classmethod
+    def splits(cls, model: ModelSets, settings: C, context: Context) -> list[RowSplit]:
+        """Return the training and validation rows to classify: by default those of the experiment's selection."""
+        return [RowSplit(model, context.selection, cls.analysis)]
+
+    @property
+    def classifier_title(self) -> str:
+        """The classifier in words."""
+        return "k-NN" if self.classifier == "knn" else self.classifier
+
+    @property
+    def k(self) -> tuple[int, ...]:
+        """Numbers of neighbours that vote."""
+        k: int | tuple[int, ...] = getattr(self.settings, "k", 1)
+        return (k,) if isinstance(k, int) else k
+
+    @property
+    def penalties(self) -> list[float]:
+        """L2 penalties of the probe to choose from."""
+        return list(self.settings.penalties or PENALTIES)
+
+    @property
+    def probe_options(self) -> ProbeOptions:
+        """How this task fits probes."""
+        settings: ClassifierSettings = self.settings
+        return ProbeOptions(
+            self.context.seed,
+            tuple(self.penalties),
+            settings.penalty_score,
+            settings.probe,
+            settings.epochs,
+            settings.learning_rate,
+        )
+
+    @property
+    def probe_parameters(self) -> dict[str, Any]:
+        """The parameters of probes."""
+        settings: ClassifierSettings = self.settings
+        if settings.probe == "adamw":
+            fixed = {"probe": "adamw", "epochs": settings.epochs, "learning_rate": settings.learning_rate}
+            return {"batchnorm": self.model.probe_batchnorm, **fixed}
+        chosen = {"penalties": self.penalties, "penalty_score": settings.penalty_score}
+        return {"batchnorm": self.model.probe_batchnorm, **chosen}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that all classifiers have."""
+        return {**super().parameters(), "classifier": self.classifier}
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns and the classifier."""
+        return {**super().columns, "classifier": self.classifier}
+
+    def check(self) -> None:
+        """Raise UserError for data without labels, and for more neighbours than training patches."""
+        super().check()
+        if self.classifier == "knn":
+            check_k(max(self.k), n_patches(self.model, self.array, len(self.train.rows)))
+
+    @property
+    def memory(self) -> ClassifierMemory:
+        """Estimates of memory for the patches of this task."""
+        return ClassifierMemory(self.model, self.array, self.train, self.validation)
+
+    def classifier_bytes(self, n_subsets: int, search: str = "exact") -> int:
+        """Return the bytes that predicting holds for several sets of kept features, from one search or fit."""
+        if self.classifier == "knn":
+            return self.memory.searching(n_subsets, self.k, search)
+        return self.memory.probing(n_subsets, len(self.penalties))
