@@ -38,20 +38,10 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
-    VarianceSpectrum
-    | RankingOverlap
-    | PatchClassification
-    | FeatureTreatments
-    | Robustness
-    | Retrieval
-    | Tracking
-    | Association
-    | ImageKnn
-    | GlobalContext
-    | Reconstruction
-    | LabelMaps,
+    VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
+    | Association | ImageKnn | GlobalContext | Reconstruction | LabelMaps,
     Field(discriminator="kind"),
-]
+]  # fmt: skip
 
 
 class ClaimSettings(Record):

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from evaluate.decoder import PatchDecoder
 from evaluate.inputs.counterparts import unmatched_notes
-from evaluate.inputs.decoder import PatchDecoder
 from evaluate.inputs.limits import fit_removals
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.registry import ANALYSES, EvaluationSettings

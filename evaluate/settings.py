@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from evaluate.inputs.decoder import PatchDecoder
+from evaluate.decoder import PatchDecoder
 from evaluate.kernels.penalties import PenaltyScore
 from evaluate.selection import SelectionRule
 from stores.specs import Record

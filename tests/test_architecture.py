@@ -40,9 +40,7 @@ ONE_FILE_A_THING = {
 }
 """Folders that grow with what they list, one file a thing; all others stay small enough to be read as a list."""
 
-KNOWN_FOLDER_CIRCLES = {
-    "evaluate": {"inputs", "settings"},
-}
+KNOWN_FOLDER_CIRCLES: dict[str, set[str]] = {}
 """Entries of a folder that import each other although no two modules do; to become fewer, never more."""
 
 LEAST_DOCUMENTED = 0.7

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from evaluate.inputs.decoder import PatchDecoder
+    from evaluate.decoder import PatchDecoder
     from pipeline.recipe import ModelRecipe, Recipe
 
 

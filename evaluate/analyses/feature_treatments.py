@@ -123,12 +123,9 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
         for treatment, predicted, probe in predict(patches, rankings):
             matrices = truth.patch_confusion(predicted)
             untreated = matrices if untreated is None else untreated
-            columns = {
-                "m": treatment.m,
-                "x_name": None if treatment.draw is None else "draw",
-                "x_value": None if treatment.draw is None else float(treatment.draw),
-                "outcome": treatment.outcome,
-            }
+            columns: dict[str, Any] = {"m": treatment.m, "outcome": treatment.outcome}
+            if treatment.draw is not None:
+                columns |= {"x_name": "draw", "x_value": float(treatment.draw)}
             rows.append(bootstrap.confusion_row(PATCH_MIOU, matrices, miou_present, **columns))
             if treatment.name != "none":
                 rows.append(bootstrap.difference_row(PATCH_MIOU, matrices, untreated, miou_present,

@@ -69,7 +69,7 @@ def class_ids(model: ModelSets, names: Sequence[str]) -> Int64[np.ndarray, " cla
     known = model.class_names
     absent = [name for name in names if name not in known]
     if absent:
-        raise UserError(f"global-context asks for the class {absent[0]!r}; the classes are {', '.join(known)}")
+        raise UserError(f"global-context has the class {absent[0]!r}; the classes are {', '.join(known)}")
     return np.array([known.index(name) for name in names], dtype=np.int64)
 
 
@@ -161,12 +161,9 @@ class GlobalContextTask(ModelTask[GlobalContext]):
         means: dict[str, list[tuple[float, np.ndarray | None]]] = {}
         for outcome, draw, kept in _variants(ranking, settings, self.context.seed):
             predicted = ridge(inputs[:, kept], targets, train_images, queries[:, kept])
-            columns: dict[str, Any] = {
-                "m": 0 if outcome == "all" else settings.m,
-                "x_name": None if draw is None else "draw",
-                "x_value": None if draw is None else float(draw),
-                "outcome": outcome,
-            }
+            columns: dict[str, Any] = {"m": 0 if outcome == "all" else settings.m, "outcome": outcome}
+            if draw is not None:
+                columns |= {"x_name": "draw", "x_value": float(draw)}
             scores = r2(truth, predicted)
             draws = _resampled(truth, predicted, images, bootstrap)
             mean = float(np.nanmean(scores)) if (~np.isnan(scores)).any() else float("nan")

@@ -11,7 +11,7 @@ from pydantic import Field
 from evaluate.inputs.memory import ClassifierMemory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import owned_patches, scored_labels
-from evaluate.inputs.rows import RowSelection, image_numbers
+from evaluate.inputs.rows import RowSelection, image_numbers, spread_evenly
 from evaluate.kernels.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
@@ -71,8 +71,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
     def images(self) -> RowSelection:
         """The validation images that are shown, spread evenly over the selection."""
         sources = self.validation.sources
-        indices = np.linspace(0, len(sources) - 1, min(self.settings.images, len(sources))).round().astype(int)
-        shown = tuple(sources[index] for index in indices)
+        shown = tuple(sources[index] for index in spread_evenly(len(sources), self.settings.images))
         of_row = self.model.samples["source"].to_numpy()[self.validation.rows]
         return RowSelection(shown, self.validation.rows[np.isin(of_row, shown)])
 

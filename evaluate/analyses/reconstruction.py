@@ -20,24 +20,16 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
-from evaluate.inputs.decoder import PatchDecoder
+from evaluate.decoder import PatchDecoder
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import token_variance
-from evaluate.inputs.rows import RowSplit, image_numbers
+from evaluate.inputs.rows import RowSplit, image_numbers, spread_evenly
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.treatments import Treatment, kept_features
 from evaluate.results import metrics
 from evaluate.results.table import Result
-from evaluate.scoring.reconstruction import (
-    Stored,
-    batch_bytes,
-    batches,
-    greyed,
-    mean_patch_errors,
-    scored,
-    stored_arrays,
-)
+from evaluate.scoring import reconstruction
 from evaluate.settings import BootstrapSettings, Context
 from evaluate.task import ModelTask
 from stores.errors import UserError
@@ -111,7 +103,7 @@ class ReconstructionTask(ModelTask[Reconstruction]):
     what = "reconstruction from {task.array}"
     key_settings = ("m", "draws", "prefix", "pictures", "resamples")
 
-    stored: Stored
+    stored: reconstruction.Stored
     decoder: PatchDecoder
     ratio: float
     """Share of masked patches."""
@@ -136,7 +128,7 @@ class ReconstructionTask(ModelTask[Reconstruction]):
             decoder = context.decoders[model.title]()
             split = RowSplit(model, context.selection, cls.analysis)
             for ratio in sorted(set(settings.masking)):
-                stored = stored_arrays(model, decoder, ratio, settings.mask_seed)
+                stored = reconstruction.stored_arrays(model, decoder, ratio, settings.mask_seed)
                 yield cls(model, stored.tokens, settings, context, split, stored, decoder, ratio)
 
     def check(self) -> None:
@@ -165,12 +157,12 @@ class ReconstructionTask(ModelTask[Reconstruction]):
         pictures: dict[str, list[np.ndarray]] = {}
         mean_errors: list[np.ndarray] = []
         grid = self.model.grid(self.stored.tokens)
-        for batch in batches(self.model, self.stored, self.validation.rows):
+        for batch in reconstruction.batches(self.model, self.stored, self.validation.rows):
             here = np.isin(batch.indices, self.shown)
-            shown = {"input": batch.pixels[here], "masked_input": greyed(batch, grid)[here]}
-            mean_errors.append(mean_patch_errors(self.decoder, batch))
+            shown = {"input": batch.pixels[here], "masked_input": reconstruction.greyed(batch, grid)[here]}
+            mean_errors.append(reconstruction.mean_patch_errors(self.decoder, batch))
             for variant, of_variant in zip(choices, scores, strict=True):
-                values, drawn = scored(self.decoder, batch, variant.zeroed, self.settings.prefix, grid)
+                values, drawn = reconstruction.scored(self.decoder, batch, variant.zeroed, self.settings.prefix, grid)
                 for name, some in values.items():
                     of_variant.setdefault(name, []).append(some)
                 if not variant.draw:
@@ -187,9 +179,7 @@ class ReconstructionTask(ModelTask[Reconstruction]):
     @cached_property
     def shown(self) -> Int64[np.ndarray, " tile"]:
         """Indices into the validation rows of the tiles that are shown, spread evenly."""
-        n_rows = len(self.validation.rows)
-        n_shown = min(self.settings.pictures, n_rows)
-        return np.unique(np.linspace(0, n_rows - 1, n_shown).round().astype(np.int64))
+        return spread_evenly(len(self.validation.rows), self.settings.pictures)
 
     def _rows(
         self,
@@ -209,12 +199,9 @@ class ReconstructionTask(ModelTask[Reconstruction]):
             return np.bincount(images, weights=values, minlength=len(self.validation.sources))
 
         for outcome, draw, of in listed:
-            columns = {
-                "m": 0 if outcome == "none" else self.settings.m,
-                "x_name": "mask_ratio" if draw is None else "draw",
-                "x_value": self.ratio if draw is None else float(draw),
-                "outcome": outcome,
-            }
+            x_name, x_value = ("mask_ratio", self.ratio) if draw is None else ("draw", float(draw))
+            m = 0 if outcome == "none" else self.settings.m
+            columns = {"m": m, "x_name": x_name, "x_value": x_value, "outcome": outcome}
             for metric, values, over in _ratios(outcome, of, scores[0], mean_errors):
                 finite = bool(np.isfinite(values).all()) and over.sum() > 0  # a perfect picture has an infinite PSNR
                 value = float(values.sum() / over.sum()) if finite else None
@@ -229,7 +216,7 @@ class ReconstructionTask(ModelTask[Reconstruction]):
         scores = 8 * 2 * 8 * (3 + settings.draws) * n_rows
         draws = 2 * 8 * settings.resamples * len(self.validation.sources)
         reading = reading_bytes(self.model, self.stored.ranking)
-        return max(reading, batch_bytes(self.model, self.stored)) + pictures + scores + draws
+        return max(reading, reconstruction.batch_bytes(self.model, self.stored)) + pictures + scores + draws
 
 
 def _ratios(

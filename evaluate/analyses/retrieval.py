@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int64
 from pydantic import Field
 
@@ -105,6 +106,7 @@ class RetrievalTask(ModelTask[Retrieval]):
         """Return one row a view, gallery, m and metric, and tiles of some queries with their nearest patches."""
         gallery = read_gallery(self.model, self.array, self.images)
         ranking = variance_ranking(token_variance(self.model, self.array, self.images))
+        supercategory = pd.factorize(self.model.classes["supercategory"], sort=True)[0].astype(np.int64)
         left_outs = self.settings.left_out
         pictured = "nothing" if "nothing" in left_outs else left_outs[0]
         examples: list[Example] = []
@@ -116,7 +118,7 @@ class RetrievalTask(ModelTask[Retrieval]):
             for left_out in left_outs:
                 if view[0] == "clean" and left_out == "nothing":
                     continue  # every patch would find itself
-                scores = QueryScores(gallery, queries, self._supercategories(), left_out)
+                scores = QueryScores(gallery, queries, supercategory, left_out)
                 is_shown = self.pixels is not None and left_out == pictured and view in last_levels(self.views)
                 rows += self._rows(scores, ranking, view, examples if is_shown else None)
         if not rows:
@@ -162,11 +164,6 @@ class RetrievalTask(ModelTask[Retrieval]):
             for metric, outcome, k, values in scores.by_metric(indices, depths):
                 draws = bootstrap.ratio(np.bincount(images, values, n_images), denominator)
                 yield bootstrap.row(metric, float(values.mean()), draws, m=m, k=k, outcome=outcome, **columns)
-
-    def _supercategories(self) -> Int64[np.ndarray, " classes"]:
-        names = self.model.classes["supercategory"]
-        numbers = {name: number for number, name in enumerate(sorted(set(names)))}
-        return np.array([numbers[name] for name in names], dtype=np.int64)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: the gallery, and the queries of one view after another.

@@ -80,6 +80,11 @@ def select_rows(model: ModelSets, rule: SelectionRule | None) -> RowSelection:
     return RowSelection(sources, valid)
 
 
+def spread_evenly(n: int, n_shown: int) -> Int64[np.ndarray, " shown"]:
+    """Return up to ``n_shown`` of the indices below ``n``, spread evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n_shown, n)).round().astype(np.int64))
+
+
 def image_numbers(model: ModelSets, selection: RowSelection, n_patches: int = 1) -> Int64[np.ndarray, " patch"]:
     """Return the index into ``selection.sources`` of each patch's source image; of each row's with one patch a row."""
     order = {name: number for number, name in enumerate(selection.sources)}

@@ -121,15 +121,13 @@ def table(
         fit: whether lines break before the table scrolls.
     """
     titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
-    lines = []
-    for row in rows:
-        cells = []
-        for cell in row:
-            if isinstance(cell, Number):
-                cells.append(f'<td class="number" data-value="{float(cell)!r}">{cell:.4g}</td>')
-            else:
-                cells.append(f"<td>{'' if cell is None else cell if raw else escape(cell)}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
+
+    def html_of(cell: TableCell) -> str:
+        if isinstance(cell, Number):
+            return f'<td class="number" data-value="{float(cell)!r}">{cell:.4g}</td>'
+        return f"<td>{'' if cell is None else cell if raw else escape(cell)}</td>"
+
+    lines = [f"<tr>{''.join(map(html_of, row))}</tr>" for row in rows]
     attributes = f' class="sortable" id="{escape(name)}"' if name else ""
     classes = f"box{' tall' if len(rows) > 20 else ''}{' fit' if fit else ''}"
     body = "\n".join(lines)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt8
 
-from evaluate.inputs.decoder import PatchDecoder
+from evaluate.decoder import PatchDecoder
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.kernels.image_metrics import mean_over, patch_errors, psnr, ssim
 from evaluate.results.metrics import MSE_NORMALISED, MSE_PIXELS, PSNR, SSIM

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.rows import RowSelection
+from evaluate.inputs.rows import RowSelection, spread_evenly
 
 NEAREST = 3
 """Retrieved patches shown of every query."""
@@ -46,7 +46,7 @@ def pixels_of(model: ModelSets) -> str | None:
 def shown_queries(own: Int64[np.ndarray, " query"], n_shown: int) -> Int64[np.ndarray, " example"]:
     """Return ``n_shown`` queries, spread evenly over those that a clean patch corresponds to (``own`` is not -1)."""
     known = np.flatnonzero(own >= 0)
-    return known[np.unique(np.linspace(0, len(known) - 1, min(n_shown, len(known))).round().astype(np.int64))]
+    return known[spread_evenly(len(known), n_shown)]
 
 
 def example_arrays(

@@ -73,7 +73,7 @@ class DecoderModule(nn.Module):
 
 @dataclass(frozen=True)
 class MaeDecoder:
-    """A decoder whose predictions can be converted to pixels; an ``evaluate.inputs.decoder.PatchDecoder``."""
+    """A decoder whose predictions can be converted to pixels; an ``evaluate.decoder.PatchDecoder``."""
 
     module: DecoderModule
     encoder: str

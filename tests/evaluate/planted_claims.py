@@ -1,4 +1,4 @@
-"""Long tables with planted numbers: a world in which all that the paper says is so, to be changed where asked."""
+"""Long tables with planted numbers: the paper's findings hold, and single numbers can be changed."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ KEPT = {
     "image-knn": ("image_accuracy",),
     "robustness": ("patch_miou",),
 }
-"""Metrics whose draws answers keep."""
+"""Metrics whose draws are stored."""
 
 
 class World:
@@ -79,7 +79,7 @@ class World:
         others = [other.evidence(low=low, high=high) for other in beside]
         return Evidence(table, self.models_info(), beside=others)
 
-    def shaken(self, spread):
+    def with_common_draws(self, spread):
         """Return the rows as evidence when some images are harder for everyone, without and with its draws.
 
         All that `KEPT` lists moves as one, and every row's interval is as wide; only the draws say that they move

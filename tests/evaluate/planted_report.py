@@ -99,9 +99,9 @@ def all_figures(folder):
     whole = Evaluation(long_table([]))
     rows = []
     for models, selection, analyses in asked:
-        questions = EvaluationSettings(selection=selection, analyses=analyses)
+        settings = EvaluationSettings(selection=selection, analyses=analyses)
         part = evaluate(
-            "planted", models, questions, results, other_experiments={"other.toml": [(other, SELECTION)]},
+            "planted", models, settings, results, other_experiments={"other.toml": [(other, SELECTION)]},
             decoders=dict.fromkeys(TITLES, LinearDecoder),
         )  # fmt: skip
         rows += part.table.to_dict("records")

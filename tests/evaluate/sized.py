@@ -1,6 +1,6 @@
-"""One set that every analysis can ask, as large as wanted, and what each analysis takes at its peak.
+"""One set for every analysis, as large as wanted, and the peak memory of each analysis.
 
-Run as a program it answers questions in a process of its own, each with just the memory that its analysis states.
+Run as a program it runs analyses in a process of its own, each with just the memory that it states.
 """
 
 import ctypes
@@ -41,7 +41,7 @@ CLASSES = pd.DataFrame(
         "easy": [False, True, False],
     }
 )
-QUESTIONS = {
+SETTINGS = {
     "variance-spectrum": {},
     "ranking-overlap": {"layers": "all", "m": (10,)},
     "patch-classification": {"classifiers": ("knn",), "remove": (0, 10)},
@@ -58,10 +58,10 @@ QUESTIONS = {
     "image-knn": {"k": 5, "remove": (0, 10)},
     "label-maps": {"images": 2},
 }
-"""Settings of a question, by the analysis and what else it says; every analysis has one at least."""
+"""Settings by the analysis and a variant of it; every analysis has one at least."""
 STREAMS = {"variance-spectrum", "ranking-overlap", "global-context", "reconstruction", "tracking", "association"}
 STREAMS |= {"image-knn"}
-"""Questions whose memory does not grow with the number of patches; the others hold all they were asked for."""
+"""Analyses whose memory does not grow with the number of patches; the others hold all patches."""
 
 
 class Decoder:
@@ -182,50 +182,50 @@ def opened(folder, features, labels):
     return [ModelSets(title, *sets, False, "patchbank extract sized.toml", views) for title in ("one", "other")]
 
 
-def question(name):
-    """Return the question of one entry of `QUESTIONS`."""
+def settings_of(name):
+    """Return the settings of one entry of `SETTINGS`."""
     selection = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val"))
-    analysis = {"kind": name.partition(" by ")[0], **QUESTIONS[name]}
+    analysis = {"kind": name.partition(" by ")[0], **SETTINGS[name]}
     return EvaluationSettings.model_validate({"selection": selection, "analyses": [analysis]})
 
 
-def asked(name, models):
-    """Return the question, the models it is asked of and the cells it makes."""
+def tasks_of(name, models):
+    """Return the settings, the models that are evaluated, their decoders and the tasks."""
     some = models if name == "ranking-overlap" else models[:1]
-    asked = question(name)
+    settings = settings_of(name)
     given = {one.title: partial(Decoder, one.spec.frame.input.height // GRID) for one in some}
-    (analysis,) = asked.analyses
-    context = Context(asked.selection, 0, decoders=given)
-    return asked, some, given, list(ANALYSES[type(analysis)].tasks(some, analysis, context))
+    (analysis,) = settings.analyses
+    context = Context(settings.selection, 0, decoders=given)
+    return settings, some, given, list(ANALYSES[type(analysis)].tasks(some, analysis, context))
 
 
-def answer(name, models, folder, memory_bytes):
-    asked_for, some, given, _ = asked(name, models)
-    return evaluate("sized", some, asked_for, ResultStore(folder), memory_bytes=memory_bytes, decoders=given)
+def run(name, models, folder, memory_bytes):
+    settings, some, given, _ = tasks_of(name, models)
+    return evaluate("sized", some, settings, ResultStore(folder), memory_bytes=memory_bytes, decoders=given)
 
 
 def give_back():
-    """Hand freed memory back to the system, so that the next question cannot hide in it."""
+    """Hand freed memory back to the system, so that the next analysis cannot hide in it."""
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def peaks(*sets):
-    """Return, for every question, what it states to hold and the peak of the resident size above the imports.
+    """Return, for every analysis, the memory it states and the peak of the resident size above the imports.
 
-    Every set is a folder, the digests of features and labels, and the questions that are asked of it.
+    Every set is a folder, the digests of features and labels, and the analyses that are run on it.
     """
     process = psutil.Process()
     found = {}
     with tempfile.TemporaryDirectory() as work:
         small = opened(Path(work) / "store", *write(Path(work) / "store", 40, channels=32))
         for name in {name for *_, names in sets for name in names}:  # whatever is imported only when it is needed
-            answer(name, small, Path(work) / name, 1 << 40)
+            run(name, small, Path(work) / name, 1 << 40)
         for models, name in [(opened(*one), name) for *one, names in sets for name in names]:
             for one in models:
                 _ = one.samples, one.classes, one.objects
-            stated = max(cell.peak_bytes() for cell in asked(name, models)[3])
+            stated = max(task.peak_bytes() for task in tasks_of(name, models)[3])
             give_back()
             before = process.memory_info().rss
             done = threading.Event()
@@ -237,7 +237,7 @@ def peaks(*sets):
 
             sampler = threading.Thread(target=sample, daemon=True)
             sampler.start()
-            answer(name, models, Path(work) / f"{name} large", stated)
+            run(name, models, Path(work) / f"{name} large", stated)
             done.set()
             sampler.join()
             found[name] = stated, max(sizes) - before

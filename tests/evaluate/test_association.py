@@ -69,8 +69,8 @@ def test_scores_of_a_swap_by_hand():
 
 def table(tmp_path, measured, **changes):
     analysis = Association(kind="association", resamples=100, **changes)
-    questions = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
-    return evaluate("t", [measured], questions, ResultStore(tmp_path / "results")).table.set_index("metric")
+    settings = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    return evaluate("t", [measured], settings, ResultStore(tmp_path / "results")).table.set_index("metric")
 
 
 def test_planted_identities_are_kept(tmp_path, capsys):

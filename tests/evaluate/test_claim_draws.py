@@ -47,15 +47,15 @@ def test_pairs_decide_what_worst_cases_leave_open(number, true):
     if not true:
         role, analysis, metric, value, where = CLOSE[number]
         world.change(role, analysis, metric, value, **where)
-    apart, paired = (decide(claim, evidence) for evidence in world.shaken(0.04))
+    apart, paired = (decide(claim, evidence) for evidence in world.with_common_draws(0.04))
     assert apart.verdict == "not testable", apart
     assert "covers" in apart.reason
     assert paired.verdict == ("holds" if true else "fails"), paired
 
 
 @pytest.fixture(scope="module")
-def answered(tmp_path_factory):
-    """Two models on the same images and videos, asked everything that keeps draws."""
+def evaluated(tmp_path_factory):
+    """Two models on the same images and videos, with all analyses that store draws."""
     folder = tmp_path_factory.mktemp("drawn")
     titles = ("dino", "dinov2")
     views = [
@@ -74,9 +74,9 @@ def answered(tmp_path_factory):
     ]
     found = []
     for models, selection, analyses in asked:
-        questions = EvaluationSettings(selection=selection, analyses=analyses)
-        evaluation = evaluate("t", models, questions, ResultStore(folder / "results"))
-        arrays = {name: answer.arrays for name, (_, answer) in evaluation.results.items()}
+        settings = EvaluationSettings(selection=selection, analyses=analyses)
+        evaluation = evaluate("t", models, settings, ResultStore(folder / "results"))
+        arrays = {name: result.arrays for name, (_, result) in evaluation.results.items()}
         found.append(
             (evaluation.table, arrays, Evidence(evaluation.table, [model_info(one) for one in models], arrays))
         )
@@ -91,8 +91,8 @@ KEPT = {
 }
 
 
-def test_the_draws_kept_are_those_of_the_interval_of_their_row(answered):
-    for table, arrays, _ in answered:
+def test_the_draws_kept_are_those_of_the_interval_of_their_row(evaluated):
+    for table, arrays, _ in evaluated:
         [analysis] = table["analysis"].unique()
         for result, rows in table.groupby("result", sort=False):
             seen = set()
@@ -107,14 +107,14 @@ def test_the_draws_kept_are_those_of_the_interval_of_their_row(answered):
             assert seen == KEPT[analysis]
 
 
-def test_models_share_the_draws_of_the_same_images(answered):
+def test_models_share_the_draws_of_the_same_images(evaluated):
     asked = {
         "robustness": {"metric": "patch_miou", "classifier": "knn", "m": 4, "view": "noise", "level": 40.0},
         "image-knn": {"metric": "image_accuracy", "token": "mean-patch", "m": 4},
         "retrieval": {"metric": "share", "view": "noise", "level": 40.0, "m": 4, "outcome": "same-category"},
         "tracking": {"metric": "instance_accuracy", "m": 4, "x_value": 4.0},
     }
-    for table, _, evidence in answered:
+    for table, _, evidence in evaluated:
         [analysis] = table["analysis"].unique()
         where = dict(asked[analysis])
         if analysis == "retrieval":
@@ -138,9 +138,9 @@ def test_a_harder_video_is_harder_for_both_models(tmp_path):
         replace(videos(tmp_path / role, n_videos=16, n_frames=12, noise=noise * factor), title=role, role=role)
         for role, factor in (("dino", 1.0), ("mae", 1.5))
     ]
-    asked = EvaluationSettings(selection=FRAMES, analyses=(Tracking(kind="tracking", gaps=(1,), resamples=500),))
-    found = evaluate("t", models, asked, ResultStore(tmp_path / "results"))
-    arrays = {name: answer.arrays for name, (_, answer) in found.results.items()}
+    settings = EvaluationSettings(selection=FRAMES, analyses=(Tracking(kind="tracking", gaps=(1,), resamples=500),))
+    found = evaluate("t", models, settings, ResultStore(tmp_path / "results"))
+    arrays = {name: result.arrays for name, (_, result) in found.results.items()}
     gaps = []
     for kept in ({}, arrays):
         evidence = Evidence(found.table, [model_info(one) for one in models], kept)
@@ -164,18 +164,18 @@ def test_units_are_named_by_images_seed_and_number_of_draws():
 def test_draws_that_are_not_whole_are_no_draws():
     drawn = BootstrapDraws(np.arange(3.0), "images")
     rows = [{"metric": "share"}, {"metric": "share", DRAWS: drawn}, {"metric": "recall", DRAWS: drawn}]
-    answer = with_draws(rows, ("share",), {"figure": np.zeros(1)})
-    assert answer.rows == [{"metric": "share"}, {"metric": "share"}, {"metric": "recall"}]
-    assert json.dumps(answer.arrays["drawn_row"].tolist()) == "[1]"
-    np.testing.assert_array_equal(draws_of(answer.arrays, 1).values, drawn.values)
-    assert draws_of(answer.arrays, 0) is None
+    result = with_draws(rows, ("share",), {"figure": np.zeros(1)})
+    assert result.rows == [{"metric": "share"}, {"metric": "share"}, {"metric": "recall"}]
+    assert json.dumps(result.arrays["drawn_row"].tolist()) == "[1]"
+    np.testing.assert_array_equal(draws_of(result.arrays, 1).values, drawn.values)
+    assert draws_of(result.arrays, 0) is None
     for name, value in (
         ("drawn", np.zeros((1, 3), np.float32)),
         ("drawn", np.zeros(3)),
         ("drawn_row", np.array([1, 1])),
         ("drawn_units", np.array([], dtype=str)),
     ):
-        assert draws_of({**answer.arrays, name: value}, 1) is None, name
+        assert draws_of({**result.arrays, name: value}, 1) is None, name
 
 
 def test_a_resample_that_counts_nothing_is_undefined():

@@ -44,11 +44,11 @@ def named(folder, role, seed, **changes):
 
 
 def decisions(folder, models, other_experiments, analyses=ASKED):
-    questions = EvaluationSettings(selection=SELECTION, analyses=analyses)
+    settings = EvaluationSettings(selection=SELECTION, analyses=analyses)
     results = ResultStore(folder / "results")
     other = {"other.toml": [(one, SELECTION) for one in other_experiments]}
-    found = evaluate("t", models, questions, results, other_experiments=other)
-    arrays = {digest: answer.arrays for digest, (_, answer) in found.results.items()}
+    found = evaluate("t", models, settings, results, other_experiments=other)
+    arrays = {digest: result.arrays for digest, (_, result) in found.results.items()}
     evidence = Evidence(found.table, [model_info(one) for one in models], arrays)
     return evidence, {one.claim: one for one in decide_all(evidence)}
 

@@ -140,8 +140,8 @@ def made(tmp_path, undrawn):
     store = Store(tmp_path / "store")
     one = replace(one, title="A <b>", features=store.open(one.features.digest), labels=store.open(one.labels.digest))
     results = ResultStore(tmp_path / "results")
-    question = EvaluationSettings(selection=SELECTION, analyses=(VarianceSpectrum(kind="variance-spectrum", top=(4,)),))
-    found = evaluate("e", [one], question, results)
+    settings = EvaluationSettings(selection=SELECTION, analyses=(VarianceSpectrum(kind="variance-spectrum", top=(4,)),))
+    found = evaluate("e", [one], settings, results)
     models_info = [model_info(one)]
     about = [{"model": one.title, "data set": "planted"}]
     stored = states(store, models_info, found.table)

@@ -15,7 +15,7 @@ from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from stores.errors import UserError
 from tests.evaluate.planted import planted, write_set
-from tests.evaluate.test_patch_classification import SELECTION, ask, by_hand, miou_by_hand
+from tests.evaluate.test_patch_classification import SELECTION, by_hand, miou_by_hand, settings_of
 
 
 def rows(seed, n=300, channels=12):
@@ -62,7 +62,7 @@ def table(tmp_path_factory):
     folder = tmp_path_factory.mktemp("treated")
     measured = planted(folder / "store", planted=4)
     analysis = FeatureTreatments(kind="feature-treatments", m=(4, 40), draws=2, penalties=(0.01,), resamples=200)
-    return evaluate("t", [measured], ask(analysis), ResultStore(folder / "r")).table
+    return evaluate("t", [measured], settings_of(analysis), ResultStore(folder / "r")).table
 
 
 def score(table, classifier, outcome, metric="patch_miou"):
@@ -123,7 +123,7 @@ OTHER = FeatureTreatments(
 def test_features_that_vary_on_the_training_rows_of_another_set_are_removed(tmp_path):
     here, there = planted(tmp_path / "a", planted=4), foreign(tmp_path / "b")
     found = evaluate(
-        "t", [here], ask(OTHER), ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(there, SELECTION)]}
+        "t", [here], settings_of(OTHER), ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(there, SELECTION)]}
     ).table
     (bank, labels), (queries, truth, scored, _) = by_hand(here)
     train = (there.samples["split"] == "train").to_numpy()
@@ -147,33 +147,35 @@ def test_the_ranking_of_a_set_that_varies_alike_helps_as_much(tmp_path):
     here, there = planted(tmp_path / "a", planted=4), planted(tmp_path / "b", planted=4, seed=5)
     both = OTHER.model_copy(update={"classifiers": ("knn", "probe"), "penalties": (0.01,)})
     found = evaluate(
-        "t", [here], ask(both), ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(there, SELECTION)]}
+        "t", [here], settings_of(both), ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(there, SELECTION)]}
     ).table
     for classifier in ("knn", "probe"):
         own, other = (score(found, classifier, name)["value"] for name in ("remove-top", "remove-other b.toml"))
         assert own == other
 
 
-def test_the_answer_is_named_by_the_other_sets_and_their_selection(tmp_path):
+def test_the_result_is_named_by_the_other_sets_and_their_selection(tmp_path):
     here, there = planted(tmp_path / "a", planted=4), foreign(tmp_path / "b")
     results = ResultStore(tmp_path / "r")
 
-    def answered(other, selection=SELECTION, analysis=OTHER):
-        found = evaluate("t", [here], ask(analysis), results, other_experiments={"b.toml": [(other, selection)]})
+    def evaluated(other, selection=SELECTION, analysis=OTHER):
+        found = evaluate(
+            "t", [here], settings_of(analysis), results, other_experiments={"b.toml": [(other, selection)]}
+        )
         [digest] = found.table["result"].unique()
         return digest, json.loads(found.table["inputs"][0]), found.table
 
-    digest, inputs, _ = answered(there)
+    digest, inputs, _ = evaluated(there)
     assert inputs["b.toml features"] == there.features.digest
     assert inputs["b.toml labels"] == there.labels.digest
     assert inputs["b.toml tokens/block.0.norm"] == there.features.content["tokens/block.0.norm"]
     fewer = SELECTION.model_copy(update={"train": SELECTION.train.model_copy(update={"per_group": 2})})
-    others = {digest, answered(there, fewer)[0], answered(foreign(tmp_path / "c", first=2))[0]}
+    others = {digest, evaluated(there, fewer)[0], evaluated(foreign(tmp_path / "c", first=2))[0]}
     assert len(others) == 3
     # Where every image trains, the features are others than those of the training images alone.
     assert (
-        score(answered(there, None)[2], "knn", "remove-other b.toml")["value"]
-        != score(answered(there)[2], "knn", "remove-other b.toml")["value"]
+        score(evaluated(there, None)[2], "knn", "remove-other b.toml")["value"]
+        != score(evaluated(there)[2], "knn", "remove-other b.toml")["value"]
     )
 
 
@@ -184,16 +186,22 @@ def test_models_that_are_not_there_are_told_and_keep_their_other_treatments(tmp_
         foreign(tmp_path / "c"),
     )
     other_experiments = {"b.toml": [(there, SELECTION)]}
-    found = evaluate("t", [here, alone], ask(OTHER), ResultStore(tmp_path / "r"), other_experiments=other_experiments)
+    found = evaluate(
+        "t", [here, alone], settings_of(OTHER), ResultStore(tmp_path / "r"), other_experiments=other_experiments
+    )
     assert found.notes == ["feature-treatments compares alone with nothing in b.toml, which has no model of this title"]
     assert set(found.table[found.table["model"] == "alone"]["outcome"]) == {"none", "remove-top"}
     narrow = foreign(tmp_path / "d", channels=14)
     found = evaluate(
-        "t", [here], ask(OTHER), ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(narrow, SELECTION)]}
+        "t",
+        [here],
+        settings_of(OTHER),
+        ResultStore(tmp_path / "r"),
+        other_experiments={"b.toml": [(narrow, SELECTION)]},
     )
     assert found.notes == [
         "feature-treatments compares planted with nothing in b.toml: it has 16 features here and 14 there"
     ]
     assert set(found.table["outcome"]) == {"none", "remove-top"}
     with pytest.raises(UserError, match="feature-treatments finds no model of b"):
-        evaluate("t", [alone], ask(OTHER), ResultStore(tmp_path / "r"), other_experiments=other_experiments)
+        evaluate("t", [alone], settings_of(OTHER), ResultStore(tmp_path / "r"), other_experiments=other_experiments)

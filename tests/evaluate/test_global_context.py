@@ -15,7 +15,7 @@ from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from stores.errors import UserError
 from tests.evaluate.planted import planted
-from tests.evaluate.test_patch_classification import SELECTION, ask
+from tests.evaluate.test_patch_classification import SELECTION, settings_of
 
 
 def analysis(**changes):
@@ -86,7 +86,7 @@ def test_inputs_and_targets_are_the_central_patch_and_the_shares_of_pixels(tmp_p
 
 def test_every_variant_is_a_row_with_an_interval(tmp_path):
     measured = planted(tmp_path / "store", planted=4)
-    found = evaluate("t", [measured], ask(analysis(resamples=100)), ResultStore(tmp_path / "r")).table
+    found = evaluate("t", [measured], settings_of(analysis(resamples=100)), ResultStore(tmp_path / "r")).table
     differences = found[found["metric"] == "r2_difference"]
     found = found[found["metric"] == "r2"]
     assert found["outcome"].value_counts().to_dict() == {
@@ -111,9 +111,9 @@ def test_every_variant_is_a_row_with_an_interval(tmp_path):
 def test_unknown_classes_and_too_many_features_are_refused(tmp_path):
     measured = planted(tmp_path / "store")
     with pytest.raises(UserError, match="'lake'; the classes are road, tree, sky"):
-        evaluate("t", [measured], ask(analysis(classes=("lake",))), ResultStore(tmp_path / "r"))
+        evaluate("t", [measured], settings_of(analysis(classes=("lake",))), ResultStore(tmp_path / "r"))
     with pytest.raises(UserError, match="choose a smaller m"):
-        evaluate("t", [measured], ask(analysis(m=16)), ResultStore(tmp_path / "r"))
+        evaluate("t", [measured], settings_of(analysis(m=16)), ResultStore(tmp_path / "r"))
 
 
 def test_random_alone_keeps_the_random_features_that_without_random_leaves_out():

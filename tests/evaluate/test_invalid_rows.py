@@ -1,4 +1,4 @@
-"""A set with invalid rows gives the numbers of the set without them, whatever is asked.
+"""A set with invalid rows gives the numbers of the set without them, in every analysis.
 
 The rows of bad images are NaN and void; those of bad labels alone keep their features, which must not count either.
 """
@@ -75,7 +75,7 @@ DECODERS = {"planted": lambda: LinearDecoder("pixels")}
 REASON = "train/a.png cannot be read as an image"
 
 
-def test_every_analysis_is_asked_below():
+def test_every_analysis_is_tested_below():
     assert {type(one) for _, analyses in ASKED.values() for one in analyses} == set(ANALYSES)
 
 
@@ -148,7 +148,7 @@ def test_invalid_rows_are_left_out_and_counted(tmp_path, what, features_too):
     selection, analyses = ASKED[what]
     models = made(tmp_path / "whole", what)
     bad = BAD[what]
-    questions = EvaluationSettings(selection=selection, analyses=analyses)
+    settings = EvaluationSettings(selection=selection, analyses=analyses)
     found = []
     for name in ("marked", "removed"):
         sets = [
@@ -158,7 +158,7 @@ def test_invalid_rows_are_left_out_and_counted(tmp_path, what, features_too):
             for number, one in enumerate(models)
         ]
         results = ResultStore(tmp_path / f"results of {name}")
-        found.append(evaluate(name, sets, questions, results, decoders=DECODERS).table)
+        found.append(evaluate(name, sets, settings, results, decoders=DECODERS).table)
     marked, removed = found
     counted = marked["metric"] == "invalid_rows"
     assert set(marked["analysis"][counted]) == {one.kind for one in analyses}

@@ -13,10 +13,10 @@ from evaluate.registry import ANALYSES
 from evaluate.results.metrics import METRICS
 from stores.errors import UserError
 from stores.units import format_bytes
-from tests.evaluate.sized import QUESTIONS, STREAMS, answer, asked, opened, write
+from tests.evaluate.sized import SETTINGS, STREAMS, opened, run, tasks_of, write
 
 ROOT = Path(__file__).parents[2]
-HELD = QUESTIONS.keys() - STREAMS
+HELD = SETTINGS.keys() - STREAMS
 COPIES = {"patch-classification", "feature-treatments"}
 """What copies the patches it holds, and takes too much first when a copy is too many."""
 STREAMED = 700
@@ -30,7 +30,7 @@ def models(tmp_path_factory):
 
 
 def measured(*sets):
-    """Return (stated, peak) in bytes by question, from a process that does nothing else (`sized.peaks`)."""
+    """Return (stated, peak) in bytes by analysis, from a process that does nothing else (`sized.peaks`)."""
     command = [sys.executable, "-m", "tests.evaluate.sized", json.dumps(sets)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -38,7 +38,7 @@ def measured(*sets):
 
 
 def sized(folder, n_sources, names, **sizes):
-    """Write a set of which some questions are asked."""
+    """Write a set on which some analyses are run."""
     return str(folder / str(n_sources)), *write(folder / str(n_sources), n_sources, **sizes), sorted(names)
 
 
@@ -50,15 +50,15 @@ def taken(tmp_path_factory):
 
 def test_every_analysis_is_measured_here():
     kinds = {get_args(settings.model_fields["kind"].annotation)[0] for settings in ANALYSES}
-    assert {name.partition(" by ")[0] for name in QUESTIONS} == kinds
-    assert QUESTIONS.keys() >= STREAMS
+    assert {name.partition(" by ")[0] for name in SETTINGS} == kinds
+    assert SETTINGS.keys() >= STREAMS
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_what_holds_more_than_it_may_is_refused_with_both_numbers(name, models, tmp_path):
-    stated = max(cell.peak_bytes() for cell in asked(name, models)[3])
+    stated = max(task.peak_bytes() for task in tasks_of(name, models)[3])
     with pytest.raises(UserError) as refused:
-        answer(name, models, tmp_path, stated - 1)
+        run(name, models, tmp_path, stated - 1)
     sentence = str(refused.value)
     kind = name.partition(" by ")[0]
     assert (
@@ -69,17 +69,17 @@ def test_what_holds_more_than_it_may_is_refused_with_both_numbers(name, models, 
     assert not list(tmp_path.rglob("answer.json"))
 
 
-@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_every_metric_is_in_the_list_of_metrics(name, models, tmp_path):
-    found = set(answer(name, models, tmp_path, 1 << 40).table["metric"])
+    found = set(run(name, models, tmp_path, 1 << 40).table["metric"])
     assert found
     assert found <= METRICS.keys()
 
 
-def test_what_is_answered_needs_no_memory(models, tmp_path):
+def test_stored_results_need_no_memory(models, tmp_path):
     name = "variance-spectrum"
-    assert answer(name, models, tmp_path, 1 << 30).n_computed == 1
-    assert answer(name, models, tmp_path, 1).n_reused == 1
+    assert run(name, models, tmp_path, 1 << 30).n_computed == 1
+    assert run(name, models, tmp_path, 1).n_reused == 1
 
 
 @pytest.mark.parametrize("name", sorted(STREAMS))

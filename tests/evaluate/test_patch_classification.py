@@ -23,7 +23,7 @@ from tests.evaluate.planted import planted
 SELECTION = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val"))
 
 
-def ask(*analyses, selection=SELECTION):
+def settings_of(*analyses, selection=SELECTION):
     return EvaluationSettings(selection=selection, analyses=analyses, seed=3)
 
 
@@ -75,7 +75,7 @@ def test_knn_scores_equal_brute_force(tmp_path, removed):
     distances = ((flat[:, None, kept] - bank[None][:, :, kept]) ** 2).sum(-1)
     predicted = bank_labels[distances.argmin(1)].reshape(truth.shape)
     found = evaluate(
-        "t", [measured], ask(classification(classifiers=("knn",), remove=(0, 4))), ResultStore(tmp_path / "r")
+        "t", [measured], settings_of(classification(classifiers=("knn",), remove=(0, 4))), ResultStore(tmp_path / "r")
     )
     assert value(found.table, "patch_miou", m=removed)["value"] == pytest.approx(
         miou_by_hand(truth[scored], predicted[scored])
@@ -98,12 +98,12 @@ def test_knn_scores_equal_brute_force(tmp_path, removed):
 
 def test_planted_features_ruin_nearest_neighbours_and_removal_mends_them(tmp_path):
     """The paper's main finding, constructed: high variance without information."""
-    asked = ask(classification(remove=(0, 4), penalties=(1e-3, 1e-2)))
+    settings = settings_of(classification(remove=(0, 4), penalties=(1e-3, 1e-2)))
     ruined = evaluate(
-        "t", [planted(tmp_path / "a", planted=4, n_images=40, channels=64)], asked, ResultStore(tmp_path / "r")
+        "t", [planted(tmp_path / "a", planted=4, n_images=40, channels=64)], settings, ResultStore(tmp_path / "r")
     ).table
     sound = evaluate(
-        "t", [planted(tmp_path / "b", planted=0, n_images=40, channels=64)], asked, ResultStore(tmp_path / "r")
+        "t", [planted(tmp_path / "b", planted=0, n_images=40, channels=64)], settings, ResultStore(tmp_path / "r")
     ).table
     knn = {name: [value(t, "patch_accuracy", classifier="knn", m=m)["value"] for m in (0, 4)]
            for name, t in (("ruined", ruined), ("sound", sound))}  # fmt: skip
@@ -125,7 +125,9 @@ def test_the_probe_reaches_scikit_learn(tmp_path):
         ).reshape(truth.shape) == truth)[scored].mean()
         for penalty in (1e-3, 1e-2)
     )  # fmt: skip
-    found = evaluate("t", [measured], ask(classification(classifiers=("probe",))), ResultStore(tmp_path / "r")).table
+    found = evaluate(
+        "t", [measured], settings_of(classification(classifiers=("probe",))), ResultStore(tmp_path / "r")
+    ).table
     assert value(found, "patch_accuracy")["value"] > best - 0.03
     assert value(found, "converged")["value"] == 1.0
 
@@ -133,7 +135,7 @@ def test_the_probe_reaches_scikit_learn(tmp_path):
 def test_variance_equals_numpy_and_is_that_of_the_training_rows_alone(tmp_path):
     measured = planted(tmp_path, planted=3)
     found = evaluate(
-        "t", [measured], ask(VarianceSpectrum(kind="variance-spectrum", top=(3,))), ResultStore(tmp_path / "r")
+        "t", [measured], settings_of(VarianceSpectrum(kind="variance-spectrum", top=(3,))), ResultStore(tmp_path / "r")
     )
     rows = measured.features["block.0.norm"][np.flatnonzero(measured.samples["split"] == "train")]
     expected = np.sort(rows.reshape(-1, 16).astype(np.float64).var(axis=0))[::-1]
@@ -146,20 +148,25 @@ def test_variance_equals_numpy_and_is_that_of_the_training_rows_alone(tmp_path):
 
 def test_intervals_resample_images_and_hold_the_value(tmp_path):
     found = evaluate(
-        "t", [planted(tmp_path, spread=2.0)], ask(classification(classifiers=("knn",))), ResultStore(tmp_path / "r")
+        "t",
+        [planted(tmp_path, spread=2.0)],
+        settings_of(classification(classifiers=("knn",))),
+        ResultStore(tmp_path / "r"),
     )
     row = value(found.table, "patch_miou")
     assert row["unit"] == "image"
     assert row["n_units"] == 12
     assert row["low"] < row["value"] < row["high"]
     few = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val", per_group=4))
-    found = evaluate("t", [planted(tmp_path)], ask(classification(), selection=few), ResultStore(tmp_path / "r"))
+    found = evaluate(
+        "t", [planted(tmp_path)], settings_of(classification(), selection=few), ResultStore(tmp_path / "r")
+    )
     assert pd.isna(value(found.table, "patch_miou", classifier="knn")["low"]), "no interval below ten images"
 
 
 def test_train_sizes_are_nested_selections_of_one_set(tmp_path):
-    asked = ask(classification(classifiers=("knn",), train_per_group=(1, 3)))
-    found = evaluate("t", [planted(tmp_path)], asked, ResultStore(tmp_path / "r"))
+    settings = settings_of(classification(classifiers=("knn",), train_per_group=(1, 3)))
+    found = evaluate("t", [planted(tmp_path)], settings, ResultStore(tmp_path / "r"))
     assert set(found.table["train"]) == {"2 images", "6 images"}
     chosen = [set(json.loads(params)["train"]) for params in found.table["params"]]
     assert min(chosen, key=len) < max(chosen, key=len)
@@ -170,25 +177,28 @@ def test_train_sizes_are_nested_selections_of_one_set(tmp_path):
 def test_train_and_validation_never_share_an_image(tmp_path):
     same = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="train"))
     with pytest.raises(UserError, match=r"image00\.png"):
-        evaluate("t", [planted(tmp_path)], ask(classification(), selection=same), ResultStore(tmp_path / "r"))
+        evaluate("t", [planted(tmp_path)], settings_of(classification(), selection=same), ResultStore(tmp_path / "r"))
 
 
-def test_answers_are_read_and_only_changed_questions_are_computed(tmp_path, monkeypatch):
+def test_stored_results_are_read_and_only_changed_analyses_are_computed(tmp_path, monkeypatch):
     measured = planted(tmp_path)
     spectrum, knn = VarianceSpectrum(kind="variance-spectrum"), classification(classifiers=("knn",))
-    first = evaluate("t", [measured], ask(spectrum, knn), ResultStore(tmp_path / "r"))
+    first = evaluate("t", [measured], settings_of(spectrum, knn), ResultStore(tmp_path / "r"))
     assert (first.n_computed, first.n_reused) == (2, 0)
 
     def explode(*arguments, **options):
         raise AssertionError("computed again")
 
     monkeypatch.setattr("evaluate.analyses.variance_spectrum.moments_by_image", explode)
-    again = evaluate("t", [measured], ask(spectrum, knn), ResultStore(tmp_path / "r"))
+    again = evaluate("t", [measured], settings_of(spectrum, knn), ResultStore(tmp_path / "r"))
     assert (again.n_computed, again.n_reused) == (0, 2)
     pd.testing.assert_frame_equal(first.table, again.table)
     with pytest.raises(AssertionError, match="computed again"):
         evaluate(
-            "t", [measured], ask(VarianceSpectrum(kind="variance-spectrum", top=(1,))), ResultStore(tmp_path / "r")
+            "t",
+            [measured],
+            settings_of(VarianceSpectrum(kind="variance-spectrum", top=(1,))),
+            ResultStore(tmp_path / "r"),
         )
 
 
@@ -196,7 +206,7 @@ def test_plain_faiss_agrees_where_nothing_is_close(tmp_path):
     measured = planted(tmp_path)
     tables = [
         evaluate(
-            "t", [measured], ask(classification(classifiers=("knn",), search=how)), ResultStore(tmp_path / "r")
+            "t", [measured], settings_of(classification(classifiers=("knn",), search=how)), ResultStore(tmp_path / "r")
         ).table
         for how in ("exact", "faiss")
     ]
@@ -206,35 +216,35 @@ def test_plain_faiss_agrees_where_nothing_is_close(tmp_path):
 
 def test_label_maps_put_every_patch_where_it_lies(tmp_path):
     measured = planted(tmp_path)
-    found = evaluate("t", [measured], ask(LabelMaps(kind="label-maps", images=3)), ResultStore(tmp_path / "r"))
-    ((_, answer),) = found.results.values()
-    truth = answer.arrays["truth"]
+    found = evaluate("t", [measured], settings_of(LabelMaps(kind="label-maps", images=3)), ResultStore(tmp_path / "r"))
+    ((_, result),) = found.results.values()
+    truth = result.arrays["truth"]
     assert truth.shape == (3, 2, 3)
     table, labels = measured.samples, measured.labels["patches/2x2"][:].reshape(-1, 2, 2)
-    for number, source in enumerate(answer.arrays["sources"]):
+    for number, source in enumerate(result.arrays["sources"]):
         first, second = np.flatnonzero(table["source"] == source)
         np.testing.assert_array_equal(truth[number][:, :2], labels[first])
         np.testing.assert_array_equal(truth[number][:, 2], labels[second][:, 1])
-    assert answer.arrays["predicted_m"].tolist() == [0]
-    assert (answer.arrays["predicted"] < 3).all()
+    assert result.arrays["predicted_m"].tolist() == [0]
+    assert (result.arrays["predicted"] < 3).all()
 
 
 def test_layers_that_are_not_there_name_the_command(tmp_path):
     with pytest.raises(MissingError, match=r"run `patchbank extract planted\.toml`"):
-        evaluate("t", [planted(tmp_path)], ask(classification(layers=(4,))), ResultStore(tmp_path / "r"))
+        evaluate("t", [planted(tmp_path)], settings_of(classification(layers=(4,))), ResultStore(tmp_path / "r"))
     with pytest.raises(UserError, match="lower k"):
-        evaluate("t", [planted(tmp_path)], ask(classification(k=(10_000,))), ResultStore(tmp_path / "r"))
+        evaluate("t", [planted(tmp_path)], settings_of(classification(k=(10_000,))), ResultStore(tmp_path / "r"))
 
 
 def test_counts_too_large_for_some_models_are_left_out_there_and_said(tmp_path):
     narrow = replace(planted(tmp_path / "narrow", n_images=12), title="narrow")
     wide = replace(planted(tmp_path / "wide", n_images=12, channels=64), title="wide")
-    asked = ask(classification(remove=(0, 20), classifiers=("knn",)))
-    found = evaluate("t", [narrow, wide], asked, ResultStore(tmp_path / "r"))
+    settings = settings_of(classification(remove=(0, 20), classifiers=("knn",)))
+    found = evaluate("t", [narrow, wide], settings, ResultStore(tmp_path / "r"))
     assert found.notes == ["patch-classification leaves out m = 20 for narrow with 16 features"]
     rows = found.table[found.table["metric"] == "patch_miou"]
     assert {(model, m) for model, m in zip(rows["model"], rows["m"], strict=True)} == {
         ("narrow", 0), ("wide", 0), ("wide", 20),
     }  # fmt: skip
     with pytest.raises(UserError, match=r"cannot remove 20 features: narrow has 16; choose less in remove"):
-        evaluate("t", [narrow], asked, ResultStore(tmp_path / "r"))
+        evaluate("t", [narrow], settings, ResultStore(tmp_path / "r"))

@@ -21,8 +21,8 @@ def measured_errors(folder, n_planted, seed):
     """1-NN error of `evaluate` for m = 0 and m = PLANTED, and the patch labels of both halves, void ones among them."""
     measured = planted(folder / "store", n_images=IMAGES, channels=CHANNELS, planted=n_planted, seed=seed, tiles=1)
     analysis = PatchClassification(kind="patch-classification", classifiers=("knn",), remove=(0, PLANTED), resamples=0)
-    questions = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
-    table = evaluate("t", [measured], questions, ResultStore(folder / "results")).table
+    settings = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    table = evaluate("t", [measured], settings, ResultStore(folder / "results")).table
     scores = table[table["metric"] == "patch_accuracy"].set_index("m")["value"]
     labels = measured.labels["patches/2x2"][:]
     half = len(labels) // 2

@@ -13,7 +13,7 @@ from evaluate.kernels.probes import fit_probes, predict, predict_side_by_side
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from tests.evaluate.planted import planted
-from tests.evaluate.test_patch_classification import ask, classification
+from tests.evaluate.test_patch_classification import classification, settings_of
 
 
 def long_tailed(seed, n_rows=2000, n_images=15, classes=16, channels=64):
@@ -56,8 +56,8 @@ def test_results_name_the_criterion_and_whether_the_trials_converged(tmp_path):
     analysis = classification(classifiers=("probe",), penalties=(1e-2, 1e-3))
     tables = []
     for score in ("patch_miou", "patch_accuracy"):
-        asked = ask(analysis.model_copy(update={"penalty_score": score}))
-        table = evaluate("t", [planted(tmp_path / "store")], asked, ResultStore(tmp_path / "r")).table
+        experiment = settings_of(analysis.model_copy(update={"penalty_score": score}))
+        table = evaluate("t", [planted(tmp_path / "store")], experiment, ResultStore(tmp_path / "r")).table
         assert {json.loads(params)["penalty_score"] for params in table["params"]} == {score}
         [share] = table[table["metric"] == "trials_converged"]["value"]
         assert share in (0.0, 0.5, 1.0)
@@ -111,8 +111,8 @@ def test_removed_features_play_no_part_in_fixed_epochs():
 @pytest.mark.parametrize("settings", [classification(classifiers=("probe",)), FeatureTreatments(
     kind="feature-treatments", classifiers=("probe",), treatments=("batchnorm",), resamples=0)])  # fmt: skip
 def test_an_experiment_asks_for_fixed_epochs(settings, tmp_path):
-    asked = ask(settings.model_copy(update={"probe": "adamw", "epochs": 3, "learning_rate": 0.01}))
-    table = evaluate("t", [planted(tmp_path / "store")], asked, ResultStore(tmp_path / "r")).table
+    experiment = settings_of(settings.model_copy(update={"probe": "adamw", "epochs": 3, "learning_rate": 0.01}))
+    table = evaluate("t", [planted(tmp_path / "store")], experiment, ResultStore(tmp_path / "r")).table
     params = json.loads(table["params"].iloc[0])
     assert (params["probe"], params["epochs"], params["learning_rate"]) == ("adamw", 3, 0.01)
     assert "penalties" not in params

@@ -36,10 +36,10 @@ def test_layers_models_and_data_sets(tmp_path):
     second = dataclasses.replace(planted(tmp_path / "b", layers=2, seed=2), title="Other")
     third = dataclasses.replace(planted(tmp_path / "c", layers=2, seed=3), title=first.title)
     analysis = RankingOverlap(kind="ranking-overlap", m=(5, 9, 400), layers="all", experiments=("c.toml",))
-    questions = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    settings = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
     other_experiments = {"c.toml": [(third, SELECTION)]}
     found = evaluate(
-        "t", [first, second], questions, ResultStore(tmp_path / "r"), other_experiments=other_experiments
+        "t", [first, second], settings, ResultStore(tmp_path / "r"), other_experiments=other_experiments
     ).table
     blocks = [f"tokens/block.{layer}.norm" for layer in (0, 1)]
     cases = [(first, blocks[0], first, blocks[1], "block.1.norm")]
@@ -59,8 +59,8 @@ def test_layers_models_and_data_sets(tmp_path):
 
 def test_a_model_of_another_width_elsewhere_is_told_and_not_compared(tmp_path):
     here, there = planted(tmp_path / "a", seed=1), planted(tmp_path / "b", channels=12, seed=2)
-    questions = EvaluationSettings(analyses=(RankingOverlap(kind="ranking-overlap", m=(5,), experiments=("b.toml",)),))
-    found = evaluate("t", [here], questions, ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(there, None)]})
+    settings = EvaluationSettings(analyses=(RankingOverlap(kind="ranking-overlap", m=(5,), experiments=("b.toml",)),))
+    found = evaluate("t", [here], settings, ResultStore(tmp_path / "r"), other_experiments={"b.toml": [(there, None)]})
     assert found.table.empty
     [note] = found.notes
     assert "compares planted with nothing in b.toml: it has 16 features here and 12 there" in note

@@ -25,7 +25,7 @@ from tests.evaluate.planted_reconstruction import (
     LinearDecoder,
     planted_reconstruction,
 )
-from tests.evaluate.test_patch_classification import ask, value
+from tests.evaluate.test_patch_classification import settings_of, value
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def analysis(**changes):
 
 def found(measured, folder, decoder, *asked):
     given = {measured.title: lambda: decoder}
-    return evaluate("t", [measured], ask(*(asked or (analysis(),))), ResultStore(folder), decoders=given)
+    return evaluate("t", [measured], settings_of(*(asked or (analysis(),))), ResultStore(folder), decoders=given)
 
 
 def cut(images):
@@ -169,18 +169,18 @@ def test_the_training_rows_alone_rank_the_features(tmp_path):
 
 
 def test_zeroed_values_are_drawn_in_the_mean_colour_and_no_others_move(measured, tmp_path):
-    ((_, answer),) = found(measured, tmp_path, LinearDecoder(), analysis(masking=(0.0,), pictures=2)).results.values()
-    full, without = (cut(answer.arrays[f"reconstruction_{name}"]) for name in ("none", "top"))
+    ((_, result),) = found(measured, tmp_path, LinearDecoder(), analysis(masking=(0.0,), pictures=2)).results.values()
+    full, without = (cut(result.arrays[f"reconstruction_{name}"]) for name in ("none", "top"))
     np.testing.assert_array_equal(np.delete(full, BOLD, axis=2), np.delete(without, BOLD, axis=2))
     grey = np.rint(MEAN * 255).astype(np.uint8)
     np.testing.assert_array_equal(without[..., BOLD], np.broadcast_to(grey[BOLD % 3], without[..., BOLD].shape))
     validation = measured.samples[measured.samples["split"] == "val"]["sample"]
-    assert answer.arrays["reconstruction_samples"].tolist() == [validation.iloc[0], validation.iloc[-1]]
+    assert result.arrays["reconstruction_samples"].tolist() == [validation.iloc[0], validation.iloc[-1]]
 
 
 def test_pictures_of_masked_inputs_are_grey_where_nothing_was_seen(measured, tmp_path):
-    ((_, answer),) = found(measured, tmp_path, LinearDecoder(), analysis(masking=(0.75,), pictures=3)).results.values()
-    shown, true = (cut(answer.arrays[f"reconstruction_{name}"]) for name in ("masked_input", "input"))
+    ((_, result),) = found(measured, tmp_path, LinearDecoder(), analysis(masking=(0.75,), pictures=3)).results.values()
+    shown, true = (cut(result.arrays[f"reconstruction_{name}"]) for name in ("masked_input", "input"))
     ids = stored(measured, 0.75)[1]
     for place, row in enumerate((0, 12, 23)):
         hidden = np.setdiff1d(np.arange(N_PATCHES), ids[row])
@@ -249,7 +249,7 @@ def test_a_decoder_that_draws_nothing_is_told_from_one_that_does(measured, tmp_p
     assert over(OfAnotherTile, 0.0)["low"] > 1.0
 
 
-def test_the_class_token_is_zeroed_unless_asked_otherwise(measured, tmp_path):
+def test_the_class_token_is_zeroed_unless_the_settings_say_otherwise(measured, tmp_path):
     """Masked patches are drawn from the class token alone, so that sparing it spares them."""
     asked = {prefix: analysis(masking=(0.75,), prefix=prefix) for prefix in (True, False)}
     tables = {
@@ -288,7 +288,7 @@ def test_nothing_is_decoded_twice_and_m_recomputes_that_analysis_alone(measured,
 
     class Exploding(LinearDecoder):
         def __call__(self, tokens, ids=None):
-            raise AssertionError("what was answered was decoded again")
+            raise AssertionError("a stored result was decoded again")
 
     again = found(measured, tmp_path, Exploding(), analysis(), spectrum)
     assert (again.n_computed, again.n_reused) == (0, 3)
@@ -305,7 +305,7 @@ def test_what_is_missing_is_said_in_one_sentence(measured, tmp_path):
     def refused(match, *asked, decoder=None, given=True, sets=measured, kind=UserError):
         makers = {sets.title: lambda: decoder or LinearDecoder()} if given else {}
         with pytest.raises(kind, match=match) as caught:
-            evaluate("t", [sets], ask(*(asked or (analysis(),))), ResultStore(tmp_path / "r"), decoders=makers)
+            evaluate("t", [sets], settings_of(*(asked or (analysis(),))), ResultStore(tmp_path / "r"), decoders=makers)
         assert "\n" not in str(caught.value)
 
     refused("needs the decoder of planted and was given none", given=False)
@@ -327,12 +327,12 @@ def _with_model(features, model):
     return changed
 
 
-def test_only_the_models_asked_for_need_a_decoder(measured, tmp_path):
+def test_only_the_models_in_the_settings_need_a_decoder(measured, tmp_path):
     other = replace(measured, title="no decoder")
-    asked = ask(analysis(models=("planted",), masking=(0.0,)))
+    settings = settings_of(analysis(models=("planted",), masking=(0.0,)))
     decoders = {"planted": LinearDecoder}
-    answers = evaluate("t", [measured, other], asked, ResultStore(tmp_path), decoders=decoders)
-    assert set(answers.table["model"]) == {"planted"}
+    evaluation = evaluate("t", [measured, other], settings, ResultStore(tmp_path), decoders=decoders)
+    assert set(evaluation.table["model"]) == {"planted"}
 
 
 def test_variants_zero_what_they_say():

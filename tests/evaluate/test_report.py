@@ -31,8 +31,8 @@ def made(tmp_path_factory):
 
 def drawn(name, evaluation):
     entry = next(entry for entry in FIGURES if entry.name == name)
-    answers = list(evaluation.results.values())
-    return entry.draw(evaluation.table, answers)
+    results = list(evaluation.results.values())
+    return entry.draw(evaluation.table, results)
 
 
 def test_curves_are_the_tables_values_and_each_cell_once(made):
@@ -67,24 +67,24 @@ def test_marks_are_the_tables_values_and_bars_their_intervals(made):
                 found.append((line.get_xydata(), segments))
         return found
 
-    asked = table[(table["analysis"] == "association") & (table["metric"] == "idf1")]
-    for (points, bars), (_, rows) in zip(
-        marks(drawn("association", made[1]).axes[1]), asked.groupby("model", sort=False), strict=True
+    rows = table[(table["analysis"] == "association") & (table["metric"] == "idf1")]
+    for (points, bars), (_, of_model) in zip(
+        marks(drawn("association", made[1]).axes[1]), rows.groupby("model", sort=False), strict=True
     ):
-        np.testing.assert_array_equal(points[:, 1], rows["value"].to_numpy(dtype=float))
-        np.testing.assert_allclose(bars[:, :, 1], rows[["low", "high"]].to_numpy(dtype=float), atol=1e-12)
+        np.testing.assert_array_equal(points[:, 1], of_model["value"].to_numpy(dtype=float))
+        np.testing.assert_allclose(bars[:, :, 1], of_model[["low", "high"]].to_numpy(dtype=float), atol=1e-12)
     treated = drawn("feature-treatments", made[1]).axes[0]
     ticks = [label.get_text() for label in treated.get_yticklabels()]
     assert ticks[0] == "highest variance left out (m = 3)"
     assert ticks[-1] == "highest variance in other.toml left out (m = 3)"
-    asked = table[(table["analysis"] == "feature-treatments") & (table["metric"] == "patch_miou_difference")]
-    asked = asked[asked["outcome"].str.startswith("remove-other") & (asked["classifier"] == "knn")]
-    assert asked["model"].tolist() == [TITLES[0]]
+    rows = table[(table["analysis"] == "feature-treatments") & (table["metric"] == "patch_miou_difference")]
+    rows = rows[rows["outcome"].str.startswith("remove-other") & (rows["classifier"] == "knn")]
+    assert rows["model"].tolist() == [TITLES[0]]
     points, _ = marks(treated)[0]
-    assert points[np.rint(points[:, 1]) == len(ticks) - 1, 0].tolist() == asked["value"].tolist()
-    asked = table[(table["analysis"] == "ranking-overlap") & (table["m"] == 8)]
+    assert points[np.rint(points[:, 1]) == len(ticks) - 1, 0].tolist() == rows["value"].tolist()
+    rows = table[(table["analysis"] == "ranking-overlap") & (table["m"] == 8)]
     panel = drawn("ranking-overlap", made[1]).axes[1]
-    first = asked[(asked["model"] == TITLES[0]) & (asked["array"] == "block.2.norm")]
+    first = rows[(rows["model"] == TITLES[0]) & (rows["array"] == "block.2.norm")]
     first = first.set_index(["reference", "metric"])["value"]
     points, _ = marks(panel)[0]
     shares = [first[reference, "overlap_share"] for reference in (TITLES[1], "other.toml")]
@@ -101,10 +101,10 @@ def test_no_figure_without_numbers():
     assert [entry.name for entry in FIGURES if entry.draw(long_table([]), []) is not None] == []
 
 
-def test_examples_that_cannot_be_shown_are_asked_for(made, tmp_path):
+def test_examples_that_cannot_be_shown_are_explained(made, tmp_path):
     table = made[1].table
-    asked = Evaluation(table[table["metric"] == "upper_bound"])
-    page = write_report(ResultStore(tmp_path), "bare", asked, made[2]).read_text()
+    bare = Evaluation(table[table["metric"] == "upper_bound"])
+    page = write_report(ResultStore(tmp_path), "bare", bare, made[2]).read_text()
     assert "`input_pixels = true`" in page
     assert "`input_pixels = true`" not in made[3].read_text()
 

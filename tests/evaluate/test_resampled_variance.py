@@ -60,10 +60,10 @@ def test_images_are_told_apart_and_the_whole_keeps_its_bits(tmp_path):
 
 def test_planted_spectrum_comes_with_intervals(tmp_path):
     measured = planted(tmp_path / "store", n_images=40, planted=4)
-    question = EvaluationSettings(
+    settings = EvaluationSettings(
         selection=SELECTION, analyses=(VarianceSpectrum(kind="variance-spectrum", top=(4, 16)),)
     )
-    table = evaluate("t", [measured], question, ResultStore(tmp_path / "r")).table.set_index(["metric", "m"])
+    table = evaluate("t", [measured], settings, ResultStore(tmp_path / "r")).table.set_index(["metric", "m"])
     share = table.loc[("share_of_variance", 4)]
     assert 0.98 < share["low"] <= share["value"] <= share["high"] < 1.0
     assert table.loc[("share_of_variance", 16), ["low", "value", "high"]].tolist() == pytest.approx([1.0] * 3)

@@ -25,8 +25,8 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("examples")
     measured = viewed_sets(folder / "store", noise=((10, 0.01), (40, 2.0)), pictures=True)
     evaluation = evaluate("t", [measured], EvaluationSettings(analyses=(ANALYSIS,)), ResultStore(folder / "results"))
-    [(_, answer)] = evaluation.results.values()
-    return measured, evaluation.table, answer
+    [(_, result)] = evaluation.results.values()
+    return measured, evaluation.table, result
 
 
 def marked(arrays, line, place):
@@ -41,8 +41,8 @@ def marked(arrays, line, place):
 
 
 def test_every_example_is_what_float64_differences_find(found):
-    measured, _, answer = found
-    arrays = answer.arrays
+    measured, _, result = found
+    arrays = result.arrays
     lines = list(zip(arrays["example_view"], arrays["example_m"], strict=True))
     assert lines == [(view, m) for view in ("noise 40", "shift 1") for m in (0, 8) for _ in range(3)]
     clean = measured.features[ARRAY][:].reshape(-1, 32).astype(np.float64)
@@ -66,30 +66,30 @@ def test_every_example_is_what_float64_differences_find(found):
 
 
 def test_the_figure_frames_these_patches_and_names_the_outcome(found):
-    _, table, answer = found
-    drawn = retrieval_examples.figure(table, [("Planted", answer)])
+    _, table, result = found
+    drawn = retrieval_examples.figure(table, [("Planted", result)])
     panels = np.array(drawn.axes).reshape(-1, 4)
-    assert len(panels) == len(answer.arrays["example_view"])
+    assert len(panels) == len(result.arrays["example_view"])
     # Of every view its queries in turn, each with all features and without the leading ones.
     for line, row in zip([0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11], panels, strict=True):
-        names = [OUTCOMES[number] for number in answer.arrays["example_outcome"][line]]
+        names = [OUTCOMES[number] for number in result.arrays["example_outcome"][line]]
         assert [panel.get_xlabel() for panel in row[1:]] == [name.replace("-", " ") for name in names]
         for place, panel in enumerate(row):
             frame = panel.patches[-1]
-            assert divmod(answer.arrays["example_patch"][line, place], CELLS) == (frame.get_y(), frame.get_x())
+            assert divmod(result.arrays["example_patch"][line, place], CELLS) == (frame.get_y(), frame.get_x())
             if place:
                 assert frame.get_edgecolor()[:3] == to_rgb(COLOURS[names[place - 1]])
     assert retrieval_examples.figure(table, [("Planted", Result([]))]) is None
-    many = [("Planted", answer)] * 13  # 52 groups of four tiles: one query each
+    many = [("Planted", result)] * 13  # 52 groups of four tiles: one query each
     assert len(retrieval_examples.figure(table, many).axes) == 13 * 4 * 4
 
 
-def test_pictures_change_no_number_and_no_question_that_cannot_show_them(found, tmp_path):
+def test_pictures_change_no_number_and_no_key_that_cannot_show_them(found, tmp_path):
     measured, table, _ = found
     plain = viewed_sets(tmp_path / "store", noise=((10, 0.01), (40, 2.0)))
     other = evaluate("t", [plain], EvaluationSettings(analyses=(ANALYSIS,)), ResultStore(tmp_path / "results"))
     assert other.table["value"].to_list() == table["value"].to_list()
-    assert not any(answer.arrays for _, answer in other.results.values())
+    assert not any(result.arrays for _, result in other.results.values())
     context = Context(None, 0)
     without = ANALYSIS.model_copy(update={"pictures": 0})
 

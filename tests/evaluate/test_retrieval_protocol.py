@@ -6,7 +6,7 @@ import pytest
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from tests.evaluate.planted_views import viewed_sets
-from tests.evaluate.test_view_analyses import ask, only
+from tests.evaluate.test_view_analyses import only, table_of
 
 ANALYSIS = Retrieval(kind="retrieval", views=("shift",), left_out=("nothing", "tile", "source"), resamples=100)
 TILES, PATCHES = 2, 16
@@ -16,7 +16,7 @@ TILES, PATCHES = 2, 16
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("protocol")
     measured = viewed_sets(folder / "store", n_images=12, own=2.0, tiles=TILES, void=0.3)
-    return measured, ask(folder, measured, ANALYSIS)
+    return measured, table_of(folder, measured, ANALYSIS)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +25,13 @@ def world(found):
     measured, _ = found
     moved = measured.views["shift", 1.0]
     clean, labels = measured.features["block.0.norm"][:].astype(np.float64), measured.labels["patches/4x4"][:].ravel()
-    shifted, asked_for = moved.features["block.0.norm"][:].astype(np.float64), moved.labels["patches/4x4"][:].ravel()
+    shifted, moved_labels = moved.features["block.0.norm"][:].astype(np.float64), moved.labels["patches/4x4"][:].ravel()
     places = np.flatnonzero(labels != 255)
-    queries = np.flatnonzero((asked_for != 255) & (asked_for != 0))
+    queries = np.flatnonzero((moved_labels != 255) & (moved_labels != 0))
     channels = clean.shape[-1]
     return (
         (places, labels[places], clean.reshape(-1, channels)[places]),
-        (queries - 1, asked_for[queries], shifted.reshape(-1, channels)[queries]),
+        (queries - 1, moved_labels[queries], shifted.reshape(-1, channels)[queries]),
     )
 
 

@@ -24,8 +24,8 @@ ARRAY = "tokens/block.0.norm"
 
 def table(tmp_path, measured, **changes):
     analysis = Tracking(kind="tracking", **{"gaps": (1, 3), "resamples": 200, **changes})
-    questions = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
-    return evaluate("t", [measured], questions, ResultStore(tmp_path / "results")).table
+    settings = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    return evaluate("t", [measured], settings, ResultStore(tmp_path / "results")).table
 
 
 def value(found, metric, gap, m=0):
@@ -122,9 +122,9 @@ def test_boxes_beyond_the_map_are_clipped_or_left_out():
 
 
 def test_data_without_objects_and_overlapping_tiles_are_refused(tmp_path):
-    questions = EvaluationSettings(analyses=(Tracking(kind="tracking"),))
+    settings = EvaluationSettings(analyses=(Tracking(kind="tracking"),))
     with pytest.raises(UserError, match="has no objects"):
-        evaluate("t", [planted(tmp_path / "a")], questions, ResultStore(tmp_path / "r"))
+        evaluate("t", [planted(tmp_path / "a")], settings, ResultStore(tmp_path / "r"))
     measured = planted(tmp_path / "b")
     with pytest.raises(UserError, match="overlap"):
         patch_map(measured, ARRAY, np.array([0, 1]))

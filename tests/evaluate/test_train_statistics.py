@@ -10,7 +10,7 @@ from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.scoring.patch_classifiers import read_patches
 from tests.evaluate.planted import planted
-from tests.evaluate.test_patch_classification import SELECTION, ask
+from tests.evaluate.test_patch_classification import SELECTION, settings_of
 
 ARRAY = "tokens/block.0.norm"
 
@@ -34,7 +34,7 @@ def test_the_task_ranks_by_its_training_patches(measured):
 
 def test_global_context_leaves_out_what_varies_most_in_training(measured, tmp_path):
     asked = GlobalContext(kind="global-context", classes=("road",), m=5, draws=1, resamples=0)
-    table = evaluate("t", [measured], ask(asked), ResultStore(tmp_path)).table
+    table = evaluate("t", [measured], settings_of(asked), ResultStore(tmp_path)).table
     found = table[(table["metric"] == "r2") & (table["outcome"] == "top-alone") & (table["class"] == "road")]
     expected = []
     train, validation = select_rows(measured, SELECTION.train), select_rows(measured, SELECTION.validation)

@@ -19,9 +19,9 @@ from tests.evaluate.planted_views import viewed_sets
 from tests.evaluate.test_patch_classification import SELECTION
 
 
-def ask(tmp_path, measured, analysis, selection=None):
-    questions = EvaluationSettings(selection=selection, analyses=(analysis,), seed=1)
-    return evaluate("t", [measured], questions, ResultStore(tmp_path / "results")).table
+def table_of(tmp_path, measured, analysis, selection=None):
+    settings = EvaluationSettings(selection=selection, analyses=(analysis,), seed=1)
+    return evaluate("t", [measured], settings, ResultStore(tmp_path / "results")).table
 
 
 def only(table, **where):
@@ -36,7 +36,7 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("retrieval")
     analysis = Retrieval(kind="retrieval", left_out=("nothing", "tile"), recall_at=(1, 5), resamples=100)
     measured = viewed_sets(folder / "store")
-    return measured, ask(folder, measured, analysis)
+    return measured, table_of(folder, measured, analysis)
 
 
 def share(table, view, level, outcome, left_out="nothing"):
@@ -61,7 +61,7 @@ def test_without_the_own_tile_the_category_is_found_elsewhere(found):
         for name in ("same-patch", "same-category", "same-supercategory", "other-category", "background")
     )
     assert total == pytest.approx(1.0)
-    # The clean patches themselves are asked too, where finding oneself is left out.
+    # The clean patches themselves are queries too, where finding oneself is left out.
     assert share(table, "clean", None, "same-category", "tile") > 0.5
     assert table[(table["view"] == "clean") & (table["reference"] == "nothing left out")].empty
 
@@ -98,15 +98,8 @@ def test_shares_equal_brute_force(found):
 
 def test_outcomes_take_the_first_that_holds():
     labels, patches = np.array([1, 1, 2, 3, 0, 1]), np.array([7, 8, 9, 9, 9, 7])
-    gallery = Gallery(
-        RowSelection((), np.zeros(0, np.int64)),
-        np.zeros((6, 1)),
-        labels,
-        patches,
-        16,
-        np.zeros(1, np.int64),
-        background=0,
-    )
+    selection, one_row = RowSelection((), np.zeros(0, np.int64)), np.zeros(1, np.int64)
+    gallery = Gallery(selection, np.zeros((6, 1)), labels, patches, 16, one_row, background=0)
     own = np.array([7, 7, 7, 7, 7, -1])
     queries = Queries(np.zeros((6, 1)), np.ones(6, np.int64), np.zeros(6, np.int64), own)
     scores = QueryScores(gallery, queries, np.array([0, 1, 1, 2]), "nothing")
@@ -124,7 +117,7 @@ def test_average_precision_equals_scikit_learn_over_a_whole_ranking():
 
 def test_robustness_compares_with_clean_on_the_same_images(tmp_path):
     measured = viewed_sets(tmp_path / "store", n_images=40)
-    table = ask(tmp_path, measured, Robustness(kind="robustness", penalties=(0.01,), resamples=100), SELECTION)
+    table = table_of(tmp_path, measured, Robustness(kind="robustness", penalties=(0.01,), resamples=100), SELECTION)
     for classifier in ("knn", "probe"):
         of = table[(table["classifier"] == classifier)]
         clean = only(of, metric="patch_miou", view="clean")["value"]
@@ -142,16 +135,16 @@ def test_robustness_compares_with_clean_on_the_same_images(tmp_path):
 def test_views_that_are_not_there_or_move_labels_are_named(tmp_path):
     measured = viewed_sets(tmp_path / "store")
     with pytest.raises(UserError, match="shift, which moves the labels"):
-        ask(tmp_path, measured, Robustness(kind="robustness", views=("shift",)), SELECTION)
+        table_of(tmp_path, measured, Robustness(kind="robustness", views=("shift",)), SELECTION)
     with pytest.raises(UserError, match="fog, which"):
-        ask(tmp_path, measured, Robustness(kind="robustness", views=("fog",)), SELECTION)
+        table_of(tmp_path, measured, Robustness(kind="robustness", views=("fog",)), SELECTION)
     with pytest.raises(UserError, match="fog, which"):
-        ask(tmp_path, measured, Retrieval(kind="retrieval", views=("fog",)))
+        table_of(tmp_path, measured, Retrieval(kind="retrieval", views=("fog",)))
 
 
 def test_image_knn_equals_scikit_learn(tmp_path):
     measured = viewed_sets(tmp_path / "store", n_images=60)
-    table = ask(tmp_path, measured, ImageKnn(kind="image-knn", remove=(0, 6), k=5, resamples=50), SELECTION)
+    table = table_of(tmp_path, measured, ImageKnn(kind="image-knn", remove=(0, 6), k=5, resamples=50), SELECTION)
     tokens = measured.features["block.0.norm"][:].astype(np.float64)
     train = (measured.samples["split"] == "train").to_numpy()
     classes = measured.samples["image_class"].to_numpy()

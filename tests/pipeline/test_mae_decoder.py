@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluate.inputs.decoder import PatchDecoder
+from evaluate.decoder import PatchDecoder
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.extraction.masking import ids_restore, visible_ids
 from pipeline.models import build_model

@@ -1,4 +1,4 @@
-"""What an experiment came to, read back for a notebook."""
+"""Results of an experiment, read back for a notebook."""
 
 import pandas as pd
 import pytest
@@ -9,15 +9,15 @@ from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.registry import EvaluationSettings
 from evaluate.report.writing import write_report
 from evaluate.results.table import ResultStore
-from evaluate.runner import evaluate as answer_all
+from evaluate.runner import evaluate as run_analyses
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted import planted
 
 
 def test_tables_are_frames_and_figures_have_axes(tmp_path):
     results = ResultStore(tmp_path / "r")
-    asked = EvaluationSettings(analyses=(VarianceSpectrum(kind="variance-spectrum", top=(3,)),))
-    found = answer_all("mine", [planted(tmp_path / "s", planted=3)], asked, results)
+    settings = EvaluationSettings(analyses=(VarianceSpectrum(kind="variance-spectrum", top=(3,)),))
+    found = run_analyses("mine", [planted(tmp_path / "s", planted=3)], settings, results)
     write_report(results, "mine", found, [{"model": "planted", "data set": "-"}])
     read = evaluate.read(tmp_path / "r", "mine")
     pd.testing.assert_frame_equal(read.table, pd.read_parquet(tmp_path / "r" / "mine" / "results.parquet"))

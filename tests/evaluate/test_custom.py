@@ -1,4 +1,4 @@
-"""Questions of a user's own, asked of stored sets."""
+"""Analyses of a user's own on stored sets."""
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ def test_a_function_becomes_a_table(tmp_path):
     assert frame["metric"].tolist() == ["a", "b"]
 
 
-def test_an_answered_question_is_not_asked_again(tmp_path):
+def test_a_stored_result_is_not_computed_again(tmp_path):
     features = planted(tmp_path / "store").features
     CALLS.clear()
     first = evaluate.run(counted, features, results=tmp_path / "results", scale=2)
