@@ -4,7 +4,7 @@ import io
 
 import pandas as pd
 
-from stores.errors import DamageError
+from stores.errors import DamageError, UserError
 
 MOST_CELLS = 1_000_000_000
 """Largest number of cells of a table that is read."""
@@ -40,6 +40,10 @@ def read_table(data: bytes, name: str = "a table", n_rows: int | None = None) ->
                 "`patchbank verify`"
             )
         table: pd.DataFrame = file.read().to_pandas()
+    except MemoryError as error:  # pyarrow's own is one too
+        raise UserError(
+            f"there is not enough memory to read {name}: free some, then run the same command again"
+        ) from error
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error
     return table
