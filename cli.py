@@ -111,6 +111,9 @@ def main() -> None:
     except PatchbankError as error:
         say(f"error: {error}")
         raise SystemExit(error.exit_code) from None
+    except MemoryError:
+        say("error: there is not enough memory: free some or choose smaller settings, then run the same command again")
+        raise SystemExit(2) from None
     except Stopped:
         # Leaving would wait for what is being written anyway; here the second Ctrl-C still ends that at once.
         for thread in threading.enumerate():

@@ -4,6 +4,7 @@ stores/README.md is the normative description of every file named here.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Any
@@ -188,10 +189,12 @@ class ZarrSet:
         return _Sealed(self, {name: seal.content for name, seal in sorted(self.seals.items())})
 
     @property
-    def declared(self) -> frozenset[str]:
-        """Addresses of all arrays that the set was made with, also of those whose records are lost."""
+    def lost_layers(self) -> frozenset[int]:
+        """Layers of token arrays that the summary lists and whose own records are lost, counted from 0."""
         summary = read_summary(self.objects, self.prefix)
-        return frozenset(self.arrays) | frozenset({} if summary is None else summary["arrays"])
+        names = () if summary is None else summary["arrays"].keys() - self.arrays.keys()
+        found = [re.fullmatch(r"tokens/(?:block|stage)\.(\d+)(?:\.norm)?", name) for name in names]
+        return frozenset(int(match[1]) for match in found if match is not None)
 
     @property
     def stored(self) -> dict[str, str]:

@@ -20,8 +20,9 @@ from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN
+from stores import Store
 from stores.canonical import canonical_json
-from stores.errors import PatchbankError
+from stores.errors import PatchbankError, UserError
 from stores.format.layout import Layout, RowRange
 from stores.format.paths import SPEC
 from stores.format.tables import table_bytes
@@ -47,6 +48,8 @@ class Repaired:
     """Chunks that were computed again with other bytes and sealed again, by array."""
     reason: str = ""
     """Why the rest is lost."""
+    unfinished: str = ""
+    """Why nothing is known to be lost although it is not whole: memory, permission, a full disk."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -71,7 +74,7 @@ def repair_recipe(
     for noted in recorded:
         for prefix, title in ((f"labels/{noted.labels}", "labels"), (f"features/{noted.features}", noted.title)):
             if prefix not in found:
-                found[prefix] = Repaired(title, repair_set(site.store, prefix, executor, remove_strays=remove_strays))
+                found[prefix] = repair_stored(site.store, prefix, title, executor, remove_strays=remove_strays)
     broken = {prefix: one for prefix, one in found.items() if one.report.lost or one.report.unrepairable}
     if not broken:
         return list(found.values())
@@ -79,7 +82,7 @@ def repair_recipe(
         samples = read_samples(recipe, site, choice, remember=False)
     except PatchbankError as error:
         for one in broken.values():
-            one.reason = str(error)
+            _say_why(one, error)
         return list(found.values())
     for noted in recorded:
         seen = samples if noted.view is CLEAN else for_view(samples, noted.view)
@@ -93,8 +96,37 @@ def repair_recipe(
                 else:
                     _features(one, noted, recipe, samples, site, compute, workers, accept_new)
             except PatchbankError as error:
-                one.reason = str(error)
+                _say_why(one, error)
     return list(found.values())
+
+
+def repair_stored(
+    store: Store, prefix: str, title: str, executor: Executor | None = None, *, remove_strays: bool = False
+) -> Repaired:
+    """Repair one set from what the store itself holds; what keeps it from being finished is said, not raised.
+
+    Args:
+        store: The store.
+        prefix: Folder of the set.
+        title: Name of the set, for people.
+        executor: Compares objects in parallel.
+        remove_strays: Remove objects that no record refers to.
+    """
+    try:
+        return Repaired(title, repair_set(store, prefix, executor, remove_strays=remove_strays))
+    except UserError as error:
+        why = str(error)
+    except MemoryError:
+        why = "there is not enough memory: free some, then run the same command again"
+    return Repaired(title, RepairReport(prefix.rpartition("/")[2], prefix), unfinished=why)
+
+
+def _say_why(one: Repaired, error: PatchbankError) -> None:
+    """Keep why a set is not whole: what the system refuses now is not lost."""
+    if isinstance(error.__cause__, OSError | MemoryError):
+        one.unfinished = str(error)
+    else:
+        one.reason = str(error)
 
 
 def _features(

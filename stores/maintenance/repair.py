@@ -16,15 +16,15 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 
-from stores.canonical import read_checksummed, sha256_hex
+from stores.canonical import read_checksummed
 from stores.errors import DamageError, MissingError
 from stores.format.chunks import decode_chunk
 from stores.format.commits import Seal, StoredObject, read_commits, read_seal, remove_commit, remove_torn, write_seal
-from stores.format.creation import created_record
 from stores.format.layout import chunk_name
-from stores.format.paths import COMPUTE, COPIED, CREATED, GROUP, INDEX, LAYOUT, PROVENANCE, SOURCES, SPEC, seal_path
+from stores.format.paths import COPIED, CREATED, GROUP, INDEX, SOURCES, SPEC, seal_path
 from stores.format.records import record_bytes, replace, set_aside, write_once
 from stores.format.summary import array_entries, parse_summary, summary_bytes
+from stores.maintenance.candidates import candidates
 from stores.maintenance.inventory import Inventory, take_inventory
 from stores.maintenance.looks import Finding, Verdict
 from stores.maintenance.notes import note_copies, verify_notes
@@ -116,66 +116,14 @@ def _repair_records(store: Store, report: RepairReport, findings: list[Finding],
     prefix = report.prefix
     names = {finding.key[len(prefix) + 1 :]: finding for finding in findings}
     for name in sorted(names, key=lambda name: name != CREATED):  # created.json lists the others
-        inventory = take_inventory(store.objects, prefix)
-        candidates = {"from the summary's copy": inventory.copy(name)}
-        if name != CREATED:
-            wanted = (inventory.created or {}).get(name, inventory.digest if name == SPEC else "")
-            made = {"from the recipe": given.get(name), "from the set's name": inventory.metadata.get(name)}
-            candidates |= {how: data for how, data in made.items() if data is not None and sha256_hex(data) == wanted}
-            if name.endswith(".parquet"):
-                candidates["from another set of the same samples"] = _table_elsewhere(store, prefix, name, wanted)
-        else:
-            candidates["from the files that it lists"] = _remade_created(store, inventory, given)
-        how = next((how for how, data in candidates.items() if data is not None), None)
         key = f"{prefix}/{name}"
-        if how is None:
-            report.unrepairable[key] = f"{names[name].problem} and no copy of it is left"
+        for how, data in candidates(store, take_inventory(store.objects, prefix), name, given):
+            if data is not None:
+                replace(store.objects, key, [data])
+                report.repaired[key] = how
+                break
         else:
-            replace(store.objects, key, [candidates[how] or b""])
-            report.repaired[key] = how
-
-
-def _remade_created(store: Store, inventory: Inventory, given: Mapping[str, bytes]) -> bytes | None:
-    """Return the ``created.json`` of the files that are there, if each of them is known to be whole.
-
-    A record is by its checksum, the spec by the set's name, a table by another set's ``created.json`` or the recipe.
-    """
-    children = [child for child in sorted(inventory.names) if "/" not in child]
-    names = [child for child in children if child.endswith(".parquet") or child in (*COPIED, GROUP)]
-    written = {name: inventory.read(name) or b"" for name in names if name != CREATED}
-    kind = inventory.prefix.partition("/")[0]
-    needed = {SPEC, LAYOUT, GROUP, COMPUTE, PROVENANCE, "samples.parquet"}
-    if not needed <= written.keys() or (kind == "labels" and "classes.parquet" not in written):
-        return None
-    elsewhere = _listed_tables(store, inventory.prefix) | {sha256_hex(data) for data in given.values()}
-    for name, data in written.items():
-        is_whole = read_checksummed(data) is not None
-        if name in (SPEC, GROUP):
-            is_whole = sha256_hex(data) == inventory.digest if name == SPEC else data == inventory.metadata[GROUP]
-        if name.endswith(".parquet"):
-            is_whole = sha256_hex(data) in elsewhere
-        if not is_whole:
-            return None
-    return created_record(inventory.digest, written)
-
-
-def _listed_tables(store: Store, prefix: str) -> set[str]:
-    """Return the sha256 of all tables of the other sets."""
-    listed = set()
-    for kind, digest in store.set_folders():
-        record = read_checksummed(record_bytes(store.objects, f"{kind}/{digest}/{CREATED}"))
-        if f"{kind}/{digest}" != prefix and record is not None and isinstance(record.get("files"), dict):
-            listed |= {sha256 for name, sha256 in record["files"].items() if name.endswith(".parquet")}
-    return listed
-
-
-def _table_elsewhere(store: Store, prefix: str, name: str, wanted: str) -> bytes | None:
-    for kind, digest in store.set_folders():
-        key = f"{kind}/{digest}/{name}"
-        data = None if key.startswith(f"{prefix}/") else record_bytes(store.objects, key)
-        if data is not None and sha256_hex(data) == wanted:
-            return data
-    return None
+            report.unrepairable[key] = f"{names[name].problem} and no copy of it is left"
 
 
 def _repair_metadata(inventory: Inventory, report: RepairReport, findings: list[Finding]) -> None:

@@ -207,7 +207,8 @@ def gc(objects):
 
     def is_old(item):
         if isinstance(storage, LocalObjects):
-            return storage.path(item.key).stat().st_mtime < 1
+            path = storage.path(item.key)
+            return path.exists() and path.stat().st_mtime < 1
         return item.stamp is not None and int(item.stamp) < storage.young
 
     remove(store, [item for item in find_garbage(store, None) if item.kind in SMALL and is_old(item)])

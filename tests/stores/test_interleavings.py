@@ -16,7 +16,7 @@ from tests.stores.interleaving import COMMANDS, STATES, interleave, killed_at, n
 
 PAIRS = list(itertools.product(COMMANDS, repeat=2))
 SEEDS = range(60)
-MANY_SEEDS = range(1000, 5000)
+MANY_SEEDS = range(1000, 3500)
 
 
 @pytest.fixture(autouse=True)
