@@ -20,7 +20,7 @@ from stores.format.commits import Commit, Seal, read_commits, read_seals
 from stores.format.creation import create_files, is_initialised, read_declared
 from stores.format.layout import MOST_RANGES, Layout
 from stores.format.paths import COMPUTE, CREATED, GROUP, LAYOUT, PROVENANCE, SPEC
-from stores.format.records import record_bytes
+from stores.format.records import record_bytes, write_once
 from stores.format.summary import array_entries, read_summary, update_summary
 from stores.format.tables import read_table
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
@@ -139,9 +139,13 @@ class ZarrSet:
         entries = array_entries({array.name: array for array in new}, {})
         update_summary(self.objects, self.prefix, lambda before: {"arrays": entries | before["arrays"]})
         for array in new:
-            self.objects.put_new(f"{self.prefix}/{array.group}/{GROUP}", [group_metadata({})])
-            self.objects.put_new(f"{self.prefix}/{array.name}/{SPEC}", [checksummed(array.canonical())])
-            self.objects.put_new(f"{self.prefix}/{array.name}/{GROUP}", [array_metadata(array, self.layout)])
+            records = {
+                f"{array.group}/{GROUP}": group_metadata({}),
+                f"{array.name}/{SPEC}": checksummed(array.canonical()),
+                f"{array.name}/{GROUP}": array_metadata(array, self.layout),
+            }
+            for name, data in records.items():
+                write_once(self.objects, f"{self.prefix}/{name}", data, data.__eq__)
             self.arrays[array.name] = array
         self.summarise()
 

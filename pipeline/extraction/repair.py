@@ -13,7 +13,7 @@ from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch
 from pipeline.extraction.run import Recorded, Workspace, built_views, read_samples
 from pipeline.labels.input_pixels import GROUP
-from pipeline.labels.label_set import clean_grids, label_spec, label_values, make_labels
+from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
 from pipeline.labels.tables import tables_of
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
@@ -21,10 +21,10 @@ from pipeline.rows.under_view import for_view
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN
 from stores import Store
-from stores.canonical import canonical_json
+from stores.canonical import canonical_json, checksummed
 from stores.errors import PatchbankError, UserError
 from stores.format.layout import Layout, RowRange
-from stores.format.paths import SPEC
+from stores.format.paths import COMPUTE, SPEC
 from stores.format.tables import table_bytes
 from stores.maintenance.rebuild import ChunkRebuilder, unseal
 from stores.maintenance.repair import RepairReport, repair_set
@@ -149,7 +149,8 @@ def _features(
     if spec.digest != one.report.set:
         one.reason = CHANGED
         return
-    _mend_again(one, site, {SPEC: canonical_json(spec.canonical()), "samples.parquet": table_bytes(seen.table)})
+    records = {SPEC: canonical_json(spec.canonical()), "samples.parquet": table_bytes(seen.table)}
+    _mend_again(one, site, records | {COMPUTE: checksummed(compute().record(spec.compute_dtype))})
     if not one.report.lost:
         return
     job = prepare(recipe, noted.model, model, samples, site.store, noted.view, features, clean_model)
@@ -204,7 +205,7 @@ def _labels(one: Repaired, samples: Samples, site: Workspace, accept_new: bool) 
         one.reason = CHANGED
         return
     made = {f"{name}.parquet": table_bytes(table) for name, table in tables_of(samples).items()}
-    _mend_again(one, site, {SPEC: canonical_json(spec.canonical()), **made})
+    _mend_again(one, site, {SPEC: canonical_json(spec.canonical()), COMPUTE: checksummed(LABEL_COMPUTE), **made})
     if not one.report.lost:
         return
     target = site.store.open(spec)

@@ -33,7 +33,7 @@ from stores.sets import ZarrSet
 from stores.storage.base import Objects
 from stores.store import Store, note_bytes, read_note
 from stores.writing.conflicts import is_stored
-from stores.writing.dead_channels import DeadFeatures, valid_rows
+from stores.writing.dead_channels import DeadFeatures, has_channels, valid_rows
 
 
 @dataclass
@@ -160,6 +160,8 @@ def _remake_seal(inventory: Inventory, address: str) -> Seal | None:
     array, layout = inventory.arrays.get(address), inventory.layout
     if array is None or layout is None or inventory.summary is None:
         return None
+    if has_channels(array) and inventory.intact_bytes("samples.parquet") is None:
+        return None  # which rows are valid, and so which channels are dead, is not known
     dead = DeadFeatures(array, valid_rows(inventory.objects, inventory.prefix, layout.n_rows))
     names = [GROUP, SPEC, *(chunk_name(index, array) for index in range(layout.n_objects(array)))]
     content = hashlib.sha256()
@@ -203,7 +205,10 @@ def _repair_summary(store: Store, report: RepairReport, finding: Finding) -> Non
     objects, prefix = store.objects, report.prefix
     try:
         opened = ZarrSet(objects, prefix)
-        records = {name: objects.read(f"{prefix}/{name}") for name in COPIED}
+        records = {name: record_bytes(objects, f"{prefix}/{name}") or b"" for name in COPIED}
+        torn = [name for name, record in records.items() if name != SPEC and read_checksummed(record) is None]
+        if torn:
+            raise DamageError(f"{torn[0]} is gone or torn")
         entries = array_entries(opened.arrays, opened.seals)
         noted = {key: store.recall(key) for key in (name.removesuffix(".json") for name in objects.children(INDEX))}
         notes = {key: note for key, note in noted.items() if note and note.get(opened.spec.kind) == opened.digest}

@@ -183,7 +183,8 @@ def _seals_and_commits(inventory: Inventory) -> list[Finding]:
 
 def _metadata(inventory: Inventory, metadata: Mapping[str, bytes], expected_objects: Container[str]) -> list[Finding]:
     """Check records that can be made from others; before the first commit of an array they may be missing."""
-    committed = set(inventory.seals) | {address for commit in inventory.commits.values() for address in commit.objects}
+    committed = {address for commit in inventory.commits.values() for address in commit.objects}
+    committed |= {*inventory.seals, *inventory.lost_seals}
     groups = {address.partition("/")[0] for address in committed}
     findings = []
     for child, expected in metadata.items():

@@ -16,6 +16,7 @@ from stores.format.chunks import array_metadata, decode_chunk
 from stores.format.commits import Seal, StoredObject, remove_commit, write_seal
 from stores.format.layout import chunk_name
 from stores.format.paths import COMMITS, GROUP, SEALS, SPEC, seal_path
+from stores.format.records import record_bytes, replace
 from stores.format.summary import list_unsealed
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec
@@ -152,8 +153,8 @@ def _write_metadata(stored_set: ZarrSet, array: ArraySpec) -> dict[str, StoredOb
     records = {GROUP: array_metadata(array, stored_set.layout), SPEC: checksummed(array.canonical())}
     for name, expected in records.items():
         key = f"{stored_set.prefix}/{array.name}/{name}"
-        if stored_set.objects.size(key) is None or stored_set.objects.read(key) != expected:
-            stored_set.objects.put(key, [expected])
+        if record_bytes(stored_set.objects, key) != expected:
+            replace(stored_set.objects, key, [expected])
         written[name] = StoredObject.of(expected)
     return written
 
