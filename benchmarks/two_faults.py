@@ -61,13 +61,13 @@ class Outcome:
 def damage(root: Path, whole: dict[str, bytes], fault: Fault, rng: np.random.Generator) -> set[str]:
     """Damage one object; return the keys of the objects that are not what they were."""
     kind, key = fault
-    path = root / key
+    path, data = root / key, whole[key]
     if path.is_dir():
         path.rmdir()
     else:
         path.unlink(missing_ok=True)
     if kind == "torn":
-        path.write_bytes(whole[key][: int(rng.integers(len(whole[key])))])
+        path.write_bytes(data[: int(rng.integers(len(data)))])
     elif kind == "folder":
         path.mkdir()
     elif kind == "pipe":
@@ -76,7 +76,7 @@ def damage(root: Path, whole: dict[str, bytes], fault: Fault, rng: np.random.Gen
         others = sorted(other for other in whole if other != key and (root / other).is_file())
         other = others[int(rng.integers(len(others)))]
         path.write_bytes((root / other).read_bytes())
-        (root / other).write_bytes(whole[key])
+        (root / other).write_bytes(data)
         return {key, other}
     return {key}
 

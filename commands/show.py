@@ -33,6 +33,8 @@ def show(
         typer.echo(f"{sum(found['invalid_because'].values()):,} rows are invalid; every analysis leaves them out")
         for reason, count in found["invalid_because"].items():
             typer.echo(f"  {count:,}: {reason}")
+    for line in other_machines(found["compute"], found["other_machines"]):
+        typer.echo(line)
     for title in ("spec", "layout", "compute", "provenance"):
         typer.echo(f"\n{title}")
         for name, value in _flat(found[title]):
@@ -56,6 +58,21 @@ def show(
         if a["dead"]:
             typer.echo(f"{name}: {describe_channels(tuple(a['dead']), a['shape'][-1])}")
     typer.echo(f"\nstored digest {found['stored']}")
+
+
+def other_machines(recorded: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
+    """Return on how many kinds of machine a set may have been computed, and what differs, as lines."""
+    from stores.format.machines import differences
+
+    kinds: dict[str, set[int]] = {}
+    for other in others:
+        changed = differences(recorded, other["compute"])
+        facts = ", ".join(f"{name} {here} instead of {before}" for name, (before, here) in changed.items())
+        kinds.setdefault(facts, set()).update(number for part in other["made"] for number in part["ranges"])
+    if not kinds:
+        return []
+    head = f"computed on {len(kinds) + 1} kinds of machine, whose last bits may differ"
+    return [head, *(f"  {len(ranges):,} ranges or fewer with {facts}" for facts, ranges in kinds.items())]
 
 
 def _flat(record: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

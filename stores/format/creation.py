@@ -12,7 +12,19 @@ from stores.errors import DamageError
 from stores.format.chunks import group_metadata
 from stores.format.commits import parse
 from stores.format.layout import Layout
-from stores.format.paths import COMMITS, COMPUTE, COPIED, CREATED, GROUP, LAYOUT, PROVENANCE, SEALS, SPEC, SUMMARY
+from stores.format.paths import (
+    COMMITS,
+    COMPUTE,
+    COPIED,
+    CREATED,
+    GROUP,
+    LAYOUT,
+    MACHINES,
+    PROVENANCE,
+    SEALS,
+    SPEC,
+    SUMMARY,
+)
 from stores.format.records import record_bytes, write_once
 from stores.format.summary import summary_bytes
 from stores.format.tables import read_table, table_bytes
@@ -91,7 +103,7 @@ def read_declared(objects: Objects, prefix: str, known: Container[str] = ()) -> 
     """Return the arrays whose records are in the folder of a set, by address, without torn and ``known`` ones."""
     declared = {}
     for group in objects.children(prefix):
-        if "." in group or group in (COMMITS, SEALS):
+        if "." in group or group in (COMMITS, MACHINES, SEALS):
             continue
         for name in objects.children(f"{prefix}/{group}"):
             address = f"{group}/{name}"

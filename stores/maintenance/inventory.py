@@ -17,7 +17,8 @@ from stores.format.chunks import array_metadata, group_metadata
 from stores.format.commits import Commit, Seal, StoredObject, parse, read_commits, read_seals
 from stores.format.creation import set_metadata
 from stores.format.layout import Layout
-from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, LAYOUT, SEALS, SPEC, SUMMARY, seal_path
+from stores.format.machines import read_machines
+from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, LAYOUT, MACHINES, SEALS, SPEC, SUMMARY, seal_path
 from stores.format.records import record_bytes
 from stores.format.summary import read_summary
 from stores.specs import FORMAT_VERSION, ArraySpec
@@ -104,6 +105,11 @@ class Inventory:
         return sorted(name for name, entry in entries.items() if "stored" in entry and name not in self.seals)
 
     @cached_property
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """The records of other machines that made some ranges, by file name."""
+        return read_machines(self.objects, self.prefix)
+
+    @cached_property
     def addresses(self) -> frozenset[str]:
         """Addresses of all arrays that any record names, also of those whose own records are lost."""
         listed = {} if self.summary is None else self.summary["arrays"]
@@ -124,6 +130,8 @@ class Inventory:
             return child in {seal_path(address) for address in (*self.seals, *self.lost_seals)}
         if folder == COMMITS:
             return name in self.commits
+        if folder == MACHINES:
+            return name in self.machines
         # Chunks of arrays that are not sealed may be written and not yet committed.
         open_array = folder in self.addresses and folder not in self.seals
         return child in self.metadata or (open_array and (name in (GROUP, SPEC) or CHUNK.fullmatch(name) is not None))
