@@ -19,6 +19,7 @@ def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None
     objects = open_objects(store)
     found = list(lines(objects))
     damaged = [one for one in found if one["state"] == "damaged"]
+    unread = [one for one in found if one["state"] == "unread"]
     if as_json:
         echo_json(found)
     elif not found:
@@ -26,10 +27,12 @@ def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None
     else:
         head = ["set", "kind", "data set", "model", "view", "state", "rows", "arrays sealed", "size"]
         print_table([head, *(_line(one) for one in found)])
-        for one in damaged:
+        for one in (*damaged, *unread):
             say(f"{one['digest'][:12]}: {one['problem']}")
     if damaged:
         raise DamageError(f"{counted(len(damaged), 'set')} cannot be read: run `patchbank repair`")
+    if unread:
+        raise UserError(f"{counted(len(unread), 'set')} could not be read: {unread[0]['problem']}")
 
 
 def _line(one: dict[str, Any]) -> list[str]:

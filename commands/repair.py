@@ -68,6 +68,9 @@ def repair(
             echo(f"stray    {key}: no record refers to it; --remove-strays deletes it")
         counts = f"{n_accepted} accepted as new, {n_lost} lost, {len(strays)} stray"
         echo(f"repaired {counted(n_repaired, 'object')}, {counts}")
+    unfinished = [one for one in found if one.unfinished]
+    if unfinished:
+        raise UserError(f"{unfinished[0].title} could not be repaired: {unfinished[0].unfinished}")
     if n_lost:
         raise DamageError(
             f"{counted(n_lost, 'object')} could not be repaired: the lines above say what is lost and why"
@@ -113,17 +116,17 @@ def _repair_experiment(
 
 def _repair_sets(digest: str | None, store: "Store", executor: "Executor", remove_strays: bool) -> list["Repaired"]:
     """Repair sets from the copies that the store itself contains."""
-    from pipeline.extraction.repair import Repaired
-    from stores.maintenance.repair import repair_set
+    from pipeline.extraction.repair import repair_stored
 
     folders = [f"{kind}/{name}" for kind, name in store.set_folders() if digest is None or name.startswith(digest)]
     if digest is not None and len(folders) != 1:
         store.open(digest)  # raises MissingError or UserError
     found = []
     for prefix in folders:
-        report = repair_set(store, prefix, executor, remove_strays=remove_strays)
-        reason = "its rows must be recomputed: run `patchbank repair EXP` with the experiment that made the set"
-        found.append(Repaired(prefix, report, reason=reason if report.lost else ""))
+        one = repair_stored(store, prefix, prefix, executor, remove_strays=remove_strays)
+        if one.report.lost:
+            one.reason = "its rows must be recomputed: run `patchbank repair EXP` with the experiment that made the set"
+        found.append(one)
     return found
 
 
@@ -135,6 +138,7 @@ def _lines(store: "Store", found: list["Repaired"]) -> list[str]:
     for one in found:
         lines += [f"repaired {key}: {how}" for key, how in one.report.repaired.items()]
         lines += [f"lost     {key}: {why}" for key, why in one.report.unrepairable.items()]
+        lines += [f"unread   {one.title}: {one.unfinished}"] if one.unfinished else []
         parts: list[tuple[str, dict[str, list[int]], str]] = [
             ("repaired", one.remade, "recomputed, equal to the sealed bytes"),
             ("accepted", one.accepted_new, "recomputed, sealed under a new digest"),

@@ -30,6 +30,8 @@ def show(
         echo(f"{sum(found['invalid_because'].values()):,} rows are invalid; every analysis leaves them out")
         for reason, count in found["invalid_because"].items():
             echo(f"  {count:,}: {reason}")
+    for line in other_machines(found["compute"], found["other_machines"]):
+        echo(line)
     for title in ("spec", "layout", "compute", "provenance"):
         echo()
         echo(title)
@@ -55,6 +57,21 @@ def show(
             echo(f"{name}: {describe_channels(tuple(a['dead']), a['shape'][-1])}")
     echo()
     echo(f"stored digest {found['stored']}")
+
+
+def other_machines(recorded: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
+    """Return on how many kinds of machine a set may have been computed, and what differs, as lines."""
+    from stores.format.machines import differences
+
+    kinds: dict[str, set[int]] = {}
+    for other in others:
+        changed = differences(recorded, other["compute"])
+        changes = ", ".join(f"{name} {here} instead of {before}" for name, (before, here) in changed.items())
+        kinds.setdefault(changes, set()).update(number for part in other["made"] for number in part["ranges"])
+    if not kinds:
+        return []
+    head = f"computed on {len(kinds) + 1} kinds of machine, whose last bits may differ"
+    return [head, *(f"  {len(ranges):,} ranges or fewer with {changes}" for changes, ranges in kinds.items())]
 
 
 def _flat(record: dict[str, Any], before: str = "") -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import typer
 
 from commands.terminal.options import DataOption, JsonOption, StoreOption
 from commands.terminal.output import counted, echo, echo_json
-from stores.errors import DamageError, MissingError
+from stores.errors import DamageError, MissingError, UserError
 from stores.units import format_bytes
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def verify(
     if digest is not None and not found:
         opened.open(digest)  # raises MissingError
     findings = [finding for verdict in found for finding in verdict.findings]
+    unread = [verdict for verdict in found if verdict.unread]
     changed = [] if sources is None else _changed_sources(sources, opened, data)
     n_sets = sum(verdict.set != INDEX for verdict in found)
     if not n_sets and not findings:
@@ -52,6 +53,8 @@ def verify(
     else:
         for finding in findings:
             echo(f"damaged {finding.key} {finding.problem}")
+        for verdict in unread:
+            echo(f"unread  {verdict.set[:12]}: {verdict.unread}")
         for one in changed:
             echo(f"source {one['path']} {one['problem']}")
         objects, size = sum(v.n_objects for v in found), sum(v.n_bytes for v in found)
@@ -59,6 +62,8 @@ def verify(
         echo(f"{checked}: {counted(len(findings), 'problem')}")
     if findings:
         raise DamageError(f"{counted(len(findings), 'object')} damaged, missing or stray: run `patchbank repair EXP`")
+    if unread:
+        raise UserError(f"{counted(len(unread), 'set')} could not be read, the first because {unread[0].unread}")
     if changed:
         raise DamageError(
             f"{counted(len(changed), 'source file')} changed or missing since extraction: restore them or extract again"

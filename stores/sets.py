@@ -4,6 +4,7 @@ stores/README.md is the normative description of every file named here.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Any
@@ -12,31 +13,35 @@ import pandas as pd
 from pydantic import ValidationError
 
 from stores.arrays import ZarrArray
-from stores.canonical import canonical_json, checksummed, digest, read_checksummed, sha256_hex
+from stores.canonical import checksummed, digest, read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, UserError
 from stores.format.chunks import array_metadata, group_metadata
-from stores.format.commits import Commit, Seal, parse, read_commits, read_seals
+from stores.format.commits import Commit, Seal, read_commits, read_seals
+from stores.format.creation import create_files, is_initialised, read_declared
 from stores.format.layout import MOST_RANGES, Layout
-from stores.format.paths import COMMITS, COMPUTE, COPIED, CREATED, GROUP, LAYOUT, PROVENANCE, SEALS, SPEC, SUMMARY
-from stores.format.summary import array_entries, summary_bytes, update_summary
-from stores.format.tables import read_table, table_bytes
+from stores.format.paths import COMPUTE, CREATED, GROUP, LAYOUT, PROVENANCE, SPEC
+from stores.format.records import record_bytes, write_once
+from stores.format.summary import array_entries, read_summary, update_summary
+from stores.format.tables import read_table
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
-from stores.storage.base import Objects, read_if_present
+from stores.storage.base import Objects
 
 KINDS: dict[str, type[FeatureSpec] | type[LabelSpec]] = {"features": FeatureSpec, "labels": LabelSpec}
 """Type of the record that names a set, by the kind of set."""
 
 
-def set_metadata(kind: str, set_digest: str) -> bytes:
-    """Return the ``zarr.json`` of a set's folder."""
-    return group_metadata({"patchbank": {"format": FORMAT_VERSION, "kind": kind, "set": set_digest}})
+class _Sealed(dict[str, str]):
+    """Digests by address, which say what to do about an array that has none."""
 
+    def __init__(self, owner: "ZarrSet", digests: Mapping[str, str]) -> None:
+        super().__init__(digests)
+        self.owner = owner
 
-def is_initialised(objects: Objects, prefix: str) -> bool:
-    """Return whether the folder holds a set that was created to the end: not an absent, stopped or running creation."""
-    if objects.size(f"{prefix}/{CREATED}") is not None:
-        return True
-    return any(objects.children(f"{prefix}/{folder}") for folder in (COMMITS, SEALS))
+    def __missing__(self, name: str) -> str:
+        raise MissingError(
+            f"{name} of set {self.owner.digest[:12]} in {self.owner.objects.url} is not sealed: `patchbank verify` "
+            "says whether it is damaged, and `patchbank extract` completes it"
+        )
 
 
 class ZarrSet:
@@ -52,10 +57,11 @@ class ZarrSet:
         self.prefix = prefix
         self.executor = executor
         try:
-            record = json.loads(objects.read(f"{prefix}/{SPEC}"))
+            data = record_bytes(objects, f"{prefix}/{SPEC}")
+            if data is None:
+                raise MissingError(f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them")
+            record = json.loads(data)
             kind = KINDS[record["kind"]]
-        except MissingError:
-            raise MissingError(f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them") from None
         except UserError:
             raise  # an error of the disk is not damage; UserError is also a ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -113,32 +119,8 @@ class ZarrSet:
             compute: The compute record: what must be equal for equal bytes.
             provenance: Facts for people, which are never compared.
         """
-        prefix = f"{spec.kind}/{spec.digest}"
-        files = {
-            SPEC: canonical_json(spec.canonical()),
-            LAYOUT: checksummed(layout.canonical()),
-            GROUP: set_metadata(spec.kind, spec.digest),
-            **{
-                f"{name}.parquet": table if isinstance(table, bytes) else table_bytes(table)
-                for name, table in tables.items()
-            },
-        }
-        facts = {COMPUTE: checksummed(compute), PROVENANCE: checksummed(provenance)}
-        if objects.size(f"{prefix}/{CREATED}") is None:
-            for name, data in (files | facts).items():
-                objects.put_new(f"{prefix}/{name}", [data])
-            # Read back, because another process may have written these files first.
-            written = {name: objects.read(f"{prefix}/{name}") for name in (*files, *facts)}
-            sums = {name: sha256_hex(data) for name, data in written.items()}
-            record = {"set": spec.digest} | {
-                kind: {name: sums[name] for name in names} for kind, names in (("files", files), ("facts", facts))
-            }
-            records = {name: written[name] for name in COPIED if name != CREATED}
-            records[CREATED] = checksummed(record)
-            objects.put_new(f"{prefix}/{SUMMARY}", [summary_bytes(spec, layout, records)])
-            # Written last, so that its existence means the records are whole.
-            objects.put_new(f"{prefix}/{CREATED}", [records[CREATED]])
-        return cls(objects, prefix)
+        create_files(objects, spec, layout, tables, compute, provenance)
+        return cls(objects, f"{spec.kind}/{spec.digest}")
 
     def add_arrays(self, arrays: Iterable[ArraySpec]) -> None:
         """Declare arrays; raises UserError when one exists with another shape or dtype."""
@@ -154,21 +136,37 @@ class ZarrSet:
                 )
         if not new:
             return
-        intended = self.arrays | {array.name: array for array in new}
-        update_summary(self.objects, self.prefix, {"arrays": array_entries(intended, self.seals)})
+        entries = array_entries({array.name: array for array in new}, {})
+        update_summary(self.objects, self.prefix, lambda before: {"arrays": entries | before["arrays"]})
         for array in new:
-            self.objects.put_new(f"{self.prefix}/{array.group}/{GROUP}", [group_metadata({})])
-            self.objects.put_new(f"{self.prefix}/{array.name}/{SPEC}", [checksummed(array.canonical())])
-            self.objects.put_new(f"{self.prefix}/{array.name}/{GROUP}", [array_metadata(array, self.layout)])
+            records = {
+                f"{array.group}/{GROUP}": group_metadata({}),
+                f"{array.name}/{SPEC}": checksummed(array.canonical()),
+                f"{array.name}/{GROUP}": array_metadata(array, self.layout),
+            }
+            for name, data in records.items():
+                write_once(self.objects, f"{self.prefix}/{name}", data, data.__eq__)
             self.arrays[array.name] = array
         self.summarise()
 
     def summarise(self) -> None:
-        """Write to the summary what is on disk; writers that do so at the same time end with the same summary."""
-        for _ in range(10):  # another writer may have replaced it since, so the result is compared again
+        """Write to the summary what is on disk; writers that do so at the same time end with the same summary.
+
+        Arrays that are listed and not on disk stay listed: they are being declared, or their records were lost.
+        """
+        seen: set[str] = set()
+
+        def from_disk(before: dict[str, Any]) -> dict[str, Any]:
             self.refresh()
-            if not update_summary(self.objects, self.prefix, {"arrays": array_entries(self.arrays, self.seals)}):
-                return
+            seen.update(self.seals)
+            lost = {
+                name: entry
+                for name, entry in before["arrays"].items()
+                if name not in self.arrays or ("stored" in entry and name not in seen)
+            }
+            return {"arrays": array_entries(self.arrays, self.seals) | lost}
+
+        update_summary(self.objects, self.prefix, from_disk)
 
     # -- state ------------------------------------------------------------------------------------------------
 
@@ -177,18 +175,7 @@ class ZarrSet:
         self.commits: dict[str, Commit] = read_commits(self.objects, self.prefix, self.digest)
         self.seals: dict[str, Seal] = read_seals(self.objects, self.prefix, self.digest)
         self.arrays: dict[str, ArraySpec] = {name: seal.array for name, seal in self.seals.items()}
-        for group in self.objects.children(self.prefix):
-            if "." in group or group in (COMMITS, SEALS):
-                continue
-            for name in self.objects.children(f"{self.prefix}/{group}"):
-                address = f"{group}/{name}"
-                if name == GROUP or address in self.arrays:
-                    continue
-                # None also while another writer is adding it.
-                record = read_checksummed(read_if_present(self.objects, f"{self.prefix}/{address}/{SPEC}"))
-                array = parse(ArraySpec, record)
-                if array is not None and array.name == address:
-                    self.arrays[address] = array
+        self.arrays |= read_declared(self.objects, self.prefix, self.arrays)
 
     def committed(self, array: str) -> frozenset[int]:
         """Return the numbers of the committed ranges of an array: all of them once it is sealed."""
@@ -202,8 +189,16 @@ class ZarrSet:
 
     @property
     def content(self) -> dict[str, str]:
-        """Content digest of every sealed array, by address."""
-        return {name: seal.content for name, seal in sorted(self.seals.items())}
+        """Content digest of every sealed array, by address; MissingError, with what to do, for any other."""
+        return _Sealed(self, {name: seal.content for name, seal in sorted(self.seals.items())})
+
+    @property
+    def lost_layers(self) -> frozenset[int]:
+        """Layers of token arrays that the summary lists and whose own records are lost, counted from 0."""
+        summary = read_summary(self.objects, self.prefix)
+        names = () if summary is None else summary["arrays"].keys() - self.arrays.keys()
+        found = [re.fullmatch(r"tokens/(?:block|stage)\.(\d+)(?:\.norm)?", name) for name in names]
+        return frozenset(int(match[1]) for match in found if match is not None)
 
     @property
     def stored(self) -> dict[str, str]:
@@ -252,7 +247,19 @@ class ZarrSet:
         """
         key = f"{self.prefix}/{name}.parquet"
         n_rows = self.layout.n_rows if name == "samples" else None
-        return read_table(self.objects.read(key), f"{self.objects.url}/{key}", n_rows)
+        data = record_bytes(self.objects, key)
+        if data is None:
+            raise MissingError(f"{self.objects.url}/{key} is not there: run `patchbank verify`")
+        try:
+            return read_table(data, f"{self.objects.url}/{key}", n_rows)
+        except DamageError as error:
+            if self._checked(CREATED).get("files", {}).get(f"{name}.parquet") != sha256_hex(data):
+                raise
+            # The bytes are those that were written: what failed is this process, which lacks memory or threads.
+            raise UserError(
+                f"{self.objects.url}/{key} is whole and could not be read ({error.__cause__ or error}): free some "
+                "memory, then run the same command again"
+            ) from error
 
     @property
     def samples(self) -> pd.DataFrame:
@@ -270,7 +277,10 @@ class ZarrSet:
         return self._checked(PROVENANCE)
 
     def _checked(self, name: str) -> dict[str, Any]:
-        record = read_checksummed(self.objects.read(f"{self.prefix}/{name}"))
+        data = record_bytes(self.objects, f"{self.prefix}/{name}")
+        record = read_checksummed(data)
+        if data is None:
+            raise MissingError(f"{self.objects.url}/{self.prefix}/{name} is not there: run `patchbank verify`")
         if record is None:
             raise DamageError(f"{self.objects.url}/{self.prefix}/{name} is torn or edited: run `patchbank verify`")
         return record

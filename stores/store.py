@@ -1,18 +1,22 @@
 """A store: a folder or URL with feature sets, label sets and notes of which experiment made them."""
 
+import contextlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any
 
 from stores.canonical import checksummed, read_checksummed
-from stores.errors import MissingError, UserError
+from stores.errors import DamageError, MissingError, UserError
+from stores.format.creation import is_initialised
 from stores.format.paths import FOLDERS, INDEX
-from stores.format.summary import read_summary, update_summary
-from stores.sets import ZarrSet, is_initialised
+from stores.format.records import record_bytes
+from stores.format.summary import update_summary
+from stores.sets import ZarrSet
 from stores.specs import FeatureSpec, LabelSpec
-from stores.storage.base import Objects, read_if_present
+from stores.storage.base import Objects
 from stores.storage.opening import open_objects
 
 DEFAULT_LOCATION = "store"
@@ -76,20 +80,29 @@ class Store:
         written again; copies of an earlier note under this key are removed.
         """
         before = self.recall(key) or {}
+        # `verify` compares the note with its copies: in any state one of the copies is equal to it, or there is none.
+        if before:
+            self._copy_note(key, record)
         self.objects.put(f"{INDEX}/{key}.json", [note_bytes(key, record)])
-        for kind, digest in record.items():
-            summary = read_summary(self.objects, f"{kind}/{digest}")
-            if summary is not None:
-                update_summary(self.objects, f"{kind}/{digest}", {"notes": summary["notes"] | {key: dict(record)}})
+        self._copy_note(key, record)
         for kind, digest in before.items():
-            summary = read_summary(self.objects, f"{kind}/{digest}") if record.get(kind) != digest else None
-            if summary is not None:
-                notes = {other: noted for other, noted in summary["notes"].items() if other != key}
-                update_summary(self.objects, f"{kind}/{digest}", {"notes": notes})
+            if record.get(kind) != digest:
+                self.update_notes(f"{kind}/{digest}", lambda notes: {k: v for k, v in notes.items() if k != key})
+
+    def _copy_note(self, key: str, record: Mapping[str, str]) -> None:
+        """Put a copy of a note into the summaries of the sets that it names."""
+        for kind, digest in record.items():
+            self.update_notes(f"{kind}/{digest}", lambda notes: notes | {key: dict(record)})
+
+    def update_notes(self, prefix: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Replace the copies of notes in the summary of a set by what ``change`` makes of them."""
+        if update_summary(self.objects, prefix, lambda summary: {"notes": change(summary["notes"])}):
+            with contextlib.suppress(DamageError, MissingError):
+                ZarrSet(self.objects, prefix).summarise()
 
     def recall(self, key: str) -> dict[str, str] | None:
         """Return the note of the sets that were made under ``key``, None when there is none or it is torn."""
-        return read_note(key, read_if_present(self.objects, f"{INDEX}/{key}.json"))
+        return read_note(key, record_bytes(self.objects, f"{INDEX}/{key}.json"))
 
     def note(self, key: str, record: Mapping[str, str]) -> None:
         """Write the note of the sets that were made under ``key``, unless there is one."""
@@ -102,7 +115,7 @@ def notes_of(objects: Objects, digest: str) -> dict[str, dict[str, str]]:
     notes = {}
     for name in objects.children(INDEX):
         key = name.removesuffix(".json")
-        record = read_note(key, objects.read(f"{INDEX}/{name}")) if name != key else None
+        record = read_note(key, record_bytes(objects, f"{INDEX}/{name}")) if name != key else None
         if record is not None and digest in record.values() and all(map(_is_digest, (key, *record.values()))):
             notes[key] = record
     return notes

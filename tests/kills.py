@@ -26,7 +26,8 @@ from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
 from stores import Store
-from stores.sets import KINDS, ZarrSet, is_initialised
+from stores.format.creation import is_initialised
+from stores.sets import KINDS, ZarrSet
 from stores.storage.base import PARTIAL
 from stores.storage.local import LocalObjects
 from tests.pipeline.tiny import recipe, write_camvid

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from stores import Store
+from stores.errors import MissingError, UserError
+from stores.storage.local import LocalObjects
 from tests.pipeline.tiny import write_camvid
 from tests.tiny_experiment import EXPERIMENT
 
@@ -176,3 +179,112 @@ def test_gc_lists_by_default_and_keeps_what_results_cite(site, run):
     assert run("verify")[0] == 0
     assert run("evaluate", "tiny.toml")[1].startswith("made    0 results")
     assert "was not extracted" in run("evaluate", "other.toml")[2]
+
+
+def test_a_set_that_cannot_be_read_is_named_and_the_others_are_served(site, run):
+    folder, summary = folder_of(site, "labels"), folder_of(site, "features") / "summary.json"
+    kept = (folder / "spec.json").read_bytes()
+    for name in ("spec.json", "summary.json"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+    summary.unlink()
+    code, out, _ = run("ls")
+    assert code == 3
+    assert "sealed" in out
+    assert "damaged" in out
+    code, out, _ = run("verify")
+    assert code == 3
+    assert f"labels/{folder.name}/spec.json holds other bytes" in out
+    assert f"{summary.relative_to(site / 'store')} is gone" in out
+    assert run("repair")[0] == 3
+    assert summary.exists()
+    assert run("repair", "tiny.toml")[0] == 0
+    assert (folder / "spec.json").read_bytes() == kept
+    assert run("verify")[0] == 0
+
+
+def test_what_the_system_refuses_is_not_called_damage(site, run, monkeypatch):
+    """Permission, memory and a full disk end with exit code 2, and the other sets are served all the same."""
+    folder, read = folder_of(site, "labels"), LocalObjects.read
+    summary = folder_of(site, "features") / "summary.json"
+
+    def refused(self, key):
+        if key.startswith(f"labels/{folder.name}/s"):
+            raise UserError(f"cannot read {key}: permission is denied") from PermissionError(13, "no")
+        return read(self, key)
+
+    monkeypatch.setattr(LocalObjects, "read", refused)
+    before = summary.read_bytes()
+    summary.write_bytes(b"torn")
+    for command in (["verify"], ["ls"], ["repair"], ["repair", "tiny.toml"]):
+        code, out, err = run(*command)
+        assert code == (3 if command == ["verify"] else 2), (command, out, err)
+        assert "permission is denied" in out + err
+    assert summary.read_bytes() == before, "the other set was repaired"
+    assert run("verify")[0] == 2
+    monkeypatch.undo()
+    monkeypatch.chdir(site)
+    assert run("verify")[0] == 0
+
+
+def test_a_lack_of_memory_is_not_damage(site, run, monkeypatch):
+    import pyarrow.parquet
+
+    def short(*_, **__):
+        raise pyarrow.lib.ArrowMemoryError("malloc of size 4096 failed")
+
+    monkeypatch.setattr(pyarrow.parquet, "ParquetFile", short)
+    code, _, err = run("evaluate", "tiny.toml")
+    assert code == 2
+    assert "not enough memory" in err
+
+    def odd(*_, **__):
+        raise OSError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(pyarrow.parquet, "ParquetFile", odd)
+    code, _, err = run("evaluate", "tiny.toml")
+    assert code == 2
+    assert "is whole and could not be read (Resource temporarily unavailable)" in err
+
+
+def test_a_disk_that_fills_up_during_repair_is_not_damage(site, run, monkeypatch):
+    chunk, put = chunk_of(site), LocalObjects.put
+    kept = chunk.read_bytes()
+    chunk.write_bytes(b"torn")
+
+    def full(self, key, parts):
+        raise UserError(f"cannot write {key}: the disk is full: free some space") from OSError(28, "full")
+
+    monkeypatch.setattr(LocalObjects, "put", full)
+    code, _, err = run("repair", "tiny.toml")
+    assert code == 2
+    assert "the disk is full" in err
+    monkeypatch.setattr(LocalObjects, "put", put)
+    assert run("repair", "tiny.toml")[0] == 0
+    assert chunk.read_bytes() == kept
+
+
+def test_a_lost_label_seal_is_a_sentence(site):
+    (folder_of(site, "labels") / "seals" / "pixels__classes.json").unlink()
+    model = model_of(site)
+    with pytest.raises(MissingError, match=r"pixels/classes of set \w+ in .* is not sealed: `patchbank verify` says"):
+        model.inputs("tokens/block.5.norm", labelled=True)
+
+
+def model_of(site):
+    from commands.evaluate import _model_sets
+    from commands.experiment.reading import load_experiment
+
+    (model,) = _model_sets(site / "tiny.toml", *load_experiment(site / "tiny.toml"), Store(site / "store"))
+    return model
+
+
+def test_the_last_layer_is_the_one_that_was_made_even_if_its_records_are_lost(site, run):
+    folder = folder_of(site, "features")
+    (folder / "seals" / "tokens__block.5.norm.json").unlink()
+    (folder / "tokens" / "block.5.norm" / "spec.json").unlink()
+    model = model_of(site)
+    for layers in ((-1,), "all"):
+        with pytest.raises(MissingError, match=r"block\.5\.norm of test_vit is not complete"):
+            model.arrays(layers, "final")
+    assert model.arrays((-2,), "final") == ["tokens/block.4.norm"]

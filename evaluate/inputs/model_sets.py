@@ -120,11 +120,12 @@ class ModelSets:
             for name, array in self.features.arrays.items()
             if array.group == "tokens" and array.is_normed in (None, norm == "final")
         }
-        numbers = sorted(stored)
+        # A layer whose records are lost still counts, so that -1 never means another one.
+        numbers = sorted({*stored, *self.features.lost_layers})
         if layers == "all":
             wanted = numbers
         else:
-            wanted = sorted({numbers[layer] if -len(stored) <= layer < 0 else layer for layer in layers})
+            wanted = sorted({numbers[layer] if -len(numbers) <= layer < 0 else layer for layer in layers})
         suffix = ".norm" if norm == "final" else ""
         names = [stored.get(layer, f"tokens/block.{layer}{suffix}") for layer in wanted]
         missing = [name for name in names if not self.features.sealed(name)]

@@ -1,8 +1,10 @@
 """Device and settings that a model runs with: the compute record, which must be equal for equal bytes."""
 
+import contextlib
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -11,6 +13,7 @@ import timm
 import torch
 
 from stores.errors import UserError
+from stores.format.machines import differences
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,14 @@ class Compute:
     def record(self, compute_dtype: str) -> dict[str, Any]:
         """Return the compute record."""
         kind = torch.cuda.get_device_name(self.device) if self.device.startswith("cuda") else platform.machine()
+        cpu = {
+            "cpu": _cpu_model(),
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "mkl": torch.backends.mkl.is_available(),  # type: ignore[no-untyped-call]
+            "mkldnn": torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]
+        }
         return {
+            **(cpu if self.device == "cpu" else {}),
             "device": self.device.partition(":")[0],
             "device_kind": kind,
             "batch_size": self.batch_size,
@@ -38,6 +48,15 @@ class Compute:
             "numpy": numpy.__version__,
             "pillow": PIL.__version__,
         }
+
+
+def _cpu_model() -> str:
+    """Return the model of the processor: libraries choose their kernels by it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def choose_compute(device: str | None, batch_size: int | None) -> Compute:
@@ -74,13 +93,9 @@ def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mix
         lines.append(f"{threads} threads are used: the set was started with them")
     else:
         threads = wanted.threads
-    changed = [name for name in ("torch", "timm", "pillow") if recorded.get(name) not in (None, _version(name))]
-    lines += [
-        f"{name} was {recorded[name]} when the set was started and is {_version(name)} now: the last bits may differ"
-        for name in changed
-    ]
-    return Compute(wanted.device, batch_size, threads), lines
-
-
-def _version(name: str) -> str:
-    return str({"torch": torch.__version__, "timm": timm.__version__, "pillow": PIL.__version__}[name])
+    settled = Compute(wanted.device, batch_size, threads)
+    changed = differences(recorded, settled.record(str(recorded.get("compute_dtype", "float32"))))
+    if changed:
+        changes = ", ".join(f"{name} was {before} and is {now} here" for name, (before, now) in changed.items())
+        lines.append(f"{changes}: the last bits may differ, `patchbank show` lists the ranges computed here")
+    return settled, lines

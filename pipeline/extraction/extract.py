@@ -23,6 +23,7 @@ from pipeline.extraction.progress import Outcome, Progress, StageSeconds
 from pipeline.rows.samples import bad_rows
 from stores import Store, ZarrSet
 from stores.format.layout import RowRange
+from stores.format.machines import differences, note_machine
 from stores.specs import ArraySpec
 from stores.writing.dead_channels import describe_channels
 from stores.writing.sealing import seal
@@ -130,6 +131,12 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
     outcome.notes = work.notes
     target.add_arrays(job.arrays)  # also from a shard that has no range of its own
     if work.missing:
+        here = work.compute.record(job.spec.compute_dtype)
+        if differences(target.compute, here):
+            passes = [
+                ([a.name for a in arrays], [r.number for r in ranges]) for ranges, arrays in _passes(work.missing)
+            ]
+            note_machine(target.objects, target.prefix, here, passes)
         outcome.rows_made = _write(work, target)
     unsealed = job.unsealed()
     if unsealed or target.commits:  # commit records beside seals: a command was killed while it removed them

@@ -13,7 +13,7 @@ from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch
 from pipeline.extraction.run import Recorded, Workspace, built_views, read_samples
 from pipeline.labels.input_pixels import GROUP
-from pipeline.labels.label_set import clean_grids, label_spec, label_values, make_labels
+from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
 from pipeline.labels.tables import tables_of
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
@@ -21,10 +21,10 @@ from pipeline.rows.under_view import for_view
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN
 from stores import Store
-from stores.canonical import canonical_json
-from stores.errors import PatchbankError
+from stores.canonical import canonical_json, checksummed
+from stores.errors import PatchbankError, UserError
 from stores.format.layout import Layout, RowRange
-from stores.format.paths import SPEC
+from stores.format.paths import COMPUTE, SPEC
 from stores.format.tables import table_bytes
 from stores.maintenance.rebuild import ChunkRebuilder, unseal
 from stores.maintenance.repair import RepairReport, repair_set
@@ -48,6 +48,8 @@ class Repaired:
     """Chunks that were recomputed with other bytes and sealed again, by array."""
     reason: str = ""
     """Why the rest is lost."""
+    unfinished: str = ""
+    """Why nothing is known to be lost although it is not whole: memory, permission, a full disk."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -95,8 +97,7 @@ def repair_recipe(
     for sets in recorded:
         for prefix, title in ((f"labels/{sets.labels}", "labels"), (f"features/{sets.features}", sets.title)):
             if prefix not in by_prefix:
-                report = repair_set(workspace.store, prefix, executor, remove_strays=remove_strays)
-                by_prefix[prefix] = Repaired(title, report)
+                by_prefix[prefix] = repair_stored(workspace.store, prefix, title, executor, remove_strays=remove_strays)
     broken = {prefix: one for prefix, one in by_prefix.items() if one.report.lost or one.report.unrepairable}
     if not broken:
         return list(by_prefix.values())
@@ -104,7 +105,7 @@ def repair_recipe(
         samples = read_samples(recipe, workspace, choice, remember=False)
     except PatchbankError as error:
         for one in broken.values():
-            one.reason = str(error)
+            _note_failure(one, error)
         return list(by_prefix.values())
     means = _Means(recipe, workspace, samples, compute, workers, accept_new)
     for sets in recorded:
@@ -119,8 +120,37 @@ def repair_recipe(
                 else:
                     _repair_features(one, sets, seen, means)
             except PatchbankError as error:
-                one.reason = str(error)
+                _note_failure(one, error)
     return list(by_prefix.values())
+
+
+def repair_stored(
+    store: Store, prefix: str, title: str, executor: Executor | None = None, *, remove_strays: bool = False
+) -> Repaired:
+    """Repair one set from the copies in the store; `Repaired.unfinished` says what stopped it, never raised.
+
+    Args:
+        store: The store.
+        prefix: Folder of the set.
+        title: Name of the set in messages.
+        executor: Compares objects in parallel; None compares in the calling thread.
+        remove_strays: Delete objects that no record refers to.
+    """
+    try:
+        return Repaired(title, repair_set(store, prefix, executor, remove_strays=remove_strays))
+    except UserError as error:
+        why = str(error)
+    except MemoryError:
+        why = "there is not enough memory: free some, then run the same command again"
+    return Repaired(title, RepairReport(prefix.rpartition("/")[2], prefix), unfinished=why)
+
+
+def _note_failure(one: Repaired, error: PatchbankError) -> None:
+    """Record why a set is not whole; a shortage of memory, disk or permission loses nothing."""
+    if isinstance(error.__cause__, OSError | MemoryError):
+        one.unfinished = str(error)
+    else:
+        one.reason = str(error)
 
 
 def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means) -> None:
@@ -135,7 +165,8 @@ def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means
     if spec.digest != one.report.set:
         one.reason = CHANGED
         return
-    _restore_records(one, store, {SPEC: canonical_json(spec.canonical()), "samples.parquet": table_bytes(seen.table)})
+    records = {SPEC: canonical_json(spec.canonical()), "samples.parquet": table_bytes(seen.table)}
+    _restore_records(one, store, records | {COMPUTE: checksummed(means.compute().record(spec.compute_dtype))})
     if not one.report.lost:
         return
     job = prepare(recipe, sets.model, model, means.samples, store, sets.view, features, clean_model)
@@ -198,7 +229,8 @@ def _repair_labels(one: Repaired, samples: Samples, means: _Means) -> None:
         one.reason = CHANGED
         return
     tables = {f"{name}.parquet": table_bytes(table) for name, table in tables_of(samples).items()}
-    _restore_records(one, store, {SPEC: canonical_json(spec.canonical()), **tables})
+    made = {SPEC: canonical_json(spec.canonical()), COMPUTE: checksummed(LABEL_COMPUTE)}
+    _restore_records(one, store, made | tables)
     if not one.report.lost:
         return
     target = store.open(spec)

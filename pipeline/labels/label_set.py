@@ -28,6 +28,8 @@ from stores.writing.sealing import seal
 from stores.writing.writer import SetWriter
 
 PIXELS = "pixels/classes"
+LABEL_COMPUTE = MappingProxyType({"device": "cpu"})
+"""The compute record of every label set."""
 
 
 def label_spec(samples: Samples) -> LabelSpec:
@@ -216,7 +218,7 @@ def _create(samples: Samples, store: Store, spec: LabelSpec, layout: Layout, pro
         spec,
         layout,
         tables_of(samples),
-        {"device": "cpu"},
+        LABEL_COMPUTE,
         {**provenance, "licence_of_data": samples.licence, **bad_rows(samples, samples.label_table)},
     )
 

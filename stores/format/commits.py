@@ -4,15 +4,16 @@ A *commit record* lists, for one range of rows, the chunk objects of some arrays
 does so for a whole array, with its content digest. Both hold their own checksum; a torn one is read as absent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
 from stores.canonical import checksummed, digest, read_checksummed, sha256_hex
 from stores.format.paths import COMMITS, SEALS, seal_path
+from stores.format.records import record_bytes, set_aside, write_once
 from stores.specs import ArraySpec, Digest, Record
-from stores.storage.base import Objects, read_if_present
+from stores.storage.base import Objects
 
 R = TypeVar("R", bound=Record)
 
@@ -75,20 +76,69 @@ class Seal(Record):
 
 
 def write_commit(objects: Objects, prefix: str, commit: Commit) -> bool:
-    """Write a commit record durably; return False when there is one of the same range and arrays already."""
-    key = f"{prefix}/{COMMITS}/{commit.name}"
-    data = [checksummed(commit.canonical())]
-    if objects.put_new(key, data):
-        return True
-    if read_commit(objects, key) is not None:
+    """Write a commit record durably; return False when there is one of the same range and arrays already.
+
+    A damaged record, or one that belongs under another name, is replaced.
+    """
+    return write_once(
+        objects,
+        f"{prefix}/{COMMITS}/{commit.name}",
+        checksummed(commit.canonical()),
+        lambda data: _is_commit(data, commit.set, commit.name),
+    )
+
+
+def remove_commit(
+    objects: Objects, prefix: str, commit: Commit, array: str, is_good: Callable[[], bool] = lambda: False
+) -> bool:
+    """Remove a commit record durably because of one array; its other arrays get a record of their own first.
+
+    Args:
+        objects: Storage of the store.
+        prefix: Folder of the set.
+        commit: The record.
+        array: The array whose rows of this range are damaged.
+        is_good: Asked once more, when no one can find the record any longer, whether it can stay after all.
+
+    Returns:
+        Whether it was removed.
+    """
+    others = {name: chunks for name, chunks in commit.objects.items() if name != array}
+    if others:
+        write_commit(objects, prefix, commit.model_copy(update={"objects": others}))
+    removed = set_aside(objects, f"{prefix}/{COMMITS}/{commit.name}", lambda data: is_good())
+    objects.sync(f"{prefix}/{COMMITS}")
+    return removed
+
+
+def remove_torn(objects: Objects, prefix: str, name: str) -> bool:
+    """Remove what is not a record of this set from ``commits/`` or ``seals/``; return whether something was removed.
+
+    A record that belongs to the set under another name is written there.
+    """
+    folder, _, file_name = name.partition("/")
+    set_digest = prefix.rpartition("/")[2]
+    is_own = _is_commit if folder == COMMITS else _is_seal
+    data = record_bytes(objects, f"{prefix}/{name}")
+    if not set_aside(objects, f"{prefix}/{name}", lambda data: is_own(data, set_digest, file_name)):
         return False
-    objects.put(key, data)  # a torn record counts as absent and is replaced
+    record = read_checksummed(data)
+    commit, seal = (parse(Commit, record), None) if folder == COMMITS else (None, parse(Seal, record))
+    if commit is not None and commit.set == set_digest:
+        write_commit(objects, prefix, commit)
+    if seal is not None and seal.set == set_digest:
+        write_seal(objects, prefix, seal)
     return True
 
 
 def read_commit(objects: Objects, key: str) -> Commit | None:
     """Return a commit record, or None when there is none or it is torn."""
-    return parse(Commit, read_checksummed(read_if_present(objects, key)))
+    return parse(Commit, read_checksummed(record_bytes(objects, key)))
+
+
+def _is_commit(data: bytes, set_digest: str, name: str) -> bool:
+    commit = parse(Commit, read_checksummed(data))
+    return commit is not None and commit.set == set_digest and commit.name == name
 
 
 def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Commit]:
@@ -104,27 +154,36 @@ def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Co
     return commits
 
 
-def write_seal(objects: Objects, prefix: str, seal: Seal) -> None:
-    """Write a seal durably, unless there is a valid one already."""
-    key = f"{prefix}/{seal_path(seal.array.name)}"
-    if not objects.put_new(key, [checksummed(seal.canonical())]) and read_seal(objects, key) is None:
-        objects.put(key, [checksummed(seal.canonical())])  # a torn seal counts as absent
+def write_seal(objects: Objects, prefix: str, seal: Seal) -> bool:
+    """Write a seal durably; return False when there is a valid one already. A damaged one is replaced."""
+    path = seal_path(seal.array.name)
+    return write_once(
+        objects,
+        f"{prefix}/{path}",
+        checksummed(seal.canonical()),
+        lambda data: _is_seal(data, seal.set, path.rpartition("/")[2]),
+    )
 
 
-def read_seal(objects: Objects, key: str) -> Seal | None:
-    """Return a seal, or None when there is none or it is torn."""
-    return parse(Seal, read_checksummed(read_if_present(objects, key)))
+def read_seal(objects: Objects, prefix: str, array: str) -> Seal | None:
+    """Return the valid seal of an array, None when there is none, it is torn, or belongs to another array or set."""
+    seal = parse(Seal, read_checksummed(record_bytes(objects, f"{prefix}/{seal_path(array)}")))
+    return seal if seal is not None and seal.set == prefix.rpartition("/")[2] and seal.array.name == array else None
+
+
+def _is_seal(data: bytes, set_digest: str, name: str) -> bool:
+    seal = parse(Seal, read_checksummed(data))
+    return seal is not None and seal.set == set_digest and seal_path(seal.array.name) == f"{SEALS}/{name}"
 
 
 def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal]:
     """Return the valid seals of a set by array name."""
     seals = {}
     for name in objects.children(f"{prefix}/{SEALS}"):
-        if not name.endswith(".json"):
-            continue
-        seal = read_seal(objects, f"{prefix}/{SEALS}/{name}")
-        if seal is not None and seal.set == set_digest and seal_path(seal.array.name) == f"{SEALS}/{name}":
-            seals[seal.array.name] = seal
+        if name.endswith(".json"):
+            seal = parse(Seal, read_checksummed(record_bytes(objects, f"{prefix}/{SEALS}/{name}")))
+            if seal is not None and seal.set == set_digest and seal_path(seal.array.name) == f"{SEALS}/{name}":
+                seals[seal.array.name] = seal
     return seals
 
 

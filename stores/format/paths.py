@@ -21,6 +21,8 @@ COPIED = (SPEC, LAYOUT, COMPUTE, PROVENANCE, CREATED)
 """Records of which the summary holds a copy."""
 COMMITS = "commits"
 SEALS = "seals"
+MACHINES = "machines"
+"""Folder of the records of other kinds of machine that made some of a set's ranges."""
 
 
 def seal_path(array: str) -> str:

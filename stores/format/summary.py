@@ -4,17 +4,22 @@ It is rewritten whenever arrays are declared or sealed, so it may be out of date
 in one direction: arrays enter it before they are declared and become sealed in it after their seal is written. A
 summary whose arrays are all sealed is therefore up to date; with any other the set itself has to be read. Because it
 lists what was sealed, a lost seal is noticed, and written again if the array's bytes have the digest listed here.
+
+Two processes may rewrite it at the same time, and the later one then writes back what it read before the earlier one.
+So whoever wrote it compares it with what is on disk afterwards (`ZarrSet.summarise`): the last one to write leaves a
+summary that is true.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stores.canonical import checksummed, read_checksummed
 from stores.format.commits import Seal
 from stores.format.layout import Layout
 from stores.format.paths import SUMMARY
+from stores.format.records import TRIES, record_bytes
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
-from stores.storage.base import Objects, read_if_present
+from stores.storage.base import Objects
 
 KEYS = frozenset({"set", "kind", "data_set", "model", "view", "rows", "ranges", "arrays", "notes", "records"})
 """What a summary holds beside its checksum."""
@@ -54,8 +59,13 @@ def summary_bytes(
 
 def read_summary(objects: Objects, prefix: str) -> dict[str, Any] | None:
     """Return the summary of the set in folder ``prefix``, None when it is absent, torn or of another set."""
-    record = read_checksummed(read_if_present(objects, f"{prefix}/{SUMMARY}"))
-    own = record is not None and record.keys() == KEYS and record["set"] == prefix.rpartition("/")[2]
+    return parse_summary(record_bytes(objects, f"{prefix}/{SUMMARY}"), prefix.rpartition("/")[2])
+
+
+def parse_summary(data: bytes | None, set_digest: str) -> dict[str, Any] | None:
+    """Return a summary from its stored bytes, None when they are absent, torn or of another set."""
+    record = read_checksummed(data)
+    own = record is not None and record.keys() == KEYS and record["set"] == set_digest
     return record if own and _has_valid_types(record) else None
 
 
@@ -94,13 +104,30 @@ def array_entries(arrays: Mapping[str, ArraySpec], seals: Mapping[str, Seal]) ->
     return entries
 
 
-def update_summary(objects: Objects, prefix: str, changes: Mapping[str, Any]) -> bool:
-    """Replace some keys of a summary; return whether it was written. A torn summary is left for `repair`."""
-    before = read_summary(objects, prefix)
-    if before is None or all(before[key] == value for key, value in changes.items()):
-        return False
-    objects.put(f"{prefix}/{SUMMARY}", [checksummed({**before, **changes})])
-    return True
+def update_summary(
+    objects: Objects, prefix: str, change: Callable[[dict[str, Any]], Mapping[str, Any]], *, tries: int = TRIES
+) -> bool:
+    """Replace some keys of a summary; return whether it was written. A torn summary is left for `repair`.
+
+    ``change`` returns the new values from the present summary. Another process may replace the summary between the two,
+    so it is read again until nothing is left to change, ``tries`` times at most.
+    """
+    written = False
+    for _ in range(tries):
+        before = read_summary(objects, prefix)
+        if before is None:
+            break
+        changes = change(before)
+        if all(before[key] == value for key, value in changes.items()):
+            break
+        objects.put(f"{prefix}/{SUMMARY}", [checksummed({**before, **changes})])
+        written = True
+    return written
+
+
+def list_unsealed(objects: Objects, prefix: str, arrays: Mapping[str, ArraySpec]) -> None:
+    """Note in a summary that these arrays are no longer sealed."""
+    update_summary(objects, prefix, lambda before: {"arrays": before["arrays"] | array_entries(arrays, {})})
 
 
 def invalid_rows(provenance: Any) -> int:

@@ -6,13 +6,16 @@ from typing import Any
 
 import pandas as pd
 
-from stores.errors import DamageError
+from stores.errors import DamageError, UserError
 
 MOST_CELLS = 1_000_000_000
 """Largest number of cells of a table that is read."""
 
 MOST_TEXT_BYTES = 4 << 30
 """Largest size of all texts of a table that is read, in bytes."""
+
+NO_MEMORY = "there is not enough memory to read {name}: free some, then run the same command again"
+"""Message of a shortage, which is no damage."""
 
 
 def table_bytes(table: pd.DataFrame) -> bytes:
@@ -64,11 +67,11 @@ def read_table(data: bytes, name: str = "a table", n_rows: int | None = None) ->
             for column in table.columns
         ]
         frame: pd.DataFrame = pyarrow.table(dict(zip(table.column_names, decoded, strict=True))).to_pandas()
-    except MemoryError:
-        raise
+    except MemoryError as error:  # pyarrow's own is one too
+        raise UserError(NO_MEMORY.format(name=name)) from error
     except OSError as error:
         if error.errno == errno.ENOMEM:
-            raise MemoryError(str(error)) from error
+            raise UserError(NO_MEMORY.format(name=name)) from error
         raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
         raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error

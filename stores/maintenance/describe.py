@@ -3,6 +3,7 @@
 from typing import Any
 
 from stores.errors import DamageError, MissingError
+from stores.format.machines import read_machines
 from stores.format.summary import invalid_rows
 from stores.sets import ZarrSet
 
@@ -81,6 +82,7 @@ def card(stored_set: ZarrSet) -> dict[str, Any]:
         "spec": stored_set.spec.canonical(),
         "layout": layout.canonical(),
         "compute": stored_set.compute,
+        "other_machines": list(read_machines(stored_set.objects, stored_set.prefix).values()),
         "provenance": stored_set.provenance,
         "arrays": arrays,
     }

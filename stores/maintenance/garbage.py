@@ -4,14 +4,19 @@ Committed or sealed objects are never listed one by one; a whole set is listed w
 it, and removed only on request.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from stores.canonical import read_checksummed
 from stores.errors import PatchbankError, UserError
-from stores.format.paths import COMMITS, CREATED, FOLDERS, INDEX, LOGS, SOURCES, SPEC, SUMMARY
-from stores.format.summary import read_summary, update_summary
+from stores.format.commits import Commit, parse
+from stores.format.paths import COMMITS, CREATED, FOLDERS, GROUP, INDEX, LOGS, SEALS, SOURCES, SPEC, SUMMARY
+from stores.format.records import record_bytes, set_aside
+from stores.format.summary import update_summary
 from stores.maintenance.describe import line_of
 from stores.maintenance.inventory import CHUNK, take_inventory
 from stores.sets import ZarrSet
@@ -33,6 +38,8 @@ class Garbage:
     key: str
     """Key of the object, or folder of the set."""
     n_bytes: int
+    stamp: str | None = None
+    """The storage's stamp of the object when it was found; one that was replaced since is not removed."""
 
 
 def find_garbage(store: Store, cited: Collection[str] | None) -> Iterator[Garbage]:
@@ -50,6 +57,9 @@ def find_garbage(store: Store, cited: Collection[str] | None) -> Iterator[Garbag
         try:
             opened = ZarrSet(objects, prefix)
         except PatchbankError:
+            with contextlib.suppress(PatchbankError):
+                if not take_inventory(objects, prefix).is_initialised:  # its creation, or its removal, was stopped
+                    yield Garbage("unsealed set", prefix, _size(objects, prefix))
             continue
         if not opened.seals and line_of(opened)["state"] == "partial":
             yield Garbage("unsealed set", prefix, _size(objects, prefix))
@@ -73,7 +83,7 @@ def _inside(opened: ZarrSet) -> Iterator[Garbage]:
 
 
 def _object(kind: Kind, objects: Objects, key: str) -> Garbage:
-    return Garbage(kind, key, objects.size(key) or 0)
+    return Garbage(kind, key, objects.size(key) or 0, objects.stamp(key))
 
 
 def _size(objects: Objects, prefix: str) -> int:
@@ -120,20 +130,51 @@ def _written(objects: Objects, key: str) -> float | None:
 
 
 def remove(store: Store, garbage: Collection[Garbage]) -> int:
-    """Remove objects and sets, and the notes that name removed sets; return the bytes that were freed."""
+    """Remove objects and sets, and the notes that name removed sets; return the bytes that were freed.
+
+    What another process replaced, committed or unsealed since it was found stays.
+    """
     objects = store.objects
     for item in garbage:
-        if "set" not in item.kind:
-            objects.delete(item.key)
-            continue
-        # Without these three the folder is no longer a set, even if removing the rest is interrupted.
-        for name in (CREATED, SUMMARY, SPEC):
-            objects.delete(f"{item.key}/{name}")
-        for key in objects.keys(item.key):
-            objects.delete(key)
-        _remove_folders(objects, item.key)
+        if "set" in item.kind:
+            _remove_set(objects, item.key)
+        elif item.stamp is not None:
+            set_aside(objects, item.key, partial(_is_needed, objects, item), item.stamp)
     _remove_notes(store, {item.key for item in garbage if "set" in item.kind})
     return sum(item.n_bytes for item in garbage)
+
+
+def _is_needed(objects: Objects, item: Garbage, data: bytes) -> bool:
+    """Return whether an object that was not needed when it was found is needed now."""
+    kind, digest, *rest = item.key.split("/")
+    if item.kind == "partial file":
+        return False
+    inventory = take_inventory(objects, f"{kind}/{digest}")
+    if item.kind == "stale commit record":
+        commit = parse(Commit, read_checksummed(data))
+        return commit is not None and not commit.objects.keys() <= inventory.seals.keys()
+    return "/".join(rest) in inventory.expected_objects()
+
+
+def _remove_set(objects: Objects, prefix: str) -> None:
+    """Remove a set, in an order that leaves after a kill what is not damage: a set of which less is there.
+
+    At first nothing is called sealed any more, then nothing committed, then there are no arrays; the last steps are
+    those of a creation backwards, with the record that names the set at the very end.
+    """
+    update_summary(objects, prefix, lambda before: {"arrays": {}, "notes": {}})
+    inside = {SPEC: 4, GROUP: 3}
+    at_top = {CREATED: 5, SUMMARY: 6, SPEC: 8}
+
+    def step(key: str) -> int:
+        folder, _, name = key[len(prefix) + 1 :].rpartition("/")
+        if not folder:
+            return at_top.get(name, 7)
+        return {SEALS: 0, COMMITS: 1}.get(folder, inside.get(name, 2))
+
+    for key in sorted(objects.keys(prefix), key=step):
+        objects.delete(key)
+    _remove_folders(objects, prefix)
 
 
 def _remove_folders(objects: Objects, prefix: str) -> None:
@@ -152,12 +193,12 @@ def _remove_notes(store: Store, removed: set[str]) -> None:
         return any(f"{kind}/{digest}" in removed for kind, digest in note.items())
 
     for kind, digest in store.set_folders():
-        summary = read_summary(store.objects, f"{kind}/{digest}")
-        if summary is not None and removed:
-            others = {key: note for key, note in summary["notes"].items() if not names_removed(note)}
-            update_summary(store.objects, f"{kind}/{digest}", {"notes": others})
+        if removed:
+            store.update_notes(
+                f"{kind}/{digest}", lambda notes: {key: note for key, note in notes.items() if not names_removed(note)}
+            )
     for name in store.objects.children(INDEX):
         key = f"{INDEX}/{name}"
-        note = read_note(name.removesuffix(".json"), store.objects.read(key))
+        note = read_note(name.removesuffix(".json"), record_bytes(store.objects, key))
         if note is not None and names_removed(note):
             store.objects.delete(key)

@@ -1,4 +1,9 @@
-"""The records of a set that may be damaged, read from the files or their copies in the summary."""
+"""The records of a set that may be damaged, read from the files or their copies in the summary.
+
+Names are listed before any record is read, and the summary is read before the seals: a record of what is listed was
+written before it or is read later. What is listed may be gone when it is looked at, and what was written since is not
+listed, so nothing is judged by the list alone.
+"""
 
 import json
 import re
@@ -10,12 +15,14 @@ from stores.canonical import checksummed, read_checksummed, sha256_hex
 from stores.errors import UserError
 from stores.format.chunks import array_metadata, group_metadata
 from stores.format.commits import Commit, Seal, StoredObject, parse, read_commits, read_seals
+from stores.format.creation import set_metadata
 from stores.format.layout import Layout
-from stores.format.paths import COMMITS, CREATED, GROUP, LAYOUT, SEALS, SPEC, SUMMARY, seal_path
+from stores.format.machines import read_machines
+from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, LAYOUT, MACHINES, SEALS, SPEC, SUMMARY, seal_path
+from stores.format.records import record_bytes
 from stores.format.summary import read_summary
-from stores.sets import set_metadata
 from stores.specs import FORMAT_VERSION, ArraySpec
-from stores.storage.base import PARTIAL, Objects, read_if_present
+from stores.storage.base import PARTIAL, Objects
 
 CHUNK = re.compile(r"c(\.\d+)+")
 """Name of a chunk inside its array's folder."""
@@ -43,7 +50,8 @@ class Inventory:
     def is_initialised(self) -> bool:
         """Whether the set was created to the end: a missing record is then damage, not an interrupted creation."""
         noted = self.summary is not None and bool(self.summary["notes"] or self.summary["arrays"])
-        return CREATED in self.names or noted or bool(self.seals or self.commits)
+        inside = any(child.partition("/")[0] in (COMMITS, SEALS) for child in self.names)
+        return CREATED in self.names or noted or inside or bool(self.seals or self.commits)
 
     def copy(self, name: str) -> bytes | None:
         """Return the summary's copy of a record, if its sha256 is the one in `created.json`."""
@@ -55,10 +63,16 @@ class Inventory:
             return data if _created(data, self.digest) is not None else None
         return data if self.created is not None and self.created.get(name) == sha256_hex(data) else None
 
+    def read(self, child: str) -> bytes | None:
+        """Return the present bytes of an object of the set, None when there is none."""
+        return record_bytes(self.objects, f"{self.prefix}/{child}")
+
     def intact_bytes(self, name: str) -> bytes | None:
         """Return a record's bytes as they were written: from disk, or the summary's copy."""
-        data = read_if_present(self.objects, f"{self.prefix}/{name}")
-        if data is not None and (self.created or {}).get(name) == sha256_hex(data):
+        data = self.read(name)
+        if data is not None and self.created is None:  # its own checksum is all there is
+            return data if read_checksummed(data) is not None else None
+        if data is not None and self.created is not None and self.created.get(name) == sha256_hex(data):
             return data
         return self.copy(name)
 
@@ -66,12 +80,11 @@ class Inventory:
     def metadata(self) -> dict[str, bytes]:
         """The bytes of every record that can be made from others: Zarr metadata and array records, by name."""
         records = {GROUP: set_metadata(self.prefix.partition("/")[0], self.digest)}
-        if self.layout is None:
-            return records
         for address, array in self.arrays.items():
             records[f"{address.partition('/')[0]}/{GROUP}"] = group_metadata({})
-            records[f"{address}/{GROUP}"] = array_metadata(array, self.layout)
             records[f"{address}/{SPEC}"] = checksummed(array.canonical())
+            if self.layout is not None:
+                records[f"{address}/{GROUP}"] = array_metadata(array, self.layout)
         return records
 
     def expected_objects(self) -> dict[str, StoredObject]:
@@ -91,29 +104,48 @@ class Inventory:
         entries = {} if self.summary is None else self.summary["arrays"]
         return sorted(name for name, entry in entries.items() if "stored" in entry and name not in self.seals)
 
+    @cached_property
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """The records of other machines that made some ranges, by file name."""
+        return read_machines(self.objects, self.prefix)
+
+    @cached_property
+    def addresses(self) -> frozenset[str]:
+        """Addresses of all arrays that any record names, also of those whose own records are lost."""
+        listed = {} if self.summary is None else self.summary["arrays"]
+        committed = [address for commit in self.commits.values() for address in commit.objects]
+        return frozenset([*self.arrays, *listed, *committed])
+
     def is_allowed(self, child: str) -> bool:
-        """Return whether an object that no seal or commit record lists may be here: a record or a partial file."""
+        """Return whether an object that no seal or commit record lists may be here: a record or a partial file.
+
+        Where `created.json` is lost, every record and table that a set can have belongs to it.
+        """
         folder, _, name = child.rpartition("/")
         if child.endswith(PARTIAL) or child in (SUMMARY, CREATED) or child in (self.created or {}):
             return True
+        if not folder and self.created is None:
+            return name in (*COPIED, GROUP) or name.endswith(".parquet")
         if folder == SEALS:
             return child in {seal_path(address) for address in (*self.seals, *self.lost_seals)}
         if folder == COMMITS:
             return name in self.commits
+        if folder == MACHINES:
+            return name in self.machines
         # Chunks of arrays that are not sealed may be written and not yet committed.
-        open_array = folder in self.arrays and folder not in self.seals
-        return child in self.metadata or (open_array and CHUNK.fullmatch(name) is not None)
+        open_array = folder in self.addresses and folder not in self.seals
+        return child in self.metadata or (open_array and (name in (GROUP, SPEC) or CHUNK.fullmatch(name) is not None))
 
 
 def take_inventory(objects: Objects, prefix: str) -> Inventory:
     """Read the records of the set in folder ``prefix``; raises UserError for a newer format."""
     digest = prefix.rpartition("/")[2]
     start = len(prefix) + 1
+    names = frozenset(key[start:] for key in objects.keys(prefix))
     summary = read_summary(objects, prefix)
     commits = read_commits(objects, prefix, digest)
     seals = read_seals(objects, prefix, digest)
-    names = frozenset(key[start:] for key in objects.keys(prefix))
-    created = _created(read_if_present(objects, f"{prefix}/{CREATED}"), digest)
+    created = _created(record_bytes(objects, f"{prefix}/{CREATED}"), digest)
     if created is None and summary is not None:
         created = _created(str(summary["records"].get(CREATED, "")).encode(), digest)
     inventory = Inventory(objects, prefix, digest, names, summary, created, None, seals, commits, {})
@@ -131,16 +163,14 @@ def _arrays(inventory: Inventory) -> dict[str, ArraySpec]:
     for child in inventory.names:
         address, _, name = child.rpartition("/")
         if name == SPEC and "/" in address and address not in arrays:
-            declared = parse(
-                ArraySpec, read_checksummed(read_if_present(inventory.objects, f"{inventory.prefix}/{child}"))
-            )
+            declared = parse(ArraySpec, read_checksummed(inventory.read(child)))
             if declared is not None and declared.name == address:
                 arrays[address] = declared
     return arrays
 
 
 def _refuse_newer(inventory: Inventory) -> None:
-    data = read_if_present(inventory.objects, f"{inventory.prefix}/{SPEC}")
+    data = inventory.read(SPEC)
     if data is None or sha256_hex(data) != inventory.digest:
         return  # damage, not a newer format
     try:

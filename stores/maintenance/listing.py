@@ -1,25 +1,33 @@
 """The lines of `ls`, one for each set: read from the summary of a complete set, and from the files of any other."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from stores.errors import PatchbankError
+from stores.errors import DamageError, MissingError, PatchbankError, UserError
 from stores.format.paths import FOLDERS, PROVENANCE, SPEC
 from stores.format.summary import all_sealed, invalid_rows, read_summary
 from stores.storage.base import Objects
 
 
 def lines(objects: Objects) -> Iterator[dict[str, Any]]:
-    """Yield what `ls` prints of every set; one that cannot be read has the state ``damaged`` and a ``problem``."""
+    """Yield what `ls` prints of every set.
+
+    One that is damaged has the state ``damaged`` and a ``problem``; one that cannot be read for want of memory or
+    permission is ``unread``. A creation that was stopped, or that is running, is no set yet.
+    """
     for kind in FOLDERS:
         for name in objects.children(kind):
             prefix = f"{kind}/{name}"
-            summary = read_summary(objects, prefix)
+            try:
+                summary = read_summary(objects, prefix)
+            except UserError:
+                summary = None
             if summary is not None and summary["arrays"] and all_sealed(summary):
                 yield _from_summary(summary)
             elif objects.children(prefix):  # a set that is being removed can be an empty folder for a moment
-                yield _from_disk(objects, prefix)
+                yield from _from_disk(objects, prefix)
 
 
 def _from_summary(summary: dict[str, Any]) -> dict[str, Any]:
@@ -54,17 +62,29 @@ def _level(summary: dict[str, Any]) -> float | None:
     return level if isinstance(level, int | float) else None
 
 
-def _from_disk(objects: Objects, prefix: str) -> dict[str, Any]:
+def _from_disk(objects: Objects, prefix: str) -> Iterator[dict[str, Any]]:
     # pandas comes with these, and a store of complete sets needs none of them.
     from stores.maintenance.describe import line_of
+    from stores.maintenance.inventory import take_inventory
     from stores.sets import ZarrSet
 
-    kind, _, digest = prefix.partition("/")
     try:
-        return line_of(ZarrSet(objects, prefix))
-    except PatchbankError as error:
-        nothing = dict.fromkeys(
-            ("rows", "invalid_rows", "ranges", "rows_done", "ranges_done", "arrays", "sealed", "bytes"), 0
-        )
-        names = {"data_set": "-", "model": "-", "view": "-", "level": None}
-        return {"digest": digest, "kind": kind, **names, **nothing, "state": "damaged", "problem": str(error)}
+        yield line_of(ZarrSet(objects, prefix))
+    except DamageError as error:
+        yield _problem(prefix, "damaged", str(error))
+    except MissingError as error:
+        with contextlib.suppress(PatchbankError):
+            if not take_inventory(objects, prefix).is_initialised:
+                return
+        yield _problem(prefix, "damaged", str(error))
+    except UserError as error:
+        yield _problem(prefix, "unread", str(error))
+    except MemoryError:
+        yield _problem(prefix, "unread", "there is not enough memory to read it: free some")
+
+
+def _problem(prefix: str, state: str, problem: str) -> dict[str, Any]:
+    kind, _, digest = prefix.partition("/")
+    counts = ("rows", "invalid_rows", "ranges", "rows_done", "ranges_done", "arrays", "sealed", "bytes")
+    names = {"data_set": "-", "model": "-", "view": "-", "level": None}
+    return {"digest": digest, "kind": kind, **names, **dict.fromkeys(counts, 0), "state": state, "problem": problem}

@@ -8,7 +8,8 @@ from stores.format.chunks import encode_chunk
 from stores.format.commits import Commit, write_commit
 from stores.format.layout import Layout, chunk_name
 from stores.format.paths import seal_path
-from stores.format.summary import array_entries, update_summary
+from stores.format.records import replace
+from stores.format.summary import list_unsealed
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
 
@@ -62,7 +63,7 @@ class ChunkRebuilder:
         same = encoded.sha256 == self.set.seals[name].objects[chunk].sha256
         (self.repaired if same else self.differing).setdefault(name, []).append(index)
         if same:
-            self.set.objects.put(f"{self.set.prefix}/{name}/{chunk}", encoded.parts)
+            replace(self.set.objects, f"{self.set.prefix}/{name}/{chunk}", list(encoded.parts))
 
 
 def chunk_span(target: ZarrSet, name: str, index: int) -> tuple[int, int]:
@@ -78,7 +79,7 @@ def unseal(target: ZarrSet, lost: Chunks) -> None:
     sealed as it was, or open with every undamaged range committed.
     """
     objects, prefix, layout = target.objects, target.prefix, target.layout
-    entries = array_entries(target.arrays, {name: s for name, s in target.seals.items() if name not in lost})
+    arrays = {name: target.arrays[name] for name in lost}
     for name, indexes in lost.items():
         array, seal = target.arrays[name], target.seals[name]
         chunk_rows = layout.chunk_rows(array)
@@ -92,9 +93,10 @@ def unseal(target: ZarrSet, lost: Chunks) -> None:
                 write_commit(
                     objects, prefix, Commit(set=target.digest, range=number, start=start, stop=stop, objects=stored)
                 )
-    update_summary(objects, prefix, {"arrays": entries})
+    list_unsealed(objects, prefix, arrays)
     for name in lost:
         objects.delete(f"{prefix}/{seal_path(name)}")
+    list_unsealed(objects, prefix, arrays)  # another process may have written the summary that it read before
     target.refresh()
 
 

@@ -3,25 +3,37 @@
 These are records (the summary holds a copy of each), tables (other sets of the same samples hold equal ones), Zarr
 metadata (made from the records), seals (made from the array's bytes) and notes in ``index/`` (copies in summaries).
 Damaged chunks have no copy: `stores.maintenance.rebuild` takes recomputed rows.
+
+An extraction may write the same set meanwhile. Records are replaced only by the one byte string that they ever hold.
+What is removed is given another name first and looked at there: a record that is valid, or that became valid since it
+was named, gets its name back (`stores.format.records.set_aside`). A seal is written only where there is no valid one,
+and a summary is compared with what is on disk until they agree.
 """
 
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 
-from stores.canonical import checksummed, sha256_hex
+from stores.canonical import read_checksummed
 from stores.errors import DamageError, MissingError
 from stores.format.chunks import decode_chunk
-from stores.format.commits import Seal, StoredObject
+from stores.format.commits import Seal, StoredObject, read_commits, read_seal, remove_commit, remove_torn, write_seal
 from stores.format.layout import chunk_name
-from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, INDEX, SOURCES, SPEC, seal_path
-from stores.format.summary import array_entries, summary_bytes
+from stores.format.paths import COPIED, CREATED, GROUP, INDEX, SOURCES, SPEC, seal_path
+from stores.format.records import record_bytes, replace, set_aside, write_once
+from stores.format.summary import array_entries, parse_summary, summary_bytes
+from stores.maintenance.candidates import candidates
 from stores.maintenance.inventory import Inventory, take_inventory
-from stores.maintenance.verify import Finding, note_copies, verify_notes, verify_set
+from stores.maintenance.looks import Finding, Verdict
+from stores.maintenance.notes import note_copies, verify_notes
+from stores.maintenance.verify import verify_set
 from stores.sets import ZarrSet
-from stores.store import Store, note_bytes
-from stores.writing.dead_channels import DeadFeatures, valid_rows
+from stores.storage.base import Objects
+from stores.store import Store, note_bytes, read_note
+from stores.writing.conflicts import is_stored
+from stores.writing.dead_channels import DeadFeatures, has_channels, valid_rows
 
 
 @dataclass
@@ -63,84 +75,84 @@ def repair_set(
             is the recorded one.
         remove_strays: Remove objects that no record refers to.
     """
-    objects = store.objects
     report = RepairReport(prefix.rpartition("/")[2], prefix)
-    findings = verify_set(objects, prefix, executor).findings
-    by_part: dict[str, list[Finding]] = {}
-    for finding in findings:
-        by_part.setdefault(finding.part, []).append(finding)
+    by_part = _by_part(verify_set(store.objects, prefix, executor))
     _repair_records(store, report, by_part.get("record", []), records or {})
-    inventory = take_inventory(objects, prefix)
+    inventory = take_inventory(store.objects, prefix)
     _repair_metadata(inventory, report, by_part.get("metadata", []))
     _repair_seals(inventory, report, by_part.get("seal", []))
     for finding in by_part.get("commit", []):
-        objects.delete(finding.key)
-        report.repaired[finding.key] = "removed: its range counts as missing and is extracted again"
+        if remove_torn(store.objects, prefix, finding.key[len(prefix) + 1 :]):
+            report.repaired[finding.key] = "removed: its range counts as missing and is extracted again"
     _note_lost_chunks(inventory, report, by_part.get("chunk", []))
-    for finding in by_part.get("stray", []):
-        if remove_strays:
-            objects.delete(finding.key)
-            report.repaired[finding.key] = "removed"
-        else:
-            report.strays.append(finding.key)
     if "summary" in by_part:
         _repair_summary(store, report, by_part["summary"][0])
+    if "stray" in by_part:
+        _remove_strays(store.objects, report, {finding.key for finding in by_part["stray"]}, remove_strays)
     return report
+
+
+def _by_part(verdict: Verdict) -> dict[str, list[Finding]]:
+    by_part: dict[str, list[Finding]] = {}
+    for finding in verdict.findings:
+        by_part.setdefault(finding.part, []).append(finding)
+    return by_part
+
+
+def _remove_strays(objects: Objects, report: RepairReport, named: set[str], remove_strays: bool) -> None:
+    """Remove or report what still is a stray once the records are repaired, which say what belongs to the set."""
+    inventory = take_inventory(objects, report.prefix)
+    is_known = inventory.created is not None and inventory.summary is not None
+    strays = {f.key for f in verify_set(objects, report.prefix, hashed=False).findings if f.part == "stray"}
+    for key in sorted(named & strays):
+        if remove_strays and is_known:
+            objects.delete(key)
+            report.repaired[key] = "removed"
+        else:
+            report.strays.append(key)
 
 
 def _repair_records(store: Store, report: RepairReport, findings: list[Finding], given: Mapping[str, bytes]) -> None:
     prefix = report.prefix
     names = {finding.key[len(prefix) + 1 :]: finding for finding in findings}
     for name in sorted(names, key=lambda name: name != CREATED):  # created.json lists the others
-        inventory = take_inventory(store.objects, prefix)
-        candidates = {"from the summary's copy": inventory.copy(name)}
-        if name != CREATED:
-            wanted = (inventory.created or {}).get(name, inventory.digest if name == SPEC else "")
-            made = {"from the recipe": given.get(name), "from the set's name": inventory.metadata.get(name)}
-            candidates |= {how: data for how, data in made.items() if data is not None and sha256_hex(data) == wanted}
-            if name.endswith(".parquet"):
-                candidates["from another set of the same samples"] = _table_elsewhere(store, prefix, name, wanted)
-        how = next((how for how, data in candidates.items() if data is not None), None)
         key = f"{prefix}/{name}"
-        if how is None:
-            report.unrepairable[key] = f"{names[name].problem} and no copy of it is left"
+        for how, data in candidates(store, take_inventory(store.objects, prefix), name, given):
+            if data is not None:
+                replace(store.objects, key, [data])
+                report.repaired[key] = how
+                break
         else:
-            store.objects.put(key, [candidates[how] or b""])
-            report.repaired[key] = how
-
-
-def _table_elsewhere(store: Store, prefix: str, name: str, wanted: str) -> bytes | None:
-    for kind, digest in store.set_folders():
-        key = f"{kind}/{digest}/{name}"
-        if not key.startswith(f"{prefix}/") and store.objects.size(key) is not None:
-            data = store.objects.read(key)
-            if sha256_hex(data) == wanted:
-                return data
-    return None
+            report.unrepairable[key] = f"{names[name].problem} and no copy of it is left"
 
 
 def _repair_metadata(inventory: Inventory, report: RepairReport, findings: list[Finding]) -> None:
     for finding in findings:
-        inventory.objects.put(finding.key, [inventory.metadata[finding.key[len(inventory.prefix) + 1 :]]])
-        report.repaired[finding.key] = "made from other records"
+        data = inventory.metadata.get(finding.key[len(inventory.prefix) + 1 :])
+        if data is None:
+            report.unrepairable[finding.key] = f"{finding.problem} and the records it is made from are damaged too"
+        else:
+            replace(inventory.objects, finding.key, [data])
+            report.repaired[finding.key] = "made from other records"
 
 
 def _repair_seals(inventory: Inventory, report: RepairReport, findings: list[Finding]) -> None:
     lost = {f"{inventory.prefix}/{seal_path(name)}": name for name in inventory.lost_seals}
     for finding in findings:
         address = lost.get(finding.key)
-        if address is None:  # a record of another set
-            inventory.objects.delete(finding.key)
-            report.repaired[finding.key] = "removed: it is not a seal of this set"
+        if address is None:  # no seal of this set, or made again meanwhile
+            if remove_torn(inventory.objects, inventory.prefix, finding.key[len(inventory.prefix) + 1 :]):
+                report.repaired[finding.key] = "removed: it is not a seal of this set"
             continue
         seal = _remake_seal(inventory, address)
-        if seal is None:
-            report.unrepairable[finding.key] = (
-                f"{finding.problem} and the bytes of {address} are not those that were sealed"
-            )
-        else:
-            inventory.objects.put(finding.key, [checksummed(seal.canonical())])
+        if seal is not None:
+            write_seal(inventory.objects, inventory.prefix, seal)
             report.repaired[finding.key] = "made from the array, whose bytes are those that were sealed"
+        elif read_seal(inventory.objects, inventory.prefix, address) is None:
+            report.unrepairable[finding.key] = (
+                f"{finding.problem} and the bytes of {address} are not those that were sealed: `patchbank extract` "
+                "makes the array again"
+            )
 
 
 def _remake_seal(inventory: Inventory, address: str) -> Seal | None:
@@ -148,6 +160,8 @@ def _remake_seal(inventory: Inventory, address: str) -> Seal | None:
     array, layout = inventory.arrays.get(address), inventory.layout
     if array is None or layout is None or inventory.summary is None:
         return None
+    if has_channels(array) and inventory.intact_bytes("samples.parquet") is None:
+        return None  # which rows are valid, and so which channels are dead, is not known
     dead = DeadFeatures(array, valid_rows(inventory.objects, inventory.prefix, layout.n_rows))
     names = [GROUP, SPEC, *(chunk_name(index, array) for index in range(layout.n_objects(array)))]
     content = hashlib.sha256()
@@ -155,13 +169,15 @@ def _remake_seal(inventory: Inventory, address: str) -> Seal | None:
     for name in names:
         key = f"{inventory.prefix}/{address}/{name}"
         try:
-            data = inventory.objects.read(key)
+            data = record_bytes(inventory.objects, key)
+            if data is None:
+                return None
             if name not in (GROUP, SPEC):
                 first = (len(stored) - 2) * layout.chunk_rows(array)
                 rows = decode_chunk(data, array, layout, key)[: layout.n_rows - first]
                 content.update(rows.data)
                 dead.take(first, rows)
-        except (MissingError, DamageError):
+        except DamageError:
             return None
         stored[name] = StoredObject.of(data)
     seal = Seal(set=inventory.digest, array=array, content=content.hexdigest(), objects=stored, dead=dead.channels)
@@ -170,33 +186,43 @@ def _remake_seal(inventory: Inventory, address: str) -> Seal | None:
 
 
 def _note_lost_chunks(inventory: Inventory, report: RepairReport, findings: list[Finding]) -> None:
-    """Report damaged chunks of sealed arrays as lost; remove the commit records of ranges of other arrays."""
+    """Report damaged chunks of sealed arrays as lost; take other arrays out of the commit records of their ranges."""
+    objects, prefix = inventory.objects, inventory.prefix
     for finding in findings:
-        address, _, name = finding.key[len(inventory.prefix) + 1 :].rpartition("/")
+        address, _, name = finding.key[len(prefix) + 1 :].rpartition("/")
         if address in inventory.seals:
             report.lost.setdefault(address, []).append(int(name.split(".")[1]))
             continue
-        for file_name, commit in inventory.commits.items():
-            if name in commit.objects.get(address, {}):
-                inventory.objects.delete(f"{inventory.prefix}/{COMMITS}/{file_name}")
+        for commit in read_commits(objects, prefix, inventory.digest).values():
+            entry = commit.objects.get(address, {}).get(name)
+            if entry is not None and remove_commit(
+                objects, prefix, commit, address, partial(is_stored, objects, finding.key, entry)
+            ):
                 report.repaired[finding.key] = f"range {commit.range} counts as missing and is extracted again"
 
 
 def _repair_summary(store: Store, report: RepairReport, finding: Finding) -> None:
+    objects, prefix = store.objects, report.prefix
     try:
-        opened = ZarrSet(store.objects, report.prefix)
-        notes = {}
-        for child in store.objects.children(INDEX):
-            noted = store.recall(child.removesuffix(".json"))
-            if noted is not None and noted.get(opened.spec.kind) == opened.digest:
-                notes[child.removesuffix(".json")] = noted
-        records = {name: store.objects.read(f"{report.prefix}/{name}") for name in COPIED}
+        opened = ZarrSet(objects, prefix)
+        records = {name: record_bytes(objects, f"{prefix}/{name}") or b"" for name in COPIED}
+        torn = [name for name, record in records.items() if name != SPEC and read_checksummed(record) is None]
+        if torn:
+            raise DamageError(f"{torn[0]} is gone or torn")
         entries = array_entries(opened.arrays, opened.seals)
-        store.objects.put(finding.key, [summary_bytes(opened.spec, opened.layout, records, entries, notes)])
-    except (DamageError, MissingError) as error:
+        noted = {key: store.recall(key) for key in (name.removesuffix(".json") for name in objects.children(INDEX))}
+        notes = {key: note for key, note in noted.items() if note and note.get(opened.spec.kind) == opened.digest}
+        data = summary_bytes(opened.spec, opened.layout, records, entries, notes)
+    except (DamageError, MissingError, UnicodeDecodeError) as error:
         report.unrepairable[finding.key] = f"{finding.problem} and the set it is made from is damaged too ({error})"
-    else:
+        return
+    if write_once(objects, finding.key, data, lambda present: parse_summary(present, opened.digest) is not None):
         report.repaired[finding.key] = "made from the set"
+    opened.summarise()
+
+
+def _is_intact(key: str, is_cache: bool, data: bytes) -> bool:
+    return read_checksummed(data) is not None if is_cache else read_note(key, data) is not None
 
 
 def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
@@ -206,11 +232,14 @@ def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
     for finding in verify_notes(store).findings:
         key = finding.key[len(INDEX) + 1 :].removesuffix(".json")
         if finding.part == "note":
-            store.objects.put(finding.key, [note_bytes(key, copies[key][-1])])
-            report.repaired[finding.key] = "from the summary of a set that it names"
+            known = copies.get(key, [])
+            good = [note_bytes(key, note) for note in known]
+            if good and write_once(store.objects, finding.key, good[-1], good.__contains__):
+                report.repaired[finding.key] = "from the summary of a set that it names"
         elif remove_strays or finding.key.startswith(f"{SOURCES}/"):
-            store.objects.delete(finding.key)
-            report.repaired[finding.key] = "removed"
+            is_cache = finding.key.startswith(f"{SOURCES}/")
+            if set_aside(store.objects, finding.key, partial(_is_intact, key, is_cache)):
+                report.repaired[finding.key] = "removed"
         else:
             report.strays.append(finding.key)
     return report

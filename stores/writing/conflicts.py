@@ -7,7 +7,7 @@ since. In any order of these steps one writer comes second and finds what the ot
 
 from stores.errors import DamageError
 from stores.format.commits import Commit, StoredObject, read_commit, read_seal
-from stores.format.paths import COMMITS, seal_path
+from stores.format.paths import COMMITS
 from stores.storage.base import Objects, read_if_present
 
 
@@ -19,7 +19,7 @@ def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, 
     first = read_commit(objects, f"{prefix}/{COMMITS}/{commit.name}")
     committed = {} if first is None else dict(first.objects)
     for name in commit.objects:
-        seal = read_seal(objects, f"{prefix}/{seal_path(name)}")
+        seal = read_seal(objects, prefix, name)
         if seal is not None:
             committed[name] = seal.objects
     return committed
@@ -39,7 +39,8 @@ def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
     """
     committed = existing_commit(objects, prefix, commit)
     record = f"{prefix}/{COMMITS}/{commit.name}"
-    sealed = {name for name in committed if objects.size(f"{prefix}/{seal_path(name)}") is not None}
+    # A torn seal is no seal: sealing replaces it, and until then the commit records are all there is.
+    sealed = {name for name in committed if read_seal(objects, prefix, name) is not None}
     for name, expected in committed.items():
         for chunk, written in commit.objects[name].items():
             key = f"{prefix}/{name}/{chunk}"

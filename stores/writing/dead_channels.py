@@ -9,7 +9,8 @@ import contextlib
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from stores.errors import DamageError, MissingError
+from stores.errors import DamageError
+from stores.format.records import record_bytes
 from stores.format.tables import read_table
 from stores.specs import ArraySpec
 from stores.storage.base import Objects
@@ -61,9 +62,9 @@ class DeadFeatures:
 
 def valid_rows(objects: Objects, prefix: str, n_rows: int) -> Bool[np.ndarray, " sample"]:
     """Return which rows of the set in folder ``prefix`` are not marked invalid; all where its table is damaged."""
-    with contextlib.suppress(MissingError, DamageError):  # `verify` names a damaged table
+    with contextlib.suppress(DamageError):  # `verify` names a damaged table
         key = f"{prefix}/samples.parquet"
-        table = read_table(objects.read(key), key, n_rows)
+        table = read_table(record_bytes(objects, key) or b"", key, n_rows)
         if "valid" in table:
             return table["valid"].to_numpy(dtype=bool)
     return np.ones(n_rows, dtype=bool)

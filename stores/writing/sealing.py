@@ -13,9 +13,11 @@ from jaxtyping import Bool
 from stores.canonical import checksummed
 from stores.errors import DamageError, MissingError, UserError
 from stores.format.chunks import array_metadata, decode_chunk
-from stores.format.commits import Seal, StoredObject, write_seal
+from stores.format.commits import Seal, StoredObject, remove_commit, write_seal
 from stores.format.layout import chunk_name
 from stores.format.paths import COMMITS, GROUP, SEALS, SPEC, seal_path
+from stores.format.records import record_bytes, replace
+from stores.format.summary import list_unsealed
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec
 from stores.storage.base import PARTIAL
@@ -98,6 +100,7 @@ def _seal_array(
     )
     damaged = _replaced_since(stored_set, array, read)
     if damaged:
+        list_unsealed(objects, prefix, {array.name: array})
         objects.delete(f"{prefix}/{seal_path(array.name)}")
         objects.sync(f"{prefix}/{SEALS}")
         return _take_back(stored_set, array.name, damaged)
@@ -131,11 +134,12 @@ def _read_and_compare(stored_set: ZarrSet, array: ArraySpec, valid: Bool[np.ndar
         key = f"{stored_set.prefix}/{array.name}/{chunk}"
         try:
             read.stamps[chunk] = stored_set.objects.stamp(key)
-            actual = reader.read(key, index)
+            # Before it is opened: reading a pipe in place of a chunk would wait for ever.
+            is_file = stored_set.objects.size(key) in {entry.size for entry in recorded.get(chunk, [])}
+            actual = reader.read(key, index) if is_file else None
         except (DamageError, MissingError):
-            read.damaged.add(stored_set.layout.range_of_chunk(index, array))
-            continue
-        if chunk not in recorded or any(entry != actual for entry in recorded[chunk]):
+            actual = None
+        if actual is None or any(entry != actual for entry in recorded[chunk]):
             read.damaged.add(stored_set.layout.range_of_chunk(index, array))
         else:
             read.chunks[chunk] = actual
@@ -149,8 +153,8 @@ def _write_metadata(stored_set: ZarrSet, array: ArraySpec) -> dict[str, StoredOb
     records = {GROUP: array_metadata(array, stored_set.layout), SPEC: checksummed(array.canonical())}
     for name, expected in records.items():
         key = f"{stored_set.prefix}/{array.name}/{name}"
-        if stored_set.objects.size(key) is None or stored_set.objects.read(key) != expected:
-            stored_set.objects.put(key, [expected])
+        if record_bytes(stored_set.objects, key) != expected:
+            replace(stored_set.objects, key, [expected])
         written[name] = StoredObject.of(expected)
     return written
 
@@ -179,11 +183,9 @@ def _replaced_since(stored_set: ZarrSet, array: ArraySpec, read: _ReadBack) -> s
 
 def _take_back(stored_set: ZarrSet, name: str, damaged: set[int]) -> SealOutcome:
     """Remove the commit records of the damaged ranges of an array, durably, so that they are missing again."""
-    for file_name, commit in stored_set.commits.items():
+    for commit in stored_set.commits.values():
         if commit.range in damaged and name in commit.objects:
-            stored_set.objects.delete(f"{stored_set.prefix}/{COMMITS}/{file_name}")
-    if stored_set.objects.children(f"{stored_set.prefix}/{COMMITS}"):
-        stored_set.objects.sync(f"{stored_set.prefix}/{COMMITS}")
+            remove_commit(stored_set.objects, stored_set.prefix, commit, name)
     return SealOutcome(damaged=tuple(sorted(damaged)))
 
 

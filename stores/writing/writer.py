@@ -19,6 +19,7 @@ from stores.format.chunks import encode_chunk
 from stores.format.commits import Commit, StoredObject, write_commit
 from stores.format.layout import RowRange, chunk_name
 from stores.format.paths import SPEC
+from stores.format.records import is_file, set_aside
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
 from stores.writing.conflicts import existing_commit, resolve_conflict
@@ -211,7 +212,7 @@ class SetWriter:
             return False
         try:
             for entry in staged:
-                objects.publish(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}")
+                self._give_name(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}")
                 self.tickets.discard(entry.ticket)
         except MissingError as error:
             if not existing_commit(objects, prefix, commit):
@@ -223,6 +224,15 @@ class SetWriter:
         is_first = write_commit(objects, prefix, commit)
         resolve_conflict(objects, prefix, commit)
         return is_first
+
+    def _give_name(self, ticket: str, key: str) -> None:
+        try:
+            self.set.objects.publish(ticket, key)
+        except UserError:
+            if is_file(self.set.objects, key):
+                raise
+            set_aside(self.set.objects, key, lambda data: False)  # a folder in place of the chunk
+            self.set.objects.publish(ticket, key)
 
     def _drop(self, staged: list[_Staged]) -> None:
         for entry in staged:

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from commands.show import other_machines
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions, complete, extract, start_extraction
@@ -28,6 +29,7 @@ from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe
 from stores import Store
 from stores.errors import UserError
+from stores.maintenance.describe import card
 from stores.maintenance.verify import verify
 from stores.specs import FrameSpec
 from tests.pipeline.tiny import TINY, recipe, write_camvid
@@ -265,6 +267,35 @@ def test_another_kind_of_device_needs_to_be_allowed(tmp_path, data):
     assert reconcile_with_recorded(CPU, {"device": "cuda", "batch_size": 8}, allow_mixed=True)[0].batch_size == 8
 
 
+def test_ranges_of_another_processor_are_marked(tmp_path, data, monkeypatch):
+    where = site(tmp_path, data)
+    wanted = recipe()
+    begun = extract_all(wanted, where, shard=(0, 2)).outcomes[0]
+    assert other_machines(card(begun.set)["compute"], card(begun.set)["other_machines"]) == []
+    monkeypatch.setattr("pipeline.extraction.compute._cpu_model", lambda: "another processor")
+    done = extract_all(wanted, where, shard=(1, 2)).outcomes[0]
+    assert any("cpu was" in note and "another processor" in note for note in done.notes)
+    assert done.missing == {}
+    shown = other_machines(card(done.set)["compute"], card(done.set)["other_machines"])
+    assert shown[0] == "computed on 2 kinds of machine, whose last bits may differ"
+    assert shown[1].startswith("  3 ranges or fewer with cpu another processor instead of ")
+    assert [verdict.findings for verdict in verify(where.store)] == [(), (), ()]
+    mark = next((tmp_path / "store" / done.set.prefix / "machines").iterdir())
+    mark.write_bytes(mark.read_bytes()[:-9])
+    assert [f.key.rpartition("/")[2] for v in verify(where.store) for f in v.findings] == [mark.name]
+    assert extract_all(wanted, where).outcomes[0].rows_made == 0
+
+
+def test_a_compute_record_of_an_earlier_version_says_nothing_of_the_processor():
+    from pipeline.extraction.compute import reconcile_with_recorded
+
+    before = {key: value for key, value in CPU.record("float32").items() if "cpu" not in key and "mkl" not in key}
+    assert reconcile_with_recorded(CPU, before, allow_mixed=False) == (CPU, [])
+    elsewhere = before | {"threads": 10_000}
+    (line,) = reconcile_with_recorded(CPU, elsewhere, allow_mixed=False)[1]
+    assert "threads was 10000" in line
+
+
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     monkeypatch.setattr(type(where.store.objects), "free_bytes", lambda self: 1000)
@@ -301,6 +332,7 @@ def test_mixed_sizes_without_a_tile_are_brought_to_one_grid(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
+from commands.show import other_machines
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from stores.errors import MissingError, UserError
+from stores.format.creation import is_initialised
 from stores.memory import MemorySet
-from stores.sets import ZarrSet, is_initialised
+from stores.sets import ZarrSet
 from stores.storage.local import LocalObjects
 from stores.storage.os_errors import ADVICE
 from stores.storage.remote import RemoteObjects

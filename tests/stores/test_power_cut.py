@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stores.errors import DamageError, MissingError
-from stores.sets import ZarrSet, is_initialised
+from stores.format.creation import is_initialised
+from stores.sets import ZarrSet
 from stores.storage.local import LocalObjects
 from stores.storage.remote import RemoteObjects
 from stores.writing.sealing import seal

@@ -83,16 +83,22 @@ def test_lost_chunks_are_listed_and_strays_wait_for_a_word(sealed):
 
 def test_both_copies_of_a_record_must_go_before_it_is_lost(sealed):
     root, made = sealed
-    summary, layout = root / made.prefix / "summary.json", root / made.prefix / "layout.json"
+    summary, compute = root / made.prefix / "summary.json", root / made.prefix / "compute.json"
     before = summary.read_bytes()
     summary.write_bytes(b"{}")
     assert repair_set(Store(root), made.prefix).whole
     assert summary.read_bytes() == before
+    layout = root / made.prefix / "layout.json"
+    layout_before = layout.read_bytes()
     summary.unlink()
     layout.unlink()
+    assert repair_set(Store(root), made.prefix).whole, "few layouts are possible, and one has the recorded sha256"
+    assert layout.read_bytes() == layout_before
+    summary.unlink()
+    compute.unlink()
     report = repair_set(Store(root), made.prefix)
-    assert set(report.unrepairable) == {f"{made.prefix}/summary.json", f"{made.prefix}/layout.json"}
-    assert repair_set(Store(root), made.prefix, records={"layout.json": b"wrong"}).unrepairable
+    assert set(report.unrepairable) == {f"{made.prefix}/summary.json", f"{made.prefix}/compute.json"}
+    assert repair_set(Store(root), made.prefix, records={"compute.json": b"wrong"}).unrepairable
     spec = canonical_json(made.spec.canonical())
     (root / made.prefix / "spec.json").unlink()
     repair_set(Store(root), made.prefix, records={"spec.json": spec})
