@@ -20,6 +20,7 @@ from stores.format.layout import MOST_RANGES, Layout
 from stores.format.paths import COMMITS, COMPUTE, COPIED, CREATED, GROUP, LAYOUT, PROVENANCE, SEALS, SPEC, SUMMARY
 from stores.format.summary import array_entries, summary_bytes, update_summary
 from stores.format.tables import read_table, table_bytes
+from stores.notebook import ShownSet
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects, read_if_present
 
@@ -39,7 +40,7 @@ def is_initialised(objects: Objects, prefix: str) -> bool:
     return any(objects.children(f"{prefix}/{folder}") for folder in (COMMITS, SEALS))
 
 
-class ZarrSet:
+class ZarrSet(ShownSet):
     """A feature set or label set in a store.
 
     Opening reads the records and lists commits and seals once; `refresh` does it again. Arrays are read with

@@ -10,6 +10,7 @@ from stores.canonical import checksummed, read_checksummed
 from stores.errors import MissingError, UserError
 from stores.format.paths import FOLDERS, INDEX
 from stores.format.summary import read_summary, update_summary
+from stores.notebook import ShownStore
 from stores.sets import ZarrSet, is_initialised
 from stores.specs import FeatureSpec, LabelSpec
 from stores.storage.base import Objects, read_if_present
@@ -19,7 +20,7 @@ DEFAULT_LOCATION = "store"
 """Location of the store where neither ``--store`` nor ``PATCHBANK_STORE`` names one."""
 
 
-class Store:
+class Store(ShownStore):
     """Finds, lists and opens the sets under one location."""
 
     def __init__(self, location: str | Path | None = None, executor: Executor | None = None) -> None:
