@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Measurement, measure, pairs, row
-from stores.checked import checked
 from stores.format import seal_checks
 from stores.format.layout import plan_layout
+from stores.maintenance.checked import checked
 from stores.sets import ZarrSet
 from stores.specs import (
     ArraySpec,

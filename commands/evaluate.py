@@ -87,7 +87,7 @@ def _model_sets(
     from evaluate.inputs.model_sets import ModelSets, ViewSets
     from evaluate.inputs.views import check_rows
     from pipeline.views import CLEAN
-    from stores.checked import checked
+    from stores.maintenance.checked import checked
 
     command = f"patchbank extract {experiment}"
     recorded = recorded_sets(experiment, recipe, settings, store, clean=True)

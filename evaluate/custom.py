@@ -22,8 +22,8 @@ from evaluate.results.table import COLUMNS, Result, ResultStore, long_table
 from evaluate.task import Task
 from stores import ZarrSet
 from stores.canonical import canonical_json
-from stores.checked import checked
 from stores.errors import UserError
+from stores.maintenance.checked import checked
 from stores.specs import FeatureSpec
 
 Rows = Iterable[Mapping[str, Any]] | Mapping[str, Any] | pd.DataFrame | float

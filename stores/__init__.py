@@ -26,7 +26,7 @@ def open(location: str | Path, store: str | Path | None = None, *, checked: bool
         checked: Compare every chunk that is read with its seal and every table with its record (`CheckedSet`), so that
             whatever was swapped or edited together with its checksum raises DamageError.
     """
-    from stores.checked import checked as as_checked
+    from stores.maintenance.checked import checked as as_checked
     from stores.store import Store
 
     text = str(location).rstrip("/")

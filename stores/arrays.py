@@ -16,6 +16,7 @@ from stores.format.chunks import crc32c, decode_chunk
 from stores.format.layout import Layout, chunk_name
 from stores.format.seal_checks import ChunkCheck, SealChecks
 from stores.indexing import AxisIndex, Index, Selection, row_numbers, select
+from stores.notebook import html_table
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
 
@@ -61,6 +62,14 @@ class StoredArray(ABC):
 
     def __len__(self) -> int:
         return self.layout.n_rows
+
+    def __repr__(self) -> str:
+        return f"<array {self.spec.name} {self.shape} {self.spec.dtype}>"
+
+    def _repr_html_(self) -> str:
+        facts = [(name, value) for name, value in self.spec.attributes.items() if value is not None]
+        axes = [*zip(self.spec.dimension_names, self.shape, strict=True)]
+        return html_table(repr(self), ("axis or fact", "value"), [*axes, *facts])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         whole = self[:]

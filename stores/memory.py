@@ -13,6 +13,7 @@ from stores.arrays import StoredArray
 from stores.errors import MissingError, UserError
 from stores.format.layout import Layout, RowRange
 from stores.indexing import Selection
+from stores.notebook import ShownSet
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 
 
@@ -32,7 +33,7 @@ class MemoryArray(StoredArray):
         return hashlib.sha256(self.values.data).hexdigest()
 
 
-class MemorySet:
+class MemorySet(ShownSet):
     """A feature set or label set in memory."""
 
     def __init__(
@@ -98,6 +99,9 @@ class MemorySet:
             else:
                 self.content[name] = hashlib.sha256(np.ascontiguousarray(self.held[name].values).data).hexdigest()
         return missing
+
+    def __repr__(self) -> str:
+        return f"<{self.spec.kind} {self.digest[:12]} in memory: {self.layout.n_rows} rows, {len(self.held)} arrays>"
 
     def __getitem__(self, name: str) -> MemoryArray:
         full = name if "/" in name else f"tokens/{name}"

@@ -23,6 +23,7 @@ from stores.format.paths import COMPUTE, CREATED, GROUP, LAYOUT, PROVENANCE, SPE
 from stores.format.records import record_bytes, write_once
 from stores.format.summary import array_entries, read_summary, update_summary
 from stores.format.tables import read_table
+from stores.notebook import ShownSet
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
 
@@ -44,7 +45,7 @@ class _Sealed(dict[str, str]):
         )
 
 
-class ZarrSet:
+class ZarrSet(ShownSet):
     """A feature set or label set in a store.
 
     Opening reads the records and lists commits and seals once; `refresh` does it again. Arrays are read with

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from stores.canonical import digest
+from stores.notebook import html_table
 
 FORMAT_VERSION = 1
 """Version of the on-disk format that stores/README.md describes."""
@@ -42,6 +43,9 @@ class Record(BaseModel):
         if not isinstance(values, dict):
             return values
         return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+    def _repr_html_(self) -> str:
+        return html_table(repr(self), ("key", "value"), self.canonical().items())
 
     def canonical(self) -> dict[str, Any]:
         """Return the record as plain JSON values, which are hashed and stored."""
@@ -156,6 +160,9 @@ class FeatureSpec(Record):
         """The set's name."""
         return digest(self.canonical())
 
+    def __repr__(self) -> str:
+        return f"<FeatureSpec {self.digest[:12]}: {self.model.name} on {self.dataset.name}, {_framed(self)}>"
+
 
 class LabelSpec(Record):
     """Record of a label set: every choice that changes a stored label. Its digest names the set."""
@@ -186,6 +193,13 @@ class LabelSpec(Record):
     def digest(self) -> str:
         """The set's name."""
         return digest(self.canonical())
+
+    def __repr__(self) -> str:
+        return f"<LabelSpec {self.digest[:12]}: {self.dataset.name}, {_framed(self)}>"
+
+
+def _framed(spec: FeatureSpec | LabelSpec) -> str:
+    return f"view {spec.view.name}, input {spec.frame.input}"
 
 
 class ArraySpec(Record):

@@ -14,6 +14,7 @@ from stores.format.creation import is_initialised
 from stores.format.paths import FOLDERS, INDEX
 from stores.format.records import record_bytes
 from stores.format.summary import update_summary
+from stores.notebook import ShownStore
 from stores.sets import ZarrSet
 from stores.specs import FeatureSpec, LabelSpec
 from stores.storage.base import Objects
@@ -23,7 +24,7 @@ DEFAULT_LOCATION = "store"
 """Location of the store where neither ``--store`` nor ``PATCHBANK_STORE`` names one."""
 
 
-class Store:
+class Store(ShownStore):
     """Finds, lists and opens the sets under one location."""
 
     def __init__(self, location: str | Path | None = None, executor: Executor | None = None) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from stores.arrays import StoredArray, StoredSet
 from stores.errors import UserError
 from stores.indexing import AxisIndex, row_numbers
+from stores.notebook import html_table
 
 Batch = tuple[torch.Tensor, torch.Tensor] | tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -77,6 +78,16 @@ class RangeDataset(IterableDataset[Batch]):
         self.shard = shard
         self.identity = f"{features.digest} {self.features.spec.name}"
         self.epoch = 0
+
+    def __repr__(self) -> str:
+        n_rows = self.layout.n_rows if self.rows is None else len(self.rows)
+        labels = "" if self.labels is None else f", labels {self.labels.spec.name}"
+        order = "stored order" if self.shuffle is None else f"shuffled by {self.shuffle}"
+        return f"<RangeDataset {self.identity[:12]} {self.features.spec.name}: {n_rows} rows{labels}, {order}>"
+
+    def _repr_html_(self) -> str:
+        batches = ("rows of a batch", self.batch_rows), ("epoch", self.epoch), ("shard", self.shard)
+        return html_table(repr(self), ("setting", "value"), batches)
 
     def set_epoch(self, epoch: int) -> None:
         """Shuffle the next pass for this epoch; without ``shuffle`` nothing changes."""

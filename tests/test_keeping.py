@@ -233,7 +233,7 @@ def test_a_lack_of_memory_is_not_damage(site, run, monkeypatch):
     def short(*_, **__):
         raise pyarrow.lib.ArrowMemoryError("malloc of size 4096 failed")
 
-    monkeypatch.setattr(pyarrow.parquet, "ParquetFile", short)
+    monkeypatch.setattr(pyarrow.parquet, "read_metadata", short)
     code, _, err = run("evaluate", "tiny.toml")
     assert code == 2
     assert "not enough memory" in err
@@ -241,7 +241,7 @@ def test_a_lack_of_memory_is_not_damage(site, run, monkeypatch):
     def odd(*_, **__):
         raise OSError("Resource temporarily unavailable")
 
-    monkeypatch.setattr(pyarrow.parquet, "ParquetFile", odd)
+    monkeypatch.setattr(pyarrow.parquet, "read_metadata", odd)
     code, _, err = run("evaluate", "tiny.toml")
     assert code == 2
     assert "is whole and could not be read (Resource temporarily unavailable)" in err

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int64
 
-from stores.checked import checked
 from stores.errors import UserError
 from stores.hdf5.atomic import need_space, new_folder
 from stores.hdf5.exporting import choose_arrays, converted
+from stores.maintenance.checked import checked
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec, relative_name
 

@@ -10,7 +10,6 @@ import h5py
 import numpy as np
 
 from stores.canonical import checksummed, read_checksummed, sha256_hex
-from stores.checked import checked
 from stores.errors import DamageError, MissingError, UserError
 from stores.format.layout import Layout
 from stores.format.paths import COPIED, CREATED
@@ -26,6 +25,7 @@ from stores.hdf5.records import (
     Manifest,
     Original,
 )
+from stores.maintenance.checked import checked
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec
 from stores.store import notes_of

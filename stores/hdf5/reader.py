@@ -13,6 +13,7 @@ from stores.format.layout import Layout
 from stores.format.tables import read_table
 from stores.hdf5.checks import CheckedFile, explained
 from stores.indexing import Selection
+from stores.notebook import ShownSet
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 
 _PIECE_BYTES = 64 << 20
@@ -54,7 +55,7 @@ class HDF5Array(StoredArray):
         return f"{self.owner.path.absolute()} {self.owner.content[self.spec.name]}"
 
 
-class HDF5Set:
+class HDF5Set(ShownSet):
     """A set in a file that `patchbank export` wrote, for reading; all its arrays are complete.
 
     Raises MissingError when there is no file, UserError when it is not an export or of a newer format, and

@@ -10,10 +10,10 @@ import pytest
 
 import stores
 from stores.canonical import checksummed
-from stores.checked import checked
 from stores.errors import DamageError
 from stores.format.chunks import crc32c
 from stores.hdf5.clam import export_tile_files
+from stores.maintenance.checked import checked
 from stores.storage.remote import RemoteObjects
 from tests.stores.sealed_sets import rows_of, stored, tile_table, tokens
 from tests.stores.specs_for_tests import FEATURES
