@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,9 +65,13 @@ def extract(
         say(f"{len(report.left_out)} images are left out of the few-shot choice, the first: {first}")
     made = sum(outcome.rows_made for outcome in report.outcomes)
     reused = sum(outcome.rows_reused for outcome in report.outcomes)
+    taken: Counter[str] = Counter()
+    for outcome in report.outcomes:
+        taken.update(outcome.rows_taken)
     if as_json:
         found = {
             "made": made,
+            "taken_over": dict(taken),
             "reused": reused,
             "store": workspace.store.location,
             "labels": report.labels.digest if report.labels else None,
@@ -84,6 +89,8 @@ def extract(
                 f"write {duration(seconds.write)}, seal {duration(seconds.seal)}; bottleneck: {seconds.bottleneck}"
             )
     typer.echo(f"made    {made:,} rows of features, {report.label_rows_made:,} of labels")
+    for digest, count in taken.items():
+        typer.echo(f"taken   {count:,} rows of features over from {digest[:12]}")
     typer.echo(f"reused  {reused:,} rows of features")
     typer.echo(f"where   {workspace.store.location}")
 

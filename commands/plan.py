@@ -53,7 +53,9 @@ def plan(
     if len(samples.tiles) < samples.n_tiles:
         rows += f" chosen of {samples.n_tiles:,} tiles ({len(samples.tiles) / samples.n_tiles:.1%})"
     typer.echo(f"{len(samples.sources)} images, {rows}; {'all ' if 'chosen' in rows else ''}tiles cover {covered}")
-    lines = [["model", "state", "arrays", "rows to do", "objects", "to write", "memory", "write rate", "time"]]
+    lines = [
+        ["model", "state", "arrays", "rows to do", "taken over", "objects", "to write", "memory", "write rate", "time"]
+    ]
     for one in plans:
         rate = one.bytes / one.rows / one.seconds_per_row if one.seconds_per_row else None
         lines.append(
@@ -61,7 +63,8 @@ def plan(
                 one.title,
                 one.state,
                 str(one.arrays),
-                f"{one.rows_missing:,}",
+                f"{one.rows_missing - one.rows_taken_over:,}",
+                f"{one.rows_taken_over:,}",
                 f"{one.objects:,}",
                 format_bytes(one.bytes_missing),
                 format_bytes(one.memory_bytes),

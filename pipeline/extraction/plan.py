@@ -14,6 +14,7 @@ from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
 from pipeline.extraction.run import Workspace, view_jobs
+from pipeline.extraction.taking_over import known_rows, passes
 from pipeline.recipe import Recipe
 from pipeline.rows.frames import tiles
 from pipeline.rows.pixels import read_tiles
@@ -44,18 +45,22 @@ class ModelPlan:
     """Number of arrays. Input pixels that several models share are counted with the first, here and in bytes."""
     rows: int
     rows_missing: int
+    rows_taken_over: int
+    """Missing rows that other sets of the store hold under an equal recipe; the model runs on the others."""
     objects: int
     bytes: int
     bytes_missing: int
     memory_bytes: int
     """Estimated memory on top of the idle process: weights, buffers and twice a batch's tokens."""
     seconds_per_row: float | None
-    """Measured on one batch on this device; None when nothing is missing or timing is off."""
+    """Measured on one batch on this device; None when no row meets the model or timing is off."""
 
     @property
     def seconds(self) -> float | None:
         """Estimated time for what is missing."""
-        return None if self.seconds_per_row is None else self.seconds_per_row * self.rows_missing
+        return (
+            None if self.seconds_per_row is None else self.seconds_per_row * (self.rows_missing - self.rows_taken_over)
+        )
 
     def canonical(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -105,8 +110,9 @@ def _plan(
     rows_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
     weights = sum(value.numel() * value.element_size() for value in job.model.module.state_dict().values())
     tokens = sum(layer.width * (layer.n_patches + job.model.n_prefix) for layer in job.model.layers)
+    rows_taken = _rows_taken(job, compute)
     seconds = None
-    if model_seconds is not None and rows_missing:
+    if model_seconds is not None and rows_missing > rows_taken:
         size = job.samples.frame.input
         decode, pixels = _decode_seconds(job)
         if size not in model_seconds:
@@ -121,12 +127,23 @@ def _plan(
         arrays=len(kept),
         rows=job.layout.n_rows,
         rows_missing=rows_missing,
+        rows_taken_over=rows_taken,
         objects=job.n_objects,
         bytes=job.layout.n_rows * sum(array.row_bytes for array in kept),
         bytes_missing=job.missing_bytes,
         memory_bytes=weights + job.buffer_bytes(compute.batch_size) + 2 * compute.batch_size * 4 * tokens,
         seconds_per_row=seconds,
     )
+
+
+def _rows_taken(job: Job, compute: Compute) -> int:
+    """Return how many of the missing rows are taken over from other sets."""
+    record = compute.record(job.spec.compute_dtype) if job.existing is None else job.existing.compute
+    taken = 0
+    for ranges, arrays in passes(job.missing()):
+        known = known_rows(job, arrays, record, allow_mixed=False)
+        taken += sum(known.counts(ranges).values())
+    return taken
 
 
 def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height width 3"]]:

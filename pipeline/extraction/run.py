@@ -232,7 +232,7 @@ def extract_recipe(
             report.labels = report.labels or labels
             report.label_rows_made += n_made
             report.outcomes.append(outcome)
-            if outcome.rows_made:
+            if outcome.rows_made or outcome.rows_taken:
                 _log(workspace.store, outcome, options.provenance)
             workspace.store.remember(
                 recipe.model_key(model_recipe, choice, view),
@@ -250,6 +250,7 @@ def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
         "host": platform.node(),
         "rows_made": outcome.rows_made,
         "rows_reused": outcome.rows_reused,
+        **({"rows_taken_over": outcome.rows_taken} if outcome.rows_taken else {}),
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.__dict__.items()},
     }
     key = f"{LOGS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"
