@@ -15,6 +15,7 @@ from stores.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
+    from pipeline.rows.samples import Samples
 
 
 def extract(
@@ -34,6 +35,7 @@ def extract(
     as_json: JsonOption = False,
 ) -> None:
     """Extract what is missing, in one pass per model and view. Safe to repeat, to interrupt and to run in parallel."""
+    from commands.experiment.planned_evaluation import plan_evaluation
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.extract import ExtractOptions
     from pipeline.extraction.run import Workspace, extract_recipe
@@ -42,6 +44,14 @@ def extract(
     recipe, settings = load_experiment(experiment)
     _demo_world(recipe, data)
     workspace = Workspace(Store(store), data, experiment.parent)
+    choice = source_choice(settings)
+
+    def check(samples: "Samples") -> None:
+        """Refuse what could not be evaluated before any model runs."""
+        evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
+        if evaluation.problem:
+            raise UserError(f"`patchbank evaluate` would refuse {experiment}: {evaluation.problem}")
+
     with progress() as on_progress:
         options = ExtractOptions(
             workers=workers,
@@ -51,7 +61,7 @@ def extract(
             on_progress=on_progress,
         )
         compute = choose_compute(device, batch_size)
-        report = extract_recipe(recipe, workspace, compute, options, choice=source_choice(settings), only=model)
+        report = extract_recipe(recipe, workspace, compute, options, choice=choice, only=model, check=check)
     for outcome in report.outcomes:
         for note in outcome.notes:
             say(f"{outcome.title}: {note}")

@@ -24,6 +24,7 @@ def plan(
 ) -> None:
     """Estimate an extraction: rows, files, bytes, memory, time, pixels covered. Downloads and writes nothing."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    from commands.experiment.planned_evaluation import plan_evaluation
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
     from pipeline.extraction.run import Workspace, read_samples
@@ -31,7 +32,9 @@ def plan(
 
     recipe, settings = load_experiment(experiment)
     workspace = Workspace(Store(store), data, experiment.parent)
-    samples = read_samples(recipe, workspace, source_choice(settings), remember=False)
+    choice = source_choice(settings)
+    samples = read_samples(recipe, workspace, choice, remember=False)
+    evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
     labelled = labelled_coverage(samples)
     plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=time))
     notes = warnings(plans, samples, labelled, workspace.store.objects.free_bytes())
@@ -42,6 +45,7 @@ def plan(
             "tiles": samples.n_tiles,
             "coverage": samples.coverage,
             "labelled_coverage": labelled,
+            "evaluate": evaluation.canonical(),
             "models": [one.canonical() for one in plans],
             "notes": notes,
         }
@@ -73,5 +77,5 @@ def plan(
             ]
         )
     print_table(lines)
-    for note in notes:
+    for note in [*notes, *evaluation.lines()]:
         typer.echo(f"note: {note}")

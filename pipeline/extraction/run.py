@@ -3,7 +3,7 @@
 import json
 import platform
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +200,7 @@ def extract_recipe(
     *,
     choice: SourceChoice = ALL_SOURCES,
     only: str | None = None,
+    check: Callable[[Samples], None] = lambda samples: None,
 ) -> Report:
     """Make what is missing of a recipe's label set and feature sets, and note in the store's index where they are.
 
@@ -213,8 +214,10 @@ def extract_recipe(
         options: How the extraction runs.
         choice: Source images to extract.
         only: Name or title of the one model to extract; None extracts all.
+        check: Called with the rows before a model is built; what it raises ends the extraction.
     """
     samples = read_samples(recipe, workspace, choice)
+    check(samples)
     report = Report(left_out=samples.left_out)
     for model_recipe, shown in jobs(recipe, workspace, samples, only):
         check_disk_space(model_recipe.display, [job for _, job in shown], workspace.store)
