@@ -31,7 +31,7 @@ def evaluate(
     """Run the analyses whose results are missing. Reads stored sets only; needs no images and runs no backbone."""
     from evaluate.claims.roles import model_info
     from evaluate.report.store_state import states
-    from evaluate.report.writing import write_report
+    from evaluate.report.unchanged import PAGE, inputs_digest, is_unchanged, remember
     from evaluate.results.table import ResultStore
     from evaluate.runner import evaluate as answer_all
     from evaluate.task import Task
@@ -62,15 +62,21 @@ def evaluate(
     for note in found.notes:
         say(f"note: {note}")
     models_info = [model_info(one) for one in models]
-    page = write_report(
-        kept,
-        experiment.stem,
-        found,
-        _about(models),
-        models_info=models_info,
-        beside=settings.claims.beside,
-        stored=states(opened, models_info, found.table),
-    )
+    about, beside = _about(models), settings.claims.beside
+    stored = states(opened, models_info, found.table)
+    facts = {
+        "about": about,
+        "models": [info.model_dump(mode="json") for info in models_info],
+        "results": [[title, digest] for digest, (title, _) in found.results.items()],
+        "stored": stored,
+    }
+    made_from = inputs_digest(results, experiment.stem, beside, facts)
+    page = results / experiment.stem / PAGE
+    if not is_unchanged(page.parent, made_from):
+        from evaluate.report.writing import write_report  # matplotlib, which takes a while to load
+
+        page = write_report(kept, experiment.stem, found, about, models_info=models_info, beside=beside, stored=stored)
+        remember(page.parent, made_from)
     if as_json:
         typer.echo(json.dumps({"made": found.n_computed, "reused": found.n_reused, "report": str(page)}, indent=2))
         return

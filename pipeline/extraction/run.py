@@ -24,7 +24,7 @@ from pipeline.rows.few_shot import choose_rows
 from pipeline.rows.samples import Samples, make_samples, path_below
 from pipeline.rows.sources import FileDigests
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
-from pipeline.views import CLEAN, View
+from pipeline.views import View
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 from stores.format.paths import LOGS
@@ -139,21 +139,6 @@ def jobs(
         raise UserError(f"this experiment has no model {only!r}, only {known}")
     for model_recipe in models:
         yield model_recipe, list(view_jobs(recipe, model_recipe, workspace, samples))
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """Digests of the sets that were extracted of one model under one view."""
-
-    model: ModelRecipe
-    view: View
-    features: str
-    labels: str
-
-    @property
-    def title(self) -> str:
-        """Name for messages: the model, and the view unless it is clean."""
-        return self.model.display if self.view is CLEAN else f"{self.model.display}, {self.view.title}"
 
 
 def view_jobs(
