@@ -9,6 +9,7 @@ import typer
 from commands.experiment.decoders import decoders
 from commands.experiment.free_memory import free_memory
 from commands.experiment.reading import load_experiment, recorded_sets
+from commands.terminal.evaluation_progress import EvaluationProgress
 from commands.terminal.options import Experiment, JsonOption, MemoryOption, ResultsOption, StoreOption
 from commands.terminal.output import counted, say
 from stores.errors import UserError
@@ -30,11 +31,11 @@ def evaluate(
 ) -> None:
     """Run the analyses whose results are missing. Reads stored sets only; needs no images and runs no backbone."""
     from evaluate.claims.roles import model_info
+    from evaluate.progress import listening
     from evaluate.report.store_state import states
     from evaluate.report.unchanged import PAGE, inputs_digest, is_unchanged, remember
     from evaluate.results.table import ResultStore
     from evaluate.runner import evaluate as answer_all
-    from evaluate.task import Task
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
@@ -44,21 +45,21 @@ def evaluate(
     models = _model_sets(experiment, recipe, settings, opened)
     other_experiments = {name: _other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
 
-    def on_progress(task: Task, reused: bool) -> None:
-        if not reused:
-            say(f"{task.title}: {task.description}")
-
     kept = ResultStore(results)
-    found = answer_all(
-        experiment.stem,
-        models,
-        settings,
-        kept,
-        memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
-        other_experiments=other_experiments,
-        decoders=decoders(experiment, recipe),
-        on_progress=on_progress,
-    )
+    progress = EvaluationProgress()
+    with listening(progress.step):
+        found = answer_all(
+            experiment.stem,
+            models,
+            settings,
+            kept,
+            memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
+            other_experiments=other_experiments,
+            decoders=decoders(experiment, recipe),
+            on_start=progress.start,
+            on_progress=progress.task,
+        )
+    progress.close()
     for note in found.notes:
         say(f"note: {note}")
     models_info = [model_info(one) for one in models]

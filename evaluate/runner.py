@@ -47,6 +47,7 @@ def evaluate(
     memory_bytes: int = 2 << 30,
     other_experiments: Mapping[str, Sequence[tuple[ModelSets, Selection | None]]] = MappingProxyType({}),
     decoders: Mapping[str, Callable[[], PatchDecoder]] = MappingProxyType({}),
+    on_start: Callable[[int], None] = lambda n_tasks: None,
     on_progress: Callable[[Task, bool], None] = lambda task, reused: None,
 ) -> Evaluation:
     """Compute the missing results of an experiment and write its long table.
@@ -63,12 +64,15 @@ def evaluate(
         memory_bytes: memory limit of one task above the idle process.
         other_experiments: models and selections of the experiments that ``settings.experiments()`` names.
         decoders: builds a model's decoder, by the model's title, for the analyses that need one.
+        on_start: called with the number of tasks to compute, before the first.
         on_progress: called before each task with whether its result is reused.
     """
     context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders)
     tasks, notes = collect_tasks(models, settings, context)
     evaluation = Evaluation(long_table([]), notes=notes)
-    check_memory([task for task in tasks if not results.has(task.key)], memory_bytes)
+    missing = [task for task in tasks if not results.has(task.key)]
+    check_memory(missing, memory_bytes)
+    on_start(len(missing))
     rows = []
     for task in tasks:
         reused = results.has(task.key)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from evaluate.kernels.moments import read_float32
+from evaluate.progress import report
 
 BLOCK_ROWS = 2048
 """Rows in one matrix product: fixed, because another number would change the last bits."""
@@ -251,4 +252,6 @@ def descend(
             value = float(losses[place]) + penalty / 2.0 * float(np.vdot(weight, weight))
             slope = weight_gradients[place] * scale + penalty * weight
             descents[number].observe(value, metrics[number].gradient(slope, bias_gradients[place]))
+        most = max(descent.iterations for descent in descents)
+        report(f"iterations of a probe ({len(active)} of {len(descents)} not converged)", most)
     return descents

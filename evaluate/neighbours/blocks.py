@@ -45,6 +45,7 @@ from evaluate.neighbours.operands import (
     squared_distances,
 )
 from evaluate.neighbours.shortlist import Level, Shortlist, capacity_for, merge
+from evaluate.progress import report
 from stores.errors import UserError
 
 _BLOCKS = ((2048, 1024), (1024, 512), (512, 128), (128, 32), (64, 4))
@@ -136,12 +137,14 @@ def search(
     made = plan(n_bank, n_queries, bank.width, k, len(removed), np.dtype(dtype).itemsize, memory_bytes)
     task = _Search(bank, queries, k, removed, frame, groups, dtype, error, underflow, made)
     starts = range(0, n_queries, made.block_queries)
+    n_done, n_blocks = 0, len(starts) * len(range(0, n_bank, made.slab_rows))
     # Products of one thread each, side by side: the steps between products then use all cores too.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(made.workers) as pool:
         for begin in range(0, n_bank, made.slab_rows):
             slab = task.slab(begin, min(begin + made.slab_rows, n_bank), pool)
             for _ in pool.map(lambda start, slab=slab: task.block(slab, start, levels), starts):
-                pass
+                n_done += 1
+                report("blocks of distances", n_done, n_blocks)
     return levels
 
 
