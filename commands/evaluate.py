@@ -33,7 +33,7 @@ def evaluate(
     from evaluate.claims.roles import model_info
     from evaluate.progress import listening
     from evaluate.report.store_state import states
-    from evaluate.report.unchanged import PAGE, inputs_digest, is_unchanged, remember
+    from evaluate.report.unchanged import PAGE, check_folder, inputs_digest, is_unchanged, remember
     from evaluate.results.table import ResultStore
     from evaluate.runner import evaluate as answer_all
     from stores import Store
@@ -45,6 +45,7 @@ def evaluate(
     models = _model_sets(experiment, recipe, settings, opened)
     other_experiments = {name: _other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
 
+    check_folder(results / experiment.stem, experiment)
     kept = ResultStore(results)
     progress = EvaluationProgress()
     with listening(progress.step):
@@ -77,7 +78,7 @@ def evaluate(
         from evaluate.report.writing import write_report  # matplotlib, which takes a while to load
 
         page = write_report(kept, experiment.stem, found, about, models_info=models_info, beside=beside, stored=stored)
-        remember(page.parent, made_from)
+        remember(page.parent, made_from, experiment)
     if as_json:
         typer.echo(json.dumps({"made": found.n_computed, "reused": found.n_reused, "report": str(page)}, indent=2))
         return

@@ -4,12 +4,14 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from evaluate.results.table import write_file
 from stores.canonical import canonical_json, checksummed, read_checksummed
+from stores.errors import UserError
 
 MADE_FROM = "made_from.json"
 """What the files of a page were made from, with their sha256."""
@@ -55,11 +57,27 @@ def is_unchanged(folder: Path, made_from: str) -> bool:
         return False
 
 
-def remember(folder: Path, made_from: str) -> None:
-    """Note what the files of a page were made from."""
+def check_folder(folder: Path, experiment: Path) -> None:
+    """Raise UserError when the folder holds the results of another experiment file of the same name, still there."""
+    try:
+        record = read_checksummed((folder / MADE_FROM).read_bytes())
+        other = folder / record["experiment"] if record is not None else experiment
+        is_another = other.is_file() and not other.samefile(experiment)
+    except (OSError, KeyError, TypeError):
+        return
+    if is_another:
+        raise UserError(
+            f"{folder} holds the results of {os.path.normpath(other)}, a file of the same name as {experiment}: rename "
+            "one of them, or give another --results"
+        )
+
+
+def remember(folder: Path, made_from: str, experiment: Path) -> None:
+    """Note what the files of a page were made from, and where the experiment file is."""
     figures = [f"figures/{file.name}" for file in sorted((folder / "figures").glob("*.*"))]
     files = {name: _sha256(folder / name) for name in (PAGE, "claims.csv", "claims.json", "report.json", *figures)}
-    write_file(folder / MADE_FROM, checksummed({"made_from": made_from, "files": files}))
+    where = os.path.relpath(experiment.absolute(), folder.absolute())
+    write_file(folder / MADE_FROM, checksummed({"made_from": made_from, "files": files, "experiment": where}))
 
 
 def _sha256(path: Path) -> str:

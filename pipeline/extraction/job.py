@@ -162,10 +162,16 @@ def prepare(
         layout=existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage),
         existing=existing,
         labels=LabelJob(clean_grids, pixels, pixels is None or _has_inputs(store, samples, pixels)),
-        dead_features=features.dead_features,
+        dead_features=features.dead_features or _default_dead_features(tokens),
     )
     others = sets_with_equal_rows(store, spec, samples.table) if job.missing() else ()
     return dataclasses.replace(job, others=tuple(others))
+
+
+def _default_dead_features(tokens: Sequence[ArraySpec]) -> str:
+    """Return ``count`` for maps of convolutional stages, whose rectifiers leave channels at zero, else ``stop``."""
+    is_convolutional = any(array.name.startswith("tokens/stage.") for array in tokens)
+    return "count" if is_convolutional else "stop"
 
 
 def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:

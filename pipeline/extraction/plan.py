@@ -15,11 +15,13 @@ from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.extraction.taking_over import known_rows, passes
-from pipeline.recipe import Recipe
+from pipeline.recipe import OWN, ModelRecipe, Recipe
+from pipeline.recorded import Recorded
 from pipeline.rows.frames import tiles
 from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import View
+from stores import Store
 from stores.errors import UserError
 from stores.specs import VOID, Size
 from stores.units import format_bytes
@@ -38,7 +40,8 @@ class ModelPlan:
     view: str
     level: float | None
     state: str
-    """``sealed``, ``partial``, ``missing``, or ``weights not found``."""
+    """``sealed``, ``partial``, ``missing``, ``weights not found``, or ``extract from Python`` for a module of
+    the user's own."""
     set: str | None
     """Digest of the set; None when the weights, which it depends on, were not found."""
     arrays: int
@@ -83,6 +86,9 @@ def plan_models(
     """
     counted: set[str] = set()
     for model_recipe in recipe.models:
+        if model_recipe.weights == OWN and model_recipe.name not in workspace.own:
+            yield from _plans_of_own(recipe, model_recipe, workspace.store, len(samples.tiles))
+            continue
         weights_found = True
         try:
             shown = list(view_jobs(recipe, model_recipe, workspace, samples))
@@ -134,6 +140,30 @@ def _plan(
         memory_bytes=weights + job.buffer_bytes(compute.batch_size) + 2 * compute.batch_size * 4 * tokens,
         seconds_per_row=seconds,
     )
+
+
+def _plans_of_own(recipe: Recipe, model_recipe: ModelRecipe, store: Store, n_rows: int) -> Iterator[ModelPlan]:
+    """Yield the plans of a module of the user's own: what is stored of it; the rest is extracted from Python."""
+    for view, _ in recipe.all_views(model_recipe):
+        noted = store.recall(recipe.model_key(model_recipe, view=view))
+        stored = None if noted is None else store.open(f"features/{noted['features']}")
+        is_sealed = stored is not None and all(map(stored.sealed, stored.arrays))
+        yield ModelPlan(
+            title=Recorded(model_recipe, view, "", "").title,
+            view=view.name,
+            level=view.level,
+            state="sealed" if is_sealed else "extract from Python",
+            set=None if stored is None else stored.digest,
+            arrays=0 if stored is None else len(stored.arrays),
+            rows=n_rows if stored is None else stored.layout.n_rows,
+            rows_missing=0 if is_sealed else n_rows,
+            rows_taken_over=0,
+            objects=0 if stored is None else sum(map(stored.layout.n_objects, stored.arrays.values())),
+            bytes=0 if stored is None else stored.n_bytes,
+            bytes_missing=0,
+            memory_bytes=0,
+            seconds_per_row=None,
+        )
 
 
 def _rows_taken(job: Job, compute: Compute) -> int:

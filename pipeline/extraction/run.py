@@ -164,7 +164,7 @@ def built_views(
     Raises UserError when the patches do not divide a view's input size, or the model cannot be built.
     """
     model = workspace.model(model_recipe, recipe.frame.input)
-    for view, features in recipe.all_views():
+    for view, features in recipe.all_views(model_recipe):
         shown = model
         if view.input is not None:
             patch = recipe.frame.input.height // model.grid[0]
