@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from commands.experiment.decoders import decoders
 from commands.experiment.free_memory import free_memory
 from commands.experiment.reading import load_experiment, recorded_sets
+from commands.terminal.evaluation_progress import EvaluationProgress
 from commands.terminal.options import Experiment, JsonOption, MemoryOption, ResultsOption, StoreOption
 from commands.terminal.output import counted, echo, echo_json, say
 from stores.errors import UserError
@@ -27,11 +28,11 @@ def evaluate(
 ) -> None:
     """Run the analyses whose results are missing. Reads stored sets only; needs no images and runs no backbone."""
     from evaluate.claims.roles import model_info
+    from evaluate.kernels.progress import listening
     from evaluate.report.store_state import states
-    from evaluate.report.writing import write_report
+    from evaluate.report.unchanged import PAGE, check_folder, inputs_digest, is_unchanged, remember
     from evaluate.results.table import ResultStore
     from evaluate.runner import evaluate as run_analyses
-    from evaluate.task import Task
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
@@ -41,33 +42,42 @@ def evaluate(
     models = _model_sets(experiment, recipe, settings, opened)
     other_experiments = {name: _other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
 
-    def on_progress(task: Task, reused: bool) -> None:
-        if not reused:
-            say(f"{task.title}: {task.description}")
-
+    check_folder(results / experiment.stem, experiment)
     stored_results = ResultStore(results)
-    evaluation = run_analyses(
-        experiment.stem,
-        models,
-        settings,
-        stored_results,
-        memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
-        other_experiments=other_experiments,
-        decoders=decoders(experiment, recipe),
-        on_progress=on_progress,
-    )
+    progress = EvaluationProgress()
+    with listening(progress.step):
+        evaluation = run_analyses(
+            experiment.stem,
+            models,
+            settings,
+            stored_results,
+            memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
+            other_experiments=other_experiments,
+            decoders=decoders(experiment, recipe),
+            on_start=progress.start,
+            on_progress=progress.task,
+        )
+    progress.close()
     for note in evaluation.notes:
         say(f"note: {note}")
     models_info = [model_info(model) for model in models]
-    page = write_report(
-        stored_results,
-        experiment.stem,
-        evaluation,
-        _about(models),
-        models_info=models_info,
-        beside=settings.claims.beside,
-        stored=states(opened, models_info, evaluation.table),
-    )
+    about, beside = _about(models), settings.claims.beside
+    stored = states(opened, models_info, evaluation.table)
+    shown = {
+        "about": about,
+        "models": [info.model_dump(mode="json") for info in models_info],
+        "results": [[title, digest] for digest, (title, _) in evaluation.results.items()],
+        "stored": stored,
+    }
+    made_from = inputs_digest(results, experiment.stem, beside, shown)
+    page = results / experiment.stem / PAGE
+    if not is_unchanged(page.parent, made_from):
+        from evaluate.report.writing import write_report  # matplotlib, which takes a while to load
+
+        page = write_report(
+            stored_results, experiment.stem, evaluation, about, models_info=models_info, beside=beside, stored=stored
+        )
+        remember(page.parent, made_from, experiment)
     made, reused = evaluation.n_computed, evaluation.n_reused
     if as_json:
         echo_json({"made": made, "reused": reused, "report": str(page)})

@@ -1,6 +1,7 @@
 """``patchbank extract``: compute the features and labels that the store lacks."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from stores.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.recipe import Recipe
+    from pipeline.rows.samples import Samples
 
 
 def extract(
@@ -32,6 +34,7 @@ def extract(
     as_json: JsonOption = False,
 ) -> None:
     """Extract what is missing, in one pass per model and view. Safe to repeat, to interrupt and to run in parallel."""
+    from commands.experiment.planned_evaluation import plan_evaluation
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.extract import ExtractOptions
     from pipeline.extraction.run import Workspace, extract_recipe
@@ -40,6 +43,14 @@ def extract(
     recipe, settings = load_experiment(experiment)
     _demo_world(recipe, data)
     workspace = Workspace(Store(store), data, experiment.parent)
+    choice = source_choice(settings)
+
+    def check(samples: "Samples") -> None:
+        """Refuse what could not be evaluated before any model runs."""
+        evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
+        if evaluation.problem:
+            raise UserError(f"`patchbank evaluate` would refuse {experiment}: {evaluation.problem}")
+
     with progress() as on_progress:
         options = ExtractOptions(
             workers=workers,
@@ -49,7 +60,7 @@ def extract(
             on_progress=on_progress,
         )
         compute = choose_compute(device, batch_size)
-        report = extract_recipe(recipe, workspace, compute, options, choice=source_choice(settings), only=model)
+        report = extract_recipe(recipe, workspace, compute, options, choice=choice, only=model, check=check)
     for outcome in report.outcomes:
         for note in outcome.notes:
             say(f"{outcome.title}: {note}")
@@ -63,9 +74,13 @@ def extract(
         say(f"{len(report.left_out)} images are left out of the few-shot choice, the first: {first}")
     made = sum(outcome.rows_made for outcome in report.outcomes)
     reused = sum(outcome.rows_reused for outcome in report.outcomes)
+    taken: Counter[str] = Counter()
+    for outcome in report.outcomes:
+        taken.update(outcome.rows_taken)
     if as_json:
         found = {
             "made": made,
+            "taken_over": dict(taken),
             "reused": reused,
             "store": workspace.store.location,
             "labels": report.labels.digest if report.labels else None,
@@ -83,6 +98,8 @@ def extract(
                 f"write {duration(seconds.write)}, seal {duration(seconds.seal)}; bottleneck: {seconds.bottleneck}"
             )
     echo(f"made    {made:,} rows of features, {report.label_rows_made:,} of labels")
+    for digest, count in taken.items():
+        echo(f"taken   {count:,} rows of features over from {digest[:12]}")
     echo(f"reused  {reused:,} rows of features")
     echo(f"where   {workspace.store.location}")
 

@@ -23,6 +23,7 @@ def plan(
 ) -> None:
     """Estimate an extraction: rows, files, bytes, memory, time, pixels covered. Downloads and writes nothing."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    from commands.experiment.planned_evaluation import plan_evaluation
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
     from pipeline.extraction.run import Workspace, read_samples
@@ -30,7 +31,9 @@ def plan(
 
     recipe, settings = load_experiment(experiment)
     workspace = Workspace(Store(store), data, experiment.parent)
-    samples = read_samples(recipe, workspace, source_choice(settings), remember=False)
+    choice = source_choice(settings)
+    samples = read_samples(recipe, workspace, choice, remember=False)
+    evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
     labelled = labelled_coverage(samples)
     plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=time))
     notes = warnings(plans, samples, labelled, workspace.store.objects.free_bytes())
@@ -41,6 +44,7 @@ def plan(
             "tiles": samples.n_tiles,
             "coverage": samples.coverage,
             "labelled_coverage": labelled,
+            "evaluate": evaluation.canonical(),
             "models": [one.canonical() for one in plans],
             "notes": notes,
         }
@@ -52,7 +56,9 @@ def plan(
     if len(samples.tiles) < samples.n_tiles:
         rows += f" chosen of {samples.n_tiles:,} tiles ({len(samples.tiles) / samples.n_tiles:.1%})"
     echo(f"{len(samples.sources)} images, {rows}; {'all ' if 'chosen' in rows else ''}tiles cover {covered}")
-    lines = [["model", "state", "arrays", "rows to do", "objects", "to write", "memory", "write rate", "time"]]
+    lines = [
+        ["model", "state", "arrays", "rows to do", "taken over", "objects", "to write", "memory", "write rate", "time"]
+    ]
     for one in plans:
         rate = one.bytes / one.rows / one.seconds_per_row if one.seconds_per_row else None
         lines.append(
@@ -60,7 +66,8 @@ def plan(
                 one.title,
                 one.state,
                 str(one.arrays),
-                f"{one.rows_missing:,}",
+                f"{one.rows_missing - one.rows_taken_over:,}",
+                f"{one.rows_taken_over:,}",
                 f"{one.objects:,}",
                 format_bytes(one.bytes_missing),
                 format_bytes(one.memory_bytes),
@@ -69,5 +76,5 @@ def plan(
             ]
         )
     print_table(lines)
-    for note in notes:
+    for note in [*notes, *evaluation.lines()]:
         echo(f"note: {note}")

@@ -31,7 +31,7 @@ def report(
             say(f"the stored sets were not checked: {error}")
             return None
 
-    page = rewrite_report(ResultStore(results), Path(experiment).stem, check)
+    page = rewrite_report(ResultStore(results), Path(experiment).name.removesuffix(".toml"), check)
     if as_json:
         echo_json({"report": str(page)})
     else:

@@ -48,6 +48,7 @@ def evaluate(
     memory_bytes: int = 2 << 30,
     other_experiments: Mapping[str, Sequence[tuple[ModelSets, Selection | None]]] = MappingProxyType({}),
     decoders: Mapping[str, Callable[[], PatchDecoder]] = MappingProxyType({}),
+    on_start: Callable[[int], None] = lambda n_tasks: None,
     on_progress: Callable[[Task, bool], None] = lambda task, reused: None,
 ) -> Evaluation:
     """Compute the missing results of an experiment and write its long table.
@@ -64,23 +65,17 @@ def evaluate(
         memory_bytes: memory limit of one task above the idle process.
         other_experiments: models and selections of the experiments that ``settings.experiments()`` names.
         decoders: builds a model's decoder, by the model's title, for the analyses that need one.
+        on_start: called with the number of tasks to compute, before the first.
         on_progress: called before each task with whether its result is reused.
     """
     context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders)
-    evaluation = Evaluation(long_table([]))
-    # Two analyses may share a task, such as the last layer of a sweep over layers: it is computed once.
-    tasks: dict[tuple[str, str], Task] = {}
-    for analysis in settings.analyses:
-        evaluation.notes += unmatched_notes(models, analysis, context)
-        for fitted, some, note in fit_removals(analysis, models):
-            evaluation.notes += [note] if note else []
-            task: Task
-            for task in ANALYSES[type(analysis)].tasks(some, fitted, context):
-                task.check()
-                tasks.setdefault((task.title, task.key.digest), task)
-    check_memory([task for task in tasks.values() if not results.has(task.key)], memory_bytes)
+    tasks, notes = collect_tasks(models, settings, context)
+    evaluation = Evaluation(long_table([]), notes=notes)
+    missing = [task for task in tasks if not results.has(task.key)]
+    check_memory(missing, memory_bytes)
+    on_start(len(missing))
     rows = []
-    for task in tasks.values():
+    for task in tasks:
         reused = results.has(task.key)
         on_progress(task, reused)
         started = time.perf_counter()
@@ -92,13 +87,34 @@ def evaluate(
         # Titles are how one experiment calls a model; the result does not depend on them.
         rows += [{**row, "experiment": experiment, "model": task.title} for row in result.rows]
         evaluation.results[task.key.digest] = (task.title, result)
-    evaluation.table = long_table(rows + _invalid_rows(experiment, models, tasks.values()))
+    evaluation.table = long_table(rows + _invalid_rows(experiment, models, tasks))
     folder = results.write_experiment(experiment, evaluation.table)
     append_run(
         folder / "runs.jsonl",
         {"made": evaluation.n_computed, "reused": evaluation.n_reused, "seconds": evaluation.seconds},
     )
     return evaluation
+
+
+def collect_tasks(
+    models: Sequence[ModelSets], settings: EvaluationSettings, context: Context
+) -> tuple[list[Task], list[str]]:
+    """Return the tasks of an experiment, each once, and notes for people; raises what their checks raise.
+
+    No stored value is read, so that sets which are not extracted yet can be checked as well.
+    """
+    # Two analyses may share a task, such as the last layer of a sweep over layers: it is computed once.
+    tasks: dict[tuple[str, str], Task] = {}
+    notes: list[str] = []
+    for analysis in settings.analyses:
+        notes += unmatched_notes(models, analysis, context)
+        for fitted, some, note in fit_removals(analysis, models):
+            notes += [note] if note else []
+            task: Task
+            for task in ANALYSES[type(analysis)].tasks(some, fitted, context):
+                task.check()
+                tasks.setdefault((task.title, task.key.digest), task)
+    return list(tasks.values()), notes
 
 
 def check_memory(tasks: Sequence[Task], memory_bytes: int) -> None:

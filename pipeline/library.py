@@ -25,6 +25,9 @@ from pipeline.recipe import OWN, Recipe
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 
+OF_ANALYSES = ("selection", "analyses", "seed", "claims")
+"""Keys of an experiment that concern `evaluate` only."""
+
 
 def extract(
     experiment: Path | str | Mapping[str, Any],
@@ -44,7 +47,7 @@ def extract(
 
     Args:
         experiment: A file or its tables: ``dataset``, ``frame``, ``models`` (unless ``model`` is given), and optionally
-            ``features``, ``views`` and ``storage``.
+            ``features``, ``views`` and ``storage``; tables for `evaluate` may be there too.
         model: Replaces the experiment's models; from `pipeline.models.own_module.own_model` or
             `pipeline.models.build_model`.
         data: The data root.
@@ -74,7 +77,7 @@ def extract(
 def _tables(experiment: Path | str | Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
     """Return the tables of extraction settings, and the folder to which paths of weights are relative."""
     if isinstance(experiment, Mapping):
-        return dict(experiment), Path()
+        return {key: value for key, value in experiment.items() if key not in OF_ANALYSES}, Path()
     path = Path(experiment)
     try:
         found = tomllib.loads(path.read_text(encoding="utf-8-sig"))
@@ -82,4 +85,4 @@ def _tables(experiment: Path | str | Mapping[str, Any]) -> tuple[dict[str, Any],
         raise MissingError(f"there is no experiment file {path}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} is not readable as TOML: {error}") from error
-    return {key: value for key, value in found.items() if key in Recipe.model_fields}, path.parent
+    return {key: value for key, value in found.items() if key not in OF_ANALYSES}, path.parent

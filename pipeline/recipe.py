@@ -10,6 +10,7 @@ from pipeline.views import CLEAN, AnyView, View
 from stores.canonical import digest
 from stores.specs import FrameSpec, Record
 
+Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -95,7 +96,7 @@ class DatasetRecipe(Record):
         return tuple((index,) if one.ids is None else one.ids for index, one in enumerate(self.classes))
 
 
-_BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder"}
+_BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder", "layers"}
 """Settings of a model on which no feature depends."""
 
 OWN = "own"
@@ -133,6 +134,8 @@ class ModelRecipe(Record):
     """Seed of random weights."""
     title: str | None = None
     """Name in figures and tables; by default the model's name."""
+    layers: Layers | None = None
+    """Layers to keep of this model's clean view, instead of those of [features]: for models of different depths."""
     licence: str | None = None
     """Terms of use of the weights, in one line; by default those known of the official weights."""
     arguments: dict[str, str | int | float | bool] = Field(default_factory=dict)
@@ -183,7 +186,7 @@ class MaskRecipe(Record):
 class FeatureRecipe(Record):
     """The arrays to keep and their precision."""
 
-    layers: Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)] = "all"
+    layers: Layers = "all"
     """Blocks counted from 0; negative numbers count from the end."""
     norm: Literal["final", "none", "both"] = "final"
     """Keep each layer after the model's final norm, without it, or both; backbones with stages have no such norm."""
@@ -197,10 +200,11 @@ class FeatureRecipe(Record):
     """Precision the model runs in."""
     store_dtype: Literal["float16", "float32"] = "float16"
     """Precision on disk; a value that exceeds float16 stops the run."""
-    dead_features: Literal["stop", "count"] = "stop"
+    dead_features: Literal["stop", "count"] | None = None
     """How to treat a layer with dead features (channels that are constant over all patches of all valid samples):
-    ``stop`` before it is sealed, or ``count`` them for `patchbank show`. NaN and infinite values always stop the
-    run."""
+    ``stop`` before it is sealed, or ``count`` them for `patchbank show`. By default maps of convolutional stages are
+    counted, because a rectifier often leaves some channels at zero, and all others stop. NaN and infinite values
+    always stop the run."""
     clean: bool = True
     """Extract the clean view. Without it only [[views]] are extracted, and there is nothing to compare them with."""
 
@@ -242,13 +246,14 @@ class Recipe(Record):
             raise ValueError(f"the view {twice[0][0]} is listed twice at level {twice[0][1]:g}: remove one")
         return views
 
-    def all_views(self) -> Iterator[tuple[View, FeatureRecipe]]:
-        """Yield every view at every level with the arrays that are kept of it, the clean one first.
+    def all_views(self, model: ModelRecipe | None = None) -> Iterator[tuple[View, FeatureRecipe]]:
+        """Yield every view at every level with the arrays that are kept of it (of ``model``), the clean one first.
 
         Raises UserError when the frame does not allow a view.
         """
         if self.features.clean:
-            yield CLEAN, self.features
+            own = {} if model is None or model.layers is None else {"layers": model.layers}
+            yield CLEAN, self.features.model_copy(update=own)
         for settings in self.views:
             changes: dict[str, Any] = {"layers": settings.layers, "norm": settings.norm or self.features.norm}
             changes |= {"masked": None, "input_pixels": False}

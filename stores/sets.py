@@ -22,7 +22,7 @@ from stores.format.layout import MOST_RANGES, Layout
 from stores.format.paths import COMPUTE, CREATED, GROUP, LAYOUT, PROVENANCE, SPEC
 from stores.format.records import record_bytes, write_once
 from stores.format.summary import array_entries, read_summary, update_summary
-from stores.format.tables import read_table
+from stores.format.tables import read_table, unreadable
 from stores.notebook import ShownSet
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
@@ -256,11 +256,7 @@ class ZarrSet(ShownSet):
         except DamageError as error:
             if self._checked(CREATED).get("files", {}).get(f"{name}.parquet") != sha256_hex(data):
                 raise
-            # The bytes are those that were written: what failed is this process, which lacks memory or threads.
-            raise UserError(
-                f"{self.objects.url}/{key} is whole and could not be read ({error.__cause__ or error}): free some "
-                "memory, then run the same command again"
-            ) from error
+            raise unreadable(f"{self.objects.url}/{key}", error) from error
 
     @property
     def samples(self) -> pd.DataFrame:

@@ -180,11 +180,17 @@ def test_a_damaged_set_answers_nothing(site, run):
 def test_analyses_that_need_labels_say_so_before_anything_is_computed(site, run):
     text = wrong(EXPERIMENT, 'name = "camvid"', 'name = "folder"\nfolder = "camvid/val"')
     head, _, tail = text.partition("[selection.train]")
+    says = "patch-classification needs a class for every pixel and the data set folder has none"
     (site / "tiny.toml").write_text(head + tail[tail.index("[[analyses]]") :])
+    code, _, err = run("extract", "tiny.toml")
+    assert code == 2
+    assert says in err
+    (site / "tiny.toml").write_text(head)
     assert run("extract", "tiny.toml")[0] == 0
+    (site / "tiny.toml").write_text(head + tail[tail.index("[[analyses]]") :])
     code, _, err = run("evaluate", "tiny.toml")
     assert code == 2
-    assert "patch-classification needs a class for every pixel and the data set folder has none" in err
+    assert says in err
     assert not (site / "results").exists()
 
 

@@ -86,7 +86,13 @@ def test_what_is_missing_gets_one_sentence(site, run):
         assert not (site / "results").exists(), "something was half-written"
         return err
 
-    (site / "tiny.toml").write_text(wrong(EXPERIMENT, "input_pixels = true", "input_pixels = false"))
+    without = wrong(EXPERIMENT, "input_pixels = true", "input_pixels = false")
+    (site / "tiny.toml").write_text(without)
+    code, _, err = run("extract", "tiny.toml")
+    assert code == 2
+    assert "set `input_pixels = true` in [features]" in err
+    assert not list((site / "store").glob("features/*")), "something was extracted"
+    (site / "tiny.toml").write_text(without.partition("[[analyses]]")[0])
     assert run("extract", "tiny.toml")[0] == 0
     err = evaluated(EXPERIMENT)
     assert "inputs/pixels.bicubic is not complete" in err

@@ -10,8 +10,8 @@ from stores.errors import MissingError, UserError
 
 if TYPE_CHECKING:
     from evaluate.registry import EvaluationSettings
-    from pipeline.extraction.run import Recorded
     from pipeline.recipe import Recipe
+    from pipeline.recorded import Recorded
     from pipeline.source_choice import SourceChoice
     from stores import Store
 
@@ -69,7 +69,7 @@ def recorded_sets(
         store: The store to look in.
         clean: Include the clean view even if the experiment leaves it out.
     """
-    from pipeline.extraction.run import Recorded
+    from pipeline.recorded import Recorded
     from pipeline.source_choice import ALL_SOURCES
     from pipeline.views import CLEAN
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from evaluate.kernels.moments import read_float32
+from evaluate.kernels.progress import report
 
 BLOCK_ROWS = 2048
 """Rows in one matrix product: fixed, because another number would change the last bits."""
@@ -267,4 +268,6 @@ def descend(
             value = float(losses[index]) + penalty / 2.0 * float(np.vdot(weight, weight))
             slope = weight_gradients[index] * scale + penalty * weight
             descents[number].observe(value, changes[number].gradient(slope, bias_gradients[index]))
+        most = max(descent.iterations for descent in descents)
+        report(f"iterations of a probe ({len(active)} of {len(descents)} not converged)", most)
     return descents

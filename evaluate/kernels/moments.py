@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from evaluate.kernels.bootstrap import FEWEST_UNITS
@@ -33,6 +32,8 @@ def read_float32(block: Float[np.ndarray, "row channel"], out: Float32[np.ndarra
     if block.dtype != np.float16 or not block.flags.writeable or not block.dtype.isnative:
         np.copyto(out, block, casting="same_kind")
         return
+    import torch  # here, because reading stored results needs none of it
+
     rows = max(1, _CONVERTED // max(1, block.shape[1]))
     for start in range(0, len(block), rows):
         piece = slice(start, start + rows)

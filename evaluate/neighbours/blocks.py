@@ -30,6 +30,7 @@ import numpy as np
 from jaxtyping import Int64
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from evaluate.kernels.progress import report
 from evaluate.neighbours.blas import product
 from evaluate.neighbours.operands import (
     CHUNK_BYTES,
@@ -170,12 +171,14 @@ def search(
     blocks = plan(n_bank, n_queries, bank.width, k, len(removed), np.dtype(dtype).itemsize, memory_bytes)
     task = _Search(bank, queries, k, removed, frame, groups, dtype, error, underflow, blocks)
     starts = range(0, n_queries, blocks.block_queries)
+    n_done, n_blocks = 0, len(starts) * len(range(0, n_bank, blocks.slab_rows))
     # One thread a product and several products at a time: the steps between products then use all cores too.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(blocks.workers) as pool:
         for begin in range(0, n_bank, blocks.slab_rows):
             slab = task.slab(begin, min(begin + blocks.slab_rows, n_bank), pool)
             for _ in pool.map(lambda start, slab=slab: task.block(slab, start, levels), starts):
-                pass
+                n_done += 1
+                report("blocks of distances", n_done, n_blocks)
     return levels
 
 

@@ -117,8 +117,8 @@ class Manifest(Dataset):
         """Return the file that a cell names, below the root."""
         if "\\" in cell or not cell.isprintable():
             raise UserError(f"{row.where} has the path {cell!r}; write plain names with / between folders")
-        root = Path(os.path.normpath(self.root))
-        path = Path(os.path.normpath(self.root / cell))
+        root = Path(os.path.normpath(self.root.absolute()))
+        path = Path(os.path.normpath(root / cell))
         try:
             within = path.is_relative_to(root) and path.resolve().is_relative_to(self.root.resolve())
             there = path.is_file()
@@ -128,13 +128,14 @@ class Manifest(Dataset):
             raise UserError(f"{row.where} has the path {cell!r}, which leads outside {self.root}; copy the file there")
         if not there and not may_miss:
             raise MissingError(f"{row.where} names {cell}, and there is no file {path}; correct or remove the line")
-        return self.root / path.relative_to(root)
+        return self.root / path.relative_to(root)  # an absolute path below the root is the same file
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return class ids, 255 for void; an image without a mask is all void."""
         if not self._has("mask"):
             raise UserError(f"{source.image} has no mask; choose an analysis that needs none, or add the column mask")
-        return read_pixel_classes(source, *self._lookup)
+        advice = "list them in `void_ids` of [dataset] if they mean unlabelled, or in `ids` of a class"
+        return read_pixel_classes(source, *self._lookup, advice)
 
     @functools.cached_property
     def _lookup(self) -> tuple[np.ndarray, str]:

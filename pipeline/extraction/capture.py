@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 
-from pipeline.extraction import masking
-from pipeline.extraction.masking import TileId
 from pipeline.models.contract import FrozenModel, Layer
 from pipeline.recipe import FeatureRecipe, MaskRecipe
+from pipeline.rows import masking
+from pipeline.rows.masking import TileId
 from stores.errors import UserError
 from stores.specs import ArraySpec
 

@@ -1,13 +1,14 @@
 """Extracts one feature set: decode, forward pass, copy and write run concurrently, in one pass for all its arrays.
 
 Threads decode ahead of the model; other threads encode, hash and fsync chunks behind it. On a GPU a batch's results
-are copied while the next batch computes. Committed ranges are kept; everything else is computed again.
+are copied while the next batch computes. Committed ranges are kept; rows that other sets hold are taken over; all
+others are computed.
 """
 
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,8 +19,9 @@ from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.forward import BatchArrays, forward
 from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
-from pipeline.extraction.loading import Batch, Loader
+from pipeline.extraction.loading import Batch, Loader, every_row
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
+from pipeline.extraction.taking_over import ArraysPass, Missing, known_rows, passes, provenance
 from pipeline.rows.samples import bad_rows
 from stores import Store, ZarrSet
 from stores.format.layout import RowRange
@@ -28,9 +30,6 @@ from stores.specs import ArraySpec
 from stores.writing.dead_channels import describe_channels
 from stores.writing.sealing import seal
 from stores.writing.writer import RangeWriter, SetWriter
-
-Missing = dict[RowRange, tuple[ArraySpec, ...]]
-"""Ranges, each with the arrays that it lacks."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class ExtractOptions:
     shard: tuple[int, int] = (0, 1)
     """(i, N) makes every N-th range from the i-th on, counted from 0."""
     allow_mixed: bool = False
-    """Complete a set that was started on another kind of device, whose last bits may differ."""
+    """Complete a set that was started on another kind of device, or take rows over from one: last bits may differ."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Written beside a new set and into the log: command, date, versions."""
     on_progress: Callable[[Progress], None] = lambda progress: None
@@ -61,8 +60,7 @@ class StartedExtraction:
     options: ExtractOptions
     missing: Missing
     """What this shard has to make."""
-    passes: list[tuple[tuple[ArraySpec, ...], BatchArrays]]
-    """Arrays that are made together, and their batches."""
+    passes: list[ArraysPass]
     first_seconds: float
     """Time of the first batch, the start of its threads included."""
     seconds: StageSeconds
@@ -83,14 +81,30 @@ def start_extraction(
         compute, notes = reconcile_with_recorded(compute, job.existing.compute, options.allow_mixed)
     seconds = StageSeconds()
     started = time.perf_counter()
+    record = compute.record(job.spec.compute_dtype) if job.existing is None else job.existing.compute
     with contextlib.ExitStack() as stack:
-        passes: list[tuple[tuple[ArraySpec, ...], BatchArrays]] = []
-        for ranges, arrays in _passes(missing):
-            results = _results(job, ranges, arrays, compute, options.workers, seconds)
-            stack.enter_context(contextlib.closing(results))
-            passes.append((arrays, results if passes else itertools.chain([next(results)], results)))
+        started_passes: list[ArraysPass] = []
+        is_tried = False
+        for ranges, arrays in passes(missing):
+            known = known_rows(job, arrays, record, options.allow_mixed)
+
+            def compute_rows(
+                spans: Iterable[RowRange],
+                rows: Callable[[RowRange], Sequence[int]],
+                arrays: tuple[ArraySpec, ...] = arrays,
+            ) -> BatchArrays:
+                results = _results(job, spans, arrays, compute, options.workers, seconds, rows)
+                stack.enter_context(contextlib.closing(results))
+                return results
+
+            results = compute_rows(ranges, known.unknown)
+            if not is_tried and any(known.unknown(row_range) for row_range in ranges):
+                results = itertools.chain([next(results)], results)
+                is_tried = True
+            started_passes.append(ArraysPass(known, ranges, known.merged(ranges, results, compute_rows)))
+            notes += started_passes[-1].notes(record)
         first_seconds = time.perf_counter() - started
-        yield StartedExtraction(job, compute, options, missing, passes, first_seconds, seconds, notes)
+        yield StartedExtraction(job, compute, options, missing, started_passes, first_seconds, seconds, notes)
 
 
 def extract(job: Job, store: Store, compute: Compute, options: ExtractOptions = DEFAULT_OPTIONS) -> Outcome:
@@ -114,7 +128,7 @@ def complete(work: StartedExtraction, store: Store) -> Outcome:
     """Write what was started, into a new set if there is none, and seal what is complete; raises as `extract` does."""
     if work.job.existing is not None:
         return _write_and_seal(work, work.job.existing)
-    target = _create(work.job, store, work.compute, work.options.provenance)
+    target = _create(work, store)
     job = replace(work.job, existing=target, layout=target.layout)
     recorded = work.compute.record(job.spec.compute_dtype)
     if _assigned(job, work.options.shard) == work.missing and target.compute == recorded:
@@ -133,11 +147,11 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
     if work.missing:
         here = work.compute.record(job.spec.compute_dtype)
         if differences(target.compute, here):
-            passes = [
-                ([a.name for a in arrays], [r.number for r in ranges]) for ranges, arrays in _passes(work.missing)
+            started = [
+                ([a.name for a in arrays], [r.number for r in ranges]) for ranges, arrays in passes(work.missing)
             ]
-            note_machine(target.objects, target.prefix, here, passes)
-        outcome.rows_made = _write(work, target)
+            note_machine(target.objects, target.prefix, here, started)
+        _write(work, target, outcome)
     unsealed = job.unsealed()
     if unsealed or target.commits:  # commit records beside seals: a command was killed while it removed them
         before = time.perf_counter()
@@ -156,15 +170,17 @@ def _assigned(job: Job, shard: tuple[int, int]) -> Missing:
     return {row_range: arrays for row_range, arrays in job.missing().items() if row_range.number % shard[1] == shard[0]}
 
 
-def _create(job: Job, store: Store, compute: Compute, provenance: Mapping[str, Any]) -> ZarrSet:
+def _create(work: StartedExtraction, store: Store) -> ZarrSet:
+    job, options = work.job, work.options
+    record = work.compute.record(job.spec.compute_dtype)
     return ZarrSet.create(
         store.objects,
         job.spec,
         job.layout,
         {"samples": job.samples.table},
-        compute.record(job.spec.compute_dtype),
+        record,
         {
-            **provenance,
+            **options.provenance,
             "licence_of_weights": job.model.licence,
             "licence_of_data": job.samples.licence,
             **bad_rows(job.samples, job.samples.table),
@@ -173,38 +189,44 @@ def _create(job: Job, store: Store, compute: Compute, provenance: Mapping[str, A
             "n_prefix": job.model.n_prefix,
             "grids": [list(grid) for grid in job.grids],
             **({"notes_on_model": list(job.model.notes)} if job.model.notes else {}),
+            **provenance(job, record, options.allow_mixed),
         },
     )
 
 
-def _write(work: StartedExtraction, target: ZarrSet) -> int:
-    """Write and commit all batches; return the number of their rows."""
+def _write(work: StartedExtraction, target: ZarrSet, outcome: Outcome) -> None:
+    """Write and commit all rows, and count those that the model computed and those that were taken over."""
     seconds = work.seconds
-    rows_total = sum(row_range.stop - row_range.start for row_range in work.missing)
+    n_unknown = sum(one.n_unknown for one in work.passes)
+    rows_total = n_unknown or sum(row_range.stop - row_range.start for row_range in work.missing)
     started = time.perf_counter() - work.first_seconds  # without the making of labels in between
     rows_done = 0
-    for arrays, results in work.passes:
-        with SetWriter(target, [array.name for array in arrays], max_bytes=QUEUE_BYTES) as writer:
+    for one in work.passes:
+        with SetWriter(target, [array.name for array in one.known.arrays], max_bytes=QUEUE_BYTES) as writer:
             current: RangeWriter | None = None
-            for batch, values in results:
+            for rows in one.rows:
                 before = time.perf_counter()
-                if current is None or current.range != batch.range:
-                    current = writer.range(batch.range)
-                for name, rows in values.items():
-                    current.write(name, rows)
-                if batch.ends_range:
+                if current is None or current.range != rows.range:
+                    current = writer.range(rows.range)
+                for name, values in rows.values.items():
+                    current.write(name, values)
+                if rows.stop == rows.range.stop:
                     current.commit()
                 now = time.perf_counter()
                 seconds.write += now - before
-                rows_done += len(batch)
+                n_rows = rows.stop - rows.start
+                if rows.taken_from:
+                    outcome.rows_taken[rows.taken_from] = outcome.rows_taken.get(rows.taken_from, 0) + n_rows
+                else:
+                    outcome.rows_made += n_rows
+                rows_done += n_rows if n_unknown == 0 or not rows.taken_from else 0
                 work.options.on_progress(
-                    Progress(work.job.title, rows_done, rows_total, now - started, seconds.bottleneck)
+                    Progress(work.job.title, min(rows_done, rows_total), rows_total, now - started, seconds.bottleneck)
                 )
             before = time.perf_counter()
             writer.close()
             seconds.write += time.perf_counter() - before
             writer.raise_failures()
-    return rows_total
 
 
 def recompute(
@@ -226,19 +248,10 @@ def recompute(
         workers: Threads that decode images.
         take: Called with every batch and its arrays by address.
     """
-    for spans, arrays in _passes(wanted):
+    for spans, arrays in passes(wanted):
         with contextlib.closing(_results(job, spans, arrays, compute, workers, StageSeconds())) as results:
             for batch, values in results:
                 take(batch, values)
-
-
-def _passes(missing: Missing) -> Iterator[tuple[list[RowRange], tuple[ArraySpec, ...]]]:
-    """Group ranges that lack the same arrays; normally there is one group."""
-    groups: dict[tuple[str, ...], tuple[list[RowRange], tuple[ArraySpec, ...]]] = {}
-    for row_range, arrays in missing.items():
-        key = tuple(array.name for array in arrays)
-        groups.setdefault(key, ([], arrays))[0].append(row_range)
-    yield from groups.values()
 
 
 @contextlib.contextmanager
@@ -254,13 +267,14 @@ def _threads(n_threads: int) -> Generator[None]:
 
 def _results(
     job: Job,
-    ranges: list[RowRange],
+    ranges: Iterable[RowRange],
     arrays: tuple[ArraySpec, ...],
     compute: Compute,
     workers: int,
     seconds: StageSeconds,
+    rows: Callable[[RowRange], Sequence[int]] = every_row,
 ) -> Generator[tuple[Batch, dict[str, np.ndarray]], None, None]:
-    """Yield the batches of some ranges with the arrays that the model gives, and with the statistics of the view."""
+    """Yield batches of some ``rows`` of ranges with the arrays of the model and the statistics of the view."""
     job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
     stats = {array.name.partition("/")[2]: array.name for array in arrays if array.group == SAMPLE_STATS}
     tokens = [array for array in arrays if array.name not in stats.values()]
@@ -268,7 +282,7 @@ def _results(
     loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)
     waited = 0.0
     # Closed explicitly: a traceback would keep the generator alive, and with it threads that Ctrl-C waits for.
-    with _threads(compute.threads), contextlib.closing(loader.batches(ranges)) as batches:
+    with _threads(compute.threads), contextlib.closing(loader.batches(ranges, rows)) as batches:
         for batch, values in forward(batches, run, job.samples, compute.device, seconds):
             seconds.decode += loader.waited - waited
             waited = loader.waited

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int64
 
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.loading import Batch
@@ -42,7 +43,8 @@ def forward(
         pixels = torch.from_numpy(batch.pixels)
         if on_gpu:
             pixels = pixels.pin_memory().to(device, non_blocking=True)
-        stored, sums = run(pixels.float(), tile_ids[batch.start : batch.start + len(batch)])
+        stored, sums = run(pixels.float(), [tile_ids[row] for row in batch.padded_rows])
+        stored = {name: values[: len(batch)] for name, values in stored.items()}
         done = None
         if on_gpu:
             stored = {name: _to_host(values) for name, values in stored.items()}
@@ -75,33 +77,37 @@ def _finished(
     if done is not None:
         done.synchronize()
     arrays = {name: values.numpy() for name, values in stored.items()}
-    invalid = samples.invalid(batch.start, batch.start + len(batch))
+    invalid = np.array([samples.tiles[row][0] in samples.bad_images for row in batch.rows], dtype=bool)
     if not bool(torch.isfinite(sums).all()):
-        _check_finite(run.model.record.name, arrays, samples, batch.start)
+        _check_finite(run.model.record.name, arrays, samples, np.array(batch.rows)[~invalid], ~invalid)
     if invalid.any():
         for array in run.arrays:
             arrays[array.name][invalid] = array.fill
     return batch, arrays
 
 
-def _check_finite(model: str, arrays: Mapping[str, np.ndarray], samples: Samples, start: int) -> None:
-    """Raise UserError when a valid row has a NaN or infinite value.
+def _check_finite(
+    model: str,
+    arrays: Mapping[str, np.ndarray],
+    samples: Samples,
+    rows: Int64[np.ndarray, " valid"],
+    valid: Bool[np.ndarray, " row"],
+) -> None:
+    """Raise UserError when a valid row has a NaN or infinite value; ``rows`` are the numbers of the valid ones.
 
     It names the first affected layer with its first sample and count, then the counts of the other layers.
     """
-    n_rows = len(next(iter(arrays.values())))
-    valid = np.flatnonzero(~samples.invalid(start, start + n_rows))
     counts = {name: int((~np.isfinite(values[valid])).sum()) for name, values in arrays.items()}
     affected = {name: count for name, count in counts.items() if count}
     if not affected:
         return
     name, count = next(iter(affected.items()))
     values = arrays[name][valid]
-    row = start + int(valid[(~np.isfinite(values)).reshape(len(values), -1).any(axis=1).argmax()])
+    row = int(rows[(~np.isfinite(values)).reshape(len(values), -1).any(axis=1).argmax()])
     n_nan = int(np.isnan(values).sum())
     where = f"{model}, {name}, row {row} ({samples.table['sample'].iloc[row]})"
     others = ", ".join(f"{more} of {other}" for other, more in affected.items() if other != name)
-    also = f" (in the same {len(valid)} samples {others})" if others else ""
+    also = f" (in the same {len(rows)} samples {others})" if others else ""
     if n_nan == 0 and values.dtype == np.float16:
         raise UserError(
             f"{count} values of {where} exceed the largest float16 value, 65504{also}: "

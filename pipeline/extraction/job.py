@@ -1,5 +1,6 @@
 """Prepares the extraction of one model over one set of samples: arrays, layout, and what already exists."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from pipeline.views import CLEAN, View
 from stores import Store, ZarrSet
 from stores.format.layout import Layout, RowRange, plan_layout
 from stores.specs import ArraySpec, FeatureSpec
+from stores.writing.known_rows import OtherSet, sets_with_equal_rows
 
 QUEUE_BYTES = 256 << 20
 """Size of the queue of chunks that wait to be written, in bytes."""
@@ -49,6 +51,8 @@ class Job:
     layout: Layout
     existing: ZarrSet | None
     labels: LabelJob
+    others: tuple[OtherSet, ...] = ()
+    """Other sets that hold some of the rows, where something is missing."""
     dead_features: str = "stop"
     """Whether dead features ``stop`` the sealing of their array or are a ``count`` in its seal."""
 
@@ -149,7 +153,7 @@ def prepare(
     arrays = (*tokens, *_stat_arrays(view))
     existing = store.open(spec) if store.has(spec) else None
     pixels = input_array(samples, model.record.interpolation) if features.input_pixels else None
-    return Job(
+    job = Job(
         title=model_recipe.display if view is CLEAN else f"{model_recipe.display}, {view.title}",
         model=model,
         samples=samples,
@@ -158,8 +162,16 @@ def prepare(
         layout=existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage),
         existing=existing,
         labels=LabelJob(clean_grids, pixels, pixels is None or _has_inputs(store, samples, pixels)),
-        dead_features=features.dead_features,
+        dead_features=features.dead_features or _default_dead_features(tokens),
     )
+    others = sets_with_equal_rows(store, spec, samples.table) if job.missing() else ()
+    return dataclasses.replace(job, others=tuple(others))
+
+
+def _default_dead_features(tokens: Sequence[ArraySpec]) -> str:
+    """Return ``count`` for maps of convolutional stages, whose rectifiers leave channels at zero, else ``stop``."""
+    is_convolutional = any(array.name.startswith("tokens/stage.") for array in tokens)
+    return "count" if is_convolutional else "stop"
 
 
 def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:

@@ -3,9 +3,11 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,30 +24,27 @@ Tiles = tuple[np.ndarray, dict[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive rows of one range."""
+    """Rows of one range in increasing order, with the pixels that the model gets."""
 
     range: RowRange
-    start: int
+    rows: tuple[int, ...]
     pixels: UInt8[np.ndarray, "sample height width 3"]
-    sample_stats: dict[str, Float32[np.ndarray, " sample"]]
+    """The rows' pixels; the last row is repeated up to the number of rows that a batch of the whole range has here."""
+    sample_stats: dict[str, Float32[np.ndarray, " row"]]
     """Statistics that the view computes of every row, by name."""
 
+    @property
+    def start(self) -> int:
+        """The first row."""
+        return self.rows[0]
+
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self.rows)
 
     @property
-    def ends_range(self) -> bool:
-        """Whether the range is complete with this batch."""
-        return self.start + len(self) == self.range.stop
-
-    def split(self, n_rows: int) -> tuple["Batch", "Batch"]:
-        """Return the first ``n_rows`` rows and the rest, which may be empty."""
-        first = {name: values[:n_rows] for name, values in self.sample_stats.items()}
-        rest = {name: values[n_rows:] for name, values in self.sample_stats.items()}
-        return (
-            Batch(self.range, self.start, self.pixels[:n_rows], first),
-            Batch(self.range, self.start + n_rows, self.pixels[n_rows:], rest),
-        )
+    def padded_rows(self) -> list[int]:
+        """The row of each of the pixels."""
+        return [*self.rows, *[self.rows[-1]] * (len(self.pixels) - len(self.rows))]
 
 
 class _Run(NamedTuple):
@@ -54,10 +53,36 @@ class _Run(NamedTuple):
     range: RowRange
     start: int
     stop: int
+    pixels: np.ndarray = np.empty(0, np.uint8)
+    sample_stats: Mapping[str, np.ndarray] = MappingProxyType({})
+
+    def split(self, n_rows: int) -> tuple["_Run", "_Run"]:
+        """Return the first ``n_rows`` rows and the rest, which may be empty."""
+        middle = min(self.start + n_rows, self.stop)
+        first = {name: values[:n_rows] for name, values in self.sample_stats.items()}
+        rest = {name: values[n_rows:] for name, values in self.sample_stats.items()}
+        return (
+            _Run(self.range, self.start, middle, self.pixels[:n_rows], first),
+            _Run(self.range, middle, self.stop, self.pixels[n_rows:], rest),
+        )
+
+
+def every_row(row_range: RowRange) -> Sequence[int]:
+    """Return all rows of a range."""
+    return range(row_range.start, row_range.stop)
+
+
+def batch_shape(row_range: RowRange, row: int, batch_size: int) -> int:
+    """Return how many rows the batch of ``row`` has when the whole range is computed; only its last may be smaller."""
+    first = row_range.start + (row - row_range.start) // batch_size * batch_size
+    return min(batch_size, row_range.stop - first)
 
 
 class Loader:
-    """Yields the rows of some ranges in batches, in order; batches never cross a range border.
+    """Yields rows of some ranges in batches, in order; batches never cross a range border.
+
+    Where only some rows of a range are wanted, every batch is padded to as many rows as the batch of the whole range
+    that its rows belong to: the last bits of a feature can depend on the number of rows of a forward pass.
 
     Sources are decoded by threads (Pillow releases the interpreter lock), at most two batches of rows ahead of the
     consumer, which bounds the memory whatever the size of the data set.
@@ -71,15 +96,18 @@ class Loader:
         self.waited = 0.0
         """Seconds the consumer waited for pixels."""
 
-    def batches(self, ranges: Iterable[RowRange]) -> Generator[Batch, None, None]:
-        """Yield the batches of the ranges; closing the generator ends its threads."""
+    def batches(
+        self, ranges: Iterable[RowRange], chosen: Callable[[RowRange], Sequence[int]] = every_row
+    ) -> Generator[Batch, None, None]:
+        """Yield the batches of the ``chosen`` rows of ranges; closing the generator ends its threads."""
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="patchbank-decode")
         try:
-            yield from _rebatched(self._decoded(ranges, pool), self.batch_size)
+            listed = [(row_range, chosen(row_range)) for row_range in ranges]
+            yield from self._batched(listed, self._decoded(listed, pool))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _decoded(self, ranges: Iterable[RowRange], pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    def _decoded(self, ranges: Iterable[tuple[RowRange, Sequence[int]]], pool: ThreadPoolExecutor) -> Iterator[_Run]:
         """Yield the rows of the ranges source by source."""
         runs = self._runs(ranges)
         queue: deque[tuple[_Run, Future[Tiles]]] = deque()
@@ -90,7 +118,7 @@ class Loader:
             pixels, stats = future.result()
             self.waited += time.perf_counter() - before
             self._fill(queue, runs, pool)  # before the consumer computes, so that threads decode meanwhile
-            yield Batch(run.range, run.start, pixels, stats)
+            yield run._replace(pixels=pixels, sample_stats=stats)
 
     def _fill(self, queue: deque[tuple[_Run, Future[Tiles]]], runs: Iterator[_Run], pool: ThreadPoolExecutor) -> None:
         """Submit runs until two batches of rows are queued, and at least one run."""
@@ -102,28 +130,41 @@ class Loader:
             queue.append((run, pool.submit(read_tiles, self.samples, self.interpolation, run.start, run.stop)))
             n_rows += run.stop - run.start
 
-    def _runs(self, ranges: Iterable[RowRange]) -> Iterator[_Run]:
-        for row_range in ranges:
-            rows = range(row_range.start, row_range.stop)
-            for _, run in itertools.groupby(rows, key=lambda row: self.samples.tiles[row][0]):
-                listed = list(run)
+    def _runs(self, ranges: Iterable[tuple[RowRange, Sequence[int]]]) -> Iterator[_Run]:
+        for row_range, rows in ranges:
+            # Consecutive rows have one difference to their position in the list.
+            numbered = enumerate(rows)
+            for _, run in itertools.groupby(
+                numbered, key=lambda pair: (self.samples.tiles[pair[1]][0], pair[1] - pair[0])
+            ):
+                listed = [row for _, row in run]
                 yield _Run(row_range, listed[0], listed[-1] + 1)
 
+    def _batched(self, ranges: Iterable[tuple[RowRange, Sequence[int]]], decoded: Iterator[_Run]) -> Iterator[Batch]:
+        """Yield the decoded rows in batches."""
+        held: list[_Run] = []
+        for row_range, rows in ranges:
+            for shape, group in itertools.groupby(
+                rows, key=partial(batch_shape, row_range, batch_size=self.batch_size)
+            ):
+                listed = list(group)
+                for start in range(0, len(listed), shape):
+                    wanted = tuple(listed[start : start + shape])
+                    while sum(run.stop - run.start for run in held) < len(wanted):
+                        held.append(next(decoded))
+                    yield _joined(held, row_range, wanted, shape)
 
-def _rebatched(decoded: Iterable[Batch], batch_size: int) -> Iterator[Batch]:
-    """Yield the same rows in batches of ``batch_size``; the last one of a range may be smaller."""
-    held: list[Batch] = []
-    for part in decoded:
-        held.append(part)
-        while sum(map(len, held)) >= batch_size or (held and part.ends_range):
-            batch, rest = _joined(held).split(batch_size)
-            held = [rest] if len(rest) else []
-            yield batch
 
-
-def _joined(parts: list[Batch]) -> Batch:
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    stats = {name: np.concatenate([part.sample_stats[name] for part in parts]) for name in first.sample_stats}
-    return Batch(first.range, first.start, np.concatenate([part.pixels for part in parts]), stats)
+def _joined(held: list[_Run], row_range: RowRange, rows: tuple[int, ...], shape: int) -> Batch:
+    """Take ``rows`` from the front of the decoded runs and return them as a batch of ``shape`` rows."""
+    parts: list[_Run] = []
+    left = len(rows)
+    while left:
+        first, rest = held.pop(0).split(left)
+        parts.append(first)
+        left -= first.stop - first.start
+        if rest.stop > rest.start:
+            held.insert(0, rest)
+    pixels = [part.pixels for part in parts] + [parts[-1].pixels[-1:]] * (shape - len(rows))
+    stats = {name: np.concatenate([part.sample_stats[name] for part in parts]) for name in parts[0].sample_stats}
+    return Batch(row_range, rows, pixels[0] if len(pixels) == 1 else np.concatenate(pixels), stats)

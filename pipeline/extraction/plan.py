@@ -14,11 +14,14 @@ from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
 from pipeline.extraction.run import Workspace, view_jobs
-from pipeline.recipe import Recipe
+from pipeline.extraction.taking_over import known_rows, passes
+from pipeline.recipe import OWN, ModelRecipe, Recipe
+from pipeline.recorded import Recorded
 from pipeline.rows.frames import tiles
 from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import View
+from stores import Store
 from stores.errors import UserError
 from stores.specs import VOID, Size
 from stores.units import format_bytes
@@ -37,25 +40,30 @@ class ModelPlan:
     view: str
     level: float | None
     state: str
-    """``sealed``, ``partial``, ``missing``, or ``weights not found``."""
+    """``sealed``, ``partial``, ``missing``, ``weights not found``, or ``extract from Python`` for a module of
+    the user's own."""
     set: str | None
     """Digest of the set; None when the weights, which it depends on, were not found."""
     arrays: int
     """Number of arrays. Input pixels that several models share are counted with the first, here and in bytes."""
     rows: int
     rows_missing: int
+    rows_taken_over: int
+    """Missing rows that other sets of the store hold under an equal recipe; the model runs on the others."""
     objects: int
     bytes: int
     bytes_missing: int
     memory_bytes: int
     """Estimated memory on top of the idle process: weights, buffers and twice a batch's tokens."""
     seconds_per_row: float | None
-    """Measured on one batch on this device; None when nothing is missing or timing is off."""
+    """Measured on one batch on this device; None when no row meets the model or timing is off."""
 
     @property
     def seconds(self) -> float | None:
         """Estimated time for what is missing."""
-        return None if self.seconds_per_row is None else self.seconds_per_row * self.rows_missing
+        return (
+            None if self.seconds_per_row is None else self.seconds_per_row * (self.rows_missing - self.rows_taken_over)
+        )
 
     def canonical(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
@@ -78,6 +86,9 @@ def plan_models(
     """
     counted: set[str] = set()
     for model_recipe in recipe.models:
+        if model_recipe.weights == OWN and model_recipe.name not in workspace.own:
+            yield from _plans_of_own(recipe, model_recipe, workspace.store, len(samples.tiles))
+            continue
         weights_found = True
         try:
             shown = list(view_jobs(recipe, model_recipe, workspace, samples))
@@ -105,8 +116,9 @@ def _plan(
     rows_missing = sum(row_range.stop - row_range.start for row_range in job.missing())
     weights = sum(value.numel() * value.element_size() for value in job.model.module.state_dict().values())
     tokens = sum(layer.width * (layer.n_patches + job.model.n_prefix) for layer in job.model.layers)
+    rows_taken = _rows_taken(job, compute)
     seconds = None
-    if model_seconds is not None and rows_missing:
+    if model_seconds is not None and rows_missing > rows_taken:
         size = job.samples.frame.input
         decode, pixels = _decode_seconds(job)
         if size not in model_seconds:
@@ -121,12 +133,47 @@ def _plan(
         arrays=len(kept),
         rows=job.layout.n_rows,
         rows_missing=rows_missing,
+        rows_taken_over=rows_taken,
         objects=job.n_objects,
         bytes=job.layout.n_rows * sum(array.row_bytes for array in kept),
         bytes_missing=job.missing_bytes,
         memory_bytes=weights + job.buffer_bytes(compute.batch_size) + 2 * compute.batch_size * 4 * tokens,
         seconds_per_row=seconds,
     )
+
+
+def _plans_of_own(recipe: Recipe, model_recipe: ModelRecipe, store: Store, n_rows: int) -> Iterator[ModelPlan]:
+    """Yield the plans of a module of the user's own: what is stored of it; the rest is extracted from Python."""
+    for view, _ in recipe.all_views(model_recipe):
+        noted = store.recall(recipe.model_key(model_recipe, view=view))
+        stored = None if noted is None else store.open(f"features/{noted['features']}")
+        is_sealed = stored is not None and all(map(stored.sealed, stored.arrays))
+        yield ModelPlan(
+            title=Recorded(model_recipe, view, "", "").title,
+            view=view.name,
+            level=view.level,
+            state="sealed" if is_sealed else "extract from Python",
+            set=None if stored is None else stored.digest,
+            arrays=0 if stored is None else len(stored.arrays),
+            rows=n_rows if stored is None else stored.layout.n_rows,
+            rows_missing=0 if is_sealed else n_rows,
+            rows_taken_over=0,
+            objects=0 if stored is None else sum(map(stored.layout.n_objects, stored.arrays.values())),
+            bytes=0 if stored is None else stored.n_bytes,
+            bytes_missing=0,
+            memory_bytes=0,
+            seconds_per_row=None,
+        )
+
+
+def _rows_taken(job: Job, compute: Compute) -> int:
+    """Return how many of the missing rows are taken over from other sets."""
+    record = compute.record(job.spec.compute_dtype) if job.existing is None else job.existing.compute
+    taken = 0
+    for ranges, arrays in passes(job.missing()):
+        known = known_rows(job, arrays, record, allow_mixed=False)
+        taken += sum(known.counts(ranges).values())
+    return taken
 
 
 def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height width 3"]]:

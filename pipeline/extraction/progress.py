@@ -39,12 +39,14 @@ class Progress:
 
 @dataclass
 class Outcome:
-    """Rows that one job made and reused."""
+    """Rows of one job: computed, taken over from other sets, and stored before."""
 
     title: str
     set: ZarrSet
     rows_made: int = 0
     rows_reused: int = 0
+    rows_taken: dict[str, int] = field(default_factory=dict)
+    """Rows taken over from other sets, by the set's digest."""
     missing: dict[str, list[int]] = field(default_factory=dict)
     """Ranges that are still missing, by array; other shards make them."""
     seconds: StageSeconds = field(default_factory=StageSeconds)

@@ -11,11 +11,12 @@ from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.extract import ExtractOptions, extract, recompute
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch
-from pipeline.extraction.run import Recorded, Workspace, built_views, read_samples
+from pipeline.extraction.run import Workspace, built_views, read_samples
 from pipeline.labels.input_pixels import GROUP
 from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
 from pipeline.labels.tables import tables_of
 from pipeline.recipe import Recipe
+from pipeline.recorded import Recorded
 from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
 from pipeline.source_choice import ALL_SOURCES, SourceChoice

@@ -3,7 +3,7 @@
 import json
 import platform
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from pipeline.rows.few_shot import choose_rows
 from pipeline.rows.samples import Samples, make_samples, path_below
 from pipeline.rows.sources import FileDigests
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
-from pipeline.views import CLEAN, View
+from pipeline.views import View
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 from stores.format.paths import LOGS
@@ -141,21 +141,6 @@ def jobs(
         yield model_recipe, list(view_jobs(recipe, model_recipe, workspace, samples))
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """Digests of the sets that were extracted of one model under one view."""
-
-    model: ModelRecipe
-    view: View
-    features: str
-    labels: str
-
-    @property
-    def title(self) -> str:
-        """Name for messages: the model, and the view unless it is clean."""
-        return self.model.display if self.view is CLEAN else f"{self.model.display}, {self.view.title}"
-
-
 def view_jobs(
     recipe: Recipe, model_recipe: ModelRecipe, workspace: Workspace, samples: Samples
 ) -> Iterator[tuple[View, Job]]:
@@ -179,7 +164,7 @@ def built_views(
     Raises UserError when the patches do not divide a view's input size, or the model cannot be built.
     """
     model = workspace.model(model_recipe, recipe.frame.input)
-    for view, features in recipe.all_views():
+    for view, features in recipe.all_views(model_recipe):
         shown = model
         if view.input is not None:
             patch = recipe.frame.input.height // model.grid[0]
@@ -200,6 +185,7 @@ def extract_recipe(
     *,
     choice: SourceChoice = ALL_SOURCES,
     only: str | None = None,
+    check: Callable[[Samples], None] = lambda samples: None,
 ) -> Report:
     """Make what is missing of a recipe's label set and feature sets, and note in the store's index where they are.
 
@@ -213,8 +199,10 @@ def extract_recipe(
         options: How the extraction runs.
         choice: Source images to extract.
         only: Name or title of the one model to extract; None extracts all.
+        check: Called with the rows before a model is built; what it raises ends the extraction.
     """
     samples = read_samples(recipe, workspace, choice)
+    check(samples)
     report = Report(left_out=samples.left_out)
     for model_recipe, shown in jobs(recipe, workspace, samples, only):
         check_disk_space(model_recipe.display, [job for _, job in shown], workspace.store)
@@ -232,7 +220,7 @@ def extract_recipe(
             report.labels = report.labels or labels
             report.label_rows_made += n_made
             report.outcomes.append(outcome)
-            if outcome.rows_made:
+            if outcome.rows_made or outcome.rows_taken:
                 _log(workspace.store, outcome, options.provenance)
             workspace.store.remember(
                 recipe.model_key(model_recipe, choice, view),
@@ -250,6 +238,7 @@ def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
         "host": platform.node(),
         "rows_made": outcome.rows_made,
         "rows_reused": outcome.rows_reused,
+        **({"rows_taken_over": outcome.rows_taken} if outcome.rows_taken else {}),
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.__dict__.items()},
     }
     key = f"{LOGS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"

@@ -10,7 +10,7 @@ The plain ``mae_pretrain_vit_*.pth`` has no decoder, and its encoder differs fro
 **Ids** are the grid numbers of the visible patches. MAE's own code passes ``ids_restore`` instead: it appends
 ``n_patches - n_visible`` equal mask tokens to the visible ones and takes, for patch ``j``, entry ``ids_restore[j]`` of
 that sequence. Since mask tokens are equal, placing visible token ``i`` at ``ids[i]`` and a mask token everywhere else
-is the same (`pipeline.extraction.masking.ids_restore` converts one into the other).
+is the same (`pipeline.rows.masking.ids_restore` converts one into the other).
 """
 
 import math

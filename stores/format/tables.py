@@ -87,3 +87,11 @@ def _text_bytes(column: Any) -> int:
         return 0
     sizes = (compute.binary_length(part.dictionary).take(part.indices) for part in column.chunks)
     return sum(int(compute.sum(compute.cast(size, pyarrow.int64())).as_py() or 0) for size in sizes)
+
+
+def unreadable(key: str, error: DamageError) -> UserError:
+    """Return the error of a table with the bytes that were written: the process lacks memory or threads."""
+    return UserError(
+        f"{key} is whole and could not be read ({error.__cause__ or error}): free some memory, then run the same "
+        "command again"
+    )

@@ -7,7 +7,7 @@ from stores.canonical import sha256_hex
 from stores.errors import DamageError, MissingError
 from stores.format.paths import CREATED, LAYOUT
 from stores.format.seal_checks import SealChecks
-from stores.format.tables import read_table
+from stores.format.tables import read_table, unreadable
 from stores.sets import ZarrSet
 
 
@@ -32,7 +32,12 @@ class CheckedSet(ZarrSet):
     def table(self, name: str) -> pd.DataFrame:
         """Return one of the set's tables; raises MissingError for an unknown name and DamageError for other bytes."""
         file = f"{name}.parquet"
-        return read_table(self._recorded(file), f"{self.objects.url}/{self.prefix}/{file}")
+        key = f"{self.objects.url}/{self.prefix}/{file}"
+        data = self._recorded(file)
+        try:
+            return read_table(data, key)
+        except DamageError as error:
+            raise unreadable(key, error) from error
 
     def _recorded(self, name: str) -> bytes:
         """Return a file's bytes, which are those that ``created.json`` lists."""

@@ -6,11 +6,11 @@ import torch
 
 from evaluate.decoder import PatchDecoder
 from pipeline.extraction.capture import Capture, wanted_arrays
-from pipeline.extraction.masking import ids_restore, visible_ids
 from pipeline.models import build_model
 from pipeline.models.loading.patch_pixels import patchify, unpatchify
 from pipeline.models.mae_decoder import build_decoder, decoder_of
 from pipeline.recipe import DecoderRecipe, FeatureRecipe, MaskRecipe, ModelRecipe
+from pipeline.rows.masking import ids_restore, visible_ids
 from stores.errors import UserError
 from stores.specs import Size
 from tests.pipeline.reference_models import mae

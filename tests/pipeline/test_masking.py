@@ -9,9 +9,9 @@ from pipeline.extraction import run
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.masking import visible_ids
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
+from pipeline.rows.masking import visible_ids
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from stores import Store
 from stores.errors import UserError

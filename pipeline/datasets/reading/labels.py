@@ -23,12 +23,12 @@ def class_lookup(classes: Mapping[int, int], void: Collection[int]) -> Int16[np.
 
 
 def read_pixel_classes(
-    source: Source, lookup: Int16[np.ndarray, " 256"], known: str
+    source: Source, lookup: Int16[np.ndarray, " 256"], known: str, advice: str = "use the data set's own id maps"
 ) -> UInt8[np.ndarray, "height width"]:
     """Return the class id of every pixel of a source, all void when it has no label file.
 
-    ``known`` names the valid ids in errors. Raises UserError, naming the file, when the label file is unreadable, has
-    another size than the image or contains an unknown id.
+    ``known`` names the valid ids in errors, and ``advice`` says what to do about others. Raises UserError, naming the
+    file, when the label file is unreadable, has another size than the image or contains an unknown id.
     """
     size = image_size(source.image)
     if source.label is None:
@@ -42,7 +42,5 @@ def read_pixel_classes(
     classes: np.ndarray = lookup[ids]
     if (classes == _UNKNOWN).any():
         unknown = sorted(set(ids[classes == _UNKNOWN].tolist()))
-        raise UserError(
-            f"{source.label} holds the unknown ids {unknown[:8]} ({known} are known); use the data set's own id maps"
-        )
+        raise UserError(f"{source.label} holds the unknown ids {unknown[:8]} ({known} are known); {advice}")
     return classes.astype(np.uint8)
