@@ -32,5 +32,5 @@ def report(
             say(f"the stored sets were not checked: {error}")
             return None
 
-    page = rewrite_report(ResultStore(results), Path(experiment).stem, check)
+    page = rewrite_report(ResultStore(results), Path(experiment).name.removesuffix(".toml"), check)
     typer.echo(json.dumps({"report": str(page)}, indent=2) if as_json else f"where   {page}")

@@ -40,8 +40,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True)
     ]
     n_images, height, width = first["truth"].shape
-    drawn = Figure(figsize=(CELL * len(columns), (CELL * height / width + 0.08) * n_images + 1.4), layout="constrained")
-    axes = drawn.subplots(n_images, len(columns), squeeze=False)
+    size = CELL * len(columns), (CELL * height / width + 0.08) * n_images + 1.4
+    drawn, axes = style.new_figure(size, len(columns), n_images)
     for column, (title, shown) in enumerate(columns):
         for image in range(n_images):
             axes[image][column].imshow(_painted(shown[image], first["colours"]), interpolation="nearest")
@@ -54,8 +54,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         if number < len(first["colours"])
     ]
     handles.append(Patch(facecolor=_fraction(GREY), label="void"))
-    per_line = max(3, min(8, int(1.1 * len(columns))))
-    drawn.legend(handles=handles, loc="outside lower left", ncols=per_line, fontsize=8, frameon=False)
+    style.legend(drawn, handles, fontsize=8)
+    style.name_conditions(drawn, table[table["analysis"] == "label-maps"])
     return drawn
 
 
