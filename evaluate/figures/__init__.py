@@ -25,8 +25,8 @@ from evaluate.figures import (
 )
 from evaluate.results.table import Result
 
-_OVER_IMAGES = " are 95 % bootstrap intervals over images."
-_OVER_VIDEOS = " are 95 % bootstrap intervals over videos."
+_OVER_IMAGES = " {marks} are 95 % bootstrap intervals over images."
+_OVER_VIDEOS = " {marks} are 95 % bootstrap intervals over videos."
 
 
 class FigureEntry(NamedTuple):
@@ -42,7 +42,7 @@ class FigureEntry(NamedTuple):
     absent: str = ""
     """Text in place of the figure then."""
     interval: str = ""
-    """What bands or bars are; said where some are drawn."""
+    """What ``{marks}`` are (Bands or Bars); said where some are drawn."""
 
 
 FIGURES = (
@@ -60,7 +60,7 @@ FIGURES = (
         "is the range of 95 % of unrelated rankings. Features of two "
         "models are compared by number only, so that chance is expected.",
         ranking_overlap.figure,
-        interval=" Bars" + _OVER_IMAGES,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "removal-curve",
@@ -68,21 +68,21 @@ FIGURES = (
         "mIoU of patches without the m features of highest variance. Where these ruin distances, nearest neighbours "
         "recover as m grows while the probe stays level.",
         curves.removal_curve,
-        interval=" Bands" + _OVER_IMAGES,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "layer-curve",
         "Layer by layer",
         "mIoU of patches from each layer's tokens, through the final norm.",
         curves.layer_curve,
-        interval=" Bands" + _OVER_IMAGES,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "train-size",
         "More training images",
         "mIoU of patches against the number of training images; smaller sets are part of larger ones.",
         curves.train_size,
-        interval=" Bands" + _OVER_IMAGES,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "class-curve",
@@ -97,7 +97,7 @@ FIGURES = (
         "mIoU of patches on treated features less that on untreated ones, the same images. Random choices are a "
         "mark each.",
         feature_treatments.figure,
-        interval=" Bars are 95 % paired bootstrap intervals over images; one that covers zero is no difference.",
+        interval=" {marks} are 95 % paired bootstrap intervals over images; one that covers zero is no difference.",
     ),
     FigureEntry(
         "robustness",
@@ -137,7 +137,7 @@ FIGURES = (
         "Share of objects whose nearest object some frames later is the same one (solid) and of the same category "
         "(dashed, open marks), with chance dotted.",
         tracking.figure,
-        interval=" Bands" + _OVER_VIDEOS,
+        interval=_OVER_VIDEOS,
     ),
     FigureEntry(
         "association",
@@ -146,21 +146,21 @@ FIGURES = (
         "association part, for detection is 1), IDF1, and how often an object changed its track, all videos "
         "together.",
         association.figure,
-        interval=" Bars" + _OVER_VIDEOS,
+        interval=_OVER_VIDEOS,
     ),
     FigureEntry(
         "image-knn",
         "Image k-NN at several sizes",
         "Accuracy of nearest neighbours on whole images against the size the model saw over the native size.",
         image_knn.figure,
-        interval=" Bands" + _OVER_IMAGES,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "global-context",
         "Class shares predicted from one patch",
         "R² of class shares predicted from the central patch, mean over the classes in the settings.",
         global_context.figure,
-        interval=" Bars" + _OVER_IMAGES,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "reconstruction",
@@ -169,7 +169,7 @@ FIGURES = (
         "SSIM of whole tiles, as MAE's own decoder draws them. Lower error is better, higher PSNR and SSIM are. "
         "Random choices are a dot each, and the bar is their mean.",
         reconstruction.figure,
-        interval=" Lines on the bars" + _OVER_IMAGES,
+        interval=" Lines on the bars are 95 % bootstrap intervals over images.",
     ),
     FigureEntry(
         "reconstruction-pictures",

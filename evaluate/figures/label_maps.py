@@ -30,9 +30,15 @@ def _painted(
 
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one row an image: the truth, then every model's prediction for every m."""
-    maps = [(model, result.arrays) for model, result in results if "truth" in result.arrays]
-    if not maps:
+    drawn_from = [(model, result) for model, result in results if "truth" in result.arrays]
+    if not drawn_from:
         return None
+    by = [next((row.get("classifier") for row in result.rows), None) for _, result in drawn_from]
+    several = len(set(by)) > 1
+    maps = [
+        (f"{model}\n{style.CLASSIFIERS.get(str(name), name)}" if several else model, result.arrays)
+        for (model, result), name in zip(drawn_from, by, strict=True)
+    ]
     first = maps[0][1]
     columns = [("truth", first["truth"])] + [
         (f"{model}\n{style.removal_title(int(m))}", predicted)

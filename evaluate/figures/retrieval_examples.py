@@ -50,7 +50,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     titles = ["query", *("nearest" if rank == 1 else f"{rank}. nearest" for rank in range(1, n_columns))]
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title, fontsize=9)
-    style.name_conditions(drawn, table[(table["analysis"] == "retrieval") & table["k"].notna()])
+    rows = table[(table["analysis"] == "retrieval") & table["k"].notna()]
+    style.name_conditions(drawn, rows.assign(k=pd.NA))  # the columns say which neighbour
     return drawn
 
 

@@ -170,20 +170,22 @@ def name_conditions(figure: Figure, rows: pd.DataFrame) -> None:
     figure.text(0.06 / width, 0.06 / (height + below), text, fontsize=8.5, color="#5b5b5b", va="bottom")
 
 
-def has_intervals(figure: Figure) -> bool:
-    """Return whether a figure shows a band or bar of an interval."""
+def interval_marks(figure: Figure) -> str:
+    """Return what shows intervals in a figure: ``Bands``, ``Bars``, or nothing where none is drawn."""
     bars = [one for axes in figure.axes for one in axes.containers if isinstance(one, ErrorbarContainer)]
     bands = [one for axes in figure.axes for one in axes.collections if one.get_label() == BAND]
-    return bool(bands) or any(one.has_xerr or one.has_yerr for one in bars)
+    return "Bands" if bands else "Bars" if any(one.has_xerr or one.has_yerr for one in bars) else ""
 
 
 def curve(axes: Axes, rows: pd.DataFrame, x: str, **style: Any) -> None:
-    """Draw value against the column ``x`` with its interval as a band, where there is one."""
+    """Draw value against the column ``x`` with its interval as a band, of a single value as a bar."""
     rows = rows.sort_values(x)
     look = {"markersize": 4.5, "linewidth": 1.5, "clip_on": False, **style}
     axes.plot(numbers(rows, x), numbers(rows, "value"), **look)
     low, high = numbers(rows, "low"), numbers(rows, "high")
-    if np.isfinite(high - low).any():
+    if len(rows) == 1:
+        axes.errorbar(numbers(rows, x), numbers(rows, "value"), error_bars(rows), fmt="none", ecolor=style["color"])
+    elif np.isfinite(high - low).any():
         axes.fill_between(numbers(rows, x), low, high, color=style["color"], alpha=0.15, linewidth=0, label=BAND)
 
 

@@ -10,7 +10,7 @@ from evaluate.claims import decide_all
 from evaluate.claims.paper_numbers import compare
 from evaluate.claims.roles import ModelInfo
 from evaluate.figures import FIGURES
-from evaluate.figures.style import has_intervals, save
+from evaluate.figures.style import interval_marks, save
 from evaluate.report.claims import claims_section, paper_section, write_claims
 from evaluate.report.headline import headline, mark
 from evaluate.report.page import Number, drawing, escape, filter_field, page, prose, table
@@ -105,7 +105,8 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
             svg = save(figure, "svg")
             write_file(folder / "figures" / f"{entry.name}.svg", svg)
             write_file(folder / "figures" / f"{entry.name}.pdf", save(figure, "pdf"))
-            caption = f"{entry.caption}{entry.interval if has_intervals(figure) else ''}{damaged}"
+            marked = interval_marks(figure)
+            caption = f"{entry.caption}{entry.interval.format(marks=marked) if marked else ''}{damaged}"
             sections.append((entry.title, drawing(svg.decode(), entry.title, caption, number)))
         elif entry.absent and (read.table["analysis"] == entry.analysis).any():
             sections.append((entry.title, f"<p>{prose(entry.absent)}</p>"))

@@ -42,8 +42,12 @@ def read_bounded(path: Path) -> bytes:
 
 
 def without_formula(text: str) -> str:
-    """Return a cell of a CSV file that no spreadsheet runs: an apostrophe comes before what would begin a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    """Return a cell of a CSV file that no spreadsheet runs: an apostrophe comes before what would begin a formula.
+
+    A carriage return becomes a line break: the csv module does not quote it, and it would begin a new line.
+    """
+    text = text.replace("\r", "\n")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from evaluate.claims.evidence import Evidence
 from evaluate.figures import FIGURES
-from evaluate.figures.style import has_intervals
+from evaluate.figures.style import interval_marks
 from evaluate.report.headline import headline
 from evaluate.report.reading import StoredResults
 from evaluate.report.writing import write_report
@@ -118,7 +118,7 @@ def test_intervals_are_named_where_they_are_drawn(tmp_path):
     few = cityscapes().assign(low=pd.NA, high=pd.NA).astype({"low": "Float64", "high": "Float64"})
     assert "Bands are" not in written(tmp_path, few)
     assert "Bands are" in written(tmp_path, cityscapes())
-    assert not has_intervals(drawn("layer-curve", few))
+    assert not interval_marks(drawn("layer-curve", few))
 
 
 def test_a_title_with_an_underscore_is_in_the_legend():
