@@ -50,8 +50,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     titles = ["query", *("nearest" if rank == 1 else f"{rank}. nearest" for rank in range(1, n_columns))]
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title, fontsize=9)
-    rows = table[(table["analysis"] == "retrieval") & table["k"].notna()]
-    style.name_conditions(drawn, rows.assign(k=pd.NA))  # the columns say which neighbour
+    searched = table[(table["analysis"] == "retrieval") & table["k"].notna()]
+    style.name_conditions(drawn, searched.assign(k=pd.NA))  # the columns say which neighbour
     return drawn
 
 

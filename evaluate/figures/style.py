@@ -157,7 +157,7 @@ def name_conditions(figure: Figure, rows: pd.DataFrame) -> None:
         given[0].annotate(wrapped(text, 60), (0, 0), (0, -36), "axes fraction", "offset points", fontsize=7, va="top")
         return
     width, height = figure.get_size_inches()
-    text = wrapped(text[:1].upper() + text[1:], int(13.5 * width))
+    text = wrapped(text[:1].upper() + text[1:], int(16 * width))
     below = 0.155 * (text.count("\n") + 1) + 0.08  # inches
     share = below / (height + below)
     panels = [(axes, axes.get_position()) for axes in figure.axes]
