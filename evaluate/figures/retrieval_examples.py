@@ -51,7 +51,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title, fontsize=9)
     searched = table[(table["analysis"] == "retrieval") & table["k"].notna()]
-    style.name_conditions(drawn, searched.assign(k=pd.NA))  # the columns say which neighbour
+    style.name_conditions(drawn, searched.assign(k=searched["k"].where(searched["k"] < 0)))  # the columns say which neighbour
     return drawn
 
 
