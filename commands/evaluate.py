@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evaluate.inputs.model_sets import ModelSets
     from evaluate.registry import EvaluationSettings
     from evaluate.settings import Selection
-    from pipeline.recipe import Recipe
+    from pipeline.recipe import DatasetRecipe, Recipe
     from stores import Store
 
 
@@ -61,7 +61,7 @@ def evaluate(
     for note in evaluation.notes:
         say(f"note: {note}")
     models_info = [model_info(model) for model in models]
-    about, beside = _about(models), settings.claims.beside
+    about, beside = _about(models, recipe.dataset), settings.claims.beside
     stored = states(opened, models_info, evaluation.table)
     shown = {
         "about": about,
@@ -146,13 +146,19 @@ def _left_out(model: "ModelSets") -> str:
     return f"{n_rows}: {'; '.join(reasons[:3])}{more}"
 
 
-def _about(models: list["ModelSets"]) -> list[dict[str, str]]:
+def _data_title(dataset: "DatasetRecipe") -> str:
+    """Return the data set's name; for layouts of your own data the file or folder, which says more."""
+    own = dataset.name in ("folder", "image-folder", "manifest", "mot")
+    return Path(dataset.file or dataset.folder or dataset.name).name if own else dataset.name
+
+
+def _about(models: list["ModelSets"], dataset: "DatasetRecipe") -> list[dict[str, str]]:
     """Return the facts about each model's sets that the report lists."""
     return [
         {
             "model": model.title,
             "architecture": model.spec.model.name,
-            "data set": model.spec.dataset.name,
+            "data set": _data_title(dataset),
             "images": str(model.spec.dataset.n_sources),
             **({"rows left out as invalid": _left_out(model)} if any(other.invalid for other in models) else {}),
             "features": model.features.digest,

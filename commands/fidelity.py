@@ -9,7 +9,7 @@ from commands.terminal.options import DataOption, DeviceOption, Experiment, Json
 from commands.terminal.output import echo, echo_json, print_table, say
 
 if TYPE_CHECKING:
-    from evaluate.kernels.fidelity import Fidelity
+    from evaluate.scoring.fidelity import Fidelity
     from pipeline.extraction.fidelity import Recomputed
     from pipeline.extraction.job import Job
     from stores import ZarrSet
@@ -68,7 +68,7 @@ def fidelity(
 def _compared(job: "Job", again: "Recomputed", labels: "ZarrSet | None") -> list["Fidelity"]:
     import numpy as np
 
-    from evaluate.kernels.fidelity import compare
+    from evaluate.scoring.fidelity import compare
 
     assert job.existing is not None
     sources = job.samples.table["source"].to_numpy()[again.rows]

@@ -291,3 +291,20 @@ def test_claims_are_decided_where_a_model_plays_a_part(site, run):
     code, _, err = run("evaluate", "tiny.toml")
     assert code == 2
     assert "models.0.role" in err
+
+
+def test_names_with_dots_and_own_data_are_named_as_they_are(site, run):
+    (site / "data" / "photos").mkdir()
+    Image.new("RGB", (32, 32)).save(site / "data" / "photos" / "0.png")
+    (site / "lr0.001.toml").write_text(
+        'dataset = { name = "folder", folder = "photos" }\nframe = { input = 32 }\nfeatures = { layers = [-1] }\n'
+        'models = [{ name = "test_vit", weights = "random" }]\nanalyses = [{ kind = "variance-spectrum" }]\n'
+    )
+    assert run("extract", "lr0.001.toml")[0] == 0
+    assert run("evaluate", "lr0.001.toml")[0] == 0
+    page = site / "results" / "lr0.001" / "report.html"
+    assert "1 model on photos." in page.read_text()
+    page.unlink()
+    assert run("report", "lr0.001")[0] == 0
+    assert run("report", "lr0.001.toml")[0] == 0
+    assert page.exists()

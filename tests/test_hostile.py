@@ -11,8 +11,8 @@ from numcodecs import Zstd
 from PIL import Image
 
 import cli
-from evaluate.results.files import read_arrays
-from evaluate.results.table import COLUMNS, Result, ResultKey, ResultStore, long_table, write_file
+from evaluate.results.files import read_arrays, write_file
+from evaluate.results.table import COLUMNS, Result, ResultKey, ResultStore, long_table
 from pipeline.datasets.dota import Dota
 from pipeline.datasets.reading.images import read_image
 from pipeline.datasets.reading.text_files import first_duplicate

@@ -25,6 +25,9 @@ from evaluate.figures import (
 )
 from evaluate.results.table import Result
 
+_OVER_IMAGES = " {marks} are 95 % bootstrap intervals over images."
+_OVER_VIDEOS = " {marks} are 95 % bootstrap intervals over videos."
+
 
 class FigureEntry(NamedTuple):
     """A figure with its title and caption."""
@@ -38,6 +41,8 @@ class FigureEntry(NamedTuple):
     """The analysis whose results may lack the arrays that the figure shows."""
     absent: str = ""
     """Text in place of the figure then."""
+    interval: str = ""
+    """What ``{marks}`` are (Bands or Bars); said where some are drawn."""
 
 
 FIGURES = (
@@ -52,29 +57,32 @@ FIGURES = (
         "ranking-overlap",
         "Overlap of the features that vary most",
         "Share of the features of highest variance that are among those of another layer, model or data set too. Grey "
-        "is the range of 95 % of unrelated rankings. Bars are 95 % bootstrap intervals over images; features of two "
+        "is the range of 95 % of unrelated rankings. Features of two "
         "models are compared by number only, so that chance is expected.",
         ranking_overlap.figure,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "removal-curve",
         "Removing the features that vary most",
         "mIoU of patches without the m features of highest variance. Where these ruin distances, nearest neighbours "
-        "recover as m grows while the probe stays level. Bands are 95 % bootstrap intervals over images.",
+        "recover as m grows while the probe stays level.",
         curves.removal_curve,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "layer-curve",
         "Layer by layer",
-        "mIoU of patches from each layer's tokens, through the final norm. Bands are 95 % bootstrap intervals over "
-        "images.",
+        "mIoU of patches from each layer's tokens, through the final norm.",
         curves.layer_curve,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "train-size",
         "More training images",
         "mIoU of patches against the number of training images; smaller sets are part of larger ones.",
         curves.train_size,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "class-curve",
@@ -86,9 +94,10 @@ FIGURES = (
     FigureEntry(
         "feature-treatments",
         "Effect of feature treatments",
-        "mIoU of patches on treated features less that on untreated ones, the same images. Bars are 95 % paired "
-        "bootstrap intervals over images; one that covers zero is no difference. Random choices are a mark each.",
+        "mIoU of patches on treated features less that on untreated ones, the same images. Random choices are a "
+        "mark each.",
         feature_treatments.figure,
+        interval=" {marks} are 95 % paired bootstrap intervals over images; one that covers zero is no difference.",
     ),
     FigureEntry(
         "robustness",
@@ -126,38 +135,41 @@ FIGURES = (
         "tracking",
         "Tracking by retrieval",
         "Share of objects whose nearest object some frames later is the same one (solid) and of the same category "
-        "(dashed, open marks), with chance dotted. Bands are 95 % bootstrap intervals over videos.",
+        "(dashed, open marks), with chance dotted.",
         tracking.figure,
+        interval=_OVER_VIDEOS,
     ),
     FigureEntry(
         "association",
         "Association of objects to tracks",
         "Scores of whole videos whose true boxes were joined to tracks by distance: HOTA (here the root of its "
-        "association part, for detection is 1), IDF1, and how often an object changed its track, all videos together. "
-        "Bars are 95 % bootstrap intervals over videos.",
+        "association part, for detection is 1), IDF1, and how often an object changed its track, all videos "
+        "together.",
         association.figure,
+        interval=_OVER_VIDEOS,
     ),
     FigureEntry(
         "image-knn",
         "Image k-NN at several sizes",
-        "Accuracy of nearest neighbours on whole images against the size the model saw over the native size. Bands are "
-        "95 % bootstrap intervals over images.",
+        "Accuracy of nearest neighbours on whole images against the size the model saw over the native size.",
         image_knn.figure,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "global-context",
         "Class shares predicted from one patch",
-        "R² of class shares predicted from the central patch, mean over the classes in the settings. Bars are 95 % "
-        "bootstrap intervals over images.",
+        "R² of class shares predicted from the central patch, mean over the classes in the settings.",
         global_context.figure,
+        interval=_OVER_IMAGES,
     ),
     FigureEntry(
         "reconstruction",
         "Reconstruction with features zeroed",
         "Mean squared error in the space of the decoder's targets (over masked patches where there are any), PSNR and "
-        "SSIM of whole tiles, as MAE's own decoder draws them. Lower error is better, higher PSNR and SSIM are. Bars "
-        "have 95 % bootstrap intervals over images; random choices are a dot each, and the bar is their mean.",
+        "SSIM of whole tiles, as MAE's own decoder draws them. Lower error is better, higher PSNR and SSIM are. "
+        "Random choices are a dot each, and the bar is their mean.",
         reconstruction.figure,
+        interval=" Lines on the bars are 95 % bootstrap intervals over images.",
     ),
     FigureEntry(
         "reconstruction-pictures",

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from evaluate.figures import style
 from evaluate.results.metrics import HOTA, ID_SWITCHES, IDF1
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 PANELS = {HOTA: "HOTA", IDF1: "IDF1", ID_SWITCHES: "identity switches"}
@@ -13,7 +14,7 @@ PANELS = {HOTA: "HOTA", IDF1: "IDF1", ID_SWITCHES: "identity switches"}
 
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel a metric: a position an m, a mark a model with its interval."""
-    shown = style.last_array(table[table["analysis"] == "association"])
+    shown = preferred_rows(table[table["analysis"] == "association"])
     if shown.empty:
         return None
     removed = style.counts(shown, "m")
@@ -32,4 +33,5 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         else:
             panel.set_ylim(0.0, 1.03)
     style.legend_above(drawn, panels[0])
+    style.name_conditions(drawn, shown)
     return drawn

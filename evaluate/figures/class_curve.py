@@ -6,6 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluate.figures import style
 from evaluate.results.metrics import PATCH_IOU
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 
@@ -16,7 +17,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     easy = {str(name) for _, result in results for name in result.arrays.get("easy_classes", ())}
     if rows.empty or rows["x_value"].nunique() < 2 or not easy:
         return None
-    rows = style.smallest_k(rows[rows["n_train"] == rows["n_train"].max()])
+    rows = preferred_rows(rows, "x_value")
     rows = rows.drop_duplicates(["model", "class", "x_value"])
     groups = [("easy classes", rows[rows["class"].isin(easy)]), ("other classes", rows[~rows["class"].isin(easy)])]
     groups = [(title, part) for title, part in groups if part["value"].notna().any()]
@@ -27,11 +28,20 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
                 thin = {"color": look["color"], "alpha": 0.25, "linewidth": 0.8}
                 panel.plot(style.numbers(line, "x_value"), style.numbers(line, "value"), **thin)
             mean = part.assign(value=style.numbers(part, "value")).groupby("x_value")["value"].mean().sort_index()
-            panel.plot(mean.index.to_numpy(dtype=float), mean, label=model, markersize=4.5, linewidth=1.8, **look)
+            panel.plot(
+                mean.index.to_numpy(dtype=float),
+                mean,
+                label=model,
+                markersize=4.5,
+                linewidth=1.8,
+                clip_on=False,
+                **look,
+            )
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.set_title(f"{title} ({group['class'].nunique()})", fontsize=10, loc="left")
         panel.set_xlabel("layer (block, counted from 0)")
     panels[0].set_ylabel("IoU, nearest neighbours")
     panels[0].set_ylim(bottom=0)
     style.legend_above(drawn, panels[0])
+    style.name_conditions(drawn, rows)
     return drawn

@@ -9,11 +9,12 @@ from matplotlib.ticker import MaxNLocator
 
 from evaluate.figures import style
 from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 
 def removal_curve(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
-    """Return the curves over m of the last layer and the largest training set, None without several m."""
+    """Return the curves over m of the last layer and the training size with most m, None without several m."""
     rows = style.metric_rows(table, "patch-classification", PATCH_MIOU)
 
     def scale(axes: Axes, here: pd.DataFrame) -> None:
@@ -24,11 +25,12 @@ def removal_curve(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Fig
         axes.minorticks_off()
         axes.set_xlim(left=-0.8)
 
-    return _panels(table, rows[rows["m"].notna()], ("m", "highest-variance features removed (m)"), scale, 0.0)
+    rows = rows[(rows["x_name"] == "layer") & rows["m"].notna()]
+    return _panels(table, rows, ("m", "highest-variance features removed (m)"), scale, 0.0)
 
 
 def layer_curve(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
-    """Return the curves over layers of the largest training set, nothing removed, None without several layers."""
+    """Return the curves over layers, nothing removed, of the training size with most layers; None without several."""
     rows = style.metric_rows(table, "patch-classification", PATCH_MIOU)
     rows = rows[(rows["m"] == 0) & (rows["x_name"] == "layer")]
 
@@ -57,6 +59,7 @@ def _panels(
 ) -> Figure | None:
     """Return one panel a classifier that has several values of the column and label ``x``, a curve a model."""
     column, label = x
+    rows = preferred_rows(rows, column)
     classifiers = [name for name in style.CLASSIFIERS if rows.loc[rows["classifier"] == name, column].nunique() > 1]
     if not classifiers:
         return None
@@ -65,13 +68,12 @@ def _panels(
     for axes, classifier in zip(panels, classifiers, strict=True):
         here = rows[rows["classifier"] == classifier]
         for model, look, _, part in style.by_model(here, table):
-            for fixed in [name for name in ("x_value", "n_train") if name != column]:
-                part = part[part[fixed] == part[fixed].max()]
-            style.curve(axes, style.smallest_k(part), column, label=model, **look)
+            style.curve(axes, part, column, label=model, **look)
         scale(axes, here)
         axes.set_title(style.CLASSIFIERS[classifier], fontsize=10, loc="left")
         axes.set_xlabel(label)
     panels[0].set_ylabel("mIoU of patches")
     panels[0].set_ylim(bottom=0)
     style.legend_above(drawn, panels[0])
+    style.name_conditions(drawn, rows[rows["classifier"].isin(classifiers)])
     return drawn

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from evaluate.figures import style
 from evaluate.results.metrics import PATCH_MIOU_DIFFERENCE
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 TITLES = {
@@ -25,7 +26,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     rows = style.metric_rows(table, "feature-treatments", PATCH_MIOU_DIFFERENCE)
     if rows.empty:
         return None
-    rows = style.last_array(rows)
+    rows = preferred_rows(rows)
     classifiers = [name for name in style.CLASSIFIERS if (rows["classifier"] == name).any()]
     treatments = list(dict.fromkeys(_treatments(rows)))
     height = 1.5 + 0.28 * len(treatments) + 0.13 * len(treatments) * table["model"].nunique()
@@ -43,6 +44,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     panels[0].set_yticks(range(len(treatments)), names)
     panels[0].set_ylim(len(treatments) - 0.5, -0.5)
     style.legend_above(drawn, panels[0])
+    style.name_conditions(drawn, rows)
     return drawn
 
 

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from evaluate.figures import style
 from evaluate.results.metrics import R2
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 VARIANTS = {
@@ -22,7 +23,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     rows = style.metric_rows(table, "global-context", R2)
     if rows.empty:
         return None
-    rows = style.last_array(rows)
+    rows = preferred_rows(rows)
     variants = [name for name in VARIANTS if (rows["outcome"] == name).any()]
     m = int(rows["m"].max())
     drawn, [[axes]] = style.new_figure((6.0, 3.9))
@@ -34,4 +35,5 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     axes.axhline(0.0, color="#555555", linewidth=0.8)
     axes.set_ylabel("R², mean over classes")
     style.legend_above(drawn, axes)
+    style.name_conditions(drawn, rows)
     return drawn

@@ -6,6 +6,7 @@ from matplotlib.lines import Line2D
 
 from evaluate.figures import style
 from evaluate.results.metrics import IMAGE_ACCURACY
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 TOKENS = {"class-token": ("class token", "o"), "mean-patch": ("mean patch", "s")}
@@ -17,7 +18,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     rows = style.metric_rows(table, "image-knn", IMAGE_ACCURACY)
     if rows.empty:
         return None
-    rows = style.last_array(rows)
+    rows = preferred_rows(rows)
     models, most = style.by_model(rows, table), int(rows["m"].max())
     drawn, [panels] = style.new_figure((max(5.0, 3.4 * len(models) + 0.6), 4.2), len(models), sharey=True)
     for panel, (model, look, _, part) in zip(panels, models, strict=True):
@@ -36,5 +37,6 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         for face, words in (("#333333", ""), ("white", f", without top {most}"))
         if (rows["token"] == pooled).any() and (not words or most)
     ]  # fmt: skip
-    drawn.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False)
+    style.legend(drawn, handles)
+    style.name_conditions(drawn, rows)
     return drawn

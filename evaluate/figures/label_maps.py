@@ -30,9 +30,15 @@ def _painted(
 
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one row an image: the truth, then every model's prediction for every m."""
-    maps = [(model, result.arrays) for model, result in results if "truth" in result.arrays]
-    if not maps:
+    drawn_from = [(model, result) for model, result in results if "truth" in result.arrays]
+    if not drawn_from:
         return None
+    by = [next((row.get("classifier") for row in result.rows), None) for _, result in drawn_from]
+    several = len(set(by)) > 1
+    maps = [
+        (f"{model}\n{style.CLASSIFIERS.get(str(name), name)}" if several else model, result.arrays)
+        for (model, result), name in zip(drawn_from, by, strict=True)
+    ]
     first = maps[0][1]
     columns = [("truth", first["truth"])] + [
         (f"{model}\n{style.removal_title(int(m))}", predicted)
@@ -40,8 +46,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True)
     ]
     n_images, height, width = first["truth"].shape
-    drawn = Figure(figsize=(CELL * len(columns), (CELL * height / width + 0.08) * n_images + 1.4), layout="constrained")
-    axes = drawn.subplots(n_images, len(columns), squeeze=False)
+    size = CELL * len(columns), (CELL * height / width + 0.08) * n_images + 1.4
+    drawn, axes = style.new_figure(size, len(columns), n_images)
     for column, (title, shown) in enumerate(columns):
         for image in range(n_images):
             axes[image][column].imshow(_painted(shown[image], first["colours"]), interpolation="nearest")
@@ -54,8 +60,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         if number < len(first["colours"])
     ]
     handles.append(Patch(facecolor=_fraction(GREY), label="void"))
-    per_line = max(3, min(8, int(1.1 * len(columns))))
-    drawn.legend(handles=handles, loc="outside lower left", ncols=per_line, fontsize=8, frameon=False)
+    style.legend(drawn, handles, fontsize=8)
+    style.name_conditions(drawn, table[table["analysis"] == "label-maps"])
     return drawn
 
 

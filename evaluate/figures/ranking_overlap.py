@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from evaluate.figures import style
 from evaluate.results.metrics import CHANCE_OVERLAP_HIGH, CHANCE_OVERLAP_LOW, OVERLAP_SHARE
+from evaluate.results.preferred import last_layer
 from evaluate.results.table import Result
 
 
@@ -40,6 +41,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     panels[0].tick_params(axis="y", labelsize=8)
     panels[0].set_ylim(len(lines) - 0.5, -0.5)
     style.legend_above(drawn, panels[0])
+    style.name_conditions(drawn, rows)
     return drawn
 
 
@@ -47,7 +49,7 @@ def _compared(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons that are drawn: of last layers with other models and data, of layers with the last one."""
     layers = rows[rows["outcome"] == "layer"]
     last = layers.groupby("model", sort=False)["reference"].transform("last")
-    return pd.concat([style.last_array(rows.drop(layers.index)), layers[layers["reference"] == last]])
+    return pd.concat([last_layer(rows.drop(layers.index)), layers[layers["reference"] == last]])
 
 
 def _keys(rows: pd.DataFrame) -> list[tuple[Any, ...]]:

@@ -52,6 +52,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
             panel.grid(visible=False, axis="x")
         line[0].set_ylabel("nothing masked" if ratio == 0 else f"{100 * ratio:g} % masked")
     style.legend_above(drawn, axes[0][0])
+    style.name_conditions(drawn, shown)
     return drawn
 
 

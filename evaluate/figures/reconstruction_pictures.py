@@ -31,18 +31,19 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         return None
     height, width = lines[0][1]["reconstruction_input"].shape[1:3]
     size = LEFT + CELL * len(COLUMNS), TOP + CELL * height / width * len(lines)
-    drawn = Figure(figsize=size)
-    axes = drawn.subplots(len(lines), len(COLUMNS), squeeze=False)
-    drawn.subplots_adjust(LEFT / size[0], 0.0, 1.0, 1.0 - TOP / size[1], wspace=0.04, hspace=0.04)
+    drawn, axes = style.new_figure(size, len(COLUMNS), len(lines), layout=None)
+    style.place_panels(drawn, LEFT / size[0], 0.0, 1.0, 1.0 - TOP / size[1], wspace=0.04, hspace=0.04)
     for line, (title, arrays, tile) in zip(axes, lines, strict=True):
         for panel, name in zip(line, COLUMNS, strict=True):
             panel.imshow(arrays[f"reconstruction_{name}"][tile])
             style.hide_axes(panel)
         if tile == 0:
             line[0].set_ylabel(style.wrapped(title, 22), fontsize=7)
-    m = int(table[table["analysis"] == "reconstruction"]["m"].max())
+    rows = table[table["analysis"] == "reconstruction"]
+    m = int(rows["m"].max())
     for panel, name in zip(axes[0], COLUMNS.values(), strict=True):
         panel.set_title(style.wrapped(name.format(m=m), 18), fontsize=8)
+    style.name_conditions(drawn, rows)
     return drawn
 
 

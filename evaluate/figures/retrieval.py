@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 
 from evaluate.figures import style
 from evaluate.results.metrics import SHARE, UPPER_BOUND
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 COLOURS = {
@@ -37,7 +38,7 @@ def _stacked(table: pd.DataFrame, reference: str) -> Figure | None:
     shares = shares[shares["view"] != "clean"]
     if shares.empty:
         return None
-    shares, bounds = style.last_array(shares), style.last_array(style.metric_rows(table, "retrieval", UPPER_BOUND))
+    shares, bounds = preferred_rows(shares), preferred_rows(style.metric_rows(table, "retrieval", UPPER_BOUND))
     views = list(dict.fromkeys(shares["view"]))
     columns = list(dict.fromkeys((str(model), int(m)) for model, m in zip(shares["model"], shares["m"], strict=True)))
     size = max(1.9 * len(columns) + 0.7, 4.6), 1.55 * len(views) + 1.3
@@ -51,14 +52,15 @@ def _stacked(table: pd.DataFrame, reference: str) -> Figure | None:
         line[0].set_ylabel(f"{view}\n% of queries", fontsize=9)
     for panel, (model, m) in zip(axes[0], columns, strict=True):
         panel.set_title(str(model) if not m else f"{model}\nwithout top {m}", fontsize=9)
-    drawn.supxlabel("level of the view", fontsize=10)
+    for panel in axes[-1]:
+        panel.set_xlabel("level of the view", fontsize=9)
     handles: list[Patch | Line2D] = [
         Patch(color=colour, label=name.replace("-", " ")) for name, colour in COLOURS.items()
     ]
     if not bounds.empty:
         handles.append(Line2D([], [], color="black", linewidth=2.0, label="upper bound of same patch"))
-    fitting = max(1, int(size[0] / 1.9))
-    drawn.legend(handles=handles, loc="outside upper left", ncols=fitting, frameon=False, fontsize=9)
+    style.legend(drawn, handles, fontsize=9)
+    style.name_conditions(drawn, shares)
     return drawn
 
 

@@ -28,9 +28,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     height, width = lines[0][1]["example_tiles"].shape[1:3]
     cell = CELL * height / width + 0.22
     size = LEFT + CELL * n_columns, TOP + cell * len(lines)
-    drawn = Figure(figsize=size)
-    axes = drawn.subplots(len(lines), n_columns, squeeze=False)
-    drawn.subplots_adjust(LEFT / size[0], 0.2 / size[1], 0.995, 1.0 - TOP / size[1], wspace=0.04, hspace=0.26)
+    drawn, axes = style.new_figure(size, n_columns, len(lines), layout=None)
+    style.place_panels(drawn, LEFT / size[0], 0.2 / size[1], 0.995, 1.0 - TOP / size[1], wspace=0.04, hspace=0.26)
     for panels, (model, arrays, line) in zip(axes, lines, strict=True):
         rows, columns = (int(number) for number in arrays["example_grid"])
         names = [str(arrays["example_category"][line])]
@@ -51,6 +50,9 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     titles = ["query", *("nearest" if rank == 1 else f"{rank}. nearest" for rank in range(1, n_columns))]
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title, fontsize=9)
+    searched = table[(table["analysis"] == "retrieval") & table["k"].notna()]
+    # Without k: the columns say which neighbour.
+    style.name_conditions(drawn, searched.assign(k=searched["k"].where(searched["k"] < 0)))
     return drawn
 
 

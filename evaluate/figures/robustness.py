@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from evaluate.figures import style
 from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 KEPT = (1.0, 0.8, 0.6, 0.4, 0.2)
@@ -16,7 +17,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     rows = style.metric_rows(table, "robustness", PATCH_MIOU)
     if rows.empty:
         return None
-    rows = style.last_array(rows)
+    rows = preferred_rows(rows)
     lines = sorted(
         {(str(name), int(m)) for name, m in zip(rows["classifier"], rows["m"], strict=True)},
         key=lambda line: (list(style.CLASSIFIERS).index(line[0]), line[1]),
@@ -38,7 +39,9 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
                 panel.plot(positions, scores, color=look["color"], linewidth=1.0)
                 # Dots shrink with the level, so that the order shows where levels lie close.
                 sizes = [55.0, *(45.0 - 30.0 * index / max(1, len(under) - 1) for index in range(len(under)))]
-                panel.scatter(positions, scores, sizes, color=look["color"], marker=look["marker"], label=model)
+                panel.scatter(
+                    positions, scores, sizes, color=look["color"], marker=look["marker"], label=model, clip_on=False
+                )
             panel.set_xlim(0.0, largest)
             panel.set_ylim(0.0, largest)
             without = f"\nwithout top {m}" if m else ""
@@ -49,4 +52,5 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     for line in axes:
         line[0].set_ylabel("mIoU under the view")
     style.legend_above(drawn, axes[0][0])
+    style.name_conditions(drawn, rows)
     return drawn

@@ -3,14 +3,21 @@
 import io
 import re
 import textwrap
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Literal, cast
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+
+from evaluate.results.preferred import conditions
+from stores.errors import UserError
 
 # Okabe and Ito, "Color universal design" (2008), black first because it prints best; yellow is left out.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -33,6 +40,8 @@ SETTINGS: Any = {
 
 CLASSIFIERS = {"knn": "nearest neighbours", "probe": "linear probe"}
 """Titles of the classifiers, in the order of their panels."""
+BAND = "_interval"
+"""Label of the band of an interval; with its underscore it enters no legend."""
 
 
 def by_model(rows: pd.DataFrame, table: pd.DataFrame) -> list[tuple[str, dict[str, Any], float, pd.DataFrame]]:
@@ -61,19 +70,9 @@ def metric_rows(table: pd.DataFrame, analysis: str, metric: str) -> pd.DataFrame
     rows = table[(table["analysis"] == analysis) & (table["metric"] == metric) & table["class"].isna()]
     # Everything that tells rows apart, the results' own names left out.
     return rows.drop_duplicates(
-        ["data_set", "model", "view", "level", "array", "token", "classifier", "train", "m", "k", "x_name", "x_value",
-         "outcome", "reference"]
+        ["data_set", "model", "view", "level", "array", "token", "classifier", "distance", "train", "m", "k", "x_name",
+         "x_value", "outcome", "reference"]
     )  # fmt: skip
-
-
-def last_array(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each model's rows of the array that comes last: the last layer."""
-    return rows[rows["array"] == rows.groupby("model", sort=False)["array"].transform("last")]
-
-
-def smallest_k(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the smallest k (1 in the paper); probes have none."""
-    return rows if rows["k"].isna().all() else rows[rows["k"] == rows["k"].min()]
 
 
 def numbers(rows: pd.DataFrame, name: str) -> Float64[np.ndarray, " row"]:
@@ -86,34 +85,115 @@ def counts(rows: pd.DataFrame, name: str) -> list[int]:
     return sorted({int(value) for value in rows[name]})
 
 
-def new_figure(size: tuple[float, float], columns: int = 1, rows: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """Return a figure of this width and height, in inches, with axes by row and column."""
+_GIVEN: ContextVar[tuple[Axes, ...]] = ContextVar("axes to draw into", default=())
+
+
+@contextmanager
+def drawn_into(axes: Sequence[Axes]) -> Iterator[None]:
+    """Within this block figures are drawn into these axes, one a panel, and no figure is made."""
+    token = _GIVEN.set(tuple(axes))
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+def new_figure(
+    size: tuple[float, float],
+    columns: int = 1,
+    rows: int = 1,
+    layout: Literal["constrained"] | None = "constrained",
+    **options: Any,
+) -> tuple[Figure, Any]:
+    """Return a figure with axes by row and column; within `drawn_into`, the given axes and their figure.
+
+    Raises UserError when another number of axes was given.
+
+    Args:
+        size: width and height, in inches.
+        columns: number of columns of panels.
+        rows: number of rows of panels.
+        layout: None where the caller places the panels.
+        options: further options of matplotlib's ``subplots``.
+    """
+    if given := _GIVEN.get():
+        if len(given) != rows * columns:
+            raise UserError(
+                f"the figure has {rows * columns} panel{'s' if rows * columns > 1 else ''} ({rows} x {columns}), and "
+                f"{len(given)} axes were given: make them with plt.subplots({rows}, {columns})"
+            )
+        return cast("Figure", given[0].figure), np.array(given, dtype=object).reshape(rows, columns)
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size, layout=layout)
         return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def place_panels(figure: Figure, *margins: float, **spaces: float) -> None:
+    """Set margins and spaces as ``subplots_adjust`` does, unless the axes were given."""
+    if not _GIVEN.get():
+        figure.subplots_adjust(*margins, **spaces)
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
     """Put one legend of all models above the panels, where it covers no data."""
-    handles, labels = axes.get_legend_handles_labels()
-    longest = max((len(label) for label in labels), default=1)
-    fitting = int(figure.get_figwidth() * 12 / (longest + 8))  # about 12 characters an inch
-    figure.legend(handles, labels, loc="outside upper left", ncols=max(1, fitting), frameon=False)
+    handles, _ = axes.get_legend_handles_labels()
+    legend(figure, handles)
+
+
+def legend(figure: Figure, handles: Sequence[Any], **options: Any) -> None:
+    """Put a legend above the panels, in as many columns as fit; in axes that were given, within the first."""
+    longest = max((len(handle.get_label()) for handle in handles), default=1)
+    if given := _GIVEN.get():
+        given[0].legend(handles=handles, **{"fontsize": 8, **options})
+        return
+    fitting = max(1, int(figure.get_figwidth() * 12 / (longest + 8)))  # about 12 characters an inch
+    figure.legend(handles=handles, loc="outside upper left", ncols=fitting, frameon=False, **options)
+
+
+def name_conditions(figure: Figure, rows: pd.DataFrame) -> None:
+    """Write under the panels what the drawn rows were computed with: layer, k, m, training images and tokens."""
+    text = conditions(rows)
+    if given := _GIVEN.get():
+        given[0].annotate(wrapped(text, 60), (0, 0), (0, -36), "axes fraction", "offset points", fontsize=7, va="top")
+        return
+    width, height = figure.get_size_inches()
+    text = wrapped(text[:1].upper() + text[1:], int(16 * width))
+    below = 0.155 * (text.count("\n") + 1) + 0.08  # inches
+    share = below / (height + below)
+    panels = [(axes, axes.get_position()) for axes in figure.axes]
+    figure.set_size_inches(width, height + below)
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.set(rect=(0.0, share, 1.0, 1.0 - share))  # type: ignore[call-arg]
+    else:
+        for axes, box in panels:
+            axes.set_position((box.x0, share + (1 - share) * box.y0, box.width, (1 - share) * box.height))
+    figure.text(0.06 / width, 0.06 / (height + below), text, fontsize=8.5, color="#5b5b5b", va="bottom")
+
+
+def interval_marks(figure: Figure) -> str:
+    """Return what shows intervals in a figure: ``Bands``, ``Bars``, or nothing where none is drawn."""
+    bars = [one for axes in figure.axes for one in axes.containers if isinstance(one, ErrorbarContainer)]
+    bands = [one for axes in figure.axes for one in axes.collections if one.get_label() == BAND]
+    return "Bands" if bands else "Bars" if any(one.has_xerr or one.has_yerr for one in bars) else ""
 
 
 def curve(axes: Axes, rows: pd.DataFrame, x: str, **style: Any) -> None:
-    """Draw value against the column ``x`` with its interval as a band, where there is one."""
+    """Draw value against the column ``x`` with its interval as a band, of a single value as a bar."""
     rows = rows.sort_values(x)
-    axes.plot(numbers(rows, x), numbers(rows, "value"), **{"markersize": 4.5, "linewidth": 1.5, **style})
-    band = numbers(rows, "low"), numbers(rows, "high")
-    axes.fill_between(numbers(rows, x), *band, color=style["color"], alpha=0.15, linewidth=0)
+    look = {"markersize": 4.5, "linewidth": 1.5, "clip_on": False, **style}
+    axes.plot(numbers(rows, x), numbers(rows, "value"), **look)
+    low, high = numbers(rows, "low"), numbers(rows, "high")
+    if len(rows) == 1:
+        axes.errorbar(numbers(rows, x), numbers(rows, "value"), error_bars(rows), fmt="none", ecolor=style["color"])
+    elif np.isfinite(high - low).any():
+        axes.fill_between(numbers(rows, x), low, high, color=style["color"], alpha=0.15, linewidth=0, label=BAND)
 
 
 def marks(axes: Axes, rows: pd.DataFrame, **style: Any) -> None:
     """Draw a mark a row with its interval, at the positions that ``style`` holds as ``x`` or ``y``."""
     value, bars = numbers(rows, "value"), error_bars(rows)
     data: dict[str, Any] = {"x": value, "xerr": bars} if "y" in style else {"y": value, "yerr": bars}
-    axes.errorbar(**data, **{"elinewidth": 1.2, **style, "linestyle": "none"})
+    axes.errorbar(**data, **{"elinewidth": 1.2, "clip_on": False, **style, "linestyle": "none"})
 
 
 def error_bars(rows: pd.DataFrame) -> Float64[np.ndarray, "2 row"] | None:

@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from evaluate.figures import style
 from evaluate.results.metrics import CATEGORY_ACCURACY, CHANCE, GAP_SECONDS, INSTANCE_ACCURACY
+from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
 
 DASHED = (0, (4, 2))
@@ -15,7 +16,7 @@ DASHED = (0, (4, 2))
 
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return one panel an m: the right object solid, the right category dashed, chance dotted, seconds above."""
-    shown = style.last_array(table[table["analysis"] == "tracking"])
+    shown = preferred_rows(table[table["analysis"] == "tracking"])
     metrics = (INSTANCE_ACCURACY, CATEGORY_ACCURACY, CHANCE, GAP_SECONDS)
     instance, category, chance, seconds = (style.metric_rows(shown, "tracking", metric) for metric in metrics)
     if instance.empty:
@@ -43,8 +44,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         Line2D([], [], color="#333333", linestyle=DASHED, label="same category"),
         Line2D([], [], color="#555555", linestyle=":", label="chance, same object"),
     ]
-    fitting = max(1, int(drawn.get_figwidth() / 2.4))
-    drawn.legend(handles=handles, loc="outside upper left", ncols=fitting, frameon=False)
+    style.legend(drawn, handles)
+    style.name_conditions(drawn, instance)
     return drawn
 
 

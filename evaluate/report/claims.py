@@ -3,15 +3,16 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from evaluate.claims.paper_numbers import Compared
 from evaluate.claims.verdicts import Decision
-from evaluate.report.page import Number, TableCell, escape, table
+from evaluate.report.page import Number, TableCell, escape, prose, table
 from evaluate.report.store_state import WHOLE
-from evaluate.results.table import write_file
+from evaluate.results.files import without_formula, write_file
 
 SIGNS = {"holds": "✓ holds", "fails": "✗ fails", "not testable": "– not testable"}
 
@@ -27,7 +28,10 @@ def write_claims(folder: Path, decisions: Sequence[Decision]) -> None:
     writer.writeheader()
     for entry in entries:
         joined = {name: "; ".join(entry[name]) for name in ("numbers", "models")}
-        writer.writerow({**entry, **joined, "conditions": len(entry["numbers"])})
+        cells = {**entry, **joined, "conditions": len(entry["numbers"])}
+        writer.writerow(
+            {name: without_formula(cell) if isinstance(cell, str) else cell for name, cell in cells.items()}
+        )
     write_file(folder / "claims.csv", sink.getvalue().encode())
 
 
@@ -43,7 +47,7 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
         plural = "" if len(decision.numbers) == 1 else "s"
         tested = f"<br><small>{len(decision.numbers)} condition{plural}</small>" if decision.numbers else ""
         verdict = f"<strong>{SIGNS[decision.verdict]}</strong>{tested}"
-        rows.append([str(decision.claim), escape(decision.sentence), verdict, numbers, escape(decision.reason) + marks])
+        rows.append([str(decision.claim), escape(decision.sentence), verdict, numbers, prose(decision.reason) + marks])
     explained = (
         f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable by these results: {counts[2]}. Findings of "
         "arXiv 2401.00463 as rules: a number is followed by its 95 % interval in brackets and decides only where the "
@@ -53,10 +57,20 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
         "claims.json.</p>"
     )
     head = ["no.", "claim", "verdict", "rests on", "why"]
-    # Open only where a claim is decided: otherwise twenty lines would stand between a reader and the figures.
-    opened = " open" if counts[0] + counts[1] else ""
     body = f'<div class="prose">{table(head, rows, raw=True)}</div>'
-    return f"{explained}<details{opened}><summary>Every claim</summary>{body}</details>"
+    if counts[0] + counts[1]:
+        return f"{explained}<details open><summary>Every claim</summary>{body}</details>"
+    # Where none is decided, twenty lines would stand between a reader and the figures.
+    return f"<p>{_why_none(decisions)}</p><details><summary>Every claim</summary>{explained}{body}</details>"
+
+
+def _why_none(decisions: Sequence[Decision]) -> str:
+    """Return one sentence on why no claim is decided: the three most frequent reasons without their advice."""
+    reasons = Counter(decision.reason.partition(": ")[0] for decision in decisions if decision.reason)
+    listed = [f"{prose(reason)} ({n} claim{'s' if n > 1 else ''})" for reason, n in reasons.most_common(3)]
+    more = len(reasons) - len(listed)
+    others = f"; and {more} more reason{'s' if more > 1 else ''}" if more else ""
+    return f"None of the paper's claims can be tested by these results: {'; '.join(listed)}{others}."
 
 
 def paper_section(compared: Sequence[Compared]) -> str:

@@ -1,47 +1,54 @@
 """The report's first table: one line a model with its main numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from evaluate.figures.style import metric_rows, smallest_k
+from evaluate.figures.style import CLASSIFIERS, metric_rows
 from evaluate.report.page import escape, table
 from evaluate.report.store_state import WHOLE
 from evaluate.results.metrics import PATCH_MIOU, SHARE_OF_VARIANCE
+from evaluate.results.preferred import conditions, main_train_size, preferred_rows
 
-_COLUMNS = {
-    "k-NN mIoU, all features": ("knn", False),
-    "k-NN mIoU, most removed": ("knn", True),
-    "probe mIoU, all features": ("probe", False),
-    "probe mIoU, most removed": ("probe", True),
-}
+_SHORT = {"knn": "k-NN", "probe": "probe"}
 
 
 def headline(results: pd.DataFrame, stored: Mapping[str, str]) -> str | None:
     """Return one line a model: nearest neighbours with and without the leading features, the probe, the variance.
 
-    Columns without a number are left out; None where no column has one.
+    Layer, k and training size are those of figures and claims; all models of a column have the same m where there is
+    one that they share. Columns without a number are left out; None where no column has one.
     """
-    by_model = {model: results[results["model"] == model] for model in dict.fromkeys(results["model"].dropna())}
-    shown = {
-        title: [_score(rows, classifier, most_removed=most) for rows in by_model.values()]
-        for title, (classifier, most) in _COLUMNS.items()
-    }
-    shown["share of variance"] = [_share(rows) for rows in by_model.values()]
-    shown = {title: values for title, values in shown.items() if any(values)}
-    if not shown:
+    models = list(dict.fromkeys(results["model"].dropna()))
+    scores = metric_rows(results, "patch-classification", PATCH_MIOU)
+    scores = preferred_rows(scores[scores["m"].notna()], n_train=main_train_size(results))
+    scores = scores[scores["value"].notna()]
+    columns: dict[str, list[str | None]] = {}
+    drawn = []
+    for classifier in CLASSIFIERS:
+        rows = scores[scores["classifier"] == classifier]
+        columns[f"{_SHORT[classifier]} mIoU, all features"] = _cells(rows[rows["m"] == 0], models)
+        removed, m = _same_m(rows[rows["m"] > 0])
+        title = f"top {m} removed" if m is not None else "most removed (m in each cell)"
+        columns[f"{_SHORT[classifier]} mIoU, {title}"] = _cells(removed, models, "top {m} removed" if m is None else "")
+        drawn += [rows[rows["m"] == 0], removed]
+    shares = metric_rows(results, "variance-spectrum", SHARE_OF_VARIANCE)
+    # Features that do not vary have no share.
+    shares, m = _same_m(preferred_rows(shares[shares["value"].notna()]))
+    title = "share of variance" if m is None else f"share of variance, top {m}"
+    columns[title] = _cells(shares, models, "in the top {m}" if m is None else "")
+    columns = {title: cells for title, cells in columns.items() if any(cells)}
+    if not columns:
         return None
-    explained = (
-        "<p>mIoU of validation patches over the classes that occur, last layer evaluated, largest training set; "
-        "in brackets the 95 % bootstrap interval over images where there are at least ten.</p>"
-        if any("mIoU" in title for title in shown)
-        else ""
-    )
+    shown = pd.concat(drawn)
+    named = f"mIoU of validation patches over the classes that occur: {conditions(shown)}.{_interval_words(shown)}"
+    if shown.empty:
+        named = f"Variance of features: {conditions(shares)}."
     lines = [
         [escape(f"{model}{mark(model, stored)}"), *values]
-        for model, *values in zip(by_model, *shown.values(), strict=True)
+        for model, *values in zip(models, *columns.values(), strict=True)
     ]
-    return explained + table(["model", *shown], lines, raw=True, fit=True)
+    return f"<p>{escape(named)}</p>" + table(["model", *columns], lines, raw=True, fit=True)
 
 
 def mark(model: object, stored: Mapping[str, str]) -> str:
@@ -50,26 +57,31 @@ def mark(model: object, stored: Mapping[str, str]) -> str:
     return "" if state == WHOLE else f" ({state})"
 
 
-def _score(of_model: pd.DataFrame, classifier: str, *, most_removed: bool) -> str | None:
-    """Return the mIoU in the last layer, of the largest training set and the smallest k, with its interval."""
-    rows = metric_rows(of_model[of_model["classifier"] == classifier], "patch-classification", PATCH_MIOU)
-    if rows.empty:
-        return None
-    rows = rows[rows["x_value"] == rows["x_value"].max()]
-    rows = smallest_k(rows[rows["n_train"] == rows["n_train"].max()])
-    rows = rows[rows["m"] == (rows["m"].max() if most_removed else 0)]
-    if rows.empty or pd.isna(rows["value"].iloc[0]) or (most_removed and rows["m"].iloc[0] == 0):
-        return None
-    row = rows.iloc[0]
-    interval = "" if pd.isna(row["low"]) else f" [{row['low']:.3f}, {row['high']:.3f}]"
-    removed = f"<small>top {int(row['m'])} removed</small>" if most_removed else ""
-    return "<br>".join(part for part in (f"{row['value']:.3f}{interval}", removed) if part)
+def _interval_words(rows: pd.DataFrame) -> str:
+    return " In brackets the 95 % bootstrap interval over images." if rows["low"].notna().any() else ""
 
 
-def _share(of_model: pd.DataFrame) -> str | None:
-    rows = metric_rows(of_model, "variance-spectrum", SHARE_OF_VARIANCE)
-    rows = rows[rows["value"].notna()]  # features that do not vary have no share
-    if rows.empty:
-        return None
-    row = rows[rows["m"] == rows["m"].max()].iloc[0]
-    return f"{row['value']:.3f}<br><small>in the top {int(row['m'])}</small>"
+def _same_m(rows: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
+    """Return the rows of the largest m that all models of ``rows`` have, and that m.
+
+    Where they share none, each model's rows of its own largest m, and None.
+    """
+    by_model = [set(part["m"]) for _, part in rows.groupby("model")]
+    if shared := set.intersection(*by_model) if by_model else set():
+        return rows[rows["m"] == max(shared)], int(max(shared))
+    return rows[rows["m"] == rows.groupby("model")["m"].transform("max")], None
+
+
+def _cells(rows: pd.DataFrame, models: Sequence[str], note: str = "") -> list[str | None]:
+    """Return each model's value, its interval and the note below it; None for a model without a row."""
+    cells: list[str | None] = []
+    for model in models:
+        of_model = rows[rows["model"] == model]
+        if of_model.empty:
+            cells.append(None)
+            continue
+        row = of_model.iloc[0]
+        interval = "" if pd.isna(row["low"]) else f" [{row['low']:.3f}, {row['high']:.3f}]"
+        below = f"<br><small>{note.format(m=int(row['m']))}</small>" if note else ""
+        cells.append(f"{row['value']:.3f}{interval}{below}")
+    return cells

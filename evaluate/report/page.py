@@ -21,6 +21,9 @@ nav a { color: inherit; display: inline-block; padding: .2rem 0; }
 nav ul { columns: 18rem; margin: .5rem 0; padding-left: 1.1rem; }
 figcaption { font-size: .9rem; max-width: 44rem; margin-top: .5rem; }
 .box { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
+.hint { display: none; margin: .5rem 0 .2rem; color: var(--soft); font-size: .8rem; }
+@media (max-width: 44rem) { html:not(.js) .hint { display: block; } }
+.hint.on { display: block; }
 .tall { max-height: 32rem; overflow-y: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .4rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
@@ -52,11 +55,15 @@ details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
   th, td, .prose td { white-space: normal; overflow-wrap: break-word; padding: .25rem .4rem; min-width: 0 !important; }
   h2 { break-after: avoid; } figure, tr { break-inside: avoid; }
   .wide svg { min-width: 0 !important; max-height: 21cm; }
-  nav, .script, .screen, summary, th button::after { display: none !important; } .printed { display: block; } }
+  nav, .script, .screen, .hint, summary, th button::after { display: none !important; } .printed { display: block; } }
 """
 
 SCRIPT = """
 document.documentElement.classList.add('js');
+// The hint stands where something is wider than its box.
+const sizes = new ResizeObserver(entries => entries.forEach(({ target }) =>
+  target.previousElementSibling.classList.toggle('on', target.scrollWidth > target.clientWidth + 1)));
+document.querySelectorAll('.hint + *').forEach(box => sizes.observe(box));
 for (const table of document.querySelectorAll('table.sortable')) {
   const body = table.tBodies[0];
   table.querySelectorAll('th').forEach((head, place) => {
@@ -96,9 +103,18 @@ for (const field of document.querySelectorAll('input[data-filters]')) {
 """
 
 
+HINT = '<p class="hint">Scroll sideways to see all of it \N{RIGHTWARDS ARROW}</p>'
+"""Stands before a box that may be wider than the screen."""
+
+
 def escape(text: object) -> str:
     """Return text that is safe in HTML, quotes too."""
     return html.escape(str(text), quote=True)
+
+
+def prose(text: str) -> str:
+    """Return a sentence as HTML: what stands between backticks is code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 class Number(float):
@@ -132,7 +148,7 @@ def table(
     classes = f"box{' tall' if len(rows) > 20 else ''}{' fit' if fit else ''}"
     body = "\n".join(lines)
     return (
-        f'<div class="{classes}" tabindex="0"><table{attributes}><thead><tr>{titles}</tr></thead>'
+        f'{HINT}<div class="{classes}" tabindex="0"><table{attributes}><thead><tr>{titles}</tr></thead>'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
@@ -167,7 +183,9 @@ def drawing(svg: str, title: str, caption: str, number: int) -> str:
     least = f' style="min-width:{SMALLEST * float(width[1]) * 96 / 72:.0f}px"' if width else ""
     named = f'<svg role="img" aria-label="{escape(f"{title}. {caption}")}"{least} '
     inner = inner.replace("<svg ", named, 1)
-    return f'<figure><div class="wide" tabindex="0">{inner}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    return (
+        f'<figure>{HINT}<div class="wide" tabindex="0">{inner}</div><figcaption>{escape(caption)}</figcaption></figure>'
+    )
 
 
 def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:

@@ -1,11 +1,13 @@
 """Stored results of an experiment, from which its report is written: read from a results folder alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from evaluate.claims.evidence import Evidence
@@ -15,6 +17,7 @@ from evaluate.results.table import Result, ResultStore, read_long_table
 from stores.errors import MissingError, UserError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NOTE = "report.json"
@@ -24,7 +27,7 @@ _NAMES = ("model", "class", "array", "view", "classifier")
 """Columns whose text comes from outside and enters figures."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StoredResults:
     """The results of an experiment from which its page is written."""
 
@@ -47,27 +50,67 @@ class StoredResults:
         plain = {name: self.table[name].map(_no_formula, na_action="ignore") for name in _NAMES}
         return self.table.assign(**plain), [(_no_formula(model), result) for model, result in self.results.values()]
 
-    def figure(self, name: str) -> "Figure":
+    @cached_property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the figures that these results have numbers for, in the report's order."""
+        from evaluate.figures import FIGURES  # matplotlib, which tables alone do not need
+
+        drawable = self.drawable()
+        return tuple(entry.name for entry in FIGURES if entry.draw(*drawable) is not None)
+
+    def figure(self, name: str, ax: "Axes | Iterable[Axes] | None" = None) -> "Figure":
         """Return a figure of the report, drawn again: its ``axes`` are matplotlib's, to change and to save.
 
-        Raises UserError when there is no such figure, or no number for it.
+        With ``ax`` it is drawn into these axes of a figure of your own, one a panel, row by row. Raises UserError when
+        there is no such figure, no number for it, or another number of axes than of panels.
         """
-        from evaluate.figures import FIGURES  # matplotlib, which tables alone do not need
+        from evaluate.figures import FIGURES
+        from evaluate.figures.style import drawn_into
 
         entries = {entry.name: entry for entry in FIGURES}
         if name not in entries:
             raise UserError(f"there is no figure {name!r}: choose one of {', '.join(entries)}")
-        drawn = entries[name].draw(*self.drawable())
+        with drawn_into(() if ax is None else list(np.ravel(np.array(ax, dtype=object)))):
+            drawn = entries[name].draw(*self.drawable())
         if drawn is None:
             raise UserError(
                 f"the results hold no numbers for the figure {name}: ask for its analysis and evaluate again"
             )
         return drawn
 
+    def __getitem__(self, name: str) -> "Figure":
+        """Return the figure of this name, as `figure` does."""
+        return self.figure(name)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.figures)
+
+    def __repr__(self) -> str:
+        """Return one line: experiment, models, data and how many numbers."""
+        return f"<StoredResults {self._summary()}; .table, .figures, .figure(name)>"
+
+    def _repr_html_(self) -> str:
+        """Return the report's first table, for notebooks."""
+        from evaluate.report.headline import headline
+        from evaluate.report.page import escape
+
+        return f"<p>{escape(self._summary())}</p>{headline(self.table, {}) or ''}"
+
+    def _summary(self) -> str:
+        names = ", ".join(dict.fromkeys(self.table["experiment"].dropna())) or "of no experiment"
+        data_sets = ", ".join(dict.fromkeys(entry["data set"] for entry in self.about))
+        n_models = self.table["model"].nunique()
+        plural = "" if n_models == 1 else "s"
+        return f"{names}: {n_models} model{plural} on {data_sets}, {len(self.table):,} numbers"
+
 
 def _no_formula(name: str) -> str:
-    """Return a name that figures show as it is; between dollars matplotlib would read TeX."""
-    return name.replace("$", r"\$")
+    """Return a name that figures show as it is.
+
+    Between dollars matplotlib would read TeX, and labels with a leading underscore enter no legend: a character without
+    width comes first.
+    """
+    return ("\N{ZERO WIDTH SPACE}" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def read(results: Path | str, experiment: str) -> StoredResults:

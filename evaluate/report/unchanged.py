@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evaluate.results.table import write_file
+from evaluate.results.files import write_file
 from stores.canonical import canonical_json, checksummed, read_checksummed
 from stores.errors import UserError
 

@@ -10,20 +10,21 @@ from evaluate.claims import decide_all
 from evaluate.claims.paper_numbers import compare
 from evaluate.claims.roles import ModelInfo
 from evaluate.figures import FIGURES
-from evaluate.figures.style import save
+from evaluate.figures.style import interval_marks, save
 from evaluate.report.claims import claims_section, paper_section, write_claims
 from evaluate.report.headline import headline, mark
-from evaluate.report.page import Number, drawing, escape, filter_field, page, table
+from evaluate.report.page import Number, drawing, escape, filter_field, page, prose, table
 from evaluate.report.reading import NOTE, StoredResults, read_stored_results
 from evaluate.report.store_state import WHOLE
+from evaluate.results.files import remove_partials, write_file
 from evaluate.results.metrics import VARIANCE
-from evaluate.results.table import ResultStore, write_file
+from evaluate.results.table import ResultStore
 from evaluate.runner import Evaluation
 from stores.errors import MissingError
 
 _SHOWN = (
-    *("model", "classifier", "metric", "class", "value", "low", "high", "m", "k", "view", "level", "outcome"),
-    *("reference", "x_name", "x_value", "train", "array", "analysis"),
+    *("model", "classifier", "metric", "class", "value", "low", "high", "m", "k", "token", "view", "level", "outcome"),
+    *("reference", "x_name", "x_value", "train", "array", "distance", "analysis"),
 )
 """Columns of the long table that the page shows; results.parquet holds all."""
 
@@ -75,6 +76,7 @@ def rewrite_report(
     Raises as `read_stored_results` does.
     """
     stored_results = read_stored_results(results, experiment)
+    remove_partials(results.root)
     return _write(results, experiment, stored_results, check(stored_results))
 
 
@@ -103,9 +105,11 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
             svg = save(figure, "svg")
             write_file(folder / "figures" / f"{entry.name}.svg", svg)
             write_file(folder / "figures" / f"{entry.name}.pdf", save(figure, "pdf"))
-            sections.append((entry.title, drawing(svg.decode(), entry.title, f"{entry.caption}{damaged}", number)))
+            marked = interval_marks(figure)
+            caption = f"{entry.caption}{entry.interval.format(marks=marked) if marked else ''}{damaged}"
+            sections.append((entry.title, drawing(svg.decode(), entry.title, caption, number)))
         elif entry.absent and (read.table["analysis"] == entry.analysis).any():
-            sections.append((entry.title, f"<p>{escape(entry.absent)}</p>"))
+            sections.append((entry.title, f"<p>{prose(entry.absent)}</p>"))
     sections.append(("All numbers", _numbers(read.table, states)))
     n_models, data_sets = len(read.about), ", ".join(dict.fromkeys(entry["data set"] for entry in read.about))
     lead = (
@@ -137,7 +141,7 @@ def _about(about: list[dict[str, str]], stored: Mapping[str, str] | None) -> str
 def _value(value: str) -> str:
     """Return a value as HTML, digests short."""
     is_digest = len(value) == 64 and set(value) <= set("0123456789abcdef")
-    return f'<code title="{value}">{value[:12]}</code>' if is_digest else escape(value)
+    return f'<code title="{value}">{value[:12]}</code>' if is_digest else prose(value)
 
 
 def _state(state: str) -> str:

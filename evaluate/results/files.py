@@ -1,5 +1,10 @@
-"""Reading files of a results folder that others may have written, with bounds on their sizes."""
+"""Files of a results folder: written whole or not at all, and read with bounds on what others may have written."""
 
+import contextlib
+import os
+import re
+import secrets
+import time
 import zipfile
 from pathlib import Path
 
@@ -35,6 +40,44 @@ def read_bounded(path: Path) -> bytes:
     if path.stat().st_size > 64 << 20:
         raise UserError(f"{path} has more than 64 MiB, which no report has: {_AGAIN}")
     return read_file(path)
+
+
+def without_formula(text: str) -> str:
+    """Return a cell of a CSV file that no spreadsheet runs: an apostrophe comes before what would begin a formula.
+
+    A carriage return becomes a line break: the csv module does not quote it, and it would begin a new line.
+    """
+    text = text.replace("\r", "\n")
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; raises UserError when the folder cannot be written."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another --results") from error
+
+
+def remove_partials(root: Path, older_than: float = 3600.0) -> None:
+    """Remove the files that killed writers left in a results folder, those of the last hour excepted.
+
+    Args:
+        root: the results folder.
+        older_than: age in seconds from which a file belongs to no running writer.
+    """
+    for path in root.rglob("*.partial"):
+        if re.search(r"\.\d+-[0-9a-f]{8}\.partial$", path.name):
+            with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+                if time.time() - path.lstat().st_mtime > older_than:
+                    path.unlink()
 
 
 def plain_name(name: object) -> str:

@@ -13,9 +13,7 @@ the arrays it read, so that nothing is computed twice and no outdated result is 
 """
 
 import io
-import os
 import re
-import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluate.results.files import read_arrays, read_parquet
+from evaluate.results.files import read_arrays, read_parquet, remove_partials, without_formula, write_file
 from stores.canonical import canonical_json, checksummed, digest, read_checksummed
 from stores.errors import UserError
 from stores.storage.regular_files import read_file
@@ -149,10 +147,17 @@ class ResultStore:
         return frozenset(digests)
 
     def write_experiment(self, experiment: str, table: pd.DataFrame) -> Path:
-        """Write an experiment's long table as Parquet and CSV; return the folder."""
+        """Write an experiment's long table as Parquet and CSV; return the folder.
+
+        Text that a spreadsheet would run has an apostrophe before it in the CSV. What writers that were killed more
+        than an hour ago left in the results folder is removed.
+        """
         folder = self.root / experiment
+        remove_partials(self.root)
         write_file(folder / "results.parquet", _parquet(table))
-        write_file(folder / "results.csv", table.to_csv(index=False, float_format="%.9g").encode())
+        text = [name for name, kind in COLUMNS.items() if kind == "string"]
+        plain = table.assign(**{name: table[name].map(without_formula, na_action="ignore") for name in text})
+        write_file(folder / "results.csv", plain.to_csv(index=False, float_format="%.9g").encode())
         return folder
 
 
@@ -187,14 +192,3 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     sink = io.BytesIO()
     np.savez_compressed(sink, allow_pickle=False, **arrays)
     return sink.getvalue()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; raises UserError when the folder cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another --results") from error

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluate.kernels.fidelity import compare, nearest_rows
+from evaluate.scoring.fidelity import compare, nearest_rows
 
 RNG = np.random.default_rng(0)
 STORED = RNG.normal(size=(6, 4, 5)).astype(np.float16)

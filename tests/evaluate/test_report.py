@@ -105,8 +105,8 @@ def test_examples_that_cannot_be_shown_are_explained(made, tmp_path):
     table = made[1].table
     bare = Evaluation(table[table["metric"] == "upper_bound"])
     page = write_report(ResultStore(tmp_path), "bare", bare, made[2]).read_text()
-    assert "`input_pixels = true`" in page
-    assert "`input_pixels = true`" not in made[3].read_text()
+    assert "<code>input_pixels = true</code>" in page
+    assert "<code>input_pixels = true</code>" not in made[3].read_text()
 
 
 @pytest.mark.parametrize("kind", ["svg", "pdf"])
