@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,9 +22,8 @@ from benchmarks.measure import row
 from demo.street import write_street_world
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.repair import repair_recipe
-from pipeline.extraction.run import Workspace, extract_recipe
+from pipeline.extraction.run import Recorded, Workspace, extract_recipe
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
-from pipeline.recorded import Recorded
 from pipeline.views import CLEAN
 from stores import Store
 from stores.format.paths import LOGS, SOURCES
@@ -48,14 +47,23 @@ class Case:
     repaired: bool
 
 
-def small_store(folder: Path, layers: Any = "all") -> tuple[Workspace, Recipe]:
-    """Paint some street scenes and extract them with a tiny model, layers with and without the final norm."""
-    write_street_world(folder / "world", images_per_city={"train": {"alpha": 2}, "val": {"beta": 1}})
+def small_store(
+    folder: Path, layers: Any = "all", norm: Literal["final", "none", "both"] = "both", images: int = 2
+) -> tuple[Workspace, Recipe]:
+    """Paint some street scenes and extract them with a tiny model.
+
+    Args:
+        folder: Where images and store are written.
+        layers: Layers that are kept.
+        norm: Whether they are kept with the final norm, without it or both.
+        images: Number of training images; there is one more for validation.
+    """
+    write_street_world(folder / "world", images_per_city={"train": {"alpha": images}, "val": {"beta": 1}})
     recipe = Recipe(
         dataset=DatasetRecipe(name="cityscapes", folder="world"),
         frame=FrameSpec(input=Size(height=32, width=32), tile=Size(height=128, width=128)),
         models=(ModelRecipe(name="test_vit", weights="random"),),
-        features=FeatureRecipe(layers=layers, norm="both"),
+        features=FeatureRecipe(layers=layers, norm=norm),
         storage=StorageRecipe(range_megabytes=0.002),
     )
     site = Workspace(Store(folder / "store"), folder, folder)
@@ -115,17 +123,22 @@ def campaign(
         yield Case(kind, tuple(changes), named, after == whole)
 
 
+def recorded(site: Workspace, recipe: Recipe) -> list[Recorded]:
+    """Return the sets that the note of the recipe's model names."""
+    noted = site.store.recall(recipe.model_key(recipe.models[0])) or {}
+    return [Recorded(recipe.models[0], CLEAN, noted["features"], noted["labels"])]
+
+
 def check_and_repair(site: Workspace, recipe: Recipe) -> tuple[Callable[[], set[str]], Callable[[], None]]:
     """Return what `verify` names of a store, and what `repair EXP --remove-strays` does to it."""
-    noted = site.store.recall(recipe.model_key(recipe.models[0])) or {}
-    recorded = [Recorded(recipe.models[0], CLEAN, noted["features"], noted["labels"])]
+    sets = recorded(site, recipe)
 
     def check() -> set[str]:
         return {finding.key for verdict in verify(site.store) for finding in verdict.findings}
 
     def repair() -> None:
         repair_index(site.store, remove_strays=True)
-        repair_recipe(recipe, site, recorded, lambda: COMPUTE, remove_strays=True)
+        repair_recipe(recipe, site, sets, lambda: COMPUTE, remove_strays=True)
 
     return check, repair
 
