@@ -22,9 +22,8 @@ from benchmarks.measure import row
 from demo.street import write_street_world
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.repair import repair_recipe
-from pipeline.extraction.run import Workspace, extract_recipe
+from pipeline.extraction.run import Recorded, Workspace, extract_recipe
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
-from pipeline.recorded import Recorded
 from pipeline.views import CLEAN
 from stores import Store
 from stores.format.paths import LOGS, SOURCES

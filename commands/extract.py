@@ -38,6 +38,7 @@ def extract(
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.extract import ExtractOptions
     from pipeline.extraction.run import Workspace, extract_recipe
+    from pipeline.recipe import OWN
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
@@ -46,7 +47,10 @@ def extract(
     choice = source_choice(settings)
 
     def check(samples: "Samples") -> None:
-        """Refuse what could not be evaluated before any model runs."""
+        """Refuse what could not be extracted or evaluated before any model runs."""
+        for own in recipe.models:
+            if own.weights == OWN and model in (None, own.name, own.title):
+                workspace.model(own, recipe.frame.input)  # says that it is extracted from Python
         evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
         if evaluation.problem:
             raise UserError(f"`patchbank evaluate` would refuse {experiment}: {evaluation.problem}")
@@ -56,7 +60,7 @@ def extract(
             workers=workers,
             shard=_shard(shard),
             allow_mixed=allow_mixed,
-            provenance=provenance(),
+            provenance={**provenance(), "experiment": experiment.stem},
             on_progress=on_progress,
         )
         compute = choose_compute(device, batch_size)

@@ -25,7 +25,21 @@ def list_sets(store: StoreOption = "store", as_json: JsonOption = False) -> None
     elif not found:
         echo(f"{objects.url} contains no sets: run `patchbank extract` first")
     else:
-        head = ["set", "kind", "data set", "model", "view", "state", "rows", "arrays sealed", "size"]
+        head = [
+            "set",
+            "kind",
+            "data set",
+            "model",
+            "weights",
+            "input",
+            "view",
+            "state",
+            "rows",
+            "arrays sealed",
+            "size",
+            "made",
+            "experiment",
+        ]
         print_table([head, *(_line(one) for one in found)])
         for one in (*damaged, *unread):
             say(f"{one['digest'][:12]}: {one['problem']}")
@@ -46,9 +60,13 @@ def _line(one: dict[str, Any]) -> list[str]:
         one["kind"],
         one["data_set"],
         one["model"],
+        one.get("weights", "-"),
+        one.get("input", "-"),
         one["view"] if one["level"] is None else f"{one['view']} {one['level']:g}",
         state,
         rows,
         f"{one['sealed']}/{one['arrays']}",
         format_bytes(one["bytes"]),
+        one.get("date", "-"),
+        one.get("experiment", "-"),
     ]

@@ -20,6 +20,7 @@ from pipeline.labels.label_set import make_labels
 from pipeline.models import build_model, build_on_meta
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
+from pipeline.recorded import Recorded as Recorded
 from pipeline.rows.few_shot import choose_rows
 from pipeline.rows.samples import Samples, make_samples, path_below
 from pipeline.rows.sources import FileDigests

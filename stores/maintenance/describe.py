@@ -5,6 +5,7 @@ from typing import Any
 from stores.errors import DamageError, MissingError
 from stores.format.machines import read_machines
 from stores.format.summary import invalid_rows
+from stores.maintenance.distinguishing import distinguishing
 from stores.sets import ZarrSet
 
 
@@ -23,6 +24,7 @@ def line_of(stored_set: ZarrSet) -> dict[str, Any]:
         "model": spec.model.name if spec.kind == "features" else "-",
         "view": spec.view.name,
         "level": spec.view.parameters.get("level"),
+        **distinguishing(spec.canonical(), _provenance(stored_set)),
         "rows": layout.n_rows,
         "invalid_rows": invalid_rows(_provenance(stored_set)),
         "ranges": layout.n_ranges,

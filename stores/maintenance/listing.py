@@ -8,6 +8,7 @@ from typing import Any
 from stores.errors import DamageError, MissingError, PatchbankError, UserError
 from stores.format.paths import FOLDERS, PROVENANCE, SPEC
 from stores.format.summary import all_sealed, invalid_rows, read_summary
+from stores.maintenance.distinguishing import distinguishing
 from stores.storage.base import Objects
 
 
@@ -36,6 +37,7 @@ def _from_summary(summary: dict[str, Any]) -> dict[str, Any]:
         "digest": summary["set"],
         **{key: summary[key] for key in ("kind", "data_set", "model", "view", "rows", "ranges")},
         "level": _level(summary),
+        **distinguishing(_record(summary, SPEC), _record(summary, PROVENANCE)),
         "invalid_rows": invalid_rows(_record(summary, PROVENANCE)),
         "state": "sealed",
         "rows_done": summary["rows"],

@@ -17,11 +17,11 @@ from pipeline.extraction.fidelity import recompute_rows
 from pipeline.extraction.job import prepare
 from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
 from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.run import Recorded
 from pipeline.labels.label_set import PIXELS, make_labels
 from pipeline.models import build_model
 from pipeline.preview import choose_rows
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, Recipe
-from pipeline.recorded import Recorded
 from pipeline.rows import bad_samples
 from pipeline.views import CLEAN
 from stores import Store

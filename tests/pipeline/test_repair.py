@@ -11,8 +11,7 @@ from pipeline.extraction import repair
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.repair import batch_span, repair_recipe
-from pipeline.extraction.run import Workspace
-from pipeline.recorded import Recorded
+from pipeline.extraction.run import Recorded, Workspace
 from pipeline.views import CLEAN
 from stores import Store
 from stores.format.layout import Layout
