@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import damage, extraction, kills, neighbours, probes, store, verifying, worlds
+from benchmarks import damage, extraction, kills, neighbours, probes, store, two_faults, verifying, worlds
 
 BENCHMARKS = {
     "store": store.rows,
     "verify": verifying.rows,
-    "damage": damage.rows,
+    "damage": lambda: [*damage.rows(), *two_faults.rows()],
     "extraction": extraction.rows,
     "neighbours": neighbours.rows,
     "probes": probes.rows,

@@ -1,12 +1,12 @@
 """The lines of `ls`, one for each set: read from the summary of a complete set, and from the files of any other."""
 
-import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from stores.errors import DamageError, MissingError, PatchbankError, UserError
 from stores.format.paths import FOLDERS, PROVENANCE, SPEC
+from stores.format.records import TRIES
 from stores.format.summary import all_sealed, invalid_rows, read_summary
 from stores.maintenance.distinguishing import distinguishing
 from stores.storage.base import Objects
@@ -67,22 +67,36 @@ def _level(summary: dict[str, Any]) -> float | None:
 def _from_disk(objects: Objects, prefix: str) -> Iterator[dict[str, Any]]:
     # pandas comes with these, and a store of complete sets needs none of them.
     from stores.maintenance.describe import line_of
-    from stores.maintenance.inventory import take_inventory
     from stores.sets import ZarrSet
 
-    try:
-        yield line_of(ZarrSet(objects, prefix))
-    except DamageError as error:
-        yield _problem(prefix, "damaged", str(error))
-    except MissingError as error:
-        with contextlib.suppress(PatchbankError):
-            if not take_inventory(objects, prefix).is_initialised:
+    before = problem = ""
+    for _ in range(TRIES):  # it may be created or removed while it is looked at, so the same must be wrong twice
+        before = problem
+        try:
+            yield line_of(ZarrSet(objects, prefix))
+            return
+        except (DamageError, MissingError) as error:
+            problem = str(error)
+            if isinstance(error, MissingError) and not _is_set(objects, prefix):
                 return
-        yield _problem(prefix, "damaged", str(error))
-    except UserError as error:
-        yield _problem(prefix, "unread", str(error))
-    except MemoryError:
-        yield _problem(prefix, "unread", "there is not enough memory to read it: free some")
+        except UserError as error:
+            yield _problem(prefix, "unread", str(error))
+            return
+        except MemoryError:
+            yield _problem(prefix, "unread", "there is not enough memory to read it: free some")
+            return
+        if problem == before:
+            break
+    yield _problem(prefix, "damaged", problem)
+
+
+def _is_set(objects: Objects, prefix: str) -> bool:
+    from stores.maintenance.inventory import take_inventory
+
+    try:
+        return take_inventory(objects, prefix).is_initialised
+    except PatchbankError:
+        return True
 
 
 def _problem(prefix: str, state: str, problem: str) -> dict[str, Any]:

@@ -190,6 +190,10 @@ def verify_store(objects):
     return {finding.key: finding.problem for verdict in verify(store_of(objects)) for finding in verdict.findings}
 
 
+def list_store(objects):
+    return {line["digest"]: line["problem"] for line in lines(objects) if line["state"] not in ("sealed", "partial")}
+
+
 def repair(objects, remove_strays=False):
     store = store_of(objects)
     for kind, name in store.set_folders():
@@ -267,6 +271,7 @@ COMMANDS = {
     "extract": extract,
     "seal": seal_set,
     "verify": verify_store,
+    "ls": list_store,
     "repair": repair,
     "repair --remove-strays": repair_and_remove_strays,
     "gc": gc,
@@ -346,11 +351,12 @@ def judge(objects, before, damage, found=(), errors=()):
         objects: The storage after both.
         before: What was `committed` when they started.
         damage: What `verify` named when they started; nothing else may be named later.
-        found: What each `verify` beside another command named.
+        found: What each `verify` and `ls` beside another command named.
         errors: What the commands ended with.
     """
+    allowed = {*damage, *(key.split("/")[1] for key in damage)}
     for named in found:
-        assert named.keys() <= damage.keys(), f"beside a healthy command: {named}"
+        assert named.keys() <= allowed, f"beside a healthy command: {named}"
     for error in errors:
         assert damage or error.exit_code == 2, f"{type(error).__name__}: {error}"
     named = verify_store(objects)
@@ -380,7 +386,7 @@ def run(name, objects, found, errors):
     """Run a command, keeping what `verify` names and the errors that are meant for users."""
     try:
         named = COMMANDS[name](objects)
-        if name == "verify":
+        if name in ("verify", "ls"):
             found.append(named)
     except PatchbankError as error:
         errors.append(error)
