@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline import views
-from pipeline.datasets.reading import images
 from pipeline.extraction import capture
 from pipeline.labels.input_pixels import input_array
 from pipeline.labels.label_set import label_spec
@@ -164,7 +163,7 @@ def prepare(
 
 def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:
     """Return the record that names the feature set."""
-    revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": images.REVISION}
+    revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": samples.images_revision}
     if samples.view is not CLEAN:
         revisions["views"] = views.REVISION
     return FeatureSpec(

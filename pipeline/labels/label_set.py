@@ -36,6 +36,8 @@ def label_spec(samples: Samples) -> LabelSpec:
     revisions = {"frames": frames.REVISION, "patch_labels": patch_labels.REVISION}
     if {"pixels", "objects"} <= samples.dataset.labels:
         revisions["painting"] = rasterise.REVISION
+    if samples.has_labels_of_few_bits:
+        revisions["label_maps"] = 2
     if settings := samples.dataset.label_settings:
         classes.append(settings)
     if samples.view.moves_labels:
@@ -243,5 +245,5 @@ def pixel_classes(samples: Samples, row_range: RowRange) -> UInt8[np.ndarray, "s
             )
         return under_view.labels(samples.view, samples.frame, name, tile_list, classes)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, samples.noticing_changes():
         return np.concatenate(list(pool.map(one, by_source)))

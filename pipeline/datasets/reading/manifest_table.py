@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.datasets.reading.text_files import first_duplicate
+from pipeline.datasets.reading.files import first_duplicate, is_file
 from stores.errors import MissingError, UserError
 
 COLUMNS = ("image", "mask", "class", "group", "split", "video", "frame")
@@ -40,7 +40,7 @@ def read_table(path: Path) -> Table:
     Raises MissingError when the file does not exist, UserError when it is neither CSV in UTF-8 nor Parquet, lacks the
     column image, names a column twice, or a line has more or fewer cells than the first.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise MissingError(f"{path} is missing, the manifest; write it, or correct `file` in [dataset]")
     numbered = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
     _, header = next(numbered, ("", []))
