@@ -97,7 +97,9 @@ class FrozenModel:
 
 
 def keep_output(kept: dict[int, Any], number: int, module: nn.Module, inputs: Any, output: Any) -> None:
-    """Store a submodule's output, or the first of a tuple; a forward hook once the first two arguments are bound.
+    """Store a copy of a submodule's output, or of the first of a tuple; a forward hook once two arguments are bound.
+
+    It is a copy, because what runs next may change the output in place, as ``ReLU(inplace=True)`` does.
 
     Args:
         kept: Outputs by number, added to here.
@@ -106,7 +108,8 @@ def keep_output(kept: dict[int, Any], number: int, module: nn.Module, inputs: An
         inputs: Its inputs.
         output: Its output.
     """
-    kept[number] = output[0] if isinstance(output, tuple) else output
+    first = output[0] if isinstance(output, tuple) and output else output
+    kept[number] = first.clone() if isinstance(first, torch.Tensor) else first
 
 
 def _leave_out(

@@ -9,12 +9,14 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import to_2tuple
 from timm.models.beit import Beit
 from torch import nn
 
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.known_model import KnownModel
+from pipeline.models.loading.block_tokens import prefix_of_blocks
 from pipeline.models.loading.position import (
     absolute_embedding,
     fit_embedding,
@@ -95,9 +97,9 @@ def freeze(
     if known is not None:
         mean, std, interpolation, licence = known.mean, known.std, known.interpolation, known.licence
     norm_name = final_norm_name(module)
-    notes: tuple[str, ...] = ()
+    n_prefix, notes = prefix_of_blocks(module, recipe.name)
     if norm_name == "fc_norm":
-        notes = (
+        notes += (
             "the final norm is fc_norm: in the model itself it follows the mean of the patch tokens, here it is "
             "applied to every token",
         )
@@ -118,7 +120,7 @@ def freeze(
         forward=module.forward_features,
         blocks=list(module.blocks),
         norm=final_norm(module),
-        n_prefix=int(module.num_prefix_tokens),
+        n_prefix=n_prefix,
         grid=grid_of(module),
         width=int(module.embed_dim),
         licence=str(licence or "not stated"),
@@ -172,8 +174,10 @@ def create(
         module = timm.create_model(name, pretrained=pretrained, **arguments)
     except TypeError as error:
         raise UserError(f"{display} cannot be built with {arguments} ({error}): choose another model") from error
-    except (AssertionError, ValueError) as error:
-        raise UserError(f"{display} cannot take inputs of {size} pixels ({error}): change `input`") from error
+    except (AssertionError, ValueError, ArithmeticError) as error:
+        raise UserError(
+            f"{display} cannot take inputs of {size} pixels ({error}): change `input` or `arguments`"
+        ) from error
     except RuntimeError as error:
         if not pretrained:
             raise
@@ -186,7 +190,7 @@ def create(
                 f"{display} is no plain vision transformer (it has no {part}): choose a model whose blocks keep "
                 "one token a patch"
             )
-    patch = module.patch_embed.patch_size
+    patch = to_2tuple(module.patch_embed.patch_size)
     if size is not None and (size.height % patch[0] or size.width % patch[1]):
         multiple = patch[0] if patch[0] == patch[1] else f"{patch[1]}x{patch[0]} (width x height)"
         raise UserError(f"{display} cannot take inputs of {size} pixels: make `input` a multiple of {multiple}")
