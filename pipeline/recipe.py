@@ -1,5 +1,6 @@
 """Extraction settings of an experiment: data set, frame, views, models and arrays to keep."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,8 @@ from pipeline.views import CLEAN, AnyView, View
 from stores.canonical import digest
 from stores.specs import FrameSpec, Record
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Channel = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -129,6 +132,11 @@ class ModelRecipe(Record):
     """``pretrained`` (timm's weights for the name), ``random`` (from ``seed``), a path to a safetensors or torch file,
     relative to the experiment file (official files are read as published), or ``own`` for a module that is extracted
     from Python."""
+    key_prefix: str | None = None
+    """What the keys of the weights begin with in a file of several: the keys of the dictionaries above a tensor and its
+    own, joined with dots, such as ``state_dict.model.``; by default the prefix that leaves the module's own keys."""
+    use_ema: bool | None = None
+    """Whether to read the moving average (ema) of the weights; a file that holds both asks for it."""
     seed: int = Field(default=0, ge=0)
     """Seed of random weights."""
     title: str | None = None
@@ -136,15 +144,13 @@ class ModelRecipe(Record):
     licence: str | None = None
     """Terms of use of the weights, in one line; by default those known of the official weights."""
     arguments: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    """Arguments of the architecture, for example ``class_token = false``."""
+    """Arguments of the architecture's class, for example ``class_token = false``; none may load a file."""
     position_embedding: Literal["timm", "hub"] | None = None
     """How position embeddings are resampled to another grid: ``timm`` (bicubic, antialiased) or ``hub`` (bicubic, not
     antialiased, offset 0.1, as DINO and DINOv2 do); by default hub for `dinov2-small`, `-base`, `-large`, else timm."""
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[Finite, Finite, Finite] | None = None
     """Mean of red, green and blue in 0..1, instead of the model's own; for example the data set's."""
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = (
-        None
-    )
+    std: tuple[Positive, Positive, Positive] | None = None
     """Standard deviation of red, green and blue in 0..1, instead of the model's own."""
     probe_batchnorm: bool | None = None
     """Whether probes of this model standardise features; by default only for MAE models (paper A, section 4)."""
@@ -153,6 +159,15 @@ class ModelRecipe(Record):
     ``random`` (the control), other models ``none``."""
     decoder: DecoderRecipe | None = None
     """Settings of the model's decoder, for example ``{ target = "normalised" }``; used by ``reconstruction`` only."""
+
+    @model_validator(mode="after")
+    def _keys_of_files(self) -> "ModelRecipe":
+        given = [key for key in ("key_prefix", "use_ema") if getattr(self, key) is not None]
+        if given and self.weights in ("pretrained", "random", OWN):
+            raise ValueError(f"{given[0]} belongs to weights from a file")
+        if not all(math.isfinite(value) for value in self.arguments.values() if isinstance(value, float)):
+            raise ValueError("arguments must be finite numbers")
+        return self
 
     @property
     def standardised_probe(self) -> bool:

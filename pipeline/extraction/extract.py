@@ -159,6 +159,7 @@ def _create(job: Job, store: Store, compute: Compute, provenance: Mapping[str, A
         {
             **provenance,
             "licence_of_weights": job.model.licence,
+            **({"weights": dict(job.model.origin)} if job.model.origin else {}),
             "licence_of_data": job.samples.licence,
             **bad_rows(job.samples, job.samples.table),
             "layers": "block.<l> is the output of block l, counted from 0; .norm is after the final norm; stage.<k> is "

@@ -1,8 +1,8 @@
 """The frozen model that the pipeline runs: its module, layers, normalisation and record."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -57,6 +57,8 @@ class FrozenModel:
     """What users of the features must know about this model, one sentence each."""
     input: Size | None = None
     """The one input size it was described for; None for models that are built for any size."""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Where weights from a file come from: its name and sha256, and the prefix of the keys that were read."""
 
     @property
     def n_patches(self) -> int:

@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.known_model import KnownModel
+from pipeline.models.loading.arguments import check_arguments
 from pipeline.models.loading.block_tokens import prefix_of_blocks
 from pipeline.models.loading.position import (
     absolute_embedding,
@@ -31,9 +33,9 @@ from pipeline.models.loading.weights import (
     check_finite,
     load_strictly,
     random_weights,
-    read_checkpoint,
     weights_digest,
 )
+from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
@@ -60,10 +62,12 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
 
 
 def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: KnownModel | None) -> FrozenModel:
+    check_arguments(name, recipe.arguments, recipe.name)
     if recipe.weights == "pretrained":
         module, position = download(name, recipe, recipe.arguments, size, recipe.position_embedding == "hub")
         return freeze(recipe, module, "timm", REVISION, position, known)
     position = "native"
+    origin: Mapping[str, str] = {}
     if recipe.weights == "random":
         module = create(name, recipe.name, recipe.arguments, size)
         random_weights(module, recipe.seed)
@@ -71,9 +75,11 @@ def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: Know
         path = folder / Path(recipe.weights).expanduser()
         given = read_checkpoint(path)  # before the module is allocated
         module = create(name, recipe.name, recipe.arguments, size)
-        weights, position = _converted(given, module, path, recipe)
+        chosen = choose_weights(given, recipe, module.state_dict().keys())
+        weights, position = _converted(chosen.weights, module, path, recipe)
         load_strictly(module, weights, path, recipe.name)
-    return freeze(recipe, module, "timm", REVISION, position, known)
+        origin = chosen.origin
+    return replace(freeze(recipe, module, "timm", REVISION, position, known), origin=origin)
 
 
 def freeze(
@@ -170,9 +176,9 @@ def create(
     if pretrained and is_offline_and_uncached(name):  # before the module is allocated
         raise weights_unavailable(display)
     try:
-        # cache_dir stays timm's own; checkpoint_path is never used, because it would load pickles.
+        # cache_dir stays timm's own.
         module = timm.create_model(name, pretrained=pretrained, **arguments)
-    except TypeError as error:
+    except (TypeError, LookupError, AttributeError) as error:
         raise UserError(f"{display} cannot be built with {arguments} ({error}): choose another model") from error
     except (AssertionError, ValueError, ArithmeticError) as error:
         raise UserError(

@@ -8,7 +8,8 @@ import torch
 
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.models import build_model
-from pipeline.models.loading.weights import random_weights, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import random_weights, weights_digest
+from pipeline.models.loading.wrappings import read_checkpoint
 from pipeline.models.timm_vit import final_norm
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores.errors import MissingError, UserError
