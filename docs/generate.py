@@ -26,8 +26,9 @@ from pipeline.recipe import (  # noqa: E402
     Recipe,
     StorageRecipe,
 )
+from pipeline.rows.frame_recipe import FrameRecipe  # noqa: E402
 from pipeline.views import VIEWS, ViewRecipe  # noqa: E402
-from stores.specs import FrameSpec, Size  # noqa: E402
+from stores.specs import Size  # noqa: E402
 
 
 def kind_of(settings: type[BaseModel]) -> str:
@@ -40,7 +41,7 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("[dataset]", DatasetRecipe),
     ("[[dataset.classes]]", ManifestClass),
     ("[dataset.few_shot]", FewShot),
-    ("[frame]", FrameSpec),
+    ("[frame]", FrameRecipe),
     ("A size: `{ height = 448, width = 672 }`, or one number for a square", Size),
     ("[[models]]", ModelRecipe),
     ('decoder in [[models]]: `decoder = { target = "normalised" }`', DecoderRecipe),

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.rows.frame_recipe import Frame, Interpolation
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN, AnyView, View
 from stores.canonical import digest
-from stores.specs import FrameSpec, Record
+from stores.specs import Record
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -147,7 +148,10 @@ class ModelRecipe(Record):
     """Arguments of the architecture's class, for example ``class_token = false``; none may load a file."""
     position_embedding: Literal["timm", "hub"] | None = None
     """How position embeddings are resampled to another grid: ``timm`` (bicubic, antialiased) or ``hub`` (bicubic, not
-    antialiased, offset 0.1, as DINO and DINOv2 do); by default hub for `dinov2-small`, `-base`, `-large`, else timm."""
+    antialiased, offset 0.1, as DINO's, iBOT's and DINOv2's own codes do); by default hub for these families, DINOv2
+    with registers excepted, else timm."""
+    interpolation: Interpolation | None = None
+    """Filter that resizes images for this model, instead of [frame]'s and the model's own."""
     mean: tuple[Finite, Finite, Finite] | None = None
     """Mean of red, green and blue in 0..1, instead of the model's own; for example the data set's."""
     std: tuple[Positive, Positive, Positive] | None = None
@@ -233,11 +237,20 @@ class Recipe(Record):
     """The extraction settings of one experiment."""
 
     dataset: DatasetRecipe
-    frame: FrameSpec
+    frame: Frame
     models: Annotated[tuple[ModelRecipe, ...], Field(min_length=1)]
     features: FeatureRecipe = FeatureRecipe()
     views: tuple[AnyView, ...] = ()
     storage: StorageRecipe = StorageRecipe()
+
+    @model_validator(mode="after")
+    def _one_interpolation(self) -> "Recipe":
+        """Hand the frame's interpolation to the models that have none of their own."""
+        if self.frame.interpolation is not None:
+            changes = {"interpolation": self.frame.interpolation}
+            models = tuple(one if one.interpolation else one.model_copy(update=changes) for one in self.models)
+            object.__setattr__(self, "models", models)  # the record is frozen for everybody else
+        return self
 
     @field_validator("models")
     @classmethod

@@ -166,6 +166,8 @@ def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) 
     revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": samples.images_revision}
     if samples.view is not CLEAN:
         revisions["views"] = views.REVISION
+    if samples.view.place is not None and model.record.interpolation == "box":
+        revisions["enlarging"] = 2  # bicubic instead of copies of pixels
     return FeatureSpec(
         dataset=samples.record,
         samples=samples.digest,

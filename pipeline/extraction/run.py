@@ -17,7 +17,7 @@ from pipeline.extraction.extract import DEFAULT_OPTIONS, ExtractOptions, complet
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.progress import Outcome
 from pipeline.labels.label_set import make_labels
-from pipeline.models import build_model, build_on_meta
+from pipeline.models import build_model, build_on_meta, with_interpolation
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
 from pipeline.rows.few_shot import choose_rows
@@ -57,7 +57,7 @@ class Workspace:
                 f"{recipe.name} was described for inputs of {model.input} pixels, not for {size}: describe it for the "
                 "`input` of [frame], and remove views of other sizes"
             )
-        return model
+        return with_interpolation(model, recipe)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from jaxtyping import Float32, UInt8
 from pipeline.datasets.reading.files import read_bytes
 from pipeline.datasets.reading.images import read_image
 from pipeline.rows import under_view
-from pipeline.rows.frames import Interpolation
+from pipeline.rows.frame_recipe import Interpolation
 from pipeline.rows.samples import Samples
 from pipeline.rows.sources import MOST_SOURCE_BYTES
 from stores.errors import MissingError

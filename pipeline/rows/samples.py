@@ -15,6 +15,7 @@ from pipeline.datasets.contract import Dataset, Source
 from pipeline.datasets.reading import images
 from pipeline.datasets.reading.files import is_file, is_folder
 from pipeline.rows.bad_samples import check_samples, sizes_of
+from pipeline.rows.frame_recipe import FrameRecipe
 from pipeline.rows.frames import Box, Tile, coverage, owned_in_input, tiles
 from pipeline.rows.sources import FileDigests
 from pipeline.views.contract import CLEAN, View
@@ -117,6 +118,7 @@ def make_samples(
         chosen_tiles: Row and column of the tiles to keep of each source, by name; None keeps all.
         keep_invalid: Make bad samples rows too, marked with the reason; an image whose tiles are unknown is one row.
     """
+    frame = frame.spec if isinstance(frame, FrameRecipe) else frame
     sources = {source.name: source for source in sorted(chosen, key=lambda source: source.name)}
     if not sources:
         raise UserError(f"no images are chosen from {dataset.root}: check [selection] in the experiment file")
