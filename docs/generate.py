@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 from evaluate.registry import ANALYSES, ClaimSettings, EvaluationSettings  # noqa: E402
 from evaluate.selection import SelectionRule  # noqa: E402
 from evaluate.settings import Selection  # noqa: E402
+from pipeline.frame_recipe import FrameRecipe  # noqa: E402
 from pipeline.recipe import (  # noqa: E402
     DatasetRecipe,
     DecoderRecipe,
@@ -26,7 +27,6 @@ from pipeline.recipe import (  # noqa: E402
     Recipe,
     StorageRecipe,
 )
-from pipeline.rows.frame_recipe import FrameRecipe  # noqa: E402
 from pipeline.views import VIEWS, ViewRecipe  # noqa: E402
 from stores.specs import Size  # noqa: E402
 

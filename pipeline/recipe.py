@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.rows.frame_recipe import Frame, Interpolation
+from pipeline.frame_recipe import Frame, Interpolation
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN, AnyView, View
 from stores.canonical import digest

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.rows.frame_recipe import Interpolation
+from pipeline.frame_recipe import Interpolation
 from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import CLEAN

@@ -13,11 +13,11 @@ from jaxtyping import UInt8
 
 from pipeline import views
 from pipeline.datasets.reading import rasterise
+from pipeline.frame_recipe import Interpolation
 from pipeline.labels import patch_labels
 from pipeline.labels.input_pixels import GROUP, input_pixels
 from pipeline.labels.tables import class_table, tables_of
 from pipeline.rows import frames, under_view
-from pipeline.rows.frame_recipe import Interpolation
 from pipeline.rows.samples import Samples, bad_rows
 from stores import Store, ZarrSet
 from stores.canonical import digest

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from pipeline.rows.frame_recipe import Interpolation
+from pipeline.frame_recipe import Interpolation
 from stores.errors import UserError
 from stores.specs import VOID, FrameSpec, Size
 

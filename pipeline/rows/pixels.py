@@ -5,8 +5,8 @@ from jaxtyping import Float32, UInt8
 
 from pipeline.datasets.reading.files import read_bytes
 from pipeline.datasets.reading.images import read_image
+from pipeline.frame_recipe import Interpolation
 from pipeline.rows import under_view
-from pipeline.rows.frame_recipe import Interpolation
 from pipeline.rows.samples import Samples
 from pipeline.rows.sources import MOST_SOURCE_BYTES
 from stores.errors import MissingError

@@ -14,8 +14,8 @@ from jaxtyping import Bool
 from pipeline.datasets.contract import Dataset, Source
 from pipeline.datasets.reading import images
 from pipeline.datasets.reading.files import is_file, is_folder
+from pipeline.frame_recipe import FrameRecipe
 from pipeline.rows.bad_samples import check_samples, sizes_of
-from pipeline.rows.frame_recipe import FrameRecipe
 from pipeline.rows.frames import Box, Tile, coverage, owned_in_input, tiles
 from pipeline.rows.sources import FileDigests
 from pipeline.views.contract import CLEAN, View

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image
 
+from pipeline.frame_recipe import Interpolation
 from pipeline.rows import frames
-from pipeline.rows.frame_recipe import Interpolation
 from pipeline.rows.frames import Box, Tile
 from pipeline.rows.samples import Samples
 from pipeline.views.contract import Changed, View

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import feature_spec
+from pipeline.frame_recipe import FrameRecipe
 from pipeline.models import build_model
 from pipeline.models.known import KNOWN
 from pipeline.models.own_module import own_model
 from pipeline.recipe import ModelRecipe, Recipe
 from pipeline.rows import under_view
-from pipeline.rows.frame_recipe import FrameRecipe
 from pipeline.rows.frames import tiles
 from pipeline.rows.under_view import for_view
 from pipeline.views.blur import box_blur

@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenWeights:
     """The weights that were chosen of a checkpoint."""
 
     weights: Weights
@@ -67,7 +67,7 @@ def choose_weights(
     recipe: ModelRecipe,
     own: Collection[str],
     rename: Callable[[Weights], Weights] = dict,
-) -> Chosen:
+) -> ChosenWeights:
     """Return the weights of a checkpoint whose keys are most like the module's own.
 
     ``key_prefix`` and ``use_ema`` of the recipe decide where they are set. A teacher is taken before its student, and
@@ -105,9 +105,9 @@ def choose_weights(
     return _chosen(checkpoint, prefix, weights)
 
 
-def _chosen(checkpoint: Checkpoint, prefix: str, weights: Weights) -> Chosen:
+def _chosen(checkpoint: Checkpoint, prefix: str, weights: Weights) -> ChosenWeights:
     origin = {"file": checkpoint.path.name, "sha256": checkpoint.sha256, "read": prefix or "all keys"}
-    return Chosen(weights, origin)
+    return ChosenWeights(weights, origin)
 
 
 def _fitting(checkpoint: Checkpoint, own: set[str], rename: Callable[[Weights], Weights]) -> dict[str, Weights]:
