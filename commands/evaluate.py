@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from evaluate.inputs.model_sets import ModelSets
     from evaluate.registry import EvaluationSettings
     from evaluate.settings import Selection
-    from pipeline.recipe import DatasetRecipe, Recipe
+    from pipeline.dataset_recipe import DatasetRecipe
+    from pipeline.recipe import Recipe
     from stores import Store
 
 

@@ -15,19 +15,15 @@ sys.path.insert(0, str(ROOT))
 from evaluate.registry import ANALYSES, ClaimSettings, EvaluationSettings  # noqa: E402
 from evaluate.selection import SelectionRule  # noqa: E402
 from evaluate.settings import Selection  # noqa: E402
-from pipeline.recipe import (  # noqa: E402
+from pipeline.dataset_recipe import (
     DatasetRecipe,
-    DecoderRecipe,
-    FeatureRecipe,
     FewShot,
     ManifestClass,
-    MaskRecipe,
-    ModelRecipe,
-    Recipe,
-    StorageRecipe,
 )
+from pipeline.frame_recipe import FrameRecipe  # noqa: E402
+from pipeline.recipe import DecoderRecipe, FeatureRecipe, MaskRecipe, ModelRecipe, Recipe, StorageRecipe  # noqa: E402
 from pipeline.views import VIEWS, ViewRecipe  # noqa: E402
-from stores.specs import FrameSpec, Size  # noqa: E402
+from stores.specs import Size  # noqa: E402
 
 
 def kind_of(settings: type[BaseModel]) -> str:
@@ -40,7 +36,7 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("[dataset]", DatasetRecipe),
     ("[[dataset.classes]]", ManifestClass),
     ("[dataset.few_shot]", FewShot),
-    ("[frame]", FrameSpec),
+    ("[frame]", FrameRecipe),
     ("A size: `{ height = 448, width = 672 }`, or one number for a square", Size),
     ("[[models]]", ModelRecipe),
     ('decoder in [[models]]: `decoder = { target = "normalised" }`', DecoderRecipe),

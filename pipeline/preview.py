@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 
 from pipeline.datasets.contract import ObjectEntry
 from pipeline.datasets.reading.images import read_image
+from pipeline.frame_recipe import Interpolation
 from pipeline.rows import frames, under_view
-from pipeline.rows.frames import Interpolation, Tile
+from pipeline.rows.frames import Tile
 from pipeline.rows.samples import Samples
 from pipeline.sheet import BACK, CELL, FAINT, GAP, INK, LINE, Picture, below, beside, cell, fit, font, text
 from pipeline.views import View

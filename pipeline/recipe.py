@@ -1,99 +1,21 @@
 """Extraction settings of an experiment: data set, frame, views, models and arrays to keep."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.dataset_recipe import DatasetRecipe
+from pipeline.frame_recipe import Frame, Interpolation
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN, AnyView, View
 from stores.canonical import digest
-from stores.specs import FrameSpec, Record
+from stores.specs import Record
 
 Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
-Channel = Annotated[int, Field(ge=0, le=255)]
-
-
-class ManifestClass(Record):
-    """One class of a manifest; its position in the list is its id in stored labels."""
-
-    name: str = Field(min_length=1)
-    """Name in figures and tables, and in the column `class`."""
-    ids: tuple[Annotated[int, Field(ge=0, le=255)], ...] | None = None
-    """Ids in mask files that mean this class; by default its position in the list, from 0."""
-    supercategory: str | None = None
-    """Name of a group of classes; by default the class's own name."""
-    colour: tuple[Channel, Channel, Channel] | None = None
-    """Red, green, blue, 0..255; by default spread around the colour circle."""
-
-
-class FewShot(Record):
-    """Chooses rows by their labels; `[selection]` then chooses among these."""
-
-    unit: Literal["tiles", "images"]
-    """``tiles`` takes, for every class in the order of the class table, tiles that show enough of one of its objects
-    (paper A, FAIR1M); ``images`` takes, for every class from the rarest on, images that contain it (paper A,
-    ADE20K). What one class has taken is not available to the next. Difficult and ignored objects count too."""
-    per_class: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
-    """Number per class, by split, such as ``{ train = 4, val = 2 }``; other splits are excluded. A class that has fewer
-    gets all of them."""
-    share: float = Field(default=1 / 3, gt=0, le=1)
-    """For ``tiles``: share of an object's area that a tile must show."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the order in which tiles or images are taken."""
-
-
-class DatasetRecipe(Record):
-    """The source images and their reader."""
-
-    name: str
-    """Name of the layout; `patchbank datasets` lists all."""
-    folder: str | None = None
-    """Folder below the data root (``--data`` or ``PATCHBANK_DATA``); by default one of the official names that
-    `patchbank datasets` lists, for a manifest the data root."""
-    file: str | None = None
-    """For ``manifest``: a CSV or Parquet file in the folder, with the column image (a path relative to the folder)
-    and any of mask, class, group, split, video, frame."""
-    classes: tuple[ManifestClass, ...] = ()
-    """For ``manifest``: the classes, as `[[dataset.classes]]` tables; required for masks. By default the sorted names
-    in the column class."""
-    void_ids: tuple[Annotated[int, Field(ge=0, le=255)], ...] = (255,)
-    """For ``manifest``: ids in mask files that mean unlabelled."""
-    licence: str | None = None
-    """Terms of use of the data, in one line; by default those of the official data set."""
-    few_shot: FewShot | None = None
-    """A `[dataset.few_shot]` table: chooses rows by their labels; without it all are taken."""
-    bad_samples: Literal["stop", "keep-invalid"] = "stop"
-    """How to treat an image that cannot be decoded or is smaller than a tile, or whose label is missing or broken:
-    ``stop`` the run, or ``keep-invalid``: keep its rows, marked invalid with the reason; every analysis excludes and
-    counts them. If more than 1 % of the images, and more than one, are bad, the run stops in any case.
-    ``keep-invalid`` decodes every image once before the first forward pass; `plan` does the same without saving the
-    findings. `few_shot` reads labels before there are rows: under ``keep-invalid`` it excludes images with bad labels,
-    within the same limit, and reports them."""
-
-    @model_validator(mode="after")
-    def _manifest_keys(self) -> "DatasetRecipe":
-        if self.name == "manifest" and self.file is None:
-            raise ValueError('name = "manifest" needs file, such as file = "photos.csv"')
-        if self.name != "manifest" and (self.file is not None or self.classes or self.void_ids != (255,)):
-            raise ValueError('file, classes and void_ids belong to name = "manifest"')
-        names = [one.name for one in self.classes]
-        ids = [*self.void_ids, *(one for group in self.mask_ids for one in group)]
-        for what, values in (("name", names), ("mask id", ids)):
-            twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
-            if twice is not None:
-                raise ValueError(f"the {what} {twice!r} is given twice in classes and void_ids")
-        return self
-
-    def canonical(self) -> dict[str, Any]:
-        """Return what the rows depend on as plain JSON values; the default of ``bad_samples`` is not part of it."""
-        without = {"licence"} | ({"bad_samples"} if self.bad_samples == "stop" else set())
-        return self.model_dump(mode="json", exclude=without)
-
-    @property
-    def mask_ids(self) -> tuple[tuple[int, ...], ...]:
-        """The ids in mask files of every class, with defaults filled in."""
-        return tuple((index,) if one.ids is None else one.ids for index, one in enumerate(self.classes))
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 _BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder", "layers"}
@@ -130,6 +52,11 @@ class ModelRecipe(Record):
     """``pretrained`` (timm's weights for the name), ``random`` (from ``seed``), a path to a safetensors or torch file,
     relative to the experiment file (official files are read as published), or ``own`` for a module that is extracted
     from Python."""
+    key_prefix: str | None = None
+    """What the keys of the weights begin with in a file of several: the keys of the dictionaries above a tensor and its
+    own, joined with dots, such as ``state_dict.model.``; by default the prefix that leaves the module's own keys."""
+    use_ema: bool | None = None
+    """Whether to read the moving average (ema) of the weights; a file that holds both asks for it."""
     seed: int = Field(default=0, ge=0)
     """Seed of random weights."""
     title: str | None = None
@@ -139,15 +66,16 @@ class ModelRecipe(Record):
     licence: str | None = None
     """Terms of use of the weights, in one line; by default those known of the official weights."""
     arguments: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    """Arguments of the architecture, for example ``class_token = false``."""
+    """Arguments of the architecture's class, for example ``class_token = false``; none may load a file."""
     position_embedding: Literal["timm", "hub"] | None = None
     """How position embeddings are resampled to another grid: ``timm`` (bicubic, antialiased) or ``hub`` (bicubic, not
-    antialiased, offset 0.1, as DINO and DINOv2 do); by default hub for `dinov2-small`, `-base`, `-large`, else timm."""
-    mean: tuple[float, float, float] | None = None
+    antialiased, offset 0.1, as DINO's, iBOT's and DINOv2's own codes do); by default hub for these families, DINOv2
+    with registers excepted, else timm."""
+    interpolation: Interpolation | None = None
+    """Filter that resizes images for this model, instead of [frame]'s and the model's own."""
+    mean: tuple[Finite, Finite, Finite] | None = None
     """Mean of red, green and blue in 0..1, instead of the model's own; for example the data set's."""
-    std: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = (
-        None
-    )
+    std: tuple[Positive, Positive, Positive] | None = None
     """Standard deviation of red, green and blue in 0..1, instead of the model's own."""
     probe_batchnorm: bool | None = None
     """Whether probes of this model standardise features; by default only for MAE models (paper A, section 4)."""
@@ -156,6 +84,15 @@ class ModelRecipe(Record):
     ``random`` (the control), other models ``none``."""
     decoder: DecoderRecipe | None = None
     """Settings of the model's decoder, for example ``{ target = "normalised" }``; used by ``reconstruction`` only."""
+
+    @model_validator(mode="after")
+    def _keys_of_files(self) -> "ModelRecipe":
+        given = [key for key in ("key_prefix", "use_ema") if getattr(self, key) is not None]
+        if given and self.weights in ("pretrained", "random", OWN):
+            raise ValueError(f"{given[0]} belongs to weights from a file")
+        if not all(math.isfinite(value) for value in self.arguments.values() if isinstance(value, float)):
+            raise ValueError("arguments must be finite numbers")
+        return self
 
     @property
     def standardised_probe(self) -> bool:
@@ -222,11 +159,20 @@ class Recipe(Record):
     """The extraction settings of one experiment."""
 
     dataset: DatasetRecipe
-    frame: FrameSpec
+    frame: Frame
     models: Annotated[tuple[ModelRecipe, ...], Field(min_length=1)]
     features: FeatureRecipe = FeatureRecipe()
     views: tuple[AnyView, ...] = ()
     storage: StorageRecipe = StorageRecipe()
+
+    @model_validator(mode="after")
+    def _one_interpolation(self) -> "Recipe":
+        """Hand the frame's interpolation to the models that have none of their own."""
+        if self.frame.interpolation is not None:
+            changes = {"interpolation": self.frame.interpolation}
+            models = tuple(one if one.interpolation else one.model_copy(update=changes) for one in self.models)
+            object.__setattr__(self, "models", models)  # the record is frozen for everybody else
+        return self
 
     @field_validator("models")
     @classmethod

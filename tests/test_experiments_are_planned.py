@@ -252,7 +252,7 @@ def arrays_of(asked, view):
     if view is None:
         more += (1 + kinds) if "masked" in asked else 0  # which patches are visible, and their tokens
         more += 1 if asked.get("input_pixels") else 0
-    return layers * norms * kinds + more + (2 if view in NOISE else 0)
+    return layers * norms * kinds + more + (3 if view in NOISE else 0)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

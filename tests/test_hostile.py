@@ -14,8 +14,8 @@ import cli
 from evaluate.results.files import read_arrays, write_file
 from evaluate.results.table import COLUMNS, Result, ResultKey, ResultStore, long_table
 from pipeline.datasets.dota import Dota
+from pipeline.datasets.reading.files import first_duplicate
 from pipeline.datasets.reading.images import read_image
-from pipeline.datasets.reading.text_files import first_duplicate
 from stores import Store
 from stores.canonical import checksummed
 from stores.errors import DamageError, UserError

@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.datasets import (
     ade20k,
     bdd100k_mot,
@@ -23,7 +24,6 @@ from pipeline.datasets import (
     ucmerced,
 )
 from pipeline.datasets.contract import Dataset
-from pipeline.recipe import DatasetRecipe
 from stores.errors import UserError
 
 

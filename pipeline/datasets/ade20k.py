@@ -14,9 +14,18 @@ from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
-from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.files import is_file, is_folder, read_lines
+from pipeline.datasets.reading.folders import (
+    by_name,
+    count_notes,
+    image_files,
+    image_folders,
+    inside,
+    relative_name,
+    require_folder,
+    unread_notes,
+)
 from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
-from pipeline.datasets.reading.text_files import read_lines
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 20_210, "val": 2_000}
@@ -48,7 +57,7 @@ class Ade20k(Dataset):
     @functools.cached_property
     def _class_names(self) -> tuple[str, ...]:
         path = self.root / "objectInfo150.txt"
-        if not path.is_file():
+        if not is_file(path):
             return tuple(f"class {number}" for number in range(1, _N_CLASSES + 1))
         rows = [line.split("\t") for line in read_lines(inside(self.root, path)) if line.strip()]
         for line_number, row in enumerate(rows[1:], start=2):
@@ -75,12 +84,12 @@ class Ade20k(Dataset):
 
     def _split(self, folder: str) -> Iterator[Source]:
         images, labels = self.root / "images" / folder, self.root / "annotations" / folder
-        labelled = labels.is_dir()
-        for image in image_files(self.root, images) if images.is_dir() else []:
+        labelled = is_folder(labels)
+        for image in image_files(self.root, images) if is_folder(images) else []:
             label = None
             if labelled:
                 label = inside(self.root, labels / f"{image.stem}.png")
-                if self.missing_labels == "stop" and not label.is_file():
+                if self.missing_labels == "stop" and not is_file(label):
                     raise MissingError(
                         f"{label} is missing, the labels of {relative_name(self.root, image)}; unpack "
                         "ADEChallengeData2016 again or remove the image"
@@ -99,6 +108,6 @@ class Ade20k(Dataset):
             f"{self.name}: the split {split} has no folder in annotations, so its images count as unlabelled."
             for split in sorted({source.split for source in sources if source.label is None})
         ]
-        if not (self.root / "objectInfo150.txt").is_file():
+        if not is_file(self.root / "objectInfo150.txt"):
             notes.append(f"{self.name}: objectInfo150.txt is missing, so classes are called by their numbers.")
-        return notes
+        return notes + unread_notes(self.name, image_folders(sources))

@@ -15,9 +15,26 @@ from typing import Any, ClassVar
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
-from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
+from pipeline.datasets.reading.files import (
+    MOST_FRAME,
+    cache_key,
+    first_duplicate,
+    is_file,
+    is_folder,
+    number,
+    read_json,
+)
+from pipeline.datasets.reading.folders import (
+    by_name,
+    image_files,
+    image_folders,
+    inside,
+    relative_name,
+    require_folder,
+    subfolders,
+    unread_notes,
+)
 from pipeline.datasets.reading.outlines import checked_box, outline_notes
-from pipeline.datasets.reading.text_files import first_duplicate, number, read_json
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 1400, "val": 200, "test": 400}
@@ -74,18 +91,18 @@ class Bdd100kMot(Dataset):
         return sources
 
     def _labels(self, split: str) -> Path | None:
-        return next((self.root / name / split for name in _LABEL_FOLDERS if (self.root / name / split).is_dir()), None)
+        return next((self.root / name / split for name in _LABEL_FOLDERS if is_folder(self.root / name / split)), None)
 
     def _video(self, folder: Path) -> Iterator[Source]:
         split, video = folder.parent.name, folder.name
         labels, label = self._labels(split), None
         if labels is not None:
             label = inside(self.root, labels / f"{video}.json")
-            if self.missing_labels == "stop" and not label.is_file():
+            if self.missing_labels == "stop" and not is_file(label):
                 raise MissingError(f"{label} is missing, the labels of {folder}; unpack them again or remove the video")
         for image in image_files(self.root, folder):
             count = image.stem.removeprefix(f"{video}-")
-            if not count.isdecimal() or int(count) < 1:
+            if not count.isdecimal() or not 1 <= float(count) <= MOST_FRAME:
                 raise UserError(f"{image} is not named {video}-0000001.jpg or the like; unpack the images again")
             frame = int(count) - 1
             yield Source(
@@ -103,7 +120,7 @@ class Bdd100kMot(Dataset):
         """Return the boxes of the frame; raises UserError naming file, frame and label."""
         if source.label is None:
             return ()
-        frame = _frames(source.label).get(source.image.name)
+        frame = _frames(source.label, source.label_sha256).get(source.image.name)
         if frame is None:
             return ()
         where = f"{source.label}, frame {source.image.name},"
@@ -150,21 +167,17 @@ class Bdd100kMot(Dataset):
                 )
             if bare:
                 notes.append(f"{self.name}: {label.name} lacks {len(bare)} images, the first is {bare[0]}.")
-        return notes + outline_notes(self)
+        return notes + unread_notes(self.name, image_folders(sources)) + outline_notes(self)
 
 
-def _frames(file: Path) -> dict[str, dict[str, Any]]:
+def _frames(file: Path, sha256: str = "") -> dict[str, dict[str, Any]]:
     """Return the frames of one video by image name."""
-    try:
-        status = file.stat()
-    except FileNotFoundError:
-        raise MissingError(f"{file} is missing; unpack the box-track labels again") from None
-    return _read(file, status.st_size, status.st_mtime_ns)
+    return _read(file, sha256, cache_key(file, sha256))
 
 
 @functools.lru_cache(maxsize=4)
-def _read(file: Path, size: int, modified: int) -> dict[str, dict[str, Any]]:
-    found = read_json(file)
+def _read(file: Path, sha256: str, key: object) -> dict[str, dict[str, Any]]:
+    found = read_json(file, sha256)
     frames = found.get("frames") if isinstance(found, dict) else found
     if not isinstance(frames, list):
         raise UserError(f"{file} holds neither a list of frames nor one called `frames`; use the box-track labels")

@@ -15,7 +15,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
-from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.files import is_file, read_lines
+from pipeline.datasets.reading.folders import (
+    by_name,
+    count_notes,
+    image_files,
+    image_folders,
+    inside,
+    relative_name,
+    require_folder,
+    unread_notes,
+)
 from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
 from stores.errors import MissingError, UserError
 
@@ -54,7 +64,7 @@ class CamVid(Dataset):
         """Return all listed images of all splits, sorted by name."""
         require_folder(self.root, "give the folder that holds CamVid's train.txt and val.txt")
         lists = [self.root / f"{split}.txt" for split in OFFICIAL_COUNTS]
-        present = [path for path in lists if path.is_file()]
+        present = [path for path in lists if is_file(path)]
         if not present:
             raise MissingError(
                 f"{self.root} holds none of train.txt, val.txt and test.txt; give the folder of the SegNet layout"
@@ -65,11 +75,7 @@ class CamVid(Dataset):
         return sources
 
     def _listed(self, path: Path) -> Iterator[Source]:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except ValueError as error:
-            raise UserError(f"{path} is not a text file in UTF-8; fetch it again") from error
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
@@ -83,7 +89,7 @@ class CamVid(Dataset):
     def _file(self, word: str, where: str, may_miss: bool = False) -> Path:
         """Return the file that a listed path means."""
         path = inside(self.root, self.root.joinpath(*PurePosixPath(word).parts[-2:]))
-        if not path.is_file() and not may_miss:
+        if not is_file(path) and not may_miss:
             raise MissingError(f"{path} is missing and listed in {where}; fetch it again or remove the line")
         return path
 
@@ -103,4 +109,4 @@ class CamVid(Dataset):
                     f"{self.name}: {len(unlisted)} images in {relative_name(self.root, folder)} are in no list, "
                     f"the first is {unlisted[0].name}."
                 )
-        return notes
+        return notes + unread_notes(self.name, image_folders(sources))

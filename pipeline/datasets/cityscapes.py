@@ -14,14 +14,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
+from pipeline.datasets.reading.files import is_file, is_folder
 from pipeline.datasets.reading.folders import (
     by_name,
     count_notes,
     image_files,
+    image_folders,
     inside,
     relative_name,
     require_folder,
     subfolders,
+    unread_notes,
 )
 from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
 from stores.errors import MissingError
@@ -103,7 +106,7 @@ class Cityscapes(Dataset):
     def _split(self, folder: Path) -> Iterator[Source]:
         split = folder.name
         labels = self.root / "gtFine" / split
-        labelled = split != "test" and labels.is_dir()
+        labelled = split != "test" and is_folder(labels)
         for city in subfolders(folder):
             for image in image_files(self.root, city):
                 if not image.name.endswith(IMAGE_SUFFIX):
@@ -111,7 +114,7 @@ class Cityscapes(Dataset):
                 label = None
                 if labelled:
                     label = labels / city.name / (image.name.removesuffix(IMAGE_SUFFIX) + LABEL_SUFFIX)
-                    if self.missing_labels == "stop" and not label.is_file():
+                    if self.missing_labels == "stop" and not is_file(label):
                         raise MissingError(
                             f"{label} is missing, the labels of {relative_name(self.root, image)}; "
                             "unpack gtFine_trainvaltest.zip again or remove the image"
@@ -137,4 +140,4 @@ class Cityscapes(Dataset):
         stray = [path for path in stray if path.relative_to(self.root).parts[1] != "test"]
         if stray:
             notes.append(f"{self.name}: {len(stray)} label files have no image, the first is {stray[0].name}.")
-        return notes
+        return notes + unread_notes(self.name, image_folders(sources))

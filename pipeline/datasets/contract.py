@@ -79,6 +79,8 @@ class Source:
     """Number of the frame in its video, as the annotation counts; -1 for stills."""
     seconds: float = float("nan")
     """Time since frame 0 of the video; NaN if the frame rate is unknown."""
+    label_sha256: str = ""
+    """sha256 that the bytes of ``label`` must have when they are read; empty accepts any."""
 
 
 _NO_PIXEL_LABELS: Mapping[frozenset[LabelKind], str] = {
@@ -130,14 +132,16 @@ class Dataset(ABC):
         """Return the class id of every pixel of the source image, 255 for void.
 
         An unlabelled image of a set with pixel labels is all void. Raises UserError naming the file when the
-        label file is unreadable or holds an unknown id, and by default because there are no pixel labels.
+        label file is unreadable, holds an unknown id or has another sha256 than the source says, and by default
+        because there are no pixel labels.
         """
         raise UserError(f"{source.image} {_NO_PIXEL_LABELS[self.labels]}")
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
         """Return the annotated objects of a source, in the order of its annotation; none by default.
 
-        Raises UserError naming file and object when the annotation is unreadable, or an outline has no area.
+        Raises UserError naming file and object when the annotation is unreadable or has another sha256 than the
+        source says, or an outline has no area.
         """
         return ()
 

@@ -2,7 +2,8 @@
 
 ``{split}/images/P0001.png`` beside ``{split}/labelTxt/P0001.txt`` (or ``labelTxt-v1.0``, as in the archive), or
 ``images`` and ``labelTxt`` directly below the root. After up to two header lines (``imagesource:``, ``gsd:``), each
-line is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``. Classes are those of the DOTA paper (arXiv 1711.10398, table 2);
+line is ``x1 y1 x2 y2 x3 y3 x4 y4 class difficult``, where difficult is 2 for an object that a tile of the official
+devkit's ImgSplit cuts. Classes are those of the DOTA paper (arXiv 1711.10398, table 2);
 it has no supercategories; ours follow FAIR1M's.
 """
 
@@ -16,10 +17,19 @@ from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
-from pipeline.datasets.reading.folders import by_name, count_notes, image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.files import is_file, is_folder, number, read_lines
+from pipeline.datasets.reading.folders import (
+    by_name,
+    count_notes,
+    image_files,
+    image_folders,
+    inside,
+    relative_name,
+    require_folder,
+    unread_notes,
+)
 from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
 from pipeline.datasets.reading.rasterise import painted_objects
-from pipeline.datasets.reading.text_files import number, read_lines
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"train": 1411, "val": 458, "test": 937}
@@ -48,13 +58,15 @@ CLASSES = (
 _IDS = {entry.name: entry.id for entry in CLASSES[1:]}
 _LABEL_FOLDERS = ("labelTxt", "labelTxt-v1.0/labelTxt", "labelTxt-v1.0")
 _HEADERS = ("imagesource:", "gsd:")
+_FLAGS: dict[str, tuple[str, ...]] = {"0": (), "1": ("difficult",), "2": ("truncated",)}
 
 
 @dataclass(frozen=True)
 class Dota(Dataset):
     """The images and their rotated boxes; ``root`` holds ``train``, ``val``, ``test``, or ``images`` itself.
 
-    Objects marked difficult are painted, and ignored where objects are scored. All images are in the group "all".
+    Objects marked difficult or cut by a tile are painted, and ignored where objects are scored. All
+    images are in the group "all".
     """
 
     name: ClassVar[str] = "dota"
@@ -78,9 +90,9 @@ class Dota(Dataset):
         return sources
 
     def _splits(self) -> list[tuple[str, Path]]:
-        if (self.root / "images").is_dir():
+        if is_folder(self.root / "images"):
             return [("all", self.root)]
-        return [(split, self.root / split) for split in OFFICIAL_COUNTS if (self.root / split / "images").is_dir()]
+        return [(split, self.root / split) for split in OFFICIAL_COUNTS if is_folder(self.root / split / "images")]
 
     def _split(self, split: str, folder: Path) -> Iterator[Source]:
         labels = next((folder / name for name in _LABEL_FOLDERS if any((folder / name).glob("*.txt"))), None)
@@ -88,7 +100,7 @@ class Dota(Dataset):
             label = None
             if labels is not None:
                 label = inside(self.root, labels / f"{image.stem}.txt")
-                if self.missing_labels == "stop" and not label.is_file():
+                if self.missing_labels == "stop" and not is_file(label):
                     raise MissingError(
                         f"{label} is missing, the labels of {relative_name(self.root, image)}; unpack the labels "
                         "again or remove the image"
@@ -105,7 +117,7 @@ class Dota(Dataset):
             return ()
         return tuple(
             _entry(line.split(), f"{source.label}, line {line_number},")
-            for line_number, line in enumerate(read_lines(source.label), start=1)
+            for line_number, line in enumerate(read_lines(source.label, source.label_sha256), start=1)
             if line.strip() and not line.startswith(_HEADERS)
         )
 
@@ -117,22 +129,21 @@ class Dota(Dataset):
             f"{self.name}: the split {split} has no labelTxt folder, so its images count as unlabelled."
             for split in sorted({source.split for source in sources if source.label is None} - {"test"})
         ]
-        return notes + outline_notes(self)
+        return notes + unread_notes(self.name, image_folders(sources)) + outline_notes(self)
 
 
 def _entry(words: list[str], where: str) -> ObjectEntry:
     if len(words) != 10:
-        raise UserError(f"{where} holds {len(words)} words; write 8 coordinates, a class and difficult (0 or 1)")
+        raise UserError(f"{where} holds {len(words)} words; write 8 coordinates, a class and difficult (0, 1 or 2)")
     *corners, name, difficult = words
     if name not in _IDS:
         raise UserError(f"{where} names the class {name!r}, which DOTA version 1 does not have; use its labelTxt")
-    if difficult not in ("0", "1"):
-        raise UserError(f"{where} ends in {difficult!r}; difficult is 0 or 1")
+    if difficult not in _FLAGS:
+        raise UserError(f"{where} ends in {difficult!r}; difficult is 0, 1 or, where a tile cuts the object, 2")
     values = [number(word, where) for word in corners]
-    hard = difficult == "1"
     return ObjectEntry(
         polygon=checked_outline(list(zip(values[::2], values[1::2], strict=True)), where),
         category=_IDS[name],
-        ignore=hard,
-        flags=("difficult",) if hard else (),
+        ignore=difficult != "0",
+        flags=_FLAGS[difficult],
     )

@@ -6,6 +6,7 @@
 microsoft/torchgeo, ``torchgeo/datasets/fair1m.py``.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,18 @@ from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
-from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.files import is_file, is_folder, number, read_bytes
+from pipeline.datasets.reading.folders import (
+    by_name,
+    image_files,
+    image_folders,
+    inside,
+    relative_name,
+    require_folder,
+    unread_notes,
+)
 from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
 from pipeline.datasets.reading.rasterise import painted_objects
-from pipeline.datasets.reading.text_files import number
 from stores.errors import MissingError, UserError
 
 _NAMES = {
@@ -86,14 +95,14 @@ class Fair1m(Dataset):
 
     def _part(self, split: str, group: str, path: str) -> Iterator[Source]:
         folder = self.root / path
-        if not (folder / "images").is_dir():
+        if not is_folder(folder / "images"):
             return
-        labels = next((folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir()), None)
+        labels = next((folder / name for name in _LABEL_FOLDERS if is_folder(folder / name)), None)
         for image in image_files(self.root, folder / "images"):
             label = None
             if labels is not None:
                 label = inside(self.root, labels / f"{image.stem}.xml")
-                if self.missing_labels == "stop" and not label.is_file():
+                if self.missing_labels == "stop" and not is_file(label):
                     raise MissingError(
                         f"{label} is missing, the labels of {relative_name(self.root, image)}; unpack the labels "
                         "again or remove the image"
@@ -108,7 +117,7 @@ class Fair1m(Dataset):
         """Return the rotated boxes in the order of the file; raises UserError naming file and object."""
         if source.label is None:
             return ()
-        return tuple(_objects(source.label))
+        return tuple(_objects(source.label, source.label_sha256))
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release, which has over 15,000 images."""
@@ -122,15 +131,16 @@ class Fair1m(Dataset):
             f"{self.name}: {group} has no labelXml folder, so its images count as unlabelled."
             for group in sorted({source.group for source in sources if source.label is None} - {"test"})
         ]
-        return notes + outline_notes(self)
+        return notes + unread_notes(self.name, image_folders(sources)) + outline_notes(self)
 
 
-def _objects(path: Path) -> Iterator[ObjectEntry]:
+def _objects(path: Path, sha256: str) -> Iterator[ObjectEntry]:
     """Yield the objects of a file, forgetting each, so that memory does not grow with their number."""
     found = 0
     root: Any = None
+    data = read_bytes(path, sha256)
     try:
-        for event, element in iterparse(str(path), events=("start", "end"), forbid_dtd=True):
+        for event, element in iterparse(io.BytesIO(data), events=("start", "end"), forbid_dtd=True):
             if root is None:
                 root = element
                 if root.tag != "annotation":
@@ -144,8 +154,6 @@ def _objects(path: Path) -> Iterator[ObjectEntry]:
             raise
         what = "it declares entities or a document type" if isinstance(error, DefusedXmlException) else str(error)
         raise UserError(f"{path} cannot be read as XML ({what}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); make it readable") from error
 
 
 def _entry(element: Any, where: str) -> ObjectEntry:

@@ -7,7 +7,14 @@ from typing import ClassVar
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
-from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder, subfolders
+from pipeline.datasets.reading.folders import (
+    by_name,
+    image_files,
+    relative_name,
+    require_folder,
+    subfolders,
+    unread_notes,
+)
 from stores.errors import MissingError, UserError
 
 SPLITS = frozenset({"train", "val", "test"})
@@ -96,4 +103,4 @@ class ImageFolder(Dataset):
                 f"{self.name}: {len(stray)} images outside of the class folders are left out, "
                 f"the first is {relative_name(self.root, stray[0])}."
             )
-        return notes
+        return notes + unread_notes(self.name, [self.root])

@@ -13,7 +13,8 @@ from typing import ClassVar
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
-from pipeline.datasets.reading.folders import by_name, count_notes, require_folder, subfolders
+from pipeline.datasets.reading.files import is_folder
+from pipeline.datasets.reading.folders import by_name, count_notes, require_folder, subfolders, unread_notes
 from pipeline.datasets.reading.images import EXTENSIONS
 from pipeline.datasets.reading.scene_folders import scene_sources
 from stores.errors import MissingError, UserError
@@ -42,7 +43,7 @@ class ImageNet(Dataset):
     def _folders(self) -> dict[str, list[Path]]:
         """Return the class folders of each split."""
         require_folder(self.root, "give the folder that holds ImageNet's train and val")
-        found = {split: subfolders(self.root / split) for split in OFFICIAL_COUNTS if (self.root / split).is_dir()}
+        found = {split: subfolders(self.root / split) for split in OFFICIAL_COUNTS if is_folder(self.root / split)}
         if not found:
             raise MissingError(f"{self.root} holds neither train nor val; give the folder that holds them")
         for split, folders in found.items():
@@ -83,4 +84,4 @@ class ImageNet(Dataset):
         ]
         if stray:
             notes.append(f"{self.name}: {len(stray)} images lie in no class folder, the first is {stray[0].name}.")
-        return notes
+        return notes + unread_notes(self.name, [self.root / split for split in self._folders()])

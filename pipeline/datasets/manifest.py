@@ -14,12 +14,13 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.dataset_recipe import ManifestClass
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
-from pipeline.datasets.reading.folders import by_name, inside, relative_name, require_folder
+from pipeline.datasets.reading.files import MOST_FRAME
+from pipeline.datasets.reading.folders import by_name, inside, is_plain, relative_name, require_folder
 from pipeline.datasets.reading.labels import class_lookup, read_pixel_classes
 from pipeline.datasets.reading.manifest_table import COLUMNS, Row, Table, read_table
-from pipeline.recipe import ManifestClass
 from stores.errors import MissingError, UserError
 
 
@@ -115,7 +116,7 @@ class Manifest(Dataset):
 
     def _path(self, cell: str, row: Row, may_miss: bool = False) -> Path:
         """Return the file that a cell names, below the root."""
-        if "\\" in cell or not cell.isprintable():
+        if not is_plain(cell):
             raise UserError(f"{row.where} has the path {cell!r}; write plain names with / between folders")
         root = Path(os.path.normpath(self.root.absolute()))
         path = Path(os.path.normpath(root / cell))
@@ -159,6 +160,6 @@ class Manifest(Dataset):
 def _frame(cell: str, row: Row) -> int:
     if not cell:
         return -1
-    if not cell.isdecimal():
-        raise UserError(f"{row.where} has the frame {cell!r}; write a number from 0 on")
+    if not cell.isdecimal() or float(cell) > MOST_FRAME:
+        raise UserError(f"{row.where} has the frame {cell[:40]!r}; write a number from 0 to {MOST_FRAME}")
     return int(cell)

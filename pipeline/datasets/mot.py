@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.files import is_file, is_folder, read_lines
 from pipeline.datasets.reading.folders import by_name, inside, require_folder, subfolders
 from pipeline.datasets.reading.mot_files import (
     COLUMNS,
@@ -23,7 +24,6 @@ from pipeline.datasets.reading.mot_files import (
     video_sources,
 )
 from pipeline.datasets.reading.outlines import outline_notes
-from pipeline.datasets.reading.text_files import read_lines
 from stores.errors import MissingError, UserError
 
 _COLUMNS = (COLUMNS.index("class"), len(COLUMNS))
@@ -49,8 +49,8 @@ class Mot(Dataset):
     @functools.cached_property
     def _class_names(self) -> dict[int, str]:
         path = self.root / "classes.txt"
-        if not path.is_file():
-            truths = [video.truth for video in self._videos() if video.truth.is_file()]
+        if not is_file(path):
+            truths = [video.truth for video in self._videos() if is_file(video.truth)]
             numbers = {int(number) for truth in truths for number in read_boxes(truth, _COLUMNS).values[:, 7]}
             return {number: f"class {number}" for number in numbers}
         names: dict[int, str] = {}
@@ -77,8 +77,8 @@ class Mot(Dataset):
         return [
             read_video(self.root, folder, f"{split}/{folder.name}" if split != "all" else folder.name, split)
             for split, parent in [("all", self.root), *((split, self.root / split) for split in _SPLITS)]
-            for folder in (subfolders(parent) if parent.is_dir() else [])
-            if (folder / "seqinfo.ini").is_file() or (folder / "img1").is_dir()
+            for folder in (subfolders(parent) if is_folder(parent) else [])
+            if is_file(folder / "seqinfo.ini") or is_folder(folder / "img1")
         ]
 
     def objects(self, source: Source) -> Sequence[ObjectEntry]:
@@ -91,10 +91,10 @@ class Mot(Dataset):
         """Return one sentence for every difference between what the files promise and what is there."""
         videos = self._videos()
         notes = []
-        if not (self.root / "classes.txt").is_file():
+        if not is_file(self.root / "classes.txt"):
             notes.append(f"{self.name}: no classes.txt names the classes, so they are called by their numbers.")
         for video in videos:
-            if not video.truth.is_file():
+            if not is_file(video.truth):
                 notes.append(f"{self.name}: {video.folder.name} has no gt/gt.txt and counts as unlabelled.")
             notes += video_notes(self.name, video, video_sources(self.root, video), _COLUMNS)
         return notes + outline_notes(self)

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
+from pipeline.datasets.reading.files import is_file, is_folder, read_bytes
 from pipeline.datasets.reading.folders import by_name, require_folder, subfolders
 from pipeline.datasets.reading.mot_files import Video, frame_objects, read_video, video_notes, video_sources
 from pipeline.datasets.reading.outlines import outline_notes
@@ -72,7 +73,7 @@ class Mot17(Dataset):
         require_folder(self.root, "give the folder that holds MOT17's train and test")
         copies: dict[tuple[str, str], dict[str, Path]] = {}
         for split in OFFICIAL_COUNTS:
-            for folder in subfolders(self.root / split) if (self.root / split).is_dir() else []:
+            for folder in subfolders(self.root / split) if is_folder(self.root / split) else []:
                 if match := _FOLDER.fullmatch(folder.name):
                     copies.setdefault((split, match[1]), {})[match[2] or ""] = folder
         return copies
@@ -100,10 +101,10 @@ class Mot17(Dataset):
             if others:
                 names = " and ".join(sorted(folder.name for folder in others))
                 notes.append(f"{self.name}: {video.folder.name} is read and its copies are not: {names}.")
-            truth = video.truth.read_bytes() if video.truth.is_file() else None
+            truth = read_bytes(video.truth) if is_file(video.truth) else None
             for other in others:
                 path = other / "gt" / "gt.txt"
-                if (path.read_bytes() if path.is_file() else None) != truth:
+                if (read_bytes(path) if is_file(path) else None) != truth:
                     notes.append(f"{self.name}: gt.txt of {other.name} differs from that of {video.folder.name}.")
             notes += video_notes(self.name, video, video_sources(self.root, video), _COLUMNS)
         return notes + outline_notes(self)

@@ -16,10 +16,19 @@ from jaxtyping import UInt8
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, ObjectEntry, Source
 from pipeline.datasets.reading.colours import spread_colour
-from pipeline.datasets.reading.folders import by_name, image_files, inside, relative_name, require_folder, subfolders
+from pipeline.datasets.reading.files import cache_key, first_duplicate, is_file, is_folder, number, read_json
+from pipeline.datasets.reading.folders import (
+    by_name,
+    image_files,
+    image_folders,
+    inside,
+    relative_name,
+    require_folder,
+    subfolders,
+    unread_notes,
+)
 from pipeline.datasets.reading.outlines import BACKGROUND, checked_outline, outline_notes
 from pipeline.datasets.reading.rasterise import painted_objects
-from pipeline.datasets.reading.text_files import first_duplicate, number, read_json
 from stores.errors import MissingError, UserError
 
 OFFICIAL_COUNTS = {"positive": 650, "negative": 150}
@@ -69,7 +78,7 @@ class NwpuVhr10(Dataset):
     def _annotations(self) -> Path:
         require_folder(self.root, "give the folder that holds `NWPU VHR-10 dataset`")
         for folder in (self.root, *subfolders(self.root)):
-            if (folder / "annotations.json").is_file():
+            if is_file(folder / "annotations.json"):
                 return inside(self.root, folder / "annotations.json")
         raise MissingError(
             f"{self.root} and its folders hold no annotations.json; put the COCO annotation beside `positive image set`"
@@ -77,8 +86,8 @@ class NwpuVhr10(Dataset):
 
     def _group(self, file: Path, group: str) -> Iterator[Source]:
         folder = file.parent / f"{group} image set"
-        known = _annotation(file) if folder.is_dir() else {}
-        for image in image_files(self.root, folder) if folder.is_dir() else []:
+        known = _annotation(file) if is_folder(folder) else {}
+        for image in image_files(self.root, folder) if is_folder(folder) else []:
             label = file if group == "negative" or image.name in known else None
             yield Source(relative_name(self.root, image), image, label, group=group, split="all")
 
@@ -92,7 +101,7 @@ class NwpuVhr10(Dataset):
             return ()
         return tuple(
             _entry(annotation, f"{source.label}, annotation {annotation['id']!r},")
-            for annotation in _annotation(source.label)[source.image.name]
+            for annotation in _annotation(source.label, source.label_sha256)[source.image.name]
         )
 
     def notes(self) -> Sequence[str]:
@@ -113,18 +122,17 @@ class NwpuVhr10(Dataset):
         absent = sorted(_annotation(self._annotations()).keys() - here)
         if absent:
             notes.append(f"{self.name}: {len(absent)} annotated images are missing, the first is {absent[0]}.")
-        return notes + outline_notes(self)
+        return notes + unread_notes(self.name, image_folders(sources)) + outline_notes(self)
 
 
-def _annotation(file: Path) -> dict[str, list[dict[str, Any]]]:
+def _annotation(file: Path, sha256: str = "") -> dict[str, list[dict[str, Any]]]:
     """Return the annotations of every image, by file name and in the order of their ids."""
-    status = file.stat()
-    return _read(file, status.st_size, status.st_mtime_ns)
+    return _read(file, sha256, cache_key(file, sha256))
 
 
 @functools.lru_cache(maxsize=2)
-def _read(file: Path, size: int, modified: int) -> dict[str, list[dict[str, Any]]]:
-    found = read_json(file)
+def _read(file: Path, sha256: str, key: object) -> dict[str, list[dict[str, Any]]]:
+    found = read_json(file, sha256)
     if not isinstance(found, dict) or not {"images", "annotations", "categories"} <= found.keys():
         raise UserError(f"{file} is not in the COCO form (images, annotations, categories); fetch it again")
     images = _by_id(found["images"], "image", ("file_name",), file)

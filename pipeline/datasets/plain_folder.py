@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
-from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder
+from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder, unread_notes
 from stores.errors import MissingError
 
 
@@ -27,7 +27,8 @@ class PlainFolder(Dataset):
         require_folder(self.root, "give a folder of images")
         images = image_files(self.root, self.root)
         if not images:
-            raise MissingError(f"{self.root} and its subfolders hold no image file; give a folder of images")
+            others = "".join(f" ({note})" for note in unread_notes(self.name, [self.root]))
+            raise MissingError(f"{self.root} and its subfolders hold no image file{others}; give a folder of images")
         return by_name([self._source(image) for image in images])
 
     def _source(self, image: Path) -> Source:
@@ -35,6 +36,7 @@ class PlainFolder(Dataset):
         return Source(relative_name(self.root, image), image, label=None, group=group, split="all")
 
     def notes(self) -> Sequence[str]:
-        """Return one sentence for every linked folder, because links are not followed."""
+        """Return one sentence for every linked folder, because links are not followed, and one on other files."""
         links = sorted(path for path in self.root.rglob("*") if path.is_symlink() and path.is_dir())
-        return [f"{self.name}: {relative_name(self.root, link)} is a link and is not followed." for link in links]
+        notes = [f"{self.name}: {relative_name(self.root, link)} is a link and is not followed." for link in links]
+        return notes + unread_notes(self.name, [self.root])

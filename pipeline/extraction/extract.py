@@ -182,6 +182,7 @@ def _create(work: StartedExtraction, store: Store) -> ZarrSet:
         {
             **options.provenance,
             "licence_of_weights": job.model.licence,
+            **({"weights": dict(job.model.origin)} if job.model.origin else {}),
             "licence_of_data": job.samples.licence,
             **bad_rows(job.samples, job.samples.table),
             "layers": "block.<l> is the output of block l, counted from 0; .norm is after the final norm; stage.<k> is "

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline import views
-from pipeline.datasets.reading import images
 from pipeline.extraction import capture
 from pipeline.labels.input_pixels import input_array
 from pipeline.labels.label_set import label_spec
@@ -176,9 +175,11 @@ def _default_dead_features(tokens: Sequence[ArraySpec]) -> str:
 
 def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:
     """Return the record that names the feature set."""
-    revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": images.REVISION}
+    revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": samples.images_revision}
     if samples.view is not CLEAN:
         revisions["views"] = views.REVISION
+    if samples.view.place is not None and model.record.interpolation == "box":
+        revisions["enlarging"] = 2  # bicubic instead of copies of pixels
     return FeatureSpec(
         dataset=samples.record,
         samples=samples.digest,

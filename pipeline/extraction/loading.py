@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from pipeline.rows.frames import Interpolation
+from pipeline.frame_recipe import Interpolation
 from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from stores.format.layout import RowRange

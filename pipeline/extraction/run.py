@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.datasets import DATASETS, open_dataset
 from pipeline.datasets.contract import Source
 from pipeline.extraction.compute import Compute
@@ -17,9 +18,9 @@ from pipeline.extraction.extract import DEFAULT_OPTIONS, ExtractOptions, complet
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.progress import Outcome
 from pipeline.labels.label_set import make_labels
-from pipeline.models import build_model, build_on_meta
+from pipeline.models import build_model, build_on_meta, with_interpolation
 from pipeline.models.contract import FrozenModel
-from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
+from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe
 from pipeline.recorded import Recorded as Recorded
 from pipeline.rows.few_shot import choose_rows
 from pipeline.rows.samples import Samples, make_samples, path_below
@@ -58,7 +59,7 @@ class Workspace:
                 f"{recipe.name} was described for inputs of {model.input} pixels, not for {size}: describe it for the "
                 "`input` of [frame], and remove views of other sizes"
             )
-        return model
+        return with_interpolation(model, recipe)
 
 
 @dataclass

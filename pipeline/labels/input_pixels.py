@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.datasets.reading import images
-from pipeline.rows.frames import Interpolation
+from pipeline.frame_recipe import Interpolation
 from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import CLEAN
@@ -30,7 +29,7 @@ def input_array(samples: Samples, interpolation: Interpolation) -> ArraySpec:
         dtype="uint8",
         dimension_names=("sample", "height", "width", "colour"),
         # The label set's own record lacks the revision of image decoding, because labels do not depend on it.
-        attributes={"interpolation": interpolation, "images_revision": images.REVISION},
+        attributes={"interpolation": interpolation, "images_revision": samples.images_revision},
     )
 
 

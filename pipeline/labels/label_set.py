@@ -13,11 +13,11 @@ from jaxtyping import UInt8
 
 from pipeline import views
 from pipeline.datasets.reading import rasterise
+from pipeline.frame_recipe import Interpolation
 from pipeline.labels import patch_labels
 from pipeline.labels.input_pixels import GROUP, input_pixels
 from pipeline.labels.tables import class_table, tables_of
 from pipeline.rows import frames, under_view
-from pipeline.rows.frames import Interpolation
 from pipeline.rows.samples import Samples, bad_rows
 from stores import Store, ZarrSet
 from stores.canonical import digest
@@ -38,6 +38,8 @@ def label_spec(samples: Samples) -> LabelSpec:
     revisions = {"frames": frames.REVISION, "patch_labels": patch_labels.REVISION}
     if {"pixels", "objects"} <= samples.dataset.labels:
         revisions["painting"] = rasterise.REVISION
+    if samples.has_labels_of_few_bits:
+        revisions["label_maps"] = 2
     if settings := samples.dataset.label_settings:
         classes.append(settings)
     if samples.view.moves_labels:
@@ -245,5 +247,5 @@ def pixel_classes(samples: Samples, row_range: RowRange) -> UInt8[np.ndarray, "s
             )
         return under_view.labels(samples.view, samples.frame, name, tile_list, classes)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, samples.noticing_changes():
         return np.concatenate(list(pool.map(one, by_source)))

@@ -1,5 +1,7 @@
 """Makes the tables of a label set: samples, classes, and objects of the sources."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from pipeline.rows.samples import Samples
@@ -23,7 +25,13 @@ def object_table(samples: Samples) -> pd.DataFrame:
 
     ``polygon`` contains x and y of one corner after another, where pixel i covers i..i+1.
     """
-    lines = [
+    with samples.noticing_changes():
+        lines = list(_object_lines(samples))
+    return pd.DataFrame(lines, columns=OBJECT_COLUMNS)
+
+
+def _object_lines(samples: Samples) -> Iterator[dict[str, object]]:
+    return (
         {
             "source": name,
             "video": source.video,
@@ -40,8 +48,7 @@ def object_table(samples: Samples) -> pd.DataFrame:
         for name, source in samples.sources.items()
         if name not in samples.bad
         for entry in samples.dataset.objects(source)
-    ]
-    return pd.DataFrame(lines, columns=OBJECT_COLUMNS)
+    )
 
 
 def tables_of(samples: Samples) -> dict[str, pd.DataFrame]:

@@ -71,7 +71,14 @@ def build_model(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
             "(docs/library.md), then `patchbank evaluate` finds it"
         )
     model = FAMILIES[family_of(recipe.name)](recipe, size, folder)
-    return replace(model, licence=_licence(recipe, model.licence))
+    return with_interpolation(replace(model, licence=_licence(recipe, model.licence)), recipe)
+
+
+def with_interpolation(model: FrozenModel, recipe: ModelRecipe) -> FrozenModel:
+    """Return a model whose images are resized with the recipe's filter, or with its own where the recipe has none."""
+    if recipe.interpolation is None:
+        return model
+    return replace(model, record=model.record.model_copy(update={"interpolation": recipe.interpolation}))
 
 
 def _licence(recipe: ModelRecipe, official: str) -> str:

@@ -1,8 +1,8 @@
 """The frozen model that the pipeline runs: its module, layers, normalisation and record."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -57,6 +57,8 @@ class FrozenModel:
     """What users of the features must know about this model, one sentence each."""
     input: Size | None = None
     """The one input size it was described for; None for models that are built for any size."""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """Where weights from a file come from: its name and sha256, and the prefix of the keys that were read."""
 
     @property
     def n_patches(self) -> int:
@@ -97,7 +99,9 @@ class FrozenModel:
 
 
 def keep_output(kept: dict[int, Any], number: int, module: nn.Module, inputs: Any, output: Any) -> None:
-    """Store a submodule's output, or the first of a tuple; a forward hook once the first two arguments are bound.
+    """Store a copy of a submodule's output, or of the first of a tuple; a forward hook once two arguments are bound.
+
+    It is a copy, because what runs next may change the output in place, as ``ReLU(inplace=True)`` does.
 
     Args:
         kept: Outputs by number, added to here.
@@ -106,7 +110,8 @@ def keep_output(kept: dict[int, Any], number: int, module: nn.Module, inputs: An
         inputs: Its inputs.
         output: Its output.
     """
-    kept[number] = output[0] if isinstance(output, tuple) else output
+    first = output[0] if isinstance(output, tuple) and output else output
+    kept[number] = first.clone() if isinstance(first, torch.Tensor) else first
 
 
 def _leave_out(

@@ -48,6 +48,7 @@ def _dino(name: str, size: str, patch: int, width: int, heads: int) -> KnownMode
         file=f"dino_{file}{patch}_pretrain.pth",
         source="facebookresearch/dino",
         tag=f"vit_{size}_patch{patch}_224.dino",
+        position_embedding="hub",
     )
 
 
@@ -117,6 +118,7 @@ def _ibot(size: str, width: int, heads: int) -> KnownModel:
         licence=_APACHE,
         file="checkpoint_teacher.pth",
         source="bytedance/ibot",
+        position_embedding="hub",
     )
 
 

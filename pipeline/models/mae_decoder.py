@@ -29,7 +29,8 @@ from pipeline.models import build_model
 from pipeline.models.contract import FrozenModel
 from pipeline.models.loading.patch_pixels import PatchPixels
 from pipeline.models.loading.sin_cos import sin_cos_table
-from pipeline.models.loading.weights import load_strictly, random_weights, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import load_strictly, random_weights, weights_digest
+from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.recipe import OWN, DecoderRecipe, ModelRecipe
 from stores.canonical import digest
 from stores.errors import UserError
@@ -37,6 +38,8 @@ from stores.specs import Size
 
 REVISION = 1
 """Increased when the same tokens give other patches."""
+
+_DECODER_KEYS = ("decoder_embed.weight", "decoder_pos_embed", "decoder_pred.weight", "decoder_norm.weight")
 
 WEIGHTS = "https://dl.fbaipublicfiles.com/mae/visualize/mae_visualize_vit_base.pth"
 
@@ -170,7 +173,7 @@ def build_decoder(
     if recipe.weights == "random":
         n_values = 3 * math.prod(_patch_size(model.module))
     else:
-        weights = {} if recipe.weights == "pretrained" else _decoder_weights(read_checkpoint(path))
+        weights = {} if recipe.weights == "pretrained" else _decoder_weights(path, recipe)
         if not {"embed.weight", "pos_embed", "pred.weight"} <= weights.keys():
             raise _no_decoder(recipe)
         width, n_values = int(weights["embed.weight"].shape[0]), int(weights["pred.weight"].shape[0])
@@ -239,8 +242,9 @@ def _no_decoder(recipe: ModelRecipe) -> UserError:
     )
 
 
-def _decoder_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _decoder_weights(path: Path, recipe: ModelRecipe) -> dict[str, torch.Tensor]:
     """Return the decoder's entries of an official checkpoint under this module's names."""
+    weights = choose_weights(read_checkpoint(path), recipe, _DECODER_KEYS).weights
     named = {key.removeprefix("decoder_"): value for key, value in weights.items() if key.startswith("decoder_")}
     return named | ({"masked": weights["mask_token"]} if "mask_token" in weights else {})
 

@@ -1,13 +1,15 @@
 """Builds known models: timm's architecture with weights as the authors' own code saved them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
+from pipeline.models.loading.arguments import check_arguments
 from pipeline.models.loading.position import Mode, fit_positions
-from pipeline.models.loading.weights import Weights, load_strictly, random_weights, read_checkpoint
+from pipeline.models.loading.weights import Weights, load_strictly, random_weights
+from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.models.timm_vit import check_patch_size, create, download, freeze
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
@@ -36,6 +38,7 @@ def build_known(recipe: ModelRecipe, size: Size, folder: Path, *, key_map: KeyMa
         key_map: The family's key map.
     """
     known = KNOWN[recipe.name]
+    check_arguments(known.architecture, recipe.arguments, recipe.name)
     mode: Mode = recipe.position_embedding or known.position_embedding
     arguments = {**known.arguments, **recipe.arguments}
     position = "native"
@@ -50,11 +53,13 @@ def build_known(recipe: ModelRecipe, size: Size, folder: Path, *, key_map: KeyMa
     if recipe.weights == "random":
         module = create(known.architecture, recipe.name, arguments, size)
         random_weights(module, recipe.seed)
-    else:
-        path = folder / Path(recipe.weights).expanduser()
-        weights = key_map.rename(read_checkpoint(path, prefixes=()))  # before the module is allocated
-        module = create(known.architecture, recipe.name, arguments, size)
-        check_patch_size(weights, module, path, recipe.name)
-        weights, position = fit_positions(weights, module, mode, recipe)
-        load_strictly(module, weights, path, recipe.name)
-    return freeze(recipe, module, known.family, key_map.revision, position, known)
+        return freeze(recipe, module, known.family, key_map.revision, position, known)
+    path = folder / Path(recipe.weights).expanduser()
+    given = read_checkpoint(path)  # before the module is allocated
+    module = create(known.architecture, recipe.name, arguments, size)
+    chosen = choose_weights(given, recipe, module.state_dict().keys(), key_map.rename)
+    check_patch_size(chosen.weights, module, path, recipe.name)
+    weights, position = fit_positions(chosen.weights, module, mode, recipe)
+    load_strictly(module, weights, path, recipe.name)
+    model = freeze(recipe, module, known.family, key_map.revision, position, known)
+    return replace(model, origin=chosen.origin)

@@ -13,6 +13,7 @@ Its evaluation normalises RESISC45 and UC Merced with their own statistics: set 
 ignored.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from torch import nn
 
 from pipeline.models.contract import FrozenModel, Pixels
 from pipeline.models.loading.sin_cos import sin_cos_table
-from pipeline.models.loading.weights import load_strictly, random_weights, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import load_strictly, random_weights, weights_digest
+from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
@@ -91,6 +93,7 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
     patch = numbers["patch_size"]
     if size.height % patch or size.width % patch:
         raise UserError(f"{recipe.name} cannot take inputs of {size} pixels: make `input` a multiple of {patch}")
+    origin: Mapping[str, str] = {}
     if recipe.weights == "random":
         module = ScaleMae(input_res, **numbers)
         random_weights(module, recipe.seed)
@@ -98,7 +101,9 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
         path = folder / Path(recipe.weights).expanduser()
         given = read_checkpoint(path)  # before the module is allocated
         module = ScaleMae(input_res, **numbers)
-        weights = {key: value for key, value in given.items() if not key.startswith(_NOT_ENCODER)}
+        chosen = choose_weights(given, recipe, module.state_dict().keys())
+        origin = chosen.origin
+        weights = {key: value for key, value in chosen.weights.items() if not key.startswith(_NOT_ENCODER)}
         load_strictly(module, weights, path, recipe.name)
     module.eval().requires_grad_(False)
     record = ModelRecord(
@@ -123,6 +128,7 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
         grid=(size.height // patch, size.width // patch),
         width=numbers["embed_dim"],
         licence="not stated",
+        origin=origin,
     )
 
 

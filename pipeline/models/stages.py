@@ -7,9 +7,8 @@ maps.
 """
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,10 @@ from jaxtyping import Float, Int64
 from torch import nn
 
 from pipeline.models.contract import FrozenModel, Layer, Pixels
+from pipeline.models.loading.arguments import check_arguments, skeleton
 from pipeline.models.loading.presence import is_offline_and_uncached
-from pipeline.models.loading.weights import load_strictly, random_weights, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import load_strictly, random_weights, weights_digest
+from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.models.timm_vit import weights_unavailable
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
@@ -59,7 +60,7 @@ def has_stages(name: str) -> bool:
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         return False
-    module = _skeleton(architecture)
+    module = skeleton(architecture)
     is_transformer = hasattr(module, "blocks") and (
         hasattr(module, "patch_embed") or hasattr(module, "num_prefix_tokens")
     )
@@ -73,21 +74,21 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> StagedModel:
     not fit or cannot be obtained.
     """
     path = folder / Path(recipe.weights).expanduser()
-    given = (
-        read_checkpoint(path) if recipe.weights not in ("random", "pretrained") else {}
-    )  # before the module is allocated
+    given = None if recipe.weights in ("random", "pretrained") else read_checkpoint(path)  # before the module is built
     module = _create(recipe, size)
     configuration = module.pretrained_cfg
     # The pooled head is not part of the maps: its weights must not enter the digest, nor be required of a file.
     head = str(configuration.get("classifier") or "head").partition(".")[0]
     setattr(module, head, nn.Identity())
+    origin: Mapping[str, str] = {}
     if recipe.weights == "random":
         random_weights(module, recipe.seed)
         for key, buffer in module.named_buffers():
             if key.endswith("running_mean"):
                 buffer.sub_(1.0)  # vectors are drawn around 1; after a ReLU nothing would be left
-    elif recipe.weights != "pretrained":
-        weights = _converted(given, module, path)
+    elif given is not None:
+        chosen = choose_weights(given, recipe, module.state_dict().keys())
+        weights, origin = _converted(chosen.weights, module, path), chosen.origin
         load_strictly(
             module, {key: value for key, value in weights.items() if not key.startswith(f"{head}.")}, path, recipe.name
         )
@@ -117,22 +118,18 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> StagedModel:
         width=stages[-1].width,
         licence=str(configuration.get("license") or "not stated"),
         stages=stages,
+        origin=origin,
     )
-
-
-@cache
-def _skeleton(architecture: str) -> Any:
-    with torch.device("meta"):
-        return timm.create_model(architecture, num_classes=0)
 
 
 def _is_sized(name: str) -> bool:
     """Return whether the architecture is built for one input size, as Swin is with its windows."""
-    module = _skeleton(name.partition(".")[0])
+    module = skeleton(name.partition(".")[0])
     return any(getattr(getattr(module, part, None), "img_size", None) is not None for part in ("patch_embed", "stem"))
 
 
 def _create(recipe: ModelRecipe, size: Size) -> Any:
+    check_arguments(recipe.name, recipe.arguments, recipe.name)
     arguments: dict[str, Any] = {"num_classes": 0, **recipe.arguments}
     if _is_sized(recipe.name):
         arguments = {"img_size": (size.height, size.width), **arguments}
@@ -141,7 +138,7 @@ def _create(recipe: ModelRecipe, size: Size) -> Any:
         raise weights_unavailable(recipe.name)
     try:
         return timm.create_model(recipe.name, pretrained=pretrained, **arguments)
-    except (TypeError, AssertionError, ValueError) as error:
+    except (TypeError, AssertionError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f"{recipe.name} cannot be built with {arguments} ({error}): change `arguments` or `input`"
         ) from error

@@ -4,17 +4,21 @@ import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.layers import to_2tuple
 from timm.models.beit import Beit
 from torch import nn
 
 from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.known_model import KnownModel
+from pipeline.models.loading.arguments import check_arguments
+from pipeline.models.loading.block_tokens import prefix_of_blocks
 from pipeline.models.loading.position import (
     absolute_embedding,
     fit_embedding,
@@ -29,9 +33,9 @@ from pipeline.models.loading.weights import (
     check_finite,
     load_strictly,
     random_weights,
-    read_checkpoint,
     weights_digest,
 )
+from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
@@ -58,10 +62,12 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
 
 
 def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: KnownModel | None) -> FrozenModel:
+    check_arguments(name, recipe.arguments, recipe.name)
     if recipe.weights == "pretrained":
         module, position = download(name, recipe, recipe.arguments, size, recipe.position_embedding == "hub")
         return freeze(recipe, module, "timm", REVISION, position, known)
     position = "native"
+    origin: Mapping[str, str] = {}
     if recipe.weights == "random":
         module = create(name, recipe.name, recipe.arguments, size)
         random_weights(module, recipe.seed)
@@ -69,9 +75,11 @@ def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: Know
         path = folder / Path(recipe.weights).expanduser()
         given = read_checkpoint(path)  # before the module is allocated
         module = create(name, recipe.name, recipe.arguments, size)
-        weights, position = _converted(given, module, path, recipe)
+        chosen = choose_weights(given, recipe, module.state_dict().keys())
+        weights, position = _converted(chosen.weights, module, path, recipe)
         load_strictly(module, weights, path, recipe.name)
-    return freeze(recipe, module, "timm", REVISION, position, known)
+        origin = chosen.origin
+    return replace(freeze(recipe, module, "timm", REVISION, position, known), origin=origin)
 
 
 def freeze(
@@ -95,9 +103,9 @@ def freeze(
     if known is not None:
         mean, std, interpolation, licence = known.mean, known.std, known.interpolation, known.licence
     norm_name = final_norm_name(module)
-    notes: tuple[str, ...] = ()
+    n_prefix, notes = prefix_of_blocks(module, recipe.name)
     if norm_name == "fc_norm":
-        notes = (
+        notes += (
             "the final norm is fc_norm: in the model itself it follows the mean of the patch tokens, here it is "
             "applied to every token",
         )
@@ -118,7 +126,7 @@ def freeze(
         forward=module.forward_features,
         blocks=list(module.blocks),
         norm=final_norm(module),
-        n_prefix=int(module.num_prefix_tokens),
+        n_prefix=n_prefix,
         grid=grid_of(module),
         width=int(module.embed_dim),
         licence=str(licence or "not stated"),
@@ -168,12 +176,14 @@ def create(
     if pretrained and is_offline_and_uncached(name):  # before the module is allocated
         raise weights_unavailable(display)
     try:
-        # cache_dir stays timm's own; checkpoint_path is never used, because it would load pickles.
+        # cache_dir stays timm's own.
         module = timm.create_model(name, pretrained=pretrained, **arguments)
-    except TypeError as error:
+    except (TypeError, LookupError, AttributeError) as error:
         raise UserError(f"{display} cannot be built with {arguments} ({error}): choose another model") from error
-    except (AssertionError, ValueError) as error:
-        raise UserError(f"{display} cannot take inputs of {size} pixels ({error}): change `input`") from error
+    except (AssertionError, ValueError, ArithmeticError) as error:
+        raise UserError(
+            f"{display} cannot take inputs of {size} pixels ({error}): change `input` or `arguments`"
+        ) from error
     except RuntimeError as error:
         if not pretrained:
             raise
@@ -186,7 +196,7 @@ def create(
                 f"{display} is no plain vision transformer (it has no {part}): choose a model whose blocks keep "
                 "one token a patch"
             )
-    patch = module.patch_embed.patch_size
+    patch = to_2tuple(module.patch_embed.patch_size)
     if size is not None and (size.height % patch[0] or size.width % patch[1]):
         multiple = patch[0] if patch[0] == patch[1] else f"{patch[1]}x{patch[0]} (width x height)"
         raise UserError(f"{display} cannot take inputs of {size} pixels: make `input` a multiple of {multiple}")

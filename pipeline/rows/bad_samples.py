@@ -6,7 +6,7 @@ agree on rows and digests without communicating.
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,11 +14,14 @@ import PIL
 
 from pipeline.datasets.contract import Dataset, Source
 from pipeline.datasets.reading import images
+from pipeline.datasets.reading.files import ChangedFileError, is_file, read_bytes
 from pipeline.rows.frames import tiles
-from pipeline.rows.sources import FileDigests
+from pipeline.rows.sources import MOST_SOURCE_BYTES, FileDigests
 from stores.errors import UserError
 from stores.specs import FrameSpec, Size
-from stores.storage.regular_files import read_file
+
+REVISION = 2
+"""Increased when a file is found bad or good that was not before; remembered findings of others are not used."""
 
 IMAGES_PER_BAD_IMAGE = 100
 """At most one image in this many may be bad; one bad image is always tolerated beside a good one."""
@@ -34,6 +37,8 @@ class SampleCheck:
 
     sizes: dict[str, Size]
     """Size in pixels of every image whose header can be read."""
+    images_revision: int = images.REVISION
+    """Revision of reading that the pixels of these images depend on."""
     images: dict[str, str] = field(default_factory=dict)
     """Why an image is bad; its rows get neither features nor labels."""
     labels: dict[str, str] = field(default_factory=dict)
@@ -48,8 +53,9 @@ class SampleCheck:
 def sizes_of(sources: Mapping[str, Source]) -> SampleCheck:
     """Return the sizes of all images; raises UserError at the first that is bad."""
     with ThreadPoolExecutor(4) as pool:
-        found = pool.map(lambda source: images.image_size(source.image), sources.values())
-        return SampleCheck(dict(zip(sources, found, strict=True)))
+        headers = list(pool.map(lambda source: images.read_header(source.image), sources.values()))
+    sizes = dict(zip(sources, (header.size for header in headers), strict=True))
+    return SampleCheck(sizes, max(header.revision for header in headers))
 
 
 def check_samples(
@@ -67,33 +73,41 @@ def check_samples(
         digests: Hashes of files, and findings, from earlier runs; new findings are added.
     """
     hashes = digests.of(path for source in sources.values() for path in _files(source))
+    sources = {
+        name: replace(source, label_sha256="" if source.label is None else hashes.get(source.label, ""))
+        for name, source in sources.items()
+    }
     classes = [[entry.id, entry.name] for entry in dataset.classes()]
-    reader = [dataset.name, dataset.revision, classes, dataset.label_settings, images.REVISION, PIL.__version__]
+    reader = [dataset.name, dataset.revision, classes, dataset.label_settings, REVISION, PIL.__version__]
 
-    def one(name: str) -> tuple[Size | None, str, str]:
+    def one(name: str) -> tuple[images.Header | None, str, str]:
         source = sources[name]
         for path in _files(source):
             _open(path)
         try:
-            size = images.image_size(source.image)
+            header = images.read_header(source.image)
         except UserError as error:
             return None, str(error), ""
         try:
-            tiles(frame, size)
+            tiles(frame, header.size)
         except UserError as error:
-            return size, f"{name}: {error}", ""
+            return header, f"{name}: {error}", ""
+        sha256 = hashes[source.image]
         if missing := _missing(source):
-            return size, _problem(dataset, lambda: images.read_image(read_file(source.image), name)), missing
+            return header, _problem(dataset, lambda: _read_image(source, sha256)), missing
         key = [*reader, name, [hashes[path] for path in _files(source)]]
-        return size, *digests.verdict(key, lambda: _problems(dataset, source))
+        return header, *digests.verdict(key, lambda: _problems(dataset, source, sha256))
 
-    check = SampleCheck({})
-    with ThreadPoolExecutor(4) as pool:
-        for name, (size, image, label) in zip(sources, pool.map(one, sources), strict=True):
-            if size is not None:
-                check.sizes[name] = size
+    sizes: dict[str, Size] = {}
+    bad: dict[str, dict[str, str]] = {"images": {}, "labels": {}}
+    revision = images.REVISION
+    with ThreadPoolExecutor(4) as pool, digests.noticing_changes():
+        for name, (header, image, label) in zip(sources, pool.map(one, sources), strict=True):
+            if header is not None:
+                sizes[name], revision = header.size, max(revision, header.revision)
             if image or label:
-                (check.images if image else check.labels)[name] = _without(dataset, image or label)
+                bad["images" if image else "labels"][name] = _without(dataset, image or label)
+    check = SampleCheck(sizes, revision, **bad)
     check_bad_count(check.reasons, len(sources))
     return check
 
@@ -114,13 +128,13 @@ def read_labels(dataset: Dataset, source: Source, read: Callable[[Source], T]) -
 
 
 def _missing(source: Source) -> str:
-    if source.label is None or source.label.is_file():
+    if source.label is None or is_file(source.label):
         return ""
     return f"{source.label} is missing, the labels of {source.name}; unpack them again or remove the image"
 
 
 def _files(source: Source) -> list[Path]:
-    return [source.image, *([source.label] if source.label is not None and source.label.is_file() else [])]
+    return [source.image, *([source.label] if source.label is not None and is_file(source.label) else [])]
 
 
 def _open(path: Path) -> None:
@@ -131,9 +145,13 @@ def _open(path: Path) -> None:
         raise UserError(f"{path} cannot be opened ({error.strerror}): make it readable, then run it again") from error
 
 
-def _problems(dataset: Dataset, source: Source) -> tuple[str, str]:
-    """Return the problem of an image, and of its labels; empty where there is none."""
-    image = _problem(dataset, lambda: images.read_image(read_file(source.image), source.name))
+def _read_image(source: Source, sha256: str) -> object:
+    return images.read_image(read_bytes(source.image, sha256, MOST_SOURCE_BYTES), source.name)
+
+
+def _problems(dataset: Dataset, source: Source, sha256: str) -> tuple[str, str]:
+    """Return the problem of an image with this sha256, and of its labels; empty where there is none."""
+    image = _problem(dataset, lambda: _read_image(source, sha256))
     label = ""
     if source.label is not None and "objects" in dataset.labels:
         label = _problem(dataset, lambda: dataset.objects(source))
@@ -145,6 +163,8 @@ def _problems(dataset: Dataset, source: Source) -> tuple[str, str]:
 def _problem(dataset: Dataset, read: Callable[[], object]) -> str:
     try:
         read()
+    except ChangedFileError:  # says nothing about the bytes that the finding is remembered for
+        raise
     except UserError as error:
         return _without(dataset, str(error))
     return ""

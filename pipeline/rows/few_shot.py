@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.dataset_recipe import FewShot
 from pipeline.datasets.contract import Dataset, Source
 from pipeline.datasets.reading.images import image_size
 from pipeline.datasets.reading.outlines import BACKGROUND
 from pipeline.datasets.reading.polygons import Polygon, area, clip
-from pipeline.recipe import FewShot
 from pipeline.rows.bad_samples import check_bad_count, read_labels
 from pipeline.rows.frames import Tile, resized_size, tiles
 from stores.canonical import canonical_json

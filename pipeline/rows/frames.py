@@ -6,12 +6,12 @@ tiles are independent images (paper A, section 3.1: 256 x 256 tiles resized to 2
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from pipeline.frame_recipe import Interpolation
 from stores.errors import UserError
 from stores.specs import VOID, FrameSpec, Size
 
@@ -19,7 +19,6 @@ REVISION = 1
 """Increased when the same source and frame give other pixels."""
 
 Box = tuple[int, int, int, int]
-Interpolation = Literal["bicubic", "bilinear", "lanczos", "nearest", "box"]
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -230,6 +229,21 @@ def resample(
         return plane
     image = Image.fromarray(np.ascontiguousarray(plane))
     return np.asarray(image.resize((size.width, size.height), _RESAMPLING[interpolation], region))
+
+
+def resample_floats(
+    plane: Float32[np.ndarray, "from_height from_width 3"], size: Size, interpolation: Interpolation
+) -> Float32[np.ndarray, "to_height to_width 3"]:
+    """Return floating-point values at another size, by the same filters as pixels and without rounding."""
+    if plane.shape[:2] == (size.height, size.width):
+        return plane
+    resized = [
+        Image.fromarray(np.ascontiguousarray(plane[:, :, channel])).resize(
+            (size.width, size.height), _RESAMPLING[interpolation]
+        )
+        for channel in range(3)
+    ]
+    return np.stack([np.asarray(one) for one in resized], axis=2)
 
 
 def _nearest(plane: UInt8[np.ndarray, "from_height from_width"], size: Size) -> UInt8[np.ndarray, "to_height to_width"]:

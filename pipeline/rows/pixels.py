@@ -1,16 +1,15 @@
 """Reads the pixels of rows: decodes a source image and cuts its tiles under the samples' view."""
 
-import hashlib
-
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from pipeline.datasets.reading.files import read_bytes
 from pipeline.datasets.reading.images import read_image
+from pipeline.frame_recipe import Interpolation
 from pipeline.rows import under_view
-from pipeline.rows.frames import Interpolation
 from pipeline.rows.samples import Samples
-from stores.errors import MissingError, UserError
-from stores.storage.regular_files import read_file
+from pipeline.rows.sources import MOST_SOURCE_BYTES
+from stores.errors import MissingError
 
 
 def read_tiles(
@@ -34,11 +33,10 @@ def read_tiles(
         return np.zeros((stop - start, size.height, size.width, 3), np.uint8), unknown
     path = samples.sources[name].image
     try:
-        data = read_file(path)
+        with samples.noticing_changes():
+            data = read_bytes(path, samples.image_digests[name], MOST_SOURCE_BYTES)
     except FileNotFoundError:
         raise MissingError(f"{path} was there when the rows were listed and is gone: restore it") from None
-    if hashlib.sha256(data).hexdigest() != samples.image_digests[name]:
-        raise UserError(f"{path} changed while it was being read: run the same command again")
     image = read_image(data, str(path))
     tile_list = [tile for _, tile in samples.tiles[start:stop]]
     return under_view.pixels(samples.view, samples.frame, name, tile_list, image, interpolation)

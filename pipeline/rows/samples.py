@@ -1,7 +1,8 @@
 """The rows of an experiment: which tile of which source each row is, the same for all models."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import pandas as pd
 from jaxtyping import Bool
 
 from pipeline.datasets.contract import Dataset, Source
+from pipeline.datasets.reading import images
+from pipeline.datasets.reading.files import is_file, is_folder
+from pipeline.frame_recipe import FrameRecipe
 from pipeline.rows.bad_samples import check_samples, sizes_of
 from pipeline.rows.frames import Box, Tile, coverage, owned_in_input, tiles
 from pipeline.rows.sources import FileDigests
@@ -46,6 +50,22 @@ class Samples:
     """Terms of use of the data, in one line."""
     view: View = CLEAN
     """The view of the rows; `under_view.for_view` returns the same rows under another one."""
+    images_revision: int = images.REVISION
+    """Revision of reading that the pixels depend on."""
+    digests: FileDigests | None = field(default=None, compare=False)
+    """Where the hashes of source files are remembered, to forget those that turn out wrong."""
+
+    def noticing_changes(self) -> AbstractContextManager[None]:
+        """Return the context in which source files are read, see `FileDigests.noticing_changes`."""
+        return nullcontext() if self.digests is None else self.digests.noticing_changes()
+
+    @cached_property
+    def has_labels_of_few_bits(self) -> bool:
+        """Whether some label map is a grey PNG of 2 or 4 bits, whose ids were read wrong before revision 2."""
+        maps = self.dataset.labels & {"pixels", "objects"} == {"pixels"}
+        return maps and any(
+            images.has_few_bits(source.label) for source in self.sources.values() if source.label is not None
+        )
 
     @property
     def tile_ids(self) -> list[tuple[str, Box]]:
@@ -98,6 +118,7 @@ def make_samples(
         chosen_tiles: Row and column of the tiles to keep of each source, by name; None keeps all.
         keep_invalid: Make bad samples rows too, marked with the reason; an image whose tiles are unknown is one row.
     """
+    frame = frame.spec if isinstance(frame, FrameRecipe) else frame
     sources = {source.name: source for source in sorted(chosen, key=lambda source: source.name)}
     if not sources:
         raise UserError(f"no images are chosen from {dataset.root}: check [selection] in the experiment file")
@@ -106,11 +127,12 @@ def make_samples(
     labels = {
         name: source.label
         for name, source in sources.items()
-        if source.label is not None and (not keep_invalid or source.label.is_file())
+        if source.label is not None and (not keep_invalid or is_file(source.label))
     }
     hashes = digests.of([*paths, *labels.values()])
     image_digests = {name: hashes[source.image] for name, source in sources.items()}
     label_digests = {name: hashes[label] for name, label in labels.items()}
+    sources = {name: replace(source, label_sha256=label_digests.get(name, "")) for name, source in sources.items()}
     cut: list[tuple[str, Tile]] = []
     for name, source in sources.items():
         try:
@@ -146,6 +168,8 @@ def make_samples(
         bad_labels=checked.labels,
         n_tiles=len(cut),
         licence=dataset.licence,
+        images_revision=checked.images_revision,
+        digests=digests,
     )
 
 
@@ -206,7 +230,8 @@ def bad_rows(samples: Samples, table: pd.DataFrame) -> dict[str, Any]:
 
 
 def path_below(root: Path, folder: str) -> Path:
-    """Return ``root / folder``; raises UserError when it would lie outside of ``root``."""
+    """Return ``root / folder``; raises UserError when it would lie outside of ``root`` or cannot be looked at."""
+    is_folder(root / folder)  # raises for names that are too long
     path = (root / folder).resolve()
     if not path.is_relative_to(root.resolve()):
         raise UserError(f"the data folder {folder!r} leaves the data root {root}: name a folder below it")

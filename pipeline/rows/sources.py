@@ -1,12 +1,14 @@
 """Hashes the files of a data set, and caches the hashes in the store.
 
-Hashing thousands of files in every command would take minutes, so the store keeps size, modification time and sha256
-of each file. A file with unchanged size and time is not read again; any other is hashed again, so that an edited image
-or label leads to another set.
+Hashing thousands of files in every command would take minutes, so the store keeps size, times, inode and sha256 of
+each file. A file for which all of these are unchanged is not read again; any other is hashed again, so that an edited
+image or label leads to another set. Where content changed and none of them did, as in layers of containers, the next
+reader notices that the bytes have another sha256, and the note is forgotten.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,14 @@ from typing import Any
 import pandas as pd
 
 from pipeline.datasets.contract import Dataset
+from pipeline.datasets.reading.files import ChangedFileError, file_status, require_file
 from stores import Store
 from stores.canonical import checksummed, digest, read_checksummed
 from stores.errors import MissingError, UserError
 from stores.storage.regular_files import open_file
+
+MOST_SOURCE_BYTES = 2 << 30
+"""Size of the largest image or label file, in bytes."""
 
 
 class FileDigests:
@@ -29,6 +35,7 @@ class FileDigests:
         printable = str(self.root).encode("utf-8", "backslashreplace").decode()  # folders need not be UTF-8
         self.key = f"sources/{digest(printable)[:32]}.json"
         self.notes: dict[str, list[int | str]] = {}
+        """Size, times and inode as in `file_status`, then the sha256, by path below the root."""
         self.verdicts: dict[str, list[str]] = {}
         self.changed = False
         try:
@@ -46,18 +53,35 @@ class FileDigests:
 
     def _one(self, path: Path) -> str:
         try:
-            status = path.stat()
-            name = str(path.absolute().relative_to(self.root))
+            require_file(path, MOST_SOURCE_BYTES)
+            status = list(file_status(path))
+            name = self._name(path)
             known = self.notes.get(name)
-            if isinstance(known, list) and known[:2] == [status.st_size, status.st_mtime_ns]:
-                return str(known[2])
+            if isinstance(known, list) and known[:-1] == status:
+                return str(known[-1])
             with open_file(path) as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             raise MissingError(f"{path} is listed by the data set and does not exist: restore it") from None
-        self.notes[name] = [status.st_size, status.st_mtime_ns, sha256]
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): make it readable") from error
+        self.notes[name] = [*status, sha256]
         self.changed = True
         return sha256
+
+    def _name(self, path: Path) -> str:
+        return str(path.absolute().relative_to(self.root))
+
+    @contextlib.contextmanager
+    def noticing_changes(self) -> Iterator[None]:
+        """Forget the hash of a file that turns out to hold other bytes, so that the next run hashes it again."""
+        try:
+            yield
+        except ChangedFileError as error:
+            if self.notes.pop(self._name(error.path), None) is not None:
+                self.changed = True
+                self.save()
+            raise
 
     def verdict(self, depends_on: object, check: Callable[[], tuple[str, str]]) -> tuple[str, str]:
         """Return the problems of an image and of its label, empty where there is none; ``check`` finds them.
@@ -99,6 +123,7 @@ def changed_files(dataset: Dataset, table: pd.DataFrame) -> dict[str, str]:
 
     def check(path: Path) -> str | None:
         try:
+            require_file(path, MOST_SOURCE_BYTES)
             with open_file(path) as file:
                 same = hashlib.file_digest(file, "sha256").hexdigest() == expected[path]
         except (OSError, UserError):

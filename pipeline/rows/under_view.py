@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image
 
+from pipeline.frame_recipe import Interpolation
 from pipeline.rows import frames
-from pipeline.rows.frames import Box, Interpolation, Tile
+from pipeline.rows.frames import Box, Tile
 from pipeline.rows.samples import Samples
 from pipeline.views.contract import Changed, View
 from pipeline.views.placement import Placement, corresponding_patches, source_pixels
@@ -69,7 +70,7 @@ def pixels(
     stats: dict[str, Float32[np.ndarray, " sample"]] = {}
     if view.change is not None:
         changed = view.change(plane, view.generator(name))
-        stats = _noise_stats(plane, changed, tile_list) if view.sample_stats else {}
+        stats = _noise_stats(plane, changed, frame, tile_list, interpolation) if view.sample_stats else {}
         plane = changed.pixels
     if view.place is None:
         chosen: Interpolation = "box" if view.input is not None else interpolation
@@ -172,17 +173,26 @@ def _within(rows: np.ndarray, columns: np.ndarray, box: tuple[int, int, int, int
 
 
 def _noise_stats(
-    plane: UInt8[np.ndarray, "height width 3"], changed: Changed, tile_list: Sequence[Tile]
+    plane: UInt8[np.ndarray, "height width 3"],
+    changed: Changed,
+    frame: FrameSpec,
+    tile_list: Sequence[Tile],
+    interpolation: Interpolation,
 ) -> dict[str, Float32[np.ndarray, " sample"]]:
     assert changed.noise is not None
-    energy, clipped = [], []
+    energy, clipped, arriving = [], [], []
     for tile in tile_list:
         left, top, right, bottom = tile.box
         noise = changed.noise[top:bottom, left:right].astype(np.float64)
         noisy = np.rint(plane[top:bottom, left:right] + noise)
         energy.append(np.square(noise).mean())
         clipped.append(((noisy < 0) | (noisy > 255)).mean())
-    return {"noise_energy": np.array(energy, np.float32), "clipped_share": np.array(clipped, np.float32)}
+        # Beyond the source there is no noise.
+        padded = np.zeros((bottom - top, right - left, 3), np.float32)
+        padded[: noise.shape[0], : noise.shape[1]] = noise
+        arriving.append(np.square(frames.resample_floats(padded, frame.input, interpolation), dtype=np.float64).mean())
+    stats = {"noise_energy": energy, "clipped_share": clipped, "noise_energy_input": arriving}
+    return {name: np.array(values, np.float32) for name, values in stats.items()}
 
 
 def _placed(
@@ -206,11 +216,22 @@ def _placed(
             (place.xx, place.xy, x, place.yx, place.yy, y),
             _ROTATION_FILTERS.get(interpolation, Image.Resampling.BICUBIC),
         )
-        return frames.resample(np.asarray(rotated), frame.input, interpolation)
+        chosen = _without_copies(interpolation, float(size.width), float(size.height), frame.input)
+        return frames.resample(np.asarray(rotated), frame.input, chosen)
     xs = sorted((left + place.x, left + place.x + place.xx * size.width))
     ys = sorted((top + place.y, top + place.y + place.yy * size.height))
     first_x, first_y = math.floor(xs[0]), math.floor(ys[0])
     shown = frames.crop(plane, (first_x, first_y, math.ceil(xs[1]), math.ceil(ys[1])), fill=0)
     region = (xs[0] - first_x, ys[0] - first_y, xs[1] - first_x, ys[1] - first_y)
-    inputs = frames.resample(shown, frame.input, interpolation, region)
+    chosen = _without_copies(interpolation, xs[1] - xs[0], ys[1] - ys[0], frame.input)
+    inputs = frames.resample(shown, frame.input, chosen, region)
     return inputs[:: -1 if place.yy < 0 else 1, :: -1 if place.xx < 0 else 1]
+
+
+def _without_copies(interpolation: Interpolation, width: float, height: float, size: Size) -> Interpolation:
+    """Return the filter for a region of this size: bicubic instead of box where it is enlarged.
+
+    Box averages the pixels below each output pixel, so that enlarging would copy pixels.
+    """
+    enlarges = size.width > width or size.height > height
+    return "bicubic" if interpolation == "box" and enlarges else interpolation

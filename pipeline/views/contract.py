@@ -18,9 +18,10 @@ from stores.canonical import digest
 from stores.errors import UserError
 from stores.specs import FrameSpec, Record, Size, ViewSpec
 
-NOISE_STATS = ("noise_energy", "clipped_share")
+NOISE_STATS = ("noise_energy", "clipped_share", "noise_energy_input")
 """Statistics of every sample of a noisy view: the mean square of the noise over the tile before clipping, in squared
-grey levels, and the share of values, 0..1, that clipping changed."""
+grey levels; the share of values, 0..1, that clipping changed; and the mean square of the noise after it is resized with
+the tile, which is what reaches the model."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,10 @@ def _change(pixels: UInt8[np.ndarray, "height width 3"], random: np.random.Gener
     from scipy.ndimage import gaussian_filter
 
     sigma, radius = width / 6, width // 2
-    blurred = gaussian_filter(
-        pixels.astype(np.float64), (sigma, sigma), radius=(radius, radius), mode="mirror", axes=(0, 1)
-    )
-    return Changed(np.rint(blurred).clip(0, 255).astype(np.uint8))
+    blurred = np.empty_like(pixels)
+    for channel in range(3):  # one after another, which bounds the memory
+        plane = gaussian_filter(
+            pixels[:, :, channel].astype(np.float64), (sigma, sigma), radius=(radius, radius), mode="mirror"
+        )
+        blurred[:, :, channel] = np.rint(plane).clip(0, 255)
+    return Changed(blurred)

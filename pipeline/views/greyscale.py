@@ -13,6 +13,7 @@ from stores.specs import FrameSpec, ViewSpec
 REVISION = 1
 """Increased when the same level gives other pixels."""
 
+_VALUES_AT_ONCE = 1 << 19
 _LUMA = (299, 587, 114)  # thousandths, ITU-R BT.601
 
 
@@ -30,5 +31,10 @@ class Greyscale(ViewRecipe):
 
 
 def _change(pixels: UInt8[np.ndarray, "height width 3"], random: np.random.Generator, share: float) -> Changed:
-    luma = (pixels.astype(np.int64) @ np.array(_LUMA))[:, :, None] / 1000
-    return Changed(np.rint(pixels + share * (luma - pixels)).clip(0, 255).astype(np.uint8))
+    grey = np.empty_like(pixels)
+    slab = max(1, _VALUES_AT_ONCE // (3 * pixels.shape[1]))
+    for start in range(0, len(pixels), slab):
+        rows = pixels[start : start + slab]
+        luma = (rows.astype(np.int64) @ np.array(_LUMA))[:, :, None] / 1000
+        grey[start : start + slab] = np.rint(rows + share * (luma - rows)).clip(0, 255)
+    return Changed(grey)

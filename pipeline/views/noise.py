@@ -28,9 +28,13 @@ class Noise(ViewRecipe):
 
 
 def _change(pixels: UInt8[np.ndarray, "height width 3"], random: np.random.Generator, sigma: float) -> Changed:
-    return add(pixels, random.standard_normal(pixels.shape, dtype=np.float32) * np.float32(sigma))
+    noise = random.standard_normal(pixels.shape, dtype=np.float32)
+    noise *= np.float32(sigma)
+    return add(pixels, noise)
 
 
 def add(pixels: UInt8[np.ndarray, "height width 3"], noise: Float32[np.ndarray, "height width 3"]) -> Changed:
     """Return pixels with noise in grey levels added, rounded and clipped."""
-    return Changed(np.rint(pixels + noise).clip(0, 255).astype(np.uint8), noise)
+    noisy = pixels + noise
+    np.clip(np.rint(noisy, out=noisy), 0, 255, out=noisy)
+    return Changed(noisy.astype(np.uint8), noise)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipeline.dataset_recipe import ManifestClass
 from pipeline.datasets import bdd100k_mot, manifest, mot, nwpu_vhr10
 from pipeline.datasets.contract import Source
 from pipeline.datasets.dota import Dota
 from pipeline.datasets.fair1m import Fair1m
 from pipeline.datasets.reading import mot_files
 from pipeline.datasets.reading.images import image_size, read_image, read_label_map
-from pipeline.recipe import ManifestClass
 from tests.fuzz.targets import Target, one_sentence, scratch
 
 PIXELS = 1 << 20

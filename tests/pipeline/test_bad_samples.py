@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.datasets.reading import images
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
@@ -21,7 +22,7 @@ from pipeline.extraction.run import Recorded
 from pipeline.labels.label_set import PIXELS, make_labels
 from pipeline.models import build_model
 from pipeline.preview import choose_rows
-from pipeline.recipe import DatasetRecipe, FeatureRecipe, Recipe
+from pipeline.recipe import FeatureRecipe, Recipe
 from pipeline.rows import bad_samples
 from pipeline.views import CLEAN
 from stores import Store

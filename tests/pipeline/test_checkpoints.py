@@ -15,11 +15,17 @@ import pytest
 import torch
 
 from pipeline.models.loading.checkpoints import HARMLESS, read_file
-from pipeline.models.loading.weights import read_checkpoint
+from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
+from pipeline.recipe import ModelRecipe
 from stores.errors import UserError
 from tests.pipeline.official_files import config_node, write
 
 WEIGHTS = {"w": torch.arange(6.0).view(2, 3), "b": torch.ones(2, dtype=torch.float16)}
+
+
+def weights_in(path, own=WEIGHTS, **settings):
+    recipe = ModelRecipe(name="test_vit", weights=str(path), **settings)
+    return choose_weights(read_checkpoint(path), recipe, own).weights
 
 
 class Trap:
@@ -50,7 +56,7 @@ def test_harmless_objects_are_left_out(tmp_path, legacy, monkeypatch):
         save = torch.save
         monkeypatch.setattr(torch, "save", lambda *a: save(*a, _use_new_zipfile_serialization=False))
     write(content, tmp_path / "c.pth")
-    loaded = read_checkpoint(tmp_path / "c.pth")
+    loaded = weights_in(tmp_path / "c.pth")
     assert loaded.keys() == WEIGHTS.keys()
     assert all(torch.equal(loaded[key], value) for key, value in WEIGHTS.items())
 
@@ -169,5 +175,5 @@ def test_shared_storages_count_once(tmp_path):
     """Tied weights and views of one tensor are no lie."""
     big = torch.arange(1000.0)
     torch.save({"a": big, "b": big, "c": big[10:20]}, tmp_path / "tied.pth")
-    loaded = read_checkpoint(tmp_path / "tied.pth")
+    loaded = weights_in(tmp_path / "tied.pth")
     assert torch.equal(loaded["c"], big[10:20])

@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from pipeline.dataset_recipe import DatasetRecipe, ManifestClass
 from pipeline.datasets import open_dataset
 from pipeline.extraction.run import Workspace, read_samples
 from pipeline.labels.label_set import label_spec
-from pipeline.recipe import DatasetRecipe, ManifestClass, Recipe
+from pipeline.recipe import Recipe
 from stores import Store
 from stores.errors import MissingError, UserError
 from stores.specs import FrameSpec

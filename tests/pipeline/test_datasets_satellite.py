@@ -57,7 +57,7 @@ def test_dota_without_splits_is_one_split(tmp_path):
         ("1 2 3 4 5 6 7 8 ship", "line 3, holds 9 words"),
         ("1 2 3 4 5 6 7 x ship 0", "line 3, has 'x' where a number belongs"),
         ("1 2 3 4 5 6 7 8 container-crane 0", "line 3, names the class 'container-crane'"),
-        ("1 2 3 4 5 6 7 8 ship 2", "line 3, ends in '2'"),
+        ("1 2 3 4 5 6 7 8 ship 3", "line 3, ends in '3'"),
         ("nan 2 3 4 5 6 7 8 ship 0", r"line 3, has the corner \(nan, 2.0\), which is no point"),
         ("1e9 2 3 4 5 6 7 8 ship 0", r"line 3, has the corner .* outside of any image"),
         ("1 1 5 5 1 1 5 5 ship 0", "line 3, has no area"),

@@ -149,3 +149,100 @@ def test_what_does_not_fit_the_experiment_says_so(data, tmp_path):
         extract({"dataset": {"name": "camvid"}}, model=described(Tiny()), **data)
     with pytest.raises(MissingError, match="there is no experiment file"):
         extract(tmp_path / "none.toml", model=described(Tiny()), **data)
+
+
+class AddsInPlace(nn.Module):
+    """As residual blocks of torchvision: the captured output is changed by what follows."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        x = self.first(x)
+        out = self.second(x)
+        out += x
+        return out
+
+
+@pytest.mark.parametrize(
+    ("make", "layer"),
+    [
+        (lambda: nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.ReLU(inplace=True)), "0"),
+        (AddsInPlace, "second"),
+    ],
+)
+def test_what_follows_a_layer_does_not_change_it(data, make, layer):
+    torch.manual_seed(0)
+    net = make()
+    seen = []
+    net.get_submodule(layer).register_forward_hook(lambda module, inputs, output: seen.append(output.clone()))
+    model = own_model(net, name="in-place", layers=[layer], input=32)
+    seen.clear()
+    [made] = extract({**TABLES, "features": {"store_dtype": "float32"}}, model=model, **data)
+    np.testing.assert_array_equal(made["stage.0"][:], torch.cat(seen).flatten(2).transpose(1, 2).numpy())
+
+
+class ChannelsLast(nn.Module):
+    """A map (sample, row, column, channel), as Swin's stages give."""
+
+    def __init__(self, width):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches, self.stage = nn.Conv2d(3, width, 8, 8), nn.Linear(width, width)
+
+    def forward(self, x):
+        return self.stage(self.patches(x).permute(0, 2, 3, 1))
+
+
+def test_maps_with_channels_last_are_read_as_such(data):
+    net = ChannelsLast(6)
+    model = own_model(net, name="last", layers=["stage"], input=32)
+    [made] = extract({**TABLES, "features": {"store_dtype": "float32"}}, model=model, **data)
+    assert made["stage.0"].shape[1:] == (16, 6)
+    assert model.layers[0].grid == (4, 4)
+    assert made.spec.model.arguments["channels_last"] == "stage"
+    given = own_model(net, name="last", layers=["stage"], input=32, layout="channels-last")
+    assert given.record == model.record
+
+
+def test_a_layout_that_cannot_be_told_is_asked_for():
+    net = ChannelsLast(4)
+    with pytest.raises(UserError, match=r"stage of last gives \(1, 4, 4, 4\), and which axis .* set layout"):
+        own_model(net, name="last", layers=["stage"], input=32)
+    given = [
+        own_model(net, name="last", layers=["stage"], input=32, layout=f"channels-{one}") for one in ("first", "last")
+    ]
+    ones = torch.randn(2, 3, 32, 32)
+    tokens = [model.tokens(ones, [0])[0] for model in given]
+    torch.testing.assert_close(tokens[1], net(ones).flatten(1, 2))
+    assert not torch.equal(*tokens)
+    assert given[0].record != given[1].record
+    with pytest.raises(UserError, match="layout = 'NHWC' is unknown"):
+        own_model(net, name="last", layers=["stage"], input=32, layout="NHWC")
+    oblong = own_model(ChannelsLast(4), name="last", layers=["stage"], input=Size(height=32, width=64))
+    assert oblong.layers[0].grid == (4, 8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_modules_of_half_precision(data, dtype):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 6, 8, 8), nn.Conv2d(6, 5, 1)).to(dtype)
+    again = nn.Sequential(nn.Conv2d(3, 6, 8, 8), nn.Conv2d(6, 5, 1))
+    again.load_state_dict(net.state_dict())
+    tables = {**TABLES, "features": {"store_dtype": "float32"}}
+    [made] = extract(tables, model=own_model(net, name="half", layers=["1"], input=32), **data)
+    [same] = extract(tables, model=own_model(again, name="whole", layers=["1"], input=32), **data)
+    np.testing.assert_array_equal(made["stage.0"][:], same["stage.0"][:])
+
+
+def test_a_submodule_that_runs_twice_is_no_layer():
+    shared = nn.ReLU()
+    net = nn.Sequential(nn.Conv2d(3, 6, 8, 8), shared, nn.Conv2d(6, 4, 1), shared)
+    with pytest.raises(UserError, match="1 of shared is called several times"):
+        own_model(net, name="shared", layers=["1"], input=32)
+
+
+def test_a_module_that_cannot_run_says_so():
+    with pytest.raises(UserError, match="flat cannot be run on an input of 32x32 pixels"):
+        own_model(nn.Sequential(nn.Linear(5, 2)), name="flat", layers=["0"], input=32)

@@ -8,7 +8,8 @@ import torch
 
 from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.models import build_model
-from pipeline.models.loading.weights import random_weights, read_checkpoint, weights_digest
+from pipeline.models.loading.weights import random_weights, weights_digest
+from pipeline.models.loading.wrappings import read_checkpoint
 from pipeline.models.timm_vit import final_norm
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores.errors import MissingError, UserError
@@ -150,3 +151,33 @@ def test_untrusted_files_are_refused(tmp_path):
 def test_models_that_cannot_be_built(tmp_path, recipe, message):
     with pytest.raises(UserError, match=message):
         build_model(recipe, Size(height=224, width=224), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("cait_xxs24_224", {"embed_dim": 24, "depth": 3, "num_heads": 2, "patch_size": 8}),
+        ("xcit_nano_12_p16_224", {"embed_dim": 32, "depth": 2, "num_heads": 2}),
+    ],
+)
+def test_a_class_token_that_joins_after_the_blocks_is_no_prefix(tmp_path, pixels, name, small):
+    model = build_model(ModelRecipe(name=name, weights="random", arguments=small), SIZE, tmp_path)
+    assert model.n_prefix == 0
+    assert any("class token joins after the blocks" in note for note in model.notes)
+    arrays = wanted_arrays(model, FeatureRecipe(norm="none", store_dtype="float32"))
+    assert {array.group for array in arrays} == {"tokens"}
+    stored, _ = Capture(model, arrays, "float32")(pixels)
+    kept = {}
+    with torch.inference_mode():
+        model.module.blocks[-1].register_forward_hook(lambda module, inputs, output: kept.update(out=output))
+        model.module.forward_features(model.normalise(pixels))
+    last = arrays[-1]
+    assert stored[last.name].shape == (3, model.n_patches, model.width)
+    np.testing.assert_array_equal(stored[last.name], kept["out"])
+
+
+def test_a_class_token_that_joins_on_the_way_is_refused(tmp_path):
+    small = {"embed_dim": 24, "depth": 3, "num_heads": 2, "local_up_to_layer": 2}
+    recipe = ModelRecipe(name="convit_tiny", weights="random", arguments=small)
+    with pytest.raises(UserError, match=r"the blocks of convit_tiny do not all give one token .* choose another model"):
+        build_model(recipe, SIZE, tmp_path)

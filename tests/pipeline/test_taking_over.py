@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction import run
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.plan import plan_models
-from pipeline.recipe import DatasetRecipe, StorageRecipe
+from pipeline.recipe import StorageRecipe
 from pipeline.source_choice import SourceChoice
 from stores import Store
 from stores.specs import FrameSpec

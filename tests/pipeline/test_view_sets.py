@@ -120,7 +120,7 @@ def test_views_resume_and_share_ranges_like_clean_sets(tmp_path, data):
     noise = alone["test_vit, noise 20"].set
     assert set(noise.arrays) == {
         *("tokens/block.5", "tokens/block.5.norm", "prefix/block.5", "prefix/block.5.norm"),
-        *("view/noise_energy", "view/clipped_share"),
+        *("view/noise_energy", "view/clipped_share", "view/noise_energy_input"),
     }
     assert noise["view/noise_energy"][:].mean() == pytest.approx(400, rel=0.1)
     again = extract_all(wanted, where)

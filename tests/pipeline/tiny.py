@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
+from pipeline.dataset_recipe import DatasetRecipe
+from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
 from stores.specs import FrameSpec
 
 TINY = ModelRecipe(name="test_vit", weights="random", seed=3)

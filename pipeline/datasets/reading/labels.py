@@ -33,7 +33,7 @@ def read_pixel_classes(
     size = image_size(source.image)
     if source.label is None:
         return np.full((size.height, size.width), VOID, np.uint8)
-    ids = read_label_map(source.label)
+    ids = read_label_map(source.label, source.label_sha256)
     if ids.shape != (size.height, size.width):
         raise UserError(
             f"{source.label} is {ids.shape[1]}x{ids.shape[0]} pixels (width x height) and its image {size}; "

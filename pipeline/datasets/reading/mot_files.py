@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from pipeline.datasets.contract import ObjectEntry, Source
-from pipeline.datasets.reading.folders import image_files, inside, relative_name, require_folder
+from pipeline.datasets.reading.files import MOST_FRAME, cache_key, is_file, read_text
+from pipeline.datasets.reading.folders import image_files, inside, relative_name, require_folder, unread_notes
 from pipeline.datasets.reading.outlines import checked_box
-from pipeline.datasets.reading.text_files import read_text
 from stores.errors import UserError
 
 COLUMNS = ("frame", "id", "left", "top", "width", "height", "flag", "class", "visibility")
@@ -68,7 +68,7 @@ def read_video(root: Path, folder: Path, name: str, split: str) -> Video:
     """
     path = folder / "seqinfo.ini"
     images, rate, length = "img1", math.nan, None
-    if path.is_file():
+    if is_file(path):
         parser = configparser.ConfigParser(interpolation=None)
         try:
             parser.read_string(read_text(inside(root, path)), source=path.name)
@@ -90,10 +90,12 @@ def read_video(root: Path, folder: Path, name: str, split: str) -> Video:
 def video_sources(root: Path, video: Video) -> list[Source]:
     """Return a source for every image; raises UserError for names that are not frame numbers, or are equal."""
     by_frame: dict[int, Source] = {}
-    label = inside(root, video.truth) if video.truth.is_file() else None
+    label = inside(root, video.truth) if is_file(video.truth) else None
     for image in image_files(root, video.images):
         if not image.stem.isdecimal():
             raise UserError(f"{image} is not named by a frame number; rename it to 000001{image.suffix} or the like")
+        if float(image.stem) > MOST_FRAME:
+            raise UserError(f"{image} has a frame number above {MOST_FRAME}; number the frames from 1 on")
         frame = int(image.stem)
         if frame in by_frame:
             raise UserError(f"{image} and {by_frame[frame].image.name} are both frame {frame}; remove one")
@@ -125,7 +127,7 @@ def frame_objects(
     """
     if source.label is None:
         return ()
-    boxes = read_boxes(source.label, columns)
+    boxes = read_boxes(source.label, columns, source.label_sha256)
     start, stop = np.searchsorted(boxes.values[:, 0], [source.frame, source.frame + 1])
     found = []
     for row, line in zip(boxes.values[start:stop].tolist(), boxes.lines[start:stop].tolist(), strict=True):
@@ -147,19 +149,20 @@ def frame_objects(
     return tuple(found)
 
 
-def read_boxes(path: Path, columns: tuple[int, int]) -> Boxes:
+def read_boxes(path: Path, columns: tuple[int, int], sha256: str = "") -> Boxes:
     """Return the boxes of a gt.txt; ``columns`` are the fewest and the most columns of a line.
+
+    With a ``sha256`` the file's bytes must have it.
 
     Raises UserError, naming file and line, for lines of another length, words that are no numbers, fractions instead
     of whole numbers, boxes without area, and an id that occurs twice in a frame.
     """
-    status = path.stat()
-    return _read_boxes(path, columns, status.st_size, status.st_mtime_ns)
+    return _read_boxes(path, columns, sha256, cache_key(path, sha256))
 
 
 @functools.lru_cache(maxsize=4)
-def _read_boxes(path: Path, columns: tuple[int, int], size: int, modified: int) -> Boxes:
-    text = read_text(path)
+def _read_boxes(path: Path, columns: tuple[int, int], sha256: str, key: object) -> Boxes:
+    text = read_text(path, sha256)
     lines = np.array([n for n, line in enumerate(text.splitlines(), start=1) if line.strip()], np.int64)
     if not len(lines):
         return Boxes(np.empty((0, len(COLUMNS))), lines)
@@ -230,7 +233,7 @@ def video_notes(dataset: str, video: Video, sources: list[Source], columns: tupl
         )
     if math.isnan(video.frames_per_second):
         notes.append(f"{dataset}: no seqinfo.ini tells the frame rate of {video.folder.name}; its times are unknown.")
-    if video.truth.is_file():
+    if is_file(video.truth):
         annotated = set(read_boxes(video.truth, columns).values[:, 0].tolist())
         absent = sorted(annotated - {source.frame for source in sources})
         if absent:
@@ -238,4 +241,4 @@ def video_notes(dataset: str, video: Video, sources: list[Source], columns: tupl
                 f"{dataset}: gt.txt of {video.folder.name} annotates {len(absent)} frames that are missing, "
                 f"the first is {absent[0]:g}."
             )
-    return notes
+    return notes + unread_notes(dataset, [video.images])

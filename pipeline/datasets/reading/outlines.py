@@ -11,6 +11,9 @@ from stores.errors import UserError
 BACKGROUND = ClassEntry(0, "background", "background", (0, 0, 0))
 """Class of all pixels without an object, in data sets whose pixel labels are rasterised outlines."""
 
+MOST_CORNERS = 100_000
+"""Largest number of corners of an outline."""
+
 _FARTHEST = 1e6  # pixels from the image's corner: far beyond any image, and far within float64
 _SOURCES_READ = 200
 
@@ -18,9 +21,11 @@ _SOURCES_READ = 200
 def checked_outline(corners: Sequence[tuple[float, float]], where: str) -> Polygon:
     """Return an outline without its closing corner.
 
-    Raises UserError, beginning with ``where``, for fewer than three corners, coordinates that are not finite or exceed
-    a million pixels, and outlines without area.
+    Raises UserError, beginning with ``where``, for fewer than three or more than 100,000 corners, coordinates that are
+    not finite or exceed a million pixels, and outlines without area.
     """
+    if len(corners) > MOST_CORNERS:
+        raise UserError(f"{where} has {len(corners):,} corners, more than {MOST_CORNERS:,}; simplify the outline")
     for x, y in corners:
         if not (math.isfinite(x) and math.isfinite(y)):
             raise UserError(f"{where} has the corner ({x}, {y}), which is no point; correct or remove the object")

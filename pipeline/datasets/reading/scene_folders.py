@@ -4,9 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.datasets.contract import Source
-from pipeline.datasets.reading.folders import image_files, inside, relative_name, require_folder, subfolders
+from pipeline.datasets.reading.files import is_file, read_lines
+from pipeline.datasets.reading.folders import (
+    image_files,
+    image_folders,
+    inside,
+    relative_name,
+    require_folder,
+    subfolders,
+    unread_notes,
+)
 from pipeline.datasets.reading.images import image_size
-from pipeline.datasets.reading.text_files import read_lines
 from stores.errors import MissingError, UserError
 from stores.specs import Size
 
@@ -57,7 +65,7 @@ def listed_splits(root: Path, families: Sequence[Mapping[str, str]]) -> dict[str
     Each line is a path or a file name, of which the stem is used. Raises UserError when a file is in two lists.
     """
     for family in families:
-        present = {split: root / name for split, name in family.items() if (root / name).is_file()}
+        present = {split: root / name for split, name in family.items() if is_file(root / name)}
         if not present:
             continue
         splits: dict[str, str] = {}
@@ -101,4 +109,4 @@ def scene_notes(
     absent = sorted(splits.keys() - {source.image.stem for source in sources})
     if absent:
         notes.append(f"{dataset}: {len(absent)} listed images are missing, the first is {absent[0]}.")
-    return notes
+    return notes + unread_notes(dataset, image_folders(sources))

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import stat
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import torch
 
 from stores.errors import MissingError, UserError
+
+_MOST_EXPANDED = 256 << 20
+"""Bytes of the largest tensor that repeats the values of a smaller storage."""
 
 
 class _LeftOut:
@@ -50,16 +54,15 @@ HARMLESS: dict[str, type] = {
 
 
 def read_file(path: Path) -> Any:
-    """Return the content of a safetensors or torch file; tensors are on the CPU.
+    """Return the content of a safetensors or torch file, whatever it is called; tensors are on the CPU.
 
     Torch files are read with ``weights_only=True``: nothing in them is executed. Types in HARMLESS are replaced by
     placeholders. Raises MissingError when there is no such file; UserError for any other type (named), for files that
     claim more bytes than they have (before memory is allocated), and for files that cannot be read.
     """
-    if not path.is_file():
-        raise MissingError(f"there are no weights at {path}: check `weights` of the model in the experiment file")
+    kind = _kind(path)
     try:
-        if path.suffix == ".safetensors":
+        if kind == "safetensors":
             from safetensors.torch import load_file
 
             # The library itself checks every offset and shape of the header against the file's size.
@@ -68,7 +71,7 @@ def read_file(path: Path) -> Any:
         with torch.serialization.safe_globals(placeholders):
             if zipfile.is_zipfile(path):
                 _check_sizes(path)
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return _load(path, "cpu")
     except UserError:
         raise
     except pickle.UnpicklingError as error:
@@ -85,6 +88,37 @@ def read_file(path: Path) -> Any:
         raise UserError(f"{path} is not a readable safetensors or torch file ({reason}): download it again") from error
 
 
+def _load(path: Path, device: str) -> Any:
+    with path.open("rb") as file:  # torch would choose the format by the suffix of a path
+        return torch.load(file, map_location=device, weights_only=True)
+
+
+def _kind(path: Path) -> str:
+    """Return ``safetensors`` or ``torch`` from a file's first bytes; raises for what is no file of weights."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FileNotFoundError
+        with path.open("rb") as file:
+            start = file.read(512)
+    except FileNotFoundError:
+        raise MissingError(
+            f"there are no weights at {path}: check `weights` of the model in the experiment file"
+        ) from None
+    except (OSError, ValueError) as error:  # no permission, a name that is too long, a NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"the weights {str(path)[:300]!r} cannot be read ({reason}): check `weights`") from error
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path} is a pointer of git-lfs and not the weights themselves: run `git lfs pull`")
+    if start.lstrip()[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(f"{path} is a web page and not weights: download it again, by the address of the file itself")
+    if path.suffix == ".safetensors" and not start.startswith(b"PK"):
+        return "safetensors"
+    # A safetensors file begins with the length of its header, which is a JSON object.
+    length = int.from_bytes(start[:8], "little")
+    is_header = start[8:9] == b"{" and 2 <= length <= path.stat().st_size - 8
+    return "safetensors" if is_header else "torch"
+
+
 def _check_sizes(path: Path) -> None:
     """Raise UserError when a zipped torch file claims more bytes than it has; no tensor is read."""
     size = path.stat().st_size
@@ -99,23 +133,35 @@ def _check_sizes(path: Path) -> None:
             "state dict as safetensors"
         )
     storages: dict[int, int] = {}
-    for name, tensor in named_tensors(torch.load(path, map_location="meta", weights_only=True)):
+    for name, tensor in named_tensors(_load(path, "meta")):
         held = tensor.untyped_storage().nbytes()
         storages[tensor.untyped_storage()._cdata] = held
         needed = tensor.numel() * tensor.element_size()
-        if needed > held or sum(storages.values()) > size:
+        # A tensor that was saved expanded repeats values of its storage, by a stride of 0.
+        is_expanded = needed <= _MOST_EXPANDED and 0 in tensor.stride()
+        if (needed > held and not is_expanded) or sum(storages.values()) > size:
             raise UserError(
                 f"{path} has {size:,} bytes, but its tensor {name} claims {max(needed, held):,} bytes: download it"
             )
 
 
-def named_tensors(value: Any, name: str = "") -> list[tuple[str, torch.Tensor]]:
-    """Return every dense tensor in nested dictionaries, lists and tuples, with its path of keys."""
-    if isinstance(value, torch.Tensor):
-        return [(name, value)] if value.layout == torch.strided else []
-    items: Any = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    return [pair for key, item in items for pair in named_tensors(item, f"{name}.{key}" if name else str(key))]
+def named_tensors(value: Any) -> list[tuple[str, torch.Tensor]]:
+    """Return every dense tensor in nested dictionaries, lists and tuples, with its path of keys joined by dots.
+
+    A dictionary or list that stands in several places, or in itself, is looked at once.
+    """
+    found: list[tuple[str, torch.Tensor]] = []
+    waiting: list[tuple[str, Any]] = [("", value)]
+    seen: set[int] = set()
+    while waiting:
+        name, one = waiting.pop()
+        if isinstance(one, torch.Tensor):
+            if one.layout == torch.strided:
+                found.append((name, one))
+            continue
+        if not isinstance(one, dict | list | tuple) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        items = list(one.items() if isinstance(one, dict) else enumerate(one))
+        waiting += [(f"{name}.{key}" if name else str(key), item) for key, item in reversed(items)]
+    return found

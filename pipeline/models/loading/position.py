@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers import to_2tuple
 
 from pipeline.models.loading.weights import Weights
 from pipeline.recipe import ModelRecipe
@@ -109,7 +110,14 @@ def _spread(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
 
 def grid_of(module: Any) -> tuple[int, int]:
     """Return rows and columns of a module's patches."""
-    return int(module.patch_embed.grid_size[0]), int(module.patch_embed.grid_size[1])
+    embed = module.patch_embed
+    if hasattr(embed, "grid_size"):
+        rows, columns = embed.grid_size
+    else:  # XCiT
+        rows, columns = (
+            size // patch for size, patch in zip(*map(to_2tuple, (embed.img_size, embed.patch_size)), strict=True)
+        )
+    return int(rows), int(columns)
 
 
 def n_embedded(module: Any) -> int:

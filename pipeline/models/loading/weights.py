@@ -1,44 +1,19 @@
 """Loads weights strictly or fills them at random from a seed, and computes their digest."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from pipeline.models.loading.checkpoints import read_file
 from stores.errors import UserError
 
 Weights = dict[str, torch.Tensor]
 
-_WRAPPERS = ("model", "state_dict", "teacher", "student", "module")
-"""Keys under which training codes store the weights, in the order they are tried."""
-_PREFIXES = ("module.", "backbone.", "encoder.")
-"""Prefixes that wrappers add to every key."""
 _BESIDE_THE_ENCODER = ("head.", "heads.", "fc.", "lm_head.", "decoder", "mask_token", "masked_embed", "head_dist.")
 _NAMES_SHOWN = 3
-
-
-def read_checkpoint(path: Path, prefixes: Sequence[str] = _PREFIXES) -> Weights:
-    """Return the tensors of a safetensors or torch file, wrappers and their prefixes removed.
-
-    The teacher is taken of a checkpoint with teacher and student. Raises MissingError or UserError.
-    """
-    loaded = read_file(path)
-    while isinstance(loaded, dict) and not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded.get(key), dict)), None)
-        if inner is None:
-            loaded = {key: value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
-            break
-        loaded = inner
-    if not isinstance(loaded, dict) or not loaded:
-        raise UserError(f"{path} contains no weights: expected a dictionary of tensors")
-    weights: Weights = {str(key): value for key, value in loaded.items()}
-    for prefix in prefixes:
-        weights = without_prefix(weights, prefix)
-    return weights
 
 
 def without_prefix(weights: Weights, prefix: str) -> Weights:
