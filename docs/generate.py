@@ -15,11 +15,7 @@ sys.path.insert(0, str(ROOT))
 from evaluate.registry import ANALYSES, ClaimSettings, EvaluationSettings  # noqa: E402
 from evaluate.selection import SelectionRule  # noqa: E402
 from evaluate.settings import Selection  # noqa: E402
-from pipeline.dataset_recipe import (
-    DatasetRecipe,
-    FewShot,
-    ManifestClass,
-)
+from pipeline.dataset_recipe import DatasetRecipe, FewShot, ManifestClass  # noqa: E402
 from pipeline.frame_recipe import FrameRecipe  # noqa: E402
 from pipeline.recipe import DecoderRecipe, FeatureRecipe, MaskRecipe, ModelRecipe, Recipe, StorageRecipe  # noqa: E402
 from pipeline.views import VIEWS, ViewRecipe  # noqa: E402
