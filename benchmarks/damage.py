@@ -23,13 +23,14 @@ from demo.street import write_street_world
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.repair import repair_recipe
 from pipeline.extraction.run import Recorded, Workspace, extract_recipe
+from pipeline.frame_recipe import FrameRecipe
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
 from pipeline.views import CLEAN
 from stores import Store
 from stores.format.paths import LOGS, SOURCES
 from stores.maintenance.repair import repair_index
 from stores.maintenance.verify import verify
-from stores.specs import FrameSpec, Size
+from stores.specs import Size
 
 KINDS = ("flipped bit", "truncated", "deleted", "swapped", "stray")
 SEED = 0
@@ -52,7 +53,7 @@ def small_store(folder: Path, layers: Any = "all") -> tuple[Workspace, Recipe]:
     write_street_world(folder / "world", images_per_city={"train": {"alpha": 2}, "val": {"beta": 1}})
     recipe = Recipe(
         dataset=DatasetRecipe(name="cityscapes", folder="world"),
-        frame=FrameSpec(input=Size(height=32, width=32), tile=Size(height=128, width=128)),
+        frame=FrameRecipe(input=Size(height=32, width=32), tile=Size(height=128, width=128)),
         models=(ModelRecipe(name="test_vit", weights="random"),),
         features=FeatureRecipe(layers=layers, norm="both"),
         storage=StorageRecipe(range_megabytes=0.002),

@@ -25,10 +25,11 @@ from pipeline.extraction.compute import choose_compute
 from pipeline.extraction.extract import extract
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.loading import Loader
+from pipeline.frame_recipe import FrameRecipe
 from pipeline.models import build_model
 from pipeline.recipe import DatasetRecipe, FeatureRecipe, ModelRecipe, Recipe
 from stores import Store
-from stores.specs import FrameSpec, Size
+from stores.specs import Size
 from stores.writing.writer import SetWriter
 
 MODEL = ModelRecipe(name="vit_small_patch16_224", weights="random")
@@ -39,7 +40,7 @@ def job_in(folder: Path, store: Path) -> Job:
     """Return the extraction of 150 painted tiles with ViT-S/16, all layers, in a new store."""
     recipe = Recipe(
         dataset=DatasetRecipe(name="cityscapes", folder="world"),
-        frame=FrameSpec(input=Size(height=224, width=224), tile=Size(height=256, width=256)),
+        frame=FrameRecipe(input=Size(height=224, width=224), tile=Size(height=256, width=256)),
         models=(MODEL,),
         features=FeatureRecipe(norm="final"),
     )
