@@ -65,6 +65,8 @@ def extract(
         )
         compute = choose_compute(device, batch_size)
         report = extract_recipe(recipe, workspace, compute, options, choice=choice, only=model, check=check)
+    for note in report.notes:
+        say(note)
     for outcome in report.outcomes:
         for note in outcome.notes:
             say(f"{outcome.title}: {note}")

@@ -208,7 +208,8 @@ def labelled_coverage(samples: Samples) -> float | None:
     step = max(1, len(labelled) // _LABEL_FILES)
     shown = total = 0
     for name in labelled[::step][:_LABEL_FILES]:
-        known = samples.dataset.pixel_classes(samples.sources[name]) != VOID
+        with samples.noticing_changes():
+            known = samples.dataset.pixel_classes(samples.sources[name]) != VOID
         size, frame = samples.sizes[name], samples.frame
         plane = frame.resize or size
         total += int(known.sum())

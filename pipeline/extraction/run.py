@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.datasets import DATASETS, open_dataset
 from pipeline.datasets.contract import Source
+from pipeline.datasets.reading.folders import image_folders, unread_notes
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import DEFAULT_OPTIONS, ExtractOptions, complete, start_extraction
 from pipeline.extraction.job import Job, prepare
@@ -71,6 +72,8 @@ class Report:
     outcomes: list[Outcome] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     """Why images were excluded from a few-shot choice, by name."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on files beside the images that were not looked at."""
 
 
 def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
@@ -206,6 +209,8 @@ def extract_recipe(
     samples = read_samples(recipe, workspace, choice)
     check(samples)
     report = Report(left_out=samples.left_out)
+    if recipe.dataset.name != "manifest":  # a manifest lists its images itself
+        report.notes = unread_notes(samples.dataset.name, image_folders(samples.sources.values()))
     for model_recipe, shown in jobs(recipe, workspace, samples, only):
         check_disk_space(model_recipe.display, [job for _, job in shown], workspace.store)
         for view, job in shown:

@@ -38,9 +38,12 @@ class FileDigests:
         """Size, times and inode as in `file_status`, then the sha256, by path below the root."""
         self.verdicts: dict[str, list[str]] = {}
         self.changed = False
+        self.is_noted = False
+        """Whether the store has a note of this root."""
         try:
             record = read_checksummed(store.objects.read(self.key))
             if record is not None:  # without an intact note files are hashed again
+                self.is_noted = True
                 self.notes, self.verdicts = dict(record["files"]), dict(record.get("verdicts", {}))
         except (MissingError, KeyError):
             pass
@@ -78,7 +81,7 @@ class FileDigests:
         try:
             yield
         except ChangedFileError as error:
-            if self.notes.pop(self._name(error.path), None) is not None:
+            if self.notes.pop(self._name(error.path), None) is not None and self.is_noted:
                 self.changed = True
                 self.save()
             raise
@@ -101,7 +104,7 @@ class FileDigests:
         if self.changed:
             verdicts = {"verdicts": self.verdicts} if self.verdicts else {}
             self.store.objects.put(self.key, [checksummed({"files": self.notes, **verdicts})])
-            self.changed = False
+            self.changed, self.is_noted = False, True
 
 
 def changed_files(dataset: Dataset, table: pd.DataFrame) -> dict[str, str]:

@@ -142,3 +142,27 @@ def test_annotations_of_every_reader_are_hashed_when_they_are_read(tmp_path, fro
     assert list(where.store.sets()) == []
     report = run.extract_recipe(wanted, where, CPU)
     assert float(report.labels.table("objects")["left"].iloc[0]) in (11.0, 12.0)
+
+
+def test_what_one_run_hashed_and_noted_is_forgotten_by_the_same_run(where, frozen_status, monkeypatch):
+    """The first run of a store notes the hash before it reads the label that was edited in between."""
+    saved = FileDigests.save
+
+    def save(self):
+        saved(self)
+        monkeypatch.setattr(FileDigests, "save", saved)
+        bmp(where.data / "0_mask.bmp", 77, classes=2)
+
+    monkeypatch.setattr(FileDigests, "save", save)
+    with pytest.raises(UserError, match=r"0_mask\.bmp changed while it was being read"):
+        extract(where)
+    assert extract(where).labels is not None
+
+
+def test_extract_says_which_files_were_not_looked_at(tmp_path):
+    data = tmp_path / "data"
+    layouts.write_image(data / "folder" / "a.png", width=32, height=32)
+    (data / "folder" / "b.heic").write_bytes(b"\0")
+    where = run.Workspace(Store(tmp_path / "store"), data, tmp_path)
+    report = run.extract_recipe(tiny.recipe(dataset={"name": "folder"}, frame={"input": 32}), where, CPU)
+    assert report.notes == ["folder: 1 file was not looked at, being no image that can be read: 1 .heic."]

@@ -12,7 +12,10 @@ from stores.errors import UserError
 
 Weights = dict[str, torch.Tensor]
 
-_BESIDE_THE_ENCODER = ("head.", "heads.", "fc.", "lm_head.", "decoder", "mask_token", "masked_embed", "head_dist.")
+_BESIDE_THE_ENCODER = (
+    *("head.", "heads.", "fc.", "lm_head.", "decoder", "mask_token", "masked_embed", "head_dist."),
+    "position_ids",  # a table of numbers that some codes save
+)
 _NAMES_SHOWN = 3
 
 
