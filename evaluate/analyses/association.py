@@ -2,8 +2,10 @@
 
 Frame by frame, the objects' vectors (`evaluate.inputs.objects`) are assigned to the tracks that have not ended by the
 Hungarian method, which minimises the summed Euclidean distance to each track's last vector. Boxes are the true ones, so
-that only association can fail: DetA is 1. Scores are those of trackeval: HOTA, AssA and DetA (Luiten et al., IJCV
-2021), IDF1 (Ristani et al., 2016) and the identity switches of CLEAR MOT (Bernardin and Stiefelhagen, 2008).
+that only association can fail. Scores are trackeval's: HOTA, AssA and DetA (Luiten et al., IJCV 2021), IDF1 (Ristani et
+al., 2016) and the identity switches of CLEAR MOT (Bernardin and Stiefelhagen, 2008). By default every box is matched
+with itself alone, so that DetA is 1; TrackEval's own scripts match by IoU, where overlapping boxes may be exchanged:
+`matching` chooses, and numbers of the two are not to be compared.
 """
 
 import io
@@ -19,7 +21,7 @@ from pydantic import Field
 
 from evaluate.kernels.moments import without_top
 from evaluate.results.metrics import ASS_A, DET_A, HOTA, ID_SWITCHES, IDF1
-from evaluate.results.rows import Bootstrap
+from evaluate.results.rows import Bootstrap, Draws
 from evaluate.results.table import Result
 from evaluate.scoring.frame_objects import FrameObjects, ObjectTask, by_video
 from evaluate.settings import ObjectSettings
@@ -34,6 +36,9 @@ class Association(ObjectSettings):
     gate: float | None = Field(default=None, gt=0, le=1)
     """No object joins a track farther than this quantile of all objects' distances to their nearest object one
     annotated frame later; none allows any distance."""
+    matching: Literal["identity", "iou"] = "identity"
+    """Which boxes of the result may stand for a true box: that box alone, or by IoU as TrackEval's own scripts match
+    (HOTA over 19 thresholds, IDF1 and identity switches at 0.5)."""
 
 
 def _distances(
@@ -88,10 +93,28 @@ def _associate(
     return numbered
 
 
-def _counts(truth: Sequence[np.ndarray], assigned: Sequence[Int64[np.ndarray, " _"]]) -> dict[str, float]:
+def _overlaps(boxes: Float64[np.ndarray, "object 4"]) -> Float64[np.ndarray, "object object"]:
+    """Return the intersection over union of all pairs of boxes (left, top, right, bottom)."""
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    sides = np.clip(np.minimum(high, boxes[None, :, 2:]) - np.maximum(low, boxes[None, :, :2]), 0.0, None)
+    shared, areas = sides.prod(axis=2), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    overlaps: np.ndarray = shared / (areas[:, None] + areas[None] - shared)
+    return overlaps
+
+
+def _counts(
+    truth: Sequence[np.ndarray],
+    assigned: Sequence[Int64[np.ndarray, " _"]],
+    similarities: Sequence[Float64[np.ndarray, "_ _"]] | None = None,
+) -> dict[str, np.ndarray]:
     """Return trackeval's counts of one video: boxes, AssA summed over them, identity counts and switches.
 
-    ``truth`` names the track of every object, ``assigned`` numbers the track it joined, frame by frame.
+    The counts of HOTA have one value a localisation threshold; there is one threshold where ``similarities`` is None.
+
+    Args:
+        truth: names the track of every object, frame by frame.
+        assigned: numbers the track it joined.
+        similarities: of all pairs of a frame's boxes; None matches every box with itself alone.
     """
     from trackeval import metrics
 
@@ -107,21 +130,22 @@ def _counts(truth: Sequence[np.ndarray], assigned: Sequence[Int64[np.ndarray, " 
         "num_tracker_ids": len(given),
         "gt_ids": tracks,
         "tracker_ids": [np.searchsorted(given, frame) for frame in assigned],
-        "similarity_scores": [np.eye(len(frame)) for frame in tracks],
+        "similarity_scores": [np.eye(len(frame)) for frame in tracks] if similarities is None else list(similarities),
     }
-    model: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     with redirect_stdout(io.StringIO()):  # trackeval prints its settings and times
         for metric in (metrics.HOTA(), *(kind({"PRINT_CONFIG": False}) for kind in (metrics.Identity, metrics.CLEAR))):
-            model |= metric.eval_sequence(data)
-    # Every box is compared with itself, similarity 1: all of HOTA's thresholds agree.
-    true, missed, false = (float(model[f"HOTA_{name}"][0]) for name in ("TP", "FN", "FP"))
+            scores |= metric.eval_sequence(data)
+    # Every box matched with itself has similarity 1: all of HOTA's thresholds agree.
+    thresholds = slice(1) if similarities is None else slice(None)
+    true, missed, false = (np.array(scores[f"HOTA_{name}"], np.float64)[thresholds] for name in ("TP", "FN", "FP"))
     return {
         "boxes": true,
         "all_boxes": true + missed + false,
-        "association": float(model["AssA"][0]) * true,
-        "identity": float(model["IDTP"]),
-        "identity_all": float(model["IDTP"] + 0.5 * model["IDFP"] + 0.5 * model["IDFN"]),
-        "switches": float(model["IDSW"]),
+        "association": np.array(scores["AssA"], np.float64)[thresholds] * true,
+        "identity": np.array([float(scores["IDTP"])]),
+        "identity_all": np.array([float(scores["IDTP"] + 0.5 * scores["IDFP"] + 0.5 * scores["IDFN"])]),
+        "switches": np.array([float(scores["IDSW"])]),
     }
 
 
@@ -134,9 +158,9 @@ class AssociationTask(ObjectTask[Association]):
     """HOTA, AssA, DetA, IDF1 and identity switches of all videos together, for every m."""
 
     analysis = "association"
-    revision = 3
+    revision = 4
     what = "association by {task.array}"
-    key_settings = (*ObjectTask.key_settings, "max_age", "gate")
+    key_settings = (*ObjectTask.key_settings, "max_age", "gate", "matching")
     fixed_columns: ClassVar[Mapping[str, Any]] = {"distance": "euclidean"}
 
     def compute(self) -> Result:
@@ -152,7 +176,8 @@ class AssociationTask(ObjectTask[Association]):
             for some in videos.values():
                 vectors = [frame.vectors[:, kept] for frame in some]
                 tracks = _associate(vectors, [frame.frame for frame in some], settings.max_age, limit)
-                counts.append(_counts([frame.tracks for frame in some], tracks))
+                overlaps = [_overlaps(frame.boxes) for frame in some] if settings.matching == "iou" else None
+                counts.append(_counts([frame.tracks for frame in some], tracks, overlaps))
             rows += _rows(counts, bootstrap, m)
         return Result(rows)
 
@@ -171,21 +196,39 @@ class AssociationTask(ObjectTask[Association]):
         return super().peak_bytes() + vectors + tracks
 
 
-def _rows(counts: Sequence[Mapping[str, float]], bootstrap: Bootstrap, m: int) -> list[dict[str, Any]]:
-    column = {name: np.array([video[name] for video in counts]) for name in counts[0]}
-    ratios = {
-        ASS_A: (column["association"], column["boxes"]),
-        DET_A: (column["boxes"], column["all_boxes"]),
-        IDF1: (column["identity"], column["identity_all"]),
-        ID_SWITCHES: (column["switches"], np.full(len(counts), 1.0 / len(counts))),
+def _rows(counts: Sequence[Mapping[str, np.ndarray]], bootstrap: Bootstrap, m: int) -> list[dict[str, Any]]:
+    column = {name: np.stack([video[name] for video in counts]) for name in counts[0]}
+    ones = np.full_like(column["switches"], 1.0 / len(counts))
+    ass_a = _ratio(column["association"], column["boxes"], bootstrap)
+    det_a = _ratio(column["boxes"], column["all_boxes"], bootstrap)
+    scores = {
+        ASS_A: ass_a,
+        DET_A: det_a,
+        IDF1: _ratio(column["identity"], column["identity_all"], bootstrap),
+        ID_SWITCHES: _ratio(column["switches"], ones, bootstrap),
+        # Luiten et al., eq. 7: the root of DetA times AssA at every threshold, then their mean.
+        HOTA: [
+            (np.sqrt(det * ass), None if det_draws is None or ass_draws is None else np.sqrt(det_draws * ass_draws))
+            for (det, det_draws), (ass, ass_draws) in zip(det_a, ass_a, strict=True)
+        ],
     }
-    rows = {
-        metric: bootstrap.row(metric, float(sides[0].sum() / sides[1].sum()), bootstrap.ratio(*sides), m=m)
-        for metric, sides in ratios.items()
-    }
-    # HOTA is the root of DetA times AssA, and DetA is 1 in every resample: value and bounds go through the root.
-    ass_a, det_a = rows[ASS_A], rows[DET_A]["value"]
-    root = {
-        name: None if ass_a[name] is None else float(np.sqrt(ass_a[name] * det_a)) for name in ("value", "low", "high")
-    }
-    return [*rows.values(), {**ass_a, "metric": HOTA, **root}]
+    rows = []
+    for metric, by_threshold in scores.items():
+        drawn = [draws for _, draws in by_threshold if draws is not None]
+        value = float(np.mean([value for value, _ in by_threshold]))
+        rows.append(bootstrap.row(metric, value, np.mean(drawn, axis=0) if drawn else None, m=m))
+    return rows
+
+
+def _ratio(
+    numerators: Float64[np.ndarray, "video threshold"],
+    denominators: Float64[np.ndarray, "video threshold"],
+    bootstrap: Bootstrap,
+) -> list[tuple[float, Draws | None]]:
+    """Return a ratio of sums over all videos at every threshold, 0 where nothing is matched, and its resamples."""
+    found = []
+    for above, below in zip(numerators.T, denominators.T, strict=True):
+        value = float(above.sum() / below.sum()) if below.sum() else 0.0
+        draws = bootstrap.ratio(above, below)
+        found.append((value, None if draws is None else np.nan_to_num(draws, nan=0.0)))
+    return found

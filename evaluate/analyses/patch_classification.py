@@ -39,7 +39,10 @@ class PatchClassification(ClassifierSettings, LayerSettings, RemovalSettings, Bo
     search: Literal["exact", "faiss"] = "exact"
     """``exact`` orders by the float64 distance of the stored values; ``faiss`` is FAISS's flat index as it is."""
     weights: Literal["uniform", "softmax"] = "uniform"
-    """How neighbours vote: equally, or by exp(similarity / 0.07)."""
+    """How neighbours vote: equally (of classes with equal votes, that of the nearest neighbour among them wins), or by
+    exp(cosine similarity / temperature)."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.07
+    """Temperature of ``softmax`` votes; 0.07 is DINO's."""
     train_per_group: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     """Training images a group, instead of the selection's; several make a sweep of nested sets."""
 
@@ -74,7 +77,8 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
         """Return the parameters that this classifier uses."""
         if self.classifier == "probe":
             return {**super().parameters(), **self.probe_parameters}
-        votes = self.settings.model_dump(mode="json", include={"metric", "search", "weights"})
+        names = {"metric", "search", "weights"} | ({"temperature"} if self.settings.weights == "softmax" else set())
+        votes = self.settings.model_dump(mode="json", include=names)
         return {**super().parameters(), **votes, "k": sorted(set(self.k))}
 
     @property
@@ -111,6 +115,7 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
             metric=settings.metric,
             search=settings.search,
             weights=settings.weights,
+            temperature=settings.temperature,
             memory_bytes=self.search_bytes,
         )
         for (m, k), (predicted, redone) in predictions.items():

@@ -103,7 +103,7 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (CHANCE, "share", "none", "baseline: mean of one over the number of candidates"),
     (GAP_SECONDS, "seconds", "none", "mean time between the two frames"),
     (HOTA, "share", "higher", "HOTA of true boxes joined to tracks"),
-    (DET_A, "share", "none", "detection part of HOTA, 1 by construction"),
+    (DET_A, "share", "none", "detection part of HOTA, 1 where boxes are matched by identity"),
     (ASS_A, "share", "higher", "association part of HOTA"),
     (IDF1, "share", "higher", "F1 of identities over whole videos"),
     (ID_SWITCHES, "switches", "lower", "how often an object's track changes, all videos together"),

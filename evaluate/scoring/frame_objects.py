@@ -19,7 +19,7 @@ from evaluate.task import ModelTask
 from stores.errors import UserError
 
 OBJECT_BYTES = 1024
-"""What is known of one object beside its vector, and of its outcome as a query."""
+"""What is known of one object beside its vector (its box too), and of its outcome as a query."""
 
 S = TypeVar("S", bound=ObjectSettings)
 
@@ -35,6 +35,8 @@ class FrameObjects:
     tracks: np.ndarray
     categories: np.ndarray
     vectors: Float64[np.ndarray, "object channel"]
+    boxes: Float64[np.ndarray, "object 4"]
+    """Left, top, right, bottom in pixels of the plane, as annotated: not clipped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,8 @@ class ObjectTask(ModelTask[S]):
                 continue
             objects = by_source[source]
             whole = patch_map(self.model, self.array, rows)
-            vectors, seen = pooled(whole, boxes_in_plane(objects, whole.scale), self.settings.pooling)
+            boxes = boxes_in_plane(objects, whole.scale)
+            vectors, seen = pooled(whole, boxes, self.settings.pooling)
             frames.append(
                 FrameObjects(
                     video=str(fact["video"]),
@@ -91,6 +94,7 @@ class ObjectTask(ModelTask[S]):
                     tracks=objects["track"].to_numpy()[seen],
                     categories=objects["category"].to_numpy()[seen],
                     vectors=vectors[seen],
+                    boxes=boxes[seen],
                 )
             )
         if not any(len(frame.tracks) for frame in frames):

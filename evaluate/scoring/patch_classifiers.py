@@ -72,6 +72,7 @@ def predict_knn(
     metric: Literal["euclidean", "cosine"] = "euclidean",
     search: Literal["exact", "faiss"] = "exact",
     weights: Literal["uniform", "softmax"] = "uniform",
+    temperature: float = 0.07,
     memory_bytes: int,
 ) -> dict[tuple[int, int], tuple[Int64[np.ndarray, " query"], float]]:
     """Return, for every (m, k), the predicted classes and the share of queries redone in float64.
@@ -83,6 +84,7 @@ def predict_knn(
         metric: distance between features.
         search: exact neighbours, or those of FAISS's flat index.
         weights: how neighbours vote.
+        temperature: of softmax votes.
         memory_bytes: memory the search may use beside its inputs.
     """
     most = max(k)
@@ -96,7 +98,10 @@ def predict_knn(
     n_classes = len(patches.model.classes)
     labels = patches.bank_labels.astype(np.int64)
     return {
-        (m, votes): (vote(neighbours, labels, n_classes, votes, weights=weights), neighbours.redone)
+        (m, votes): (
+            vote(neighbours, labels, n_classes, votes, weights=weights, temperature=temperature),
+            neighbours.redone,
+        )
         for m, neighbours in by_m.items()
         for votes in k
     }

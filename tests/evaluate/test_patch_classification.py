@@ -96,6 +96,27 @@ def test_knn_scores_equal_brute_force(tmp_path, removed):
     )
 
 
+def test_softmax_votes_take_the_temperature_that_is_given(tmp_path):
+    measured = planted(tmp_path / "store")
+    (bank, bank_labels), (queries, _, _, _) = by_hand(measured)
+    cosines = (queries / np.linalg.norm(queries, axis=2, keepdims=True)).reshape(-1, bank.shape[1]) @ (
+        bank / np.linalg.norm(bank, axis=1, keepdims=True)
+    ).T
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :10]
+    scores = {}
+    for temperature in (0.07, 10.0):
+        weights = np.exp(np.take_along_axis(cosines, nearest, axis=1) / temperature)
+        votes = np.stack([(weights * (bank_labels[nearest] == label)).sum(axis=1) for label in range(3)], axis=1)
+        options = {"weights": "softmax", "metric": "cosine", "temperature": temperature, "k": (10,)}
+        settings = settings_of(classification(classifiers=("knn",), remove=(0,), resamples=0, **options))
+        table = evaluate("t", [measured], settings, ResultStore(tmp_path / "r")).table
+        scores[temperature] = (value(table, "patch_accuracy")["value"], votes.argmax(axis=1))
+    (sharp, sharp_votes), (flat, flat_votes) = scores.values()
+    _, (_, labels, scored, _) = by_hand(measured)
+    for found, votes in ((sharp, sharp_votes), (flat, flat_votes)):
+        assert found == pytest.approx((votes.reshape(labels.shape) == labels)[scored].mean())
+
+
 def test_planted_features_ruin_nearest_neighbours_and_removal_mends_them(tmp_path):
     """The paper's main finding, constructed: high variance without information."""
     settings = settings_of(classification(remove=(0, 4), penalties=(1e-3, 1e-2)))

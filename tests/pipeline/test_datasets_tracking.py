@@ -159,6 +159,17 @@ def test_any_mot_folders_with_names_for_their_classes(tmp_path):
     assert [entry.name for entry in Mot(tmp_path).classes()] == ["class 1", "class 2", "class 5"]
 
 
+def test_lines_of_ten_columns_are_those_of_2d_mot_2015(tmp_path):
+    mot(tmp_path / "A", "1,1,1,1,2,2,1,-1,-1,-1", "1,2,1,1,2,2,0,4.2,-3.5,0")
+    dataset = Mot(tmp_path)
+    found = [(entry.category, entry.ignore, entry.visibility) for entry in dataset.objects(dataset.sources()[0])]
+    assert found == [(0, False, 1), (0, True, 1)], "world coordinates are no class and no visibility"
+    assert [entry.name for entry in dataset.classes()] == ["class 1"]
+    mot(tmp_path / "A", "1,1,1,1,2,2,1,1,1,1,1")
+    with pytest.raises(UserError, match="has 11 columns; write 7 to 9"):
+        dataset.objects(dataset.sources()[0])
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -23,6 +23,9 @@ from pipeline.datasets.reading.outlines import checked_box
 from stores.errors import UserError
 
 COLUMNS = ("frame", "id", "left", "top", "width", "height", "flag", "class", "visibility")
+
+_WITH_WORLD = 10
+"""Columns of the ground truth of 2D MOT 2015: seven, then world coordinates x, y, z instead of class and visibility."""
 _WHOLE = ("frame", "id", "flag", "class")
 _DEFAULTS = (1.0, 1.0)  # class and visibility, where lines end before them
 
@@ -152,7 +155,8 @@ def frame_objects(
 def read_boxes(path: Path, columns: tuple[int, int], sha256: str = "") -> Boxes:
     """Return the boxes of a gt.txt; ``columns`` are the fewest and the most columns of a line.
 
-    With a ``sha256`` the file's bytes must have it.
+    With a ``sha256`` the file's bytes must have it. Where fewer than nine columns are allowed, lines of ten are read as
+    those of 2D MOT 2015: the last three are world coordinates and ignored.
 
     Raises UserError, naming file and line, for lines of another length, words that are no numbers, fractions instead
     of whole numbers, boxes without area, and an id that occurs twice in a frame.
@@ -170,6 +174,8 @@ def _read_boxes(path: Path, columns: tuple[int, int], sha256: str, key: object) 
         values = np.loadtxt(io.StringIO(text), delimiter=",", dtype=np.float64, ndmin=2, comments=None)
     except ValueError:
         values = None
+    if values is not None and values.shape[1] == _WITH_WORLD and columns[0] < len(COLUMNS):
+        values = values[:, : COLUMNS.index("class")]
     # numpy splits lines at fewer characters than Python; a separator inside a line is an error, like a wrong word.
     if values is None or len(values) != len(lines) or not columns[0] <= values.shape[1] <= columns[1]:
         _raise_first_bad_line(path, text, columns)
@@ -187,7 +193,8 @@ def _raise_first_bad_line(path: Path, text: str, columns: tuple[int, int]) -> No
     for line_number, line in enumerate(text.splitlines(), start=1):
         words = line.split(",")
         where = f"{path}, line {line_number},"
-        if line.strip() and not fewest <= len(words) <= most:
+        is_with_world = len(words) == _WITH_WORLD and fewest < most
+        if line.strip() and not fewest <= len(words) <= most and not is_with_world:
             wanted = str(most) if fewest == most else f"{fewest} to {most}"
             raise UserError(f"{where} has {len(words)} columns; write {wanted}: {', '.join(COLUMNS[:most])}")
         for word in words if line.strip() else []:
