@@ -20,7 +20,7 @@ from stores.format.commits import Commit, Seal, read_commits, read_seals
 from stores.format.creation import create_files, is_initialised, read_declared
 from stores.format.layout import MOST_RANGES, Layout
 from stores.format.paths import COMPUTE, CREATED, GROUP, LAYOUT, PROVENANCE, SPEC
-from stores.format.records import record_bytes, write_once
+from stores.format.records import write_once
 from stores.format.summary import array_entries, read_summary, update_summary
 from stores.format.tables import read_table, unreadable
 from stores.notebook import ShownSet
@@ -58,11 +58,10 @@ class ZarrSet(ShownSet):
         self.prefix = prefix
         self.executor = executor
         try:
-            data = record_bytes(objects, f"{prefix}/{SPEC}")
-            if data is None:
-                raise MissingError(f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them")
-            record = json.loads(data)
+            record = json.loads(objects.read(f"{prefix}/{SPEC}"))
             kind = KINDS[record["kind"]]
+        except MissingError:
+            raise MissingError(f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them") from None
         except UserError:
             raise  # an error of the disk is not damage; UserError is also a ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -248,9 +247,7 @@ class ZarrSet(ShownSet):
         """
         key = f"{self.prefix}/{name}.parquet"
         n_rows = self.layout.n_rows if name == "samples" else None
-        data = record_bytes(self.objects, key)
-        if data is None:
-            raise MissingError(f"{self.objects.url}/{key} is not there: run `patchbank verify`")
+        data = self.objects.read(key)
         try:
             return read_table(data, f"{self.objects.url}/{key}", n_rows)
         except DamageError as error:
@@ -274,10 +271,7 @@ class ZarrSet(ShownSet):
         return self._checked(PROVENANCE)
 
     def _checked(self, name: str) -> dict[str, Any]:
-        data = record_bytes(self.objects, f"{self.prefix}/{name}")
-        record = read_checksummed(data)
-        if data is None:
-            raise MissingError(f"{self.objects.url}/{self.prefix}/{name} is not there: run `patchbank verify`")
+        record = read_checksummed(self.objects.read(f"{self.prefix}/{name}"))
         if record is None:
             raise DamageError(f"{self.objects.url}/{self.prefix}/{name} is torn or edited: run `patchbank verify`")
         return record

@@ -98,7 +98,7 @@ def remove_commit(
         prefix: Folder of the set.
         commit: The record.
         array: The array whose rows of this range are damaged.
-        is_good: Asked once more, when no one can find the record any longer, whether it can stay after all.
+        is_good: Returns whether the record can stay after all; called when it has no longer its name.
 
     Returns:
         Whether it was removed.

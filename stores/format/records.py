@@ -19,8 +19,8 @@ TRIES = 10
 def record_bytes(objects: Objects, key: str) -> bytes | None:
     """Return an object's bytes; None when there is none, and no bytes where something else than a file is in its place.
 
-    A pipe, a device or a link out of the store is damage of that object. Permission, memory and disk are not, and raise
-    UserError as they do everywhere.
+    A pipe or a device is damage of that object. Permission, memory and disk are not, and raise UserError as they do
+    everywhere; a link out of the store does too, because what it leads to is none of the store's.
     """
     try:
         return objects.read(key)
@@ -33,10 +33,11 @@ def record_bytes(objects: Objects, key: str) -> bytes | None:
 
 
 def is_file(objects: Objects, key: str) -> bool:
-    """Return whether nothing else than a file is under this name; always so in an object store."""
+    """Return whether nothing else than a file, or a link, is under this name; always so in an object store."""
     with contextlib.suppress(OSError):
         if isinstance(objects, LocalObjects):
-            return stat.S_ISREG(os.lstat(objects.root / key).st_mode)
+            mode = os.lstat(objects.root / key).st_mode
+            return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
     return True
 
 
@@ -59,9 +60,9 @@ def set_aside(objects: Objects, key: str, is_good: Callable[[bytes], bool], stam
         with explained("write", str(objects.root / key)):
             (objects.root / key).rename(objects.root / aside)
             path = objects.root / aside
-            if not path.is_file() or path.is_symlink():
+            if not path.is_file():
                 with contextlib.suppress(OSError):
-                    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+                    path.rmdir() if path.is_dir() else path.unlink()
                 return True
     else:
         try:

@@ -6,8 +6,8 @@ summary whose arrays are all sealed is therefore up to date; with any other the 
 lists what was sealed, a lost seal is noticed, and written again if the array's bytes have the digest listed here.
 
 Two processes may rewrite it at the same time, and the later one then writes back what it read before the earlier one.
-So whoever wrote it compares it with what is on disk afterwards (`ZarrSet.summarise`): the last one to write leaves a
-summary that is true.
+So a process that wrote it compares it with what is on disk afterwards (`ZarrSet.summarise`): the last one to write
+leaves a summary that is true.
 """
 
 from collections.abc import Callable, Mapping

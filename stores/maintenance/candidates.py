@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from stores.canonical import checksummed, read_checksummed, sha256_hex
 from stores.errors import DamageError
+from stores.format.commits import parse
 from stores.format.creation import created_record
 from stores.format.layout import Layout
 from stores.format.paths import COMPUTE, COPIED, CREATED, GROUP, LAYOUT, PROVENANCE, SPEC
@@ -52,7 +53,13 @@ def _created(store: Store, inventory: Inventory, given: Mapping[str, bytes]) -> 
     if not {SPEC, LAYOUT, GROUP, COMPUTE, PROVENANCE, *tables} <= written.keys():
         return None
     known = _listed_tables(store, inventory.prefix) | {sha256_hex(data) for data in given.values()}
-    whole = {name: read_checksummed(data) is not None for name, data in written.items()}
+    records = {name: read_checksummed(written[name]) for name in (LAYOUT, COMPUTE, PROVENANCE)}
+    whole: dict[str, bool] = {LAYOUT: parse(Layout, records[LAYOUT]) is not None}
+    # A record in the place of another one has a checksum too.
+    for name in (COMPUTE, PROVENANCE):
+        record = records[name]
+        is_other = record is None or "files" in record or parse(Layout, record) is not None
+        whole[name] = not is_other and ("device" in (record or {})) == (name == COMPUTE)
     whole |= {name: sha256_hex(data) in known for name, data in written.items() if name.endswith(".parquet")}
     whole |= {SPEC: sha256_hex(written[SPEC]) == inventory.digest, GROUP: written[GROUP] == inventory.metadata[GROUP]}
     return created_record(inventory.digest, written) if all(whole.values()) else None

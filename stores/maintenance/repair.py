@@ -204,11 +204,11 @@ def _note_lost_chunks(inventory: Inventory, report: RepairReport, findings: list
 def _repair_summary(store: Store, report: RepairReport, finding: Finding) -> None:
     objects, prefix = store.objects, report.prefix
     try:
-        opened = ZarrSet(objects, prefix)
         records = {name: record_bytes(objects, f"{prefix}/{name}") or b"" for name in COPIED}
-        torn = [name for name, record in records.items() if name != SPEC and read_checksummed(record) is None]
+        torn = [name for name, data in records.items() if not data or (name != SPEC and read_checksummed(data) is None)]
         if torn:
             raise DamageError(f"{torn[0]} is gone or torn")
+        opened = ZarrSet(objects, prefix)
         entries = array_entries(opened.arrays, opened.seals)
         noted = {key: store.recall(key) for key in (name.removesuffix(".json") for name in objects.children(INDEX))}
         notes = {key: note for key, note in noted.items() if note and note.get(opened.spec.kind) == opened.digest}
