@@ -52,7 +52,7 @@ def test_a_run_with_the_memory_that_a_refusal_names_is_answered(site, run):
     limits = r"needs an estimated (\S+) GB and the limit is 0\.10 GB"
     said = rf"global-context {limits} \(camvid, .*\): run with --memory (\S+), or"
     [(held, stated)] = re.findall(said, err)
-    assert 0.3 < float(held) < 0.4
+    assert 0.3 < float(held) < 0.5
     assert float(stated) == pytest.approx(float(held), abs=0.02)
     assert not (site / "results").exists()  # nor is the spectrum, which is asked first and holds little
     code, out, err = run("evaluate", "asked.toml", "--memory", stated)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from commands.terminal.output import duration, say
+from commands.terminal.output import duration, overwrite, say
 
 if TYPE_CHECKING:
     from evaluate.kernels.progress import Step
@@ -66,13 +66,11 @@ class EvaluationProgress:
         if not self.on_terminal:
             say(line)
             return
-        sys.stderr.write(f"\r{line:<78}")
-        sys.stderr.flush()
+        overwrite(line)
         self.is_line_open = True
 
     def close(self) -> None:
         """Remove the line that a terminal shows of the running task."""
         if self.is_line_open:
-            sys.stderr.write(f"\r{'':<78}\r")
-            sys.stderr.flush()
+            overwrite("")
         self.is_line_open = False

@@ -56,6 +56,15 @@ def say(line: str) -> None:
         give_up_output(2)
 
 
+def overwrite(line: str) -> None:
+    """Show a line on the terminal at stderr in place of the last one; an empty line clears it."""
+    try:
+        sys.stderr.write(f"\r{visible(line):<78}" if line else f"\r{'':<78}\r")
+        sys.stderr.flush()
+    except OSError:
+        give_up_output(2)
+
+
 def give_up_output(number: int = 1) -> None:
     """Send what a standard stream still holds to the null device, or leaving the process would fail once more."""
     descriptor = os.open(os.devnull, os.O_WRONLY)

@@ -60,7 +60,7 @@ def test_special_files_are_refused_in_one_sentence(tmp_path, special):
     path = tmp_path / "x.png"
     special(path)
     for read in (read_file, open_file, read_image, image_size, read_label_map, read_parquet, read_arrays):
-        with pytest.raises(UserError, match=r"x\.png is a .* and not a file"):
+        with pytest.raises(UserError, match=r"x\.png (is a .* and not a file|cannot be read \(it is not a file\))"):
             read(path)
     if special is not device:
         objects = LocalObjects(tmp_path)
@@ -165,7 +165,7 @@ def test_shortage_of_memory_is_not_called_damage(monkeypatch):
         raise MemoryError("malloc of size 1 failed")
 
     monkeypatch.setattr(pyarrow.parquet, "read_table", full)
-    with pytest.raises(MemoryError):
+    with pytest.raises(UserError, match="not enough memory"):
         read_table(tables.table_bytes(pd.DataFrame({"a": [1]})))
     assert issubclass(pyarrow.ArrowMemoryError, MemoryError)
     assert errno.ENOMEM
