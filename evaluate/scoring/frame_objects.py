@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from evaluate.inputs.memory import n_patches, reading_bytes
-from evaluate.inputs.objects import boxes_in_plane, frame_rows, patch_map, pooled
+from evaluate.inputs.objects import boxes_in_map, frame_rows, patch_map, pooled
 from evaluate.inputs.patches import token_variance
 from evaluate.inputs.rows import RowSelection
 from evaluate.kernels.moments import variance_ranking
@@ -82,7 +82,7 @@ class ObjectTask(ModelTask[S]):
                 continue
             objects = by_source[source]
             whole = patch_map(self.model, self.array, rows)
-            vectors, seen = pooled(whole, boxes_in_plane(objects, whole.scale), self.settings.pooling)
+            vectors, seen = pooled(whole, boxes_in_map(objects, whole), self.settings.pooling)
             frames.append(
                 FrameObjects(
                     video=str(fact["video"]),
