@@ -19,7 +19,7 @@ from pipeline.dataset_recipe import DatasetRecipe, FewShot, ManifestClass  # noq
 from pipeline.frame_recipe import FrameRecipe  # noqa: E402
 from pipeline.recipe import DecoderRecipe, FeatureRecipe, MaskRecipe, ModelRecipe, Recipe, StorageRecipe  # noqa: E402
 from pipeline.views import VIEWS, ViewRecipe  # noqa: E402
-from stores.specs import Size  # noqa: E402
+from stores.specs import ShorterSide, Size  # noqa: E402
 
 
 def kind_of(settings: type[BaseModel]) -> str:
@@ -34,6 +34,7 @@ TABLES: list[tuple[str, type[BaseModel]]] = [
     ("[dataset.few_shot]", FewShot),
     ("[frame]", FrameRecipe),
     ("A size: `{ height = 448, width = 672 }`, or one number for a square", Size),
+    ("The shorter side: `{ shorter = 256 }`", ShorterSide),
     ("[[models]]", ModelRecipe),
     ('decoder in [[models]]: `decoder = { target = "normalised" }`', DecoderRecipe),
     ("[features]", FeatureRecipe),
@@ -64,7 +65,7 @@ def words(annotation: Any) -> str:
     if origin is dict:
         return "table"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "size" if annotation is Size else "table"
+        return {Size: "size", ShorterSide: "shorter side"}.get(annotation, "table")
     return {str: "string", int: "integer", float: "number", bool: "true or false"}[annotation]
 
 

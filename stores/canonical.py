@@ -6,7 +6,8 @@ with equal digests are equal; nothing that depends on the machine (paths, times,
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 
@@ -49,3 +50,27 @@ def read_checksummed(data: bytes | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if intact else None
+
+
+def relative_name(name: str) -> str:
+    """Return ``name`` if it is a clean relative POSIX path; raises ValueError if it could leave its root."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or str(path) != name:
+        raise ValueError(f"{name!r} is not a plain relative path")
+    return name
+
+
+def sources_digest(entries: Iterable[tuple[str, str]]) -> str:
+    """Return the digest of ``(relative name, sha256 of the file)`` pairs, in any order."""
+    lines = sorted([relative_name(name), value] for name, value in entries)
+    return digest(lines)
+
+
+def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invalid: Container[str] = frozenset()) -> str:
+    """Return the digest of the rows in order: ``(source name, tile box)`` each.
+
+    A tile box is (left, top, right, bottom) in pixels of the resized source. Rows of the ``invalid`` sources, which
+    hold no features, are marked in the digest; where all rows are valid it is the same whatever `bad_samples` says.
+    """
+    lines = [[relative_name(name), list(box), *(["invalid"] if name in invalid else [])] for name, box in rows]
+    return digest(lines)

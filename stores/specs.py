@@ -9,13 +9,14 @@ Changing a field or a default here changes the digests, and no stored set is fou
 ``tests/stores/test_specs.py`` compares them with fixed values.
 """
 
-from collections.abc import Container, Iterable
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from stores.canonical import digest
+from stores.canonical import relative_name as relative_name
+from stores.canonical import samples_digest as samples_digest
+from stores.canonical import sources_digest as sources_digest
 from stores.notebook import html_table
 
 FORMAT_VERSION = 1
@@ -74,6 +75,31 @@ def _square(value: Any) -> Any:
 SquareOrSize = Annotated[Size, BeforeValidator(_square)]
 
 
+class ShorterSide(Record):
+    """Size with the aspect ratio of each image, given by its shorter side (torchvision's ``Resize(256)``)."""
+
+    shorter: int = Field(ge=1, le=65_536)
+    """Length of the shorter side, in pixels; the longer one is int(shorter * long / short)."""
+
+    def __str__(self) -> str:
+        return f"shorter side {self.shorter}"
+
+    def resized(self, size: Size) -> tuple[int, int]:
+        """Return the height and width, in pixels, of an image of this size after resizing."""
+        short = min(size.height, size.width)
+        return self.shorter * size.height // short, self.shorter * size.width // short
+
+
+def _kind_of_resize(value: Any) -> str:
+    is_side = isinstance(value, ShorterSide) or (isinstance(value, dict) and "shorter" in value)
+    return "shorter" if is_side else "size"
+
+
+SizeOrShorterSide = Annotated[
+    Annotated[SquareOrSize, Tag("size")] | Annotated[ShorterSide, Tag("shorter")], Discriminator(_kind_of_resize)
+]
+
+
 class FrameSpec(Record):
     """How source images are resized and cut into model inputs; the same for all models of an experiment.
 
@@ -85,11 +111,14 @@ class FrameSpec(Record):
     """Size of a model input, in pixels."""
     tile: SquareOrSize | None = None
     """Size of a tile in pixels of the (resized) source; None takes the whole source as one tile."""
-    resize: SquareOrSize | None = None
-    """Size the source is brought to first; None keeps it."""
-    edge: Literal["drop", "pad", "shift-last"] = "drop"
+    resize: SizeOrShorterSide | None = None
+    """Size the source is brought to first; None keeps it. ``{ shorter = 256 }`` resizes the shorter side and keeps the
+    aspect ratio."""
+    edge: Literal["drop", "pad", "shift-last", "centre"] = "drop"
     """What happens where tiles do not divide the source: the rest is dropped, padded with black (void label),
-    or the last tile is shifted back inside so that it overlaps its neighbour (shared pixels are scored once)."""
+    or the last tile is shifted back inside so that it overlaps its neighbour (shared pixels are scored once).
+    ``centre`` takes one tile only, from the centre of the image, and drops all around it (torchvision's
+    ``CenterCrop``): with ``resize = { shorter = 256 }, tile = 224, input = 224`` the usual transform for evaluation."""
 
     @model_validator(mode="after")
     def _edge_needs_tiles(self) -> "FrameSpec":
@@ -264,27 +293,3 @@ class ArraySpec(Record):
         if self.dtype.startswith("float"):
             return float("nan")
         return {"uint8": VOID, "uint16": 65_535, "int32": -1, "int64": -1}[self.dtype]
-
-
-def relative_name(name: str) -> str:
-    """Return ``name`` if it is a clean relative POSIX path; raises ValueError if it could leave its root."""
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or str(path) != name:
-        raise ValueError(f"{name!r} is not a plain relative path")
-    return name
-
-
-def sources_digest(entries: Iterable[tuple[str, str]]) -> str:
-    """Return the digest of ``(relative name, sha256 of the file)`` pairs, in any order."""
-    lines = sorted([relative_name(name), value] for name, value in entries)
-    return digest(lines)
-
-
-def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invalid: Container[str] = frozenset()) -> str:
-    """Return the digest of the rows in order: ``(source name, tile box)`` each.
-
-    A tile box is (left, top, right, bottom) in pixels of the resized source. Rows of the ``invalid`` sources, which
-    hold no features, are marked in the digest; where all rows are valid it is the same whatever `bad_samples` says.
-    """
-    lines = [[relative_name(name), list(box), *(["invalid"] if name in invalid else [])] for name, box in rows]
-    return digest(lines)

@@ -26,6 +26,18 @@ from tests.tiny_experiment import EXPERIMENT, wrong
         ("input = 32", "inptu = 32", "frame.inptu is not a known key: did you mean input?"),
         ("tile = 32", 'tile = "big"', "or one number, not 'big'"),
         ("tile = 32", "tile = { height = 3 }", "frame.tile.width is required and missing"),
+        (
+            "tile = 32",
+            'tile = 32\nresize = { shorter = "big" }',
+            "frame.resize.shorter.shorter: write an integer without",
+        ),
+        (
+            "tile = 32",
+            "tile = 32\nresize = { shorter = 40, width = 40 }",
+            "frame.resize.shorter.width is not a known key",
+        ),
+        ("tile = 32", 'tile = 32\nresize = "big"', "or one number, not 'big'"),
+        ('edge = "shift-last"', 'edge = "center"', "or 'centre', not 'center'"),
         ("per_group = 3", 'per_group = "3"', "write an integer without quotes, not '3'"),
         ("k = [1, 3]", "k = 3", "write a list in [ ], not 3"),
         ('kind = "label-maps"', 'kind = "label-map"', "there is no kind 'label-map': did you mean label-maps?"),

@@ -27,6 +27,7 @@ from evaluate.results.table import Result
 from evaluate.settings import BootstrapSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.errors import MissingError, UserError
+from stores.specs import Size
 
 Pooled = Literal["class-token", "mean-patch"]
 
@@ -121,7 +122,7 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         classes, truth = _image_classes(self.model, train), _image_classes(self.model, validation)
         bootstrap = self.bootstrap(validation.sources)
         frame = self.model.spec.frame
-        native = (frame.resize or frame.input).height
+        native = (frame.resize if isinstance(frame.resize, Size) else frame.input).height
 
         def accuracy_row(metric: str, right: Bool[np.ndarray, " image"], **columns: Any) -> dict[str, Any]:
             draws = bootstrap.ratio(right.astype(np.float64), np.ones(len(right)))

@@ -15,6 +15,7 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection
 from evaluate.settings import Pooling
 from stores.errors import UserError
+from stores.specs import ShorterSide, Size
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class PatchMap:
     """Height and width of a patch in pixels of the plane."""
     scale: tuple[float, float]
     """Plane pixels a source pixel, (y, x)."""
+    origin: tuple[int, int] = (0, 0)
+    """Pixel of the plane, (y, x), where the map begins: the first of a centre crop."""
 
 
 def frame_rows(model: ModelSets, selection: RowSelection) -> dict[str, np.ndarray]:
@@ -44,6 +47,9 @@ def patch_map(model: ModelSets, array: str, rows: np.ndarray) -> PatchMap:
     grid_rows, grid_columns = model.grid(array)
     left, top, right, bottom = (table[name].to_numpy(dtype=np.int64) for name in ("left", "top", "right", "bottom"))
     height, width = int(bottom[0] - top[0]), int(right[0] - left[0])
+    frame = model.spec.frame
+    origin = (int(top[0]), int(left[0])) if frame.edge == "centre" else (0, 0)
+    top, bottom, left, right = top - origin[0], bottom - origin[0], left - origin[1], right - origin[1]
     if (top % height).any() or (left % width).any():
         raise UserError(
             f"tiles of {table['source'].iloc[0]} overlap, and patches of overlapping tiles do not lie on one lattice: "
@@ -56,16 +62,18 @@ def patch_map(model: ModelSets, array: str, rows: np.ndarray) -> PatchMap:
     for index, (y, x) in enumerate(zip(top // height, left // width, strict=True)):
         patch = tokens[index].reshape(grid_rows, grid_columns, channels).transpose(2, 0, 1)
         values[:, y * grid_rows : (y + 1) * grid_rows, x * grid_columns : (x + 1) * grid_columns] = patch
-    plane = model.spec.frame.resize
-    source_height, source_width = (int(table[name].iloc[0]) for name in ("source_height", "source_width"))
-    scale = (plane.height / source_height, plane.width / source_width) if plane is not None else (1.0, 1.0)
-    return PatchMap(values, (height / grid_rows, width / grid_columns), scale)
+    source = Size(height=int(table["source_height"].iloc[0]), width=int(table["source_width"].iloc[0]))
+    plane = frame.resize or source
+    plane_height, plane_width = plane.resized(source) if isinstance(plane, ShorterSide) else (plane.height, plane.width)
+    scale = (plane_height / source.height, plane_width / source.width)
+    return PatchMap(values, (height / grid_rows, width / grid_columns), scale, origin)
 
 
-def boxes_in_plane(objects: pd.DataFrame, scale: tuple[float, float]) -> Float64[np.ndarray, "object 4"]:
-    """Return (left, top, right, bottom) of objects in pixels of the plane."""
-    y, x = scale
-    return objects[["left", "top", "right", "bottom"]].to_numpy(dtype=np.float64) * np.array([x, y, x, y])
+def boxes_in_map(objects: pd.DataFrame, patches: PatchMap) -> Float64[np.ndarray, "object 4"]:
+    """Return (left, top, right, bottom) of objects in pixels of the plane, counted from the map's origin."""
+    (y, x), (first_y, first_x) = patches.scale, patches.origin
+    boxes = objects[["left", "top", "right", "bottom"]].to_numpy(dtype=np.float64)
+    return boxes * np.array([x, y, x, y]) - np.array([first_x, first_y, first_x, first_y])
 
 
 def pooled(

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from evaluate.inputs.memory import n_patches, reading_bytes
-from evaluate.inputs.objects import boxes_in_plane, frame_rows, patch_map, pooled
+from evaluate.inputs.objects import boxes_in_map, frame_rows, patch_map, pooled
 from evaluate.inputs.patches import token_variance
 from evaluate.inputs.rows import RowSelection
 from evaluate.kernels.moments import variance_ranking
@@ -36,7 +36,7 @@ class FrameObjects:
     categories: np.ndarray
     vectors: Float64[np.ndarray, "object channel"]
     boxes: Float64[np.ndarray, "object 4"]
-    """Left, top, right, bottom in pixels of the plane, as annotated: not clipped."""
+    """Left, top, right, bottom in pixels of the patch map, as annotated: not clipped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class ObjectTask(ModelTask[S]):
                 continue
             objects = by_source[source]
             whole = patch_map(self.model, self.array, rows)
-            boxes = boxes_in_plane(objects, whole.scale)
+            boxes = boxes_in_map(objects, whole)
             vectors, seen = pooled(whole, boxes, self.settings.pooling)
             frames.append(
                 FrameObjects(

@@ -17,7 +17,7 @@ from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.extraction.taking_over import known_rows, passes
 from pipeline.recipe import OWN, ModelRecipe, Recipe
 from pipeline.recorded import Recorded
-from pipeline.rows.frames import tiles
+from pipeline.rows.frames import resized_size, tiles
 from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import View
@@ -211,7 +211,7 @@ def labelled_coverage(samples: Samples) -> float | None:
         with samples.noticing_changes():
             known = samples.dataset.pixel_classes(samples.sources[name]) != VOID
         size, frame = samples.sizes[name], samples.frame
-        plane = frame.resize or size
+        plane = resized_size(frame, size)
         total += int(known.sum())
         for tile in tiles(frame, size):
             left, top, right, bottom = tile.owned
@@ -237,11 +237,12 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
     if samples.left_out:
         first = next(iter(samples.left_out.values()))
         lines.append(f"{len(samples.left_out)} images are left out of the few-shot choice, the first: {first}")
+    remedy = 'set edge = "shift-last" or "pad" in [frame], or another size'
+    if samples.frame.edge == "centre":
+        remedy = "a smaller resize or a larger tile in [frame] shows more"
     for share, what in ((samples.coverage, "of all pixels"), (labelled, "of the labelled pixels")):
         if share is not None and share < LITTLE_COVERAGE:
-            lines.append(
-                f'the tiles cover only {share:.0%} {what}: set edge = "shift-last" or "pad" in [frame], or another size'
-            )
+            lines.append(f"the tiles cover only {share:.0%} {what}: {remedy}")
     lines += [
         f"{plan.title} makes {plan.objects:,} objects: raise range_megabytes in [storage] or keep fewer arrays"
         for plan in plans

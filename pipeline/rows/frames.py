@@ -13,12 +13,15 @@ from PIL import Image
 
 from pipeline.frame_recipe import Interpolation
 from stores.errors import UserError
-from stores.specs import VOID, FrameSpec, Size
+from stores.specs import VOID, FrameSpec, ShorterSide, Size
 
 REVISION = 1
 """Increased when the same source and frame give other pixels."""
 
 Box = tuple[int, int, int, int]
+
+_LONGEST_SIDE = 65_536
+"""Longest side of a resized source, in pixels, as in `Size`."""
 
 _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -42,8 +45,19 @@ class Tile:
 
 
 def resized_size(frame: FrameSpec, source_size: Size) -> Size:
-    """Return the size of the plane that tile boxes refer to, in pixels."""
-    return frame.resize if frame.resize is not None else source_size
+    """Return the size of the plane that tile boxes refer to, in pixels.
+
+    Raises UserError when resizing the shorter side makes the longer one too long.
+    """
+    if not isinstance(frame.resize, ShorterSide):
+        return frame.resize if frame.resize is not None else source_size
+    height, width = frame.resize.resized(source_size)
+    if max(height, width) > _LONGEST_SIDE:
+        raise UserError(
+            f"an image of {source_size} pixels (width x height) becomes {width}x{height} when its shorter side is "
+            f"resized to {frame.resize.shorter}, and {_LONGEST_SIDE} is the longest side allowed: leave the image out"
+        )
+    return Size(height=height, width=width)
 
 
 def tiles(frame: FrameSpec, source_size: Size) -> tuple[Tile, ...]:
@@ -56,9 +70,10 @@ def tiles(frame: FrameSpec, source_size: Size) -> tuple[Tile, ...]:
         whole = (0, 0, size.width, size.height)
         return (Tile(0, 0, whole, whole),)
     if frame.edge != "pad" and (size.height < frame.tile.height or size.width < frame.tile.width):
+        remedy = "a larger resize" if frame.edge == "centre" else 'edge = "pad"'
         raise UserError(
             f"an image of {size} pixels (width x height) is smaller than a tile of {frame.tile}; "
-            'choose a smaller tile, or set edge = "pad" in the frame'
+            f"choose a smaller tile, or set {remedy} in the frame"
         )
     rows = _spans(size.height, frame.tile.height, frame.edge)
     columns = _spans(size.width, frame.tile.width, frame.edge)
@@ -85,7 +100,10 @@ class _Span:
 
 
 def _spans(extent: int, tile: int, edge: str) -> list[_Span]:
-    """Cut one axis into spans; only the last one depends on the edge rule."""
+    """Cut one axis into spans; only the last one depends on the edge rule, unless there is a centre crop."""
+    if edge == "centre":
+        first = round((extent - tile) / 2)  # half to even, as in torchvision's CenterCrop
+        return [_Span(first, first + tile, first, first + tile)]
     spans = [_Span(start, start + tile, start, start + tile) for start in range(0, extent - tile + 1, tile)]
     done = len(spans) * tile
     if done < extent and edge == "pad":
@@ -185,14 +203,18 @@ def resized(
     image: UInt8[np.ndarray, "source_height source_width 3"], frame: FrameSpec, interpolation: Interpolation
 ) -> UInt8[np.ndarray, "plane_height plane_width 3"]:
     """Return the plane that tile boxes refer to: the source at the frame's ``resize``, or unchanged."""
-    return image if frame.resize is None else resample(image, frame.resize, interpolation)
+    return image if frame.resize is None else resample(image, _resized_size(frame, image), interpolation)
 
 
 def resized_labels(
     pixel_classes: UInt8[np.ndarray, "source_height source_width"], frame: FrameSpec
 ) -> UInt8[np.ndarray, "plane_height plane_width"]:
     """Return the class ids of the plane that tile boxes refer to, resized with nearest."""
-    return pixel_classes if frame.resize is None else _nearest(pixel_classes, frame.resize)
+    return pixel_classes if frame.resize is None else _nearest(pixel_classes, _resized_size(frame, pixel_classes))
+
+
+def _resized_size(frame: FrameSpec, source: UInt8[np.ndarray, "source_height source_width *colour"]) -> Size:
+    return resized_size(frame, Size(height=source.shape[0], width=source.shape[1]))
 
 
 def crop(

@@ -183,7 +183,7 @@ def _marked(table: pd.DataFrame, bad: Mapping[str, str]) -> pd.DataFrame:
 
 def _placeholder(frame: FrameSpec) -> Tile:
     """Return the one tile of an image whose tiles are unknown: as large as a tile, with no part that is scored."""
-    size = frame.tile or frame.resize or frame.input
+    size = frame.tile or (frame.resize if isinstance(frame.resize, Size) else frame.input)
     return Tile(0, 0, (0, 0, size.width, size.height), (0, 0, 0, 0))
 
 

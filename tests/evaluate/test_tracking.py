@@ -1,12 +1,16 @@
 """Tracking by retrieval on videos with planted identities, and pooling against torchvision and by hand."""
 
+from unittest.mock import Mock
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torchvision.ops import roi_align
 
 from evaluate.analyses.tracking import Tracking, TrackingTask, retrieve
-from evaluate.inputs.objects import PatchMap, frame_rows, patch_map, pooled
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.objects import PatchMap, boxes_in_map, frame_rows, patch_map, pooled
 from evaluate.inputs.rows import select_rows
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
@@ -15,6 +19,7 @@ from evaluate.scoring.frame_objects import _step
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
 from stores.errors import UserError
+from stores.specs import FrameSpec
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_video import CELLS, PIXELS, videos
 
@@ -110,6 +115,21 @@ def test_maps_are_stitched_and_pooled_as_torchvision_does(tmp_path):
     vectors, seen = pooled(whole, boxes, "roi-align")
     assert seen.all()
     np.testing.assert_allclose(vectors, expected[:, :, 0, 0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("resize", "scale"), [({"shorter": 40}, (40 / 50, 53 / 67)), (None, (1.0, 1.0))])
+def test_objects_are_found_on_the_map_of_a_centre_crop(resize, scale):
+    tile = {"left": 10, "top": 4, "right": 42, "bottom": 36, "source": "a", "source_height": 50, "source_width": 67}
+    model = Mock(spec=ModelSets, samples=pd.DataFrame([tile]))
+    model.spec.frame = FrameSpec(input=32, tile=32, resize=resize, edge="centre")
+    model.grid.return_value = (4, 4)
+    model.features = {ARRAY: np.arange(16, dtype=np.float32).reshape(1, 16, 1)}
+    whole = patch_map(model, ARRAY, np.array([0]))
+    assert whole.scale == scale
+    left, top = (10 + 8) / scale[1], (4 + 16) / scale[0]  # the patch in row 2, column 1
+    objects = pd.DataFrame([{"left": left, "top": top, "right": left + 8 / scale[1], "bottom": top + 8 / scale[0]}])
+    vectors, seen = pooled(whole, boxes_in_map(objects, whole), "centres")
+    assert (vectors.item(), seen.item()) == (9.0, True)
 
 
 def test_boxes_beyond_the_map_are_clipped_or_left_out():

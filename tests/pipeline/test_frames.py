@@ -114,6 +114,64 @@ def test_tiles_are_what_pillow_crops_and_resizes(interpolation):
     np.testing.assert_array_equal(cut(image, frame, cells, interpolation), np.stack(expected))
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos", "nearest", "box"])
+@pytest.mark.parametrize(
+    "size", [(375, 500), (500, 375), (48, 48), (33, 77), (101, 64), (31, 99), (64, 97), (20, 21)], ids=str
+)
+def test_the_centre_of_an_image_resized_by_its_shorter_side_is_torchvisions(size, interpolation):
+    height, width = size
+    image = noise(height, width)
+    frame = FrameSpec(input=33, tile=33, resize={"shorter": 48}, edge="centre")
+    method = Image.Resampling[interpolation.upper()]
+    short, long = min(size), max(size)
+    extents = (48, int(48 * long / short)) if height <= width else (int(48 * long / short), 48)
+    plane = Image.fromarray(image).resize(extents[::-1], method)
+    top, left = (round((extent - 33) / 2.0) for extent in extents)
+    (tile,) = cells = tiles(frame, Size(height=height, width=width))
+    assert tile.box == tile.owned == (left, top, left + 33, top + 33)
+    by_hand = np.asarray(plane.crop((left, top, left + 33, top + 33)))
+    np.testing.assert_array_equal(cut(image, frame, cells, interpolation)[0], by_hand)
+    assert owned_in_input(frame, tile) == (0, 0, 33, 33)
+    assert coverage(frame, Size(height=height, width=width)) == pytest.approx(33 * 33 / (extents[0] * extents[1]))
+
+
+def test_the_centre_crop_is_what_torchvision_itself_makes():
+    transforms = pytest.importorskip("torchvision.transforms")
+    for height, width in ((375, 500), (101, 64), (64, 97), (333, 1000)):
+        image = noise(height, width)
+        frame = FrameSpec(input=33, tile=33, resize={"shorter": 48}, edge="centre")
+        resize = transforms.Resize(48, interpolation=transforms.InterpolationMode.BICUBIC)
+        expected = transforms.CenterCrop(33)(resize(Image.fromarray(image)))
+        made = cut(image, frame, tiles(frame, Size(height=height, width=width)), "bicubic")
+        np.testing.assert_array_equal(made[0], np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", [(75, 100), (100, 75), (33, 77)], ids=str)
+def test_labels_of_a_centre_crop_follow_the_pixels(size):
+    height, width = size
+    frame = FrameSpec(input=33, tile=33, resize={"shorter": 48}, edge="centre")
+    cells = tiles(frame, Size(height=height, width=width))
+    classes = noise(height, width)[..., 0]
+    left, top, right, bottom = cells[0].box
+    plane = (48, int(48 * width / height)) if height <= width else (int(48 * height / width), 48)
+    rows, columns = (
+        [math.floor(Fraction(2 * pixel + 1, 2) * source / extent) for pixel in pixels]
+        for pixels, source, extent in (
+            (range(top, bottom), height, plane[0]),
+            (range(left, right), width, plane[1]),
+        )
+    )
+    np.testing.assert_array_equal(cut_labels(classes, frame, cells)[0], classes[np.ix_(rows, columns)])
+
+
+def test_what_a_centre_crop_cannot_be_taken_of_is_refused():
+    crop = {"input": 32, "tile": 32, "edge": "centre"}
+    with pytest.raises(UserError, match=r"40x30 pixels.*tile of 32x32; choose a smaller tile, or set a larger resize"):
+        tiles(FrameSpec(**crop), Size(height=30, width=40))
+    with pytest.raises(UserError, match=r"becomes 128000x32 .* 65536 is the longest side"):
+        tiles(FrameSpec(**crop, resize={"shorter": 32}), Size(height=1, width=4000))
+
+
 def test_shrinking_is_antialiased():
     """Half-size box filtering is the block mean; a one-pixel checkerboard becomes grey under every wide filter."""
     image = noise(64, 64)

@@ -75,6 +75,8 @@ def _both(evidence: Evidence, role: str, score: Callable[[Evidence, ModelInfo], 
     reason = ""
     for one in (evidence, *evidence.beside):
         for info in one.present(role):
+            if info.frame.edge == "centre":  # neither tiles nor whole images
+                continue
             try:
                 ways.setdefault((info.data_set, info.frame.tile is not None), score(one, info))
             except MissingEvidenceError as error:  # this experiment may have other analyses
