@@ -1,6 +1,6 @@
 """Evaluation of stored sets; never runs a backbone.
 
-``evaluate.run(function, sets)`` runs an analysis of your own on stored sets and returns a pandas table;
+``patchbank.run(function, sets)`` runs an analysis of your own on stored sets and returns a pandas table;
 ``evaluate.read(results, experiment)`` returns the results of an experiment: its table, and its figures to draw.
 """
 

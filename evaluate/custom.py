@@ -6,7 +6,7 @@
         tokens = features[layer][:]
         yield {"metric": "spread", "value": tokens.std()}
 
-    table = evaluate.run(spread, [stores.open("07e897811dad")], layer="block.11.norm")
+    table = patchbank.run(spread, [patchbank.open("07e897811dad")], layer="block.11.norm")
 """
 
 import hashlib

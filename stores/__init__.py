@@ -1,6 +1,6 @@
 """Feature sets and label sets: their records, their files and where they are stored.
 
-``stores.open(path_or_digest)`` returns a set; ``set["block.11"][rows]`` returns numpy. Importing this package
+``patchbank.open(path_or_digest)`` returns a set; ``set["block.11"][rows]`` returns numpy. Importing this package
 imports neither torch nor zarr, and nothing heavy before it is used.
 """
 

@@ -1,4 +1,4 @@
-"""Progress inside a task: long loops report how many of their steps are done to whoever listens."""
+"""Progress inside a task: long loops report how many steps are done to the callbacks that are registered."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _listeners: list[Listener] = []
 
 
 def report(what: str, done: int, total: int | None = None) -> None:
-    """Tell all listeners how far a loop is; does nothing where nobody listens.
+    """Pass the progress of a loop to all registered callbacks; does nothing where there are none.
 
     Args:
         what: What is counted.
