@@ -17,7 +17,7 @@ import torch
 
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.forward import BatchArrays, forward
+from pipeline.extraction.forward import BatchArrays, converted, forward
 from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch, Loader, every_row
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
@@ -276,14 +276,14 @@ def _results(
     rows: Callable[[RowRange], Sequence[int]] = every_row,
 ) -> Generator[tuple[Batch, dict[str, np.ndarray]], None, None]:
     """Yield batches of some ``rows`` of ranges with the arrays of the model and the statistics of the view."""
-    job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
     stats = {array.name.partition("/")[2]: array.name for array in arrays if array.group == SAMPLE_STATS}
     tokens = [array for array in arrays if array.name not in stats.values()]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)
     waited = 0.0
+    in_precision = converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype))
     # Closed explicitly: a traceback would keep the generator alive, and with it threads that Ctrl-C waits for.
-    with _threads(compute.threads), contextlib.closing(loader.batches(ranges, rows)) as batches:
+    with in_precision, _threads(compute.threads), contextlib.closing(loader.batches(ranges, rows)) as batches:
         for batch, values in forward(batches, run, job.samples, compute.device, seconds):
             seconds.decode += loader.waited - waited
             waited = loader.waited

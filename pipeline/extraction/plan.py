@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.forward import converted
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.extraction.taking_over import known_rows, passes
@@ -189,15 +190,15 @@ def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height w
 def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"], compute: Compute) -> float:
     """Time the forward pass of one batch; return seconds per row."""
     n_rows = min(compute.batch_size, job.layout.n_rows)
-    job.model.module.to(device=compute.device, dtype=getattr(torch, job.spec.compute_dtype))
     tokens = [array for array in job.arrays if array.group != SAMPLE_STATS]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
     tile_ids = job.samples.tile_ids[:n_rows]
-    run(batch[:1], tile_ids[:1])[1].cpu()  # warm-up: the first call sets up kernels and caches
-    before = time.perf_counter()
-    run(batch, tile_ids)[1].cpu()
-    return (time.perf_counter() - before) / n_rows
+    with converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype)):
+        run(batch[:1], tile_ids[:1])[1].cpu()  # warm-up: the first call sets up kernels and caches
+        before = time.perf_counter()
+        run(batch, tile_ids)[1].cpu()
+        return (time.perf_counter() - before) / n_rows
 
 
 def labelled_coverage(samples: Samples) -> float | None:

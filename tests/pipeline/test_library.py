@@ -236,6 +236,17 @@ def test_modules_of_half_precision(data, dtype):
     np.testing.assert_array_equal(made["stage.0"][:], same["stage.0"][:])
 
 
+def test_a_second_precision_starts_from_the_module_s_own_weights(data, tmp_path):
+    net = Tiny()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    half = TABLES | {"features": TABLES["features"] | {"compute_dtype": "bfloat16"}}
+    extract(half, model=described(net), **data)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    [made] = extract(TABLES, model=described(net), **data)
+    [fresh] = extract(TABLES, model=described(Tiny()), data=data["data"], store=tmp_path / "fresh")
+    np.testing.assert_array_equal(made["block.1.norm"][:], fresh["block.1.norm"][:])
+
+
 def test_a_submodule_that_runs_twice_is_no_layer():
     shared = nn.ReLU()
     net = nn.Sequential(nn.Conv2d(3, 6, 8, 8), shared, nn.Conv2d(6, 4, 1), shared)
