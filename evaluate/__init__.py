@@ -1,7 +1,8 @@
 """Evaluation of stored sets; never runs a backbone.
 
 ``patchbank.run(function, sets)`` runs an analysis of your own on stored sets and returns a pandas table;
-``patchbank.read_results(results, experiment)`` returns the results of an experiment: its table, and its figures to draw.
+``patchbank.read_results(results, experiment)`` returns the results of an experiment: its table, and its figures to
+draw.
 """
 
 import importlib
