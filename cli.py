@@ -104,6 +104,11 @@ def _run() -> None:
         give_up_output()
         say(f"error: cannot write the output: {error.strerror or error}: choose another place for it")
         raise SystemExit(2) from None
+    except ImportError as error:
+        if "failed to map segment" not in str(error) and "allocate memory" not in str(error):
+            raise
+        say("error: memory ran out while a library was loaded: close other programs or raise the limit, then try again")
+        raise SystemExit(2) from None
     except MemoryError:
         say("error: memory ran out: close other programs, or ask for less at a time, then run the same command again")
         raise SystemExit(2) from None

@@ -141,6 +141,10 @@ def test_weights_that_do_not_fit(site, run, architecture, changes, says):
     assert re.search(says, err.rstrip()), err
     assert err.count("\n") == 1, err
     assert begun_sets(site) == []
+    code, out, _ = run("plan", "tiny.toml", "--no-time")
+    if "does not fit" in says or "key" in says:
+        assert code == 0
+        assert re.search(says, out, re.M), "plan says why the weights cannot be used"
 
 
 def begun_sets(site):

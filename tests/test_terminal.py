@@ -194,9 +194,10 @@ def test_ctrl_c_while_a_class_body_is_run(monkeypatch, capsys, raised):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_shortage_of_memory_is_one_sentence(monkeypatch, run):
+@pytest.mark.parametrize("shortage", [MemoryError(), ImportError("x.so: failed to map segment from shared object")])
+def test_shortage_of_memory_is_one_sentence(monkeypatch, run, shortage):
     def full(*arguments, **options):
-        raise MemoryError
+        raise shortage
 
     monkeypatch.setattr("commands.app.app", full)
     code, out, err = run("ls")

@@ -23,7 +23,7 @@ from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import View
 from stores import Store
-from stores.errors import UserError
+from stores.errors import MissingError, UserError
 from stores.specs import VOID, Size
 from stores.units import format_bytes
 
@@ -58,6 +58,8 @@ class ModelPlan:
     """Estimated memory on top of the idle process: weights, buffers and twice a batch's tokens."""
     seconds_per_row: float | None
     """Measured on one batch on this device; None when no row meets the model or timing is off."""
+    problem: str = ""
+    """Why the weights cannot be used, where they are there or come from the hub; empty otherwise."""
 
     @property
     def seconds(self) -> float | None:
@@ -90,13 +92,13 @@ def plan_models(
         if model_recipe.weights == OWN and model_recipe.name not in workspace.own:
             yield from _plans_of_own(recipe, model_recipe, workspace.store, len(samples.tiles))
             continue
-        weights_found = True
+        weights_found, problem = True, ""
         try:
             shown = list(view_jobs(recipe, model_recipe, workspace, samples))
-        except UserError:
+        except UserError as error:
             if model_recipe.weights == "random":
                 raise
-            weights_found = False
+            weights_found, problem = False, "" if isinstance(error, MissingError) else str(error)
             drawn = model_recipe.model_copy(update={"weights": "random"})
             shown = list(view_jobs(recipe, drawn, dataclasses.replace(workspace, on_meta_device=not timed), samples))
         model_seconds: dict[Size, float] = {}
@@ -106,7 +108,8 @@ def plan_models(
                 job = dataclasses.replace(job, labels=LabelJob(job.labels.clean_grids))
             elif pixels is not None:
                 counted.add(pixels.name)
-            yield _plan(view, job, weights_found, compute, model_seconds if timed else None)
+            plan = _plan(view, job, weights_found, compute, model_seconds if timed else None)
+            yield dataclasses.replace(plan, problem=problem)
 
 
 def _plan(
@@ -249,6 +252,7 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
         for plan in plans
         if plan.objects > MANY_OBJECTS
     ]
+    lines += list(dict.fromkeys(f"{plan.title}: {plan.problem}" for plan in plans if plan.problem))
     needed = sum(plan.bytes_missing for plan in plans)
     if free is not None and needed > free:
         lines.append(
