@@ -1,1 +1,1 @@
-"""What each command does, one file a group; cli.py lists them all."""
+"""What each command does, one file a group; app.py lists them all."""
