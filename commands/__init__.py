@@ -1,1 +1,1 @@
-"""The commands, one file each; cli.py lists them."""
+"""The commands, one file each; app.py lists them all."""
