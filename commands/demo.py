@@ -26,9 +26,11 @@ def demo(
         found = {"store": store, "data": str(data / "street-world"), "report": str(page)}
         echo_json(found)
         return
-    echo(
-        f"\nStreet scenes in the Cityscapes layout were painted to {data / 'street-world'}. Two small vision\n"
-        "transformers ran once on every image; all numbers were then computed from the store.\n"
-        "Their weights are random, so the numbers show how the tool works, not the paper's finding that masked-image\n"
-        f"models have high-variance features which ruin nearest neighbours. Open {page}"
-    )
+    echo()
+    for line in (
+        f"Street scenes in the Cityscapes layout were painted to {data / 'street-world'}. Two small vision",
+        "transformers ran once on every image; all numbers were then computed from the store.",
+        "Their weights are random, so the numbers show how the tool works, not the paper's finding that masked-image",
+        f"models have high-variance features which ruin nearest neighbours. Open {page}",
+    ):
+        echo(line)

@@ -63,7 +63,14 @@ def weighted(name: str, terms: Sequence[tuple[float, Estimate]], *, any_training
 
 
 def difference(name: str, one: Estimate, other: Estimate, *, any_training: bool = False) -> Estimate:
-    """Return one estimate less another; raises UnequalTrainingError as `weighted`."""
+    """Return one estimate less another; raises UnequalTrainingError as `weighted`.
+
+    Args:
+        name: name of the difference.
+        one: the estimate that is reduced.
+        other: the estimate that is subtracted.
+        any_training: whether the numbers of training images may differ.
+    """
     return weighted(name, [(1.0, one), (-1.0, other)], any_training=any_training)
 
 
