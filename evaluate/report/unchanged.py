@@ -1,4 +1,4 @@
-"""Tells whether a page would be written with the same bytes again, so that nothing is drawn twice."""
+"""Tells whether a page would be written with the same bytes again; it is not drawn again then."""
 
 import functools
 import hashlib

@@ -1,4 +1,4 @@
-"""Which ranges of a set may have been computed on another kind of machine than the one that it was begun on.
+"""Records of the ranges that may have been computed on another kind of machine than the rest of a set.
 
 Their last bits may differ. Such a machine writes a record before its first range, into ``machines/``: its compute
 record and the ranges that it is about to make. No digest depends on it.

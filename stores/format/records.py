@@ -1,4 +1,4 @@
-"""Reading records that may be damaged, and taking a damaged object away without taking a good one."""
+"""Reads records that may be damaged, and removes damaged objects without removing intact ones."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Bytes of lost records and tables, from every place in a store where they can be had."""
+"""Possible bytes of lost records and tables, from every copy in a store."""
 
 from collections.abc import Iterator, Mapping
 

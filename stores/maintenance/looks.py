@@ -1,4 +1,4 @@
-"""Findings, and looking at stored objects until two looks agree.
+"""Findings of `verify` and `repair`: stored objects are read again until two readings agree.
 
 Writers work beside `verify` and `repair`, so nothing is named after one look. A writer stages and publishes chunks,
 then commits them, reads everything back, writes the seal, compares once more, and only then removes the commit records

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stores.errors import MissingError, UserError
+from stores.storage.regular_files import read_file
 
 MOST_BYTES = 1 << 30
 """Maximum size of a text file in bytes; reading it takes about ten times as much memory."""
@@ -76,7 +77,7 @@ def read_bytes(path: Path, sha256: str = "", most: int = MOST_BYTES) -> bytes:
     """
     require_file(path, most)
     try:
-        data = path.read_bytes()
+        data = read_file(path, most)  # never waits, should a pipe have taken the place of the file meanwhile
     except FileNotFoundError as error:
         raise MissingError(f"{path} is missing; restore it") from error
     except OSError as error:
