@@ -51,7 +51,7 @@ def run(
     rows: list[dict[str, Any]] = []
     for one in [sets] if isinstance(sets, ZarrSet) else sets:
         task = FunctionTask(function, one, parameters)
-        result = task.result() if stored is None else task.read_or_compute(stored)
+        result = task.result() if stored is None else task.read_or_compute(stored)[0][1]
         rows += result.rows
     return long_table(rows)
 

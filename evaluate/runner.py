@@ -71,22 +71,27 @@ def evaluate(
     context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders)
     tasks, notes = collect_tasks(models, settings, context)
     evaluation = Evaluation(long_table([]), notes=notes)
-    missing = [task for task in tasks if not results.has(task.key)]
+    missing = [task for task in tasks if not task.is_stored(results)]
     check_memory(missing, memory_bytes)
     on_start(len(missing))
     rows = []
+    seen: set[tuple[str, str]] = set()
     for task in tasks:
-        reused = results.has(task.key)
+        reused = task.is_stored(results)
         on_progress(task, reused)
         started = time.perf_counter()
-        result = task.read_or_compute(results)
+        parts = task.read_or_compute(results)
         evaluation.n_reused += reused
         if not reused:
             evaluation.n_computed += 1
             evaluation.seconds[task.key.digest] = round(time.perf_counter() - started, 3)
-        # Titles are how one experiment calls a model; the result does not depend on them.
-        rows += [{**row, "experiment": experiment, "model": task.title} for row in result.rows]
-        evaluation.results[task.key.digest] = (task.title, result)
+        for key, result in parts:
+            if (task.title, key.digest) in seen:  # two analyses ask for it
+                continue
+            seen.add((task.title, key.digest))
+            # Titles are how one experiment calls a model; the result does not depend on them.
+            rows += [{**row, "experiment": experiment, "model": task.title} for row in result.rows]
+            evaluation.results[key.digest] = (task.title, result)
     evaluation.table = long_table(rows + _invalid_rows(experiment, models, tasks))
     folder = results.write_experiment(experiment, evaluation.table)
     append_run(

@@ -4,11 +4,14 @@ An analysis is a settings class (one ``[[analyses]]`` table) and a `Task` subcla
 them. `evaluate.runner` collects the tasks of an experiment, reuses stored results by key and computes the others.
 """
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
 
 from evaluate.inputs.limits import fit_counts
 from evaluate.inputs.memory import search_memory
@@ -73,15 +76,32 @@ class Task(ABC):
 
     def result(self) -> Result:
         """Compute the result with its shared columns filled in, and the draws of `compared` among its arrays."""
-        computed = self.compute()
-        rows = [{"analysis": self.analysis, **self.columns, **row} for row in computed.rows]
-        return with_draws(rows, self.compared, computed.arrays)
+        rows, arrays = self._computed()
+        return with_draws(rows, self.compared, arrays)
 
-    def read_or_compute(self, results: ResultStore) -> Result:
-        """Return the stored result, computed and stored first where it is missing."""
-        if not results.has(self.key):
-            results.write(self.key, self.result())
-        return results.read(self.key)
+    def _computed(self) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+        computed = self.compute()
+        return [{"analysis": self.analysis, **self.columns, **row} for row in computed.rows], computed.arrays
+
+    def parts(self) -> Sequence["Task"]:
+        """Return the parts whose results are stored one by one: by default the whole task."""
+        return (self,)
+
+    def part_results(self, parts: Sequence["Task"]) -> list[Result]:
+        """Compute the results of some of the task's parts together, each as if it were computed alone."""
+        return [part.result() for part in parts]
+
+    def is_stored(self, results: ResultStore) -> bool:
+        """Return whether the results of all parts are stored."""
+        return all(results.has(part.key) for part in self.parts())
+
+    def read_or_compute(self, results: ResultStore) -> list[tuple[ResultKey, Result]]:
+        """Return the stored results of all parts; those that are missing are computed and stored first."""
+        parts = self.parts()
+        missing = [part for part in parts if not results.has(part.key)]
+        for part, result in zip(missing, self.part_results(missing) if missing else (), strict=True):
+            results.write(part.key, result)
+        return [(part.key, results.read(part.key)) for part in parts]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +129,9 @@ class ModelTask(Task, Generic[S]):
     """Whether the rows of the long table say how many images train."""
     fixed_columns: ClassVar[Mapping[str, Any]] = {}
     """Columns with the same value in all results of the analysis."""
+    by_removal: ClassVar[bool] = False
+    """Whether every number m of removed features has a result of its own, so that a longer ``remove`` in the settings
+    computes only what is new. Rows say their m; those that do not are rows of every result."""
 
     @classmethod
     def tasks(cls, models: Sequence[ModelSets], settings: S, context: Context) -> Iterator["ModelTask[S]"]:
@@ -187,6 +210,22 @@ class ModelTask(Task, Generic[S]):
     def inputs(self) -> dict[str, str]:
         """Return the content digests of the array, and of the labels where they are read."""
         return self.model.inputs(self.array, labelled=self.labelled)
+
+    def parts(self) -> Sequence["ModelTask[S]"]:
+        """Return one part for every m where the analysis is `by_removal`, else the whole task."""
+        return [self._removing((m,)) for m in self.removed] if self.by_removal else [self]
+
+    def part_results(self, parts: Sequence[Task]) -> list[Result]:
+        """Compute some parts in one pass over the data: one neighbour search serves every m."""
+        if len(parts) == 1 or not self.by_removal:
+            return super().part_results(parts)
+        counts = [m for part in parts if isinstance(part, ModelTask) for m in part.removed]
+        rows, arrays = self._removing(tuple(counts))._computed()
+        own = [[row for row in rows if row.get("m") in (None, m)] for m in counts]
+        return [with_draws(some, self.compared, arrays) for some in own]
+
+    def _removing(self, counts: tuple[int, ...]) -> Self:
+        return dataclasses.replace(self, settings=self.settings.model_copy(update={"remove": counts}))
 
     def bootstrap(self, units: Sequence[str], unit: str = "image") -> Bootstrap:
         """Return how intervals are drawn over ``units`` (names of images or videos)."""

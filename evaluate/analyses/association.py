@@ -159,6 +159,7 @@ class AssociationTask(ObjectTask[Association]):
 
     analysis = "association"
     revision = 4
+    by_removal = True
     what = "association by {task.array}"
     key_settings = (*ObjectTask.key_settings, "max_age", "gate", "matching")
     fixed_columns: ClassVar[Mapping[str, Any]] = {"distance": "euclidean"}

@@ -76,7 +76,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
     """mIoU of one classifier under every treatment, and its difference to untreated features."""
 
     analysis = "feature-treatments"
-    revision = 5
+    revision = 6
     what = "{task.classifier_title} on treated {task.array}"
     key_settings = ("treatments", "m", "draws", "resamples")
 

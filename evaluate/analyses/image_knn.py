@@ -96,6 +96,7 @@ class ImageKnnTask(ModelTask[ImageKnn]):
 
     analysis = "image-knn"
     revision = 4
+    by_removal = True
     compared = (IMAGE_ACCURACY,)
     what = "image k-NN on {task.array}"
     key_settings = ("pooled", "k", "temperature", "resamples")

@@ -60,7 +60,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
     """Maps of predicted classes of some validation images, stitched from their tiles, one cell a patch."""
 
     analysis = "label-maps"
-    revision = 3
+    revision = 4
     what = "label maps of {task.array}"
     labelled = True
     key_settings = ("classifier",)

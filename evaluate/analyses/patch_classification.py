@@ -58,7 +58,8 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
     """mIoU, accuracy and class IoUs of one classifier for every m (and k), by patches and by pixels."""
 
     analysis = "patch-classification"
-    revision = 4
+    revision = 5
+    by_removal = True
     compared = (PATCH_MIOU,)
     what = "{task.classifier_title} on {task.array}"
     key_settings = ("resamples",)

@@ -7,7 +7,7 @@ else of *another* category, else *background*. Leaving out the query's own tile,
 whether the model finds the category elsewhere.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -57,6 +57,7 @@ class RetrievalTask(ModelTask[Retrieval]):
 
     analysis = "retrieval"
     revision = 3
+    by_removal = True
     compared = (SHARE, UPPER_BOUND)
     what = "retrieval by {task.array}"
     labelled = True
@@ -82,6 +83,10 @@ class RetrievalTask(ModelTask[Retrieval]):
     def pixels(self) -> str | None:
         """Address of the clean tiles' input pixels, None where no pictures are shown."""
         return pixels_of(self.model) if self.settings.pictures else None
+
+    def parts(self) -> Sequence[ModelTask[Retrieval]]:
+        """Return one part for every m; with pictures the whole task, whose figure shows every m of a query together."""
+        return [self] if self.pixels is not None else super().parts()
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that the class lists, the views, and the number of pictures where there are some."""

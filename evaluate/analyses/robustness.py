@@ -45,7 +45,8 @@ class RobustnessTask(ClassifierTask[Robustness]):
     """Scores of one classifier under every view and level, the clean one among them, for every m."""
 
     analysis = "robustness"
-    revision = 5
+    revision = 6
+    by_removal = True
     compared = (metrics.PATCH_MIOU,)
     what = "robustness of {task.classifier_title} on {task.array}"
     key_settings = ("resamples",)

@@ -61,6 +61,7 @@ class TrackingTask(ObjectTask[Tracking]):
 
     analysis = "tracking"
     revision = 4
+    by_removal = True
     compared = (metrics.INSTANCE_ACCURACY,)
     what = "tracking by {task.array}"
     key_counts = ("remove", "gaps")

@@ -1,16 +1,14 @@
 """Preconditioned L-BFGS for many linear heads that share every pass over the rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
-from evaluate.kernels.moments import read_float32
+from evaluate.kernels.cross_entropy import Objective
 from evaluate.kernels.progress import report
 
-BLOCK_ROWS = 2048
-"""Rows in one matrix product: fixed, because another number would change the last bits."""
 HISTORY = 10
 """Pairs of steps and gradient changes that L-BFGS keeps."""
 _BACKTRACKS = 25  # trial points of one line search
@@ -26,76 +24,6 @@ class Head:
     penalty: float
     kept: Bool[np.ndarray, " channel"] | None = None
     """Mask of the features it uses (see `evaluate.kernels.moments.without_top`); None for all."""
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Chosen rows of a feature array, read in blocks of `BLOCK_ROWS`."""
-
-    features: Float[np.ndarray, "row channel"]
-    numbers: Int64[np.ndarray, " used"]
-    """Row numbers, increasing."""
-
-    def raw(self) -> Iterator[Float[np.ndarray, "_ channel"]]:
-        """Yield blocks in the stored type."""
-        for start in range(0, len(self.numbers), BLOCK_ROWS):
-            rows = self.numbers[start : start + BLOCK_ROWS]
-            contiguous = rows[-1] - rows[0] + 1 == len(rows)
-            yield self.features[rows[0] : rows[-1] + 1] if contiguous else self.features[rows]
-
-    def centred(self, centre: Float32[np.ndarray, " channel"]) -> Iterator[Float32[np.ndarray, "_ channel"]]:
-        """Yield float32 blocks minus ``centre``; the next block overwrites the buffer of this one."""
-        buffer = np.empty((BLOCK_ROWS, self.features.shape[1]), dtype=np.float32)
-        for raw in self.raw():
-            block = buffer[: len(raw)]
-            read_float32(raw, block)
-            block -= centre
-            yield block
-
-
-class Objective:
-    """Mean cross-entropy of stacked heads and its gradients, in one pass over the rows."""
-
-    def __init__(
-        self, rows: Rows, targets: Int64[np.ndarray, " used"], centre: Float32[np.ndarray, " channel"]
-    ) -> None:
-        self.rows, self.targets, self.centre = rows, targets, centre
-
-    def __call__(
-        self, weights: Float64[np.ndarray, "head classes channel"], biases: Float64[np.ndarray, "head classes"]
-    ) -> tuple[
-        Float64[np.ndarray, " head"],
-        Float64[np.ndarray, "head classes channel"],
-        Float64[np.ndarray, "head classes"],
-    ]:
-        """Return each head's mean cross-entropy in nats, and its gradients by weights and by biases."""
-        n_heads, n_classes, n_channels = weights.shape
-        # Classes first, rows last: reductions over classes then run along whole vectors of rows.
-        stacked = weights.transpose(1, 0, 2).reshape(-1, n_channels).astype(np.float32)
-        offsets = biases.T.astype(np.float32)[:, :, None]
-        losses = np.zeros(n_heads)
-        weight_sums = np.zeros(stacked.shape)
-        bias_sums = np.zeros((n_classes, n_heads))
-        start = 0
-        for block in self.rows.centred(self.centre):
-            row = np.arange(len(block))
-            target = self.targets[start : start + len(block)]
-            start += len(block)
-            scores = (stacked @ block.T).reshape(n_classes, n_heads, len(block))
-            scores += offsets
-            losses -= scores[target, :, row].sum(axis=0, dtype=np.float64)
-            highest = scores.max(axis=0)
-            scores -= highest
-            np.exp(scores, out=scores)
-            total = scores.sum(axis=0)
-            losses += (np.log(total) + highest).sum(axis=1, dtype=np.float64)
-            scores /= total
-            scores[target, :, row] -= 1.0
-            bias_sums += scores.sum(axis=2, dtype=np.float64)
-            weight_sums += scores.reshape(-1, len(block)) @ block
-        n_rows = len(self.targets)
-        gradients = weight_sums.reshape(n_classes, n_heads, n_channels).transpose(1, 0, 2) / n_rows
-        return losses / n_rows, gradients, bias_sums.T / n_rows
 
 
 class Descent:
@@ -204,6 +132,13 @@ class Preconditioner:
         parameters = point.reshape(len(self.bias_stretch), -1)
         return (parameters[:, 1:] * self.stretch) @ self.directions.T, parameters[:, 0] * self.bias_stretch
 
+    def point(
+        self, weight: Float64[np.ndarray, "classes channel"], bias: Float64[np.ndarray, " classes"]
+    ) -> Float64[np.ndarray, " parameter"]:
+        """Return the point of the descent that has these weights and biases; the inverse of `weight_and_bias`."""
+        rotated = (weight @ self.directions) / self.stretch
+        return np.concatenate([(bias / self.bias_stretch)[:, None], rotated], axis=1).ravel()
+
     def gradient(
         self, weight: Float64[np.ndarray, "classes channel"], bias: Float64[np.ndarray, " classes"]
     ) -> Float64[np.ndarray, " parameter"]:
@@ -242,6 +177,7 @@ def descend(
     counts: Int64[np.ndarray, " classes"],
     tolerance: float,
     max_iterations: int,
+    starts: Sequence[tuple[np.ndarray, np.ndarray] | None] | None = None,
 ) -> list[Descent]:
     """Run all heads until each has finished, from zero weights and the bias that gives every class its share.
 
@@ -253,12 +189,14 @@ def descend(
         counts: rows of each class.
         tolerance: norm of the gradient, over the objective, at which a head has converged.
         max_iterations: iterations after which a head stops.
+        starts: weights ``(classes, channel)`` and biases of each head to start from instead, None for the default.
     """
     descents = []
-    for change in changes:
-        point = np.zeros((len(counts), 1 + change.stretch.shape[1]))
-        point[:, 0] = np.log(counts / counts.sum()) / change.bias_stretch
-        descents.append(Descent(point.ravel(), tolerance, max_iterations))
+    for index, change in enumerate(changes):
+        weight, bias = np.zeros((len(counts), len(scale))), np.log(counts / counts.sum())
+        if starts is not None and (start := starts[index]) is not None:
+            weight, bias = start
+        descents.append(Descent(change.point(weight, bias), tolerance, max_iterations))
     while active := [number for number, descent in enumerate(descents) if not descent.finished]:
         parameters = [changes[number].weight_and_bias(descents[number].trial) for number in active]
         weights, biases = np.stack([weight for weight, _ in parameters]), np.stack([bias for _, bias in parameters])

@@ -152,26 +152,27 @@ class ProbeOptions:
         """
         bank = patches.bank if bank is None else bank
         standardise = patches.model.probe_batchnorm if standardise is None else standardise
+        # One fit for each set of features: rounding in a product of several would depend on what is fitted beside it.
+        return [self._fit(patches, bank, mask, standardise) for mask in kept]
+
+    def _fit(
+        self, patches: PatchData, bank: np.ndarray, kept: Bool[np.ndarray, " channel"] | None, standardise: bool
+    ) -> FittedProbe:
         labels, n_classes = patches.bank_labels, len(patches.model.classes)
         if self.fit == "adamw":
-            probes = fit_adamw(
-                bank, labels, n_classes, kept, standardise=standardise, seed=self.seed, epochs=self.epochs,
+            [probe] = fit_adamw(
+                bank, labels, n_classes, [kept], standardise=standardise, seed=self.seed, epochs=self.epochs,
                 learning_rate=self.learning_rate,
             )  # fmt: skip
-            return [FittedProbe(probe, {TRAINING_LOSS: probe.objective}) for probe in probes]
+            return FittedProbe(probe, {TRAINING_LOSS: probe.objective})
         choice = choose_penalty(
             bank, labels, patches.bank_images, n_classes, standardise=standardise, seed=self.seed, kept=kept,
             penalties=self.penalties, score=self.penalty_score,
         )  # fmt: skip
-        n_trials = len(choice.penalties)
-        fitted = []
-        for index, probe in enumerate(choice.probes):
-            details = {PENALTY: probe.head.penalty, CONVERGED: float(probe.converged)}
-            if choice.trials:
-                trials = choice.trials[index * n_trials : (index + 1) * n_trials]
-                details[TRIALS_CONVERGED] = float(np.mean([trial.converged for trial in trials]))
-            fitted.append(FittedProbe(probe, details))
-        return fitted
+        details = {PENALTY: choice.probe.head.penalty, CONVERGED: float(choice.probe.converged)}
+        if choice.trials:
+            details[TRIALS_CONVERGED] = float(np.mean([trial.converged for trial in choice.trials]))
+        return FittedProbe(choice.probe, details)
 
 
 def predict_probe(

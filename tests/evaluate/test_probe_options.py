@@ -36,9 +36,9 @@ def test_the_penalty_is_that_of_the_best_held_out_miou():
             choose_penalty(*data, 16, standardise=True, seed=0, score=score)
             for score in ("patch_miou", "patch_accuracy")
         )
-        best, other = (one.penalties.index(one.probes[0].head.penalty) for one in (by_miou, by_accuracy))
-        assert by_miou.scores[0][best] == by_miou.scores[0].max()
-        lost.append(by_miou.scores[0][best] - by_miou.scores[0][other])
+        best, other = (by_miou.penalties.index(one.probe.head.penalty) for one in (by_miou, by_accuracy))
+        assert by_miou.scores[best] == by_miou.scores.max()
+        lost.append(by_miou.scores[best] - by_miou.scores[other])
     assert min(lost) > 0.01, "choosing by accuracy costs mIoU where classes are rare"
     default = choose_penalty(*data, 16, standardise=True, seed=0)
     np.testing.assert_array_equal(default.scores, by_miou.scores)
@@ -48,7 +48,7 @@ def test_one_penalty_needs_no_held_out_image():
     features, labels, images = long_tailed(0)
     choice = choose_penalty(features, labels, np.zeros_like(images), 16, standardise=False, seed=0, penalties=(1e-3,))
     [alone] = fit_probes(features, labels, 16, [Head(1e-3)], standardise=False)
-    np.testing.assert_array_equal(choice.probes[0].weight, alone.weight)
+    np.testing.assert_array_equal(choice.probe.weight, alone.weight)
     assert (choice.held_out, choice.trials) == ((), ())
 
 

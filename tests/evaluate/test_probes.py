@@ -195,18 +195,18 @@ def test_penalties_are_scored_on_held_out_images_and_refitted_on_all_rows(score)
     labels[images == 45] = VOID
     kept = (None, without_top(np.arange(24), 8))
     grid = (1e-1, 1e-4, 1e-2)
-    choice = choose_penalty(
-        features, labels, images, N_CLASSES, standardise=True, seed=3, kept=kept, penalties=grid, score=score
-    )
-    assert choice.penalties == (1e-4, 1e-2, 1e-1)
-    assert len(choice.held_out) == 2
-    assert 45 not in choice.held_out
-    held_out = np.isin(images, choice.held_out) & (labels != VOID)
-    for number, probe in enumerate(choice.probes):
+    for mask in kept:
+        choice = choose_penalty(
+            features, labels, images, N_CLASSES, standardise=True, seed=3, kept=mask, penalties=grid, score=score
+        )
+        assert choice.penalties == (1e-1, 1e-2, 1e-4)
+        assert len(choice.held_out) == 2
+        assert 45 not in choice.held_out
+        held_out = np.isin(images, choice.held_out) & (labels != VOID)
         found = []
         for penalty in choice.penalties:
             (trial,) = fit_probes(
-                features[~held_out], labels[~held_out], N_CLASSES, [Head(penalty, kept[number])], standardise=True
+                features[~held_out], labels[~held_out], N_CLASSES, [Head(penalty, mask)], standardise=True
             )
             right = predict(trial, features[held_out]) == labels[held_out]
             ious = [
@@ -215,10 +215,52 @@ def test_penalties_are_scored_on_held_out_images_and_refitted_on_all_rows(score)
                 for c in range(N_CLASSES)
             ]
             found.append(right.mean() if score == "patch_accuracy" else np.mean(ious))
-        np.testing.assert_allclose(choice.scores[number], found, atol=0.02)  # fitted side by side: last bits differ
-        assert choice.scores[number].max() == choice.scores[number][choice.penalties.index(probe.head.penalty)]
-        (refit,) = fit_probes(features, labels, N_CLASSES, [Head(probe.head.penalty, kept[number])], standardise=True)
-        np.testing.assert_allclose(probe.objective, refit.objective, rtol=2e-5)
+        np.testing.assert_allclose(choice.scores, found, atol=0.02)  # trials stop at ten times the tolerance
+        assert choice.scores.max() == choice.scores[choice.penalties.index(choice.probe.head.penalty)]
+        (refit,) = fit_probes(features, labels, N_CLASSES, [Head(choice.probe.head.penalty, mask)], standardise=True)
+        np.testing.assert_allclose(choice.probe.objective, refit.objective, rtol=5e-5)
+
+
+def test_smaller_penalties_are_tried_until_two_in_a_row_score_less():
+    features, labels = rows(14, n_rows=900)
+    images = np.arange(900) // 90
+    grid = (1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+    choice = choose_penalty(features, labels, images, N_CLASSES, standardise=True, seed=0, penalties=grid)
+    tried, best = len(choice.penalties), int(np.argmax(choice.scores))
+    assert choice.penalties == grid[:tried]
+    assert 3 < tried < len(grid), "the best one is neither among the first three nor the last"
+    assert best == tried - 3
+    held_out = np.isin(images, choice.held_out)
+    every = [Head(penalty) for penalty in grid]
+    fits = fit_probes(features[~held_out], labels[~held_out], N_CLASSES, every, standardise=True)
+    found = [(predict(fit, features[held_out]) == labels[held_out]).mean() for fit in fits]
+    assert found[best] >= max(found) - 0.01
+
+
+def test_a_probe_that_starts_from_another_ends_where_one_from_zero_does():
+    features, labels = rows(15, n_rows=900)
+    few = np.arange(600)
+    few = few[labels[few] != 3]  # a class that the first probe never saw
+    (first,) = fit_probes(features, labels, N_CLASSES, [Head(1e-3)], standardise=True, rows=few)
+    options = {"standardise": True, "tolerance": 1e-5}
+    (alone,) = fit_probes(features, labels, N_CLASSES, [Head(1e-3)], **options)
+    (begun,) = fit_probes(features, labels, N_CLASSES, [Head(1e-3)], starts=[first], **options)
+    np.testing.assert_allclose(begun.objective, alone.objective, rtol=1e-6)
+    np.testing.assert_allclose(begun.weight, alone.weight, atol=1e-3)
+    (again,) = fit_probes(features, labels, N_CLASSES, [Head(1e-3)], starts=[alone], **options)
+    assert again.iterations <= 1
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    features, labels = rows(16, n_rows=5000)
+    fits = []
+    for cores in (1, 3):
+        monkeypatch.setattr("evaluate.kernels.cross_entropy.available_cores", lambda cores=cores: cores)
+        fits.append(fit_probes(features, labels, N_CLASSES, [Head(1e-4)], standardise=False)[0])
+    np.testing.assert_array_equal(fits[0].weight, fits[1].weight)
+    monkeypatch.setattr("evaluate.kernels.cross_entropy.COPY_BYTES", 0)
+    (unkept,) = fit_probes(features, labels, N_CLASSES, [Head(1e-4)], standardise=False)
+    np.testing.assert_array_equal(unkept.weight, fits[0].weight)
 
 
 def test_tied_penalties_go_to_the_larger_and_one_image_is_refused():
@@ -226,8 +268,8 @@ def test_tied_penalties_go_to_the_larger_and_one_image_is_refused():
     images = np.arange(300) // 30
     far = features + 1000.0 * labels[:, None].astype(np.float32)
     choice = choose_penalty(far, labels, images, N_CLASSES, standardise=True, seed=0, penalties=(1e-5, 1e-4, 1e-3))
-    np.testing.assert_array_equal(choice.scores, [[1.0, 1.0, 1.0]])
-    assert choice.probes[0].head.penalty == 1e-3
+    np.testing.assert_array_equal(choice.scores, [1.0, 1.0, 1.0])
+    assert choice.probe.head.penalty == 1e-3
     with pytest.raises(UserError, match="at least two images"):
         choose_penalty(features, labels, np.zeros(300, dtype=int), N_CLASSES, standardise=True, seed=0)
 

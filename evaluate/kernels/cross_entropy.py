@@ -1,0 +1,150 @@
+"""Mean cross-entropy of many linear heads and its gradients, in one pass over the rows by all cores.
+
+A block of rows is one product in one thread, with BLAS held to one thread: BLAS's own threads wait for each other in a
+loop after every small product, which took up to five times the processor time of the products on a busy machine. Sums
+of blocks are added in their order, so that the number of threads changes no bit.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int64
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from evaluate.kernels.moments import read_float32
+from stores.storage.cores import available_cores
+
+BLOCK_ROWS = 2048
+"""Rows in one matrix product: fixed, because another number would change the last bits."""
+COPY_BYTES = 128 << 20
+"""Centred float32 rows up to this size are kept for all passes; larger ones are read again in every pass."""
+WINDOW = 4
+"""Blocks in flight a thread, whose gradients are held until they are added."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Chosen rows of a feature array, read in blocks of `BLOCK_ROWS`."""
+
+    features: Float[np.ndarray, "row channel"]
+    numbers: Int64[np.ndarray, " used"]
+    """Row numbers, increasing."""
+
+    def raw(self) -> Iterator[Float[np.ndarray, "_ channel"]]:
+        """Yield blocks in the stored type."""
+        for start in range(0, len(self.numbers), BLOCK_ROWS):
+            yield self.block(start)
+
+    def block(self, start: int) -> Float[np.ndarray, "_ channel"]:
+        """Return the block of rows from the ``start``-th on, in the stored type."""
+        rows = self.numbers[start : start + BLOCK_ROWS]
+        contiguous = rows[-1] - rows[0] + 1 == len(rows)
+        return self.features[rows[0] : rows[-1] + 1] if contiguous else self.features[rows]
+
+    def centred_block(self, start: int, centre: Float32[np.ndarray, " channel"]) -> Float32[np.ndarray, "_ channel"]:
+        """Return the block of rows from the ``start``-th on, minus ``centre``, as a new float32 array."""
+        raw = self.block(start)
+        block = np.empty(raw.shape, dtype=np.float32)
+        read_float32(raw, block)
+        block -= centre
+        return block
+
+    def centred(self, centre: Float32[np.ndarray, " channel"]) -> Iterator[Float32[np.ndarray, "_ channel"]]:
+        """Yield float32 blocks minus ``centre``."""
+        for start in range(0, len(self.numbers), BLOCK_ROWS):
+            yield self.centred_block(start, centre)
+
+
+class _Sums(NamedTuple):
+    losses: Float64[np.ndarray, " head"]
+    weights: Float32[np.ndarray, "_ channel"]
+    biases: Float64[np.ndarray, "classes head"]
+
+
+@contextmanager
+def all_cores() -> Iterator[ThreadPoolExecutor]:
+    """Threads for the passes of an `Objective`, one a core, with BLAS held to one thread meanwhile."""
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(available_cores()) as pool:
+        yield pool
+
+
+class Objective:
+    """Mean cross-entropy of stacked heads and its gradients.
+
+    Args:
+        rows: training rows.
+        targets: class of each row.
+        centre: subtracted from every row.
+        pool: threads that the blocks of a pass are divided among.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        targets: Int64[np.ndarray, " used"],
+        centre: Float32[np.ndarray, " channel"],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._rows, self._targets, self._centre, self._pool = rows, targets, centre, pool
+        self._blocks: list[np.ndarray] = []
+        if 4 * len(rows.numbers) * len(centre) <= COPY_BYTES:
+            self._blocks = list(rows.centred(centre))
+
+    def covariance(self) -> Float64[np.ndarray, "channel channel"]:
+        """Return the covariance of the rows, from float32 products of blocks."""
+        total = np.zeros((len(self._centre), len(self._centre)))
+        for start in range(0, len(self._targets), BLOCK_ROWS):
+            block = self._block(start)
+            total += block.T @ block
+        return total / len(self._targets)
+
+    def _block(self, start: int) -> Float32[np.ndarray, "_ channel"]:
+        return self._blocks[start // BLOCK_ROWS] if self._blocks else self._rows.centred_block(start, self._centre)
+
+    def __call__(
+        self, weights: Float64[np.ndarray, "head classes channel"], biases: Float64[np.ndarray, "head classes"]
+    ) -> tuple[
+        Float64[np.ndarray, " head"],
+        Float64[np.ndarray, "head classes channel"],
+        Float64[np.ndarray, "head classes"],
+    ]:
+        """Return each head's mean cross-entropy in nats, and its gradients by weights and by biases."""
+        n_heads, n_classes, n_channels = weights.shape
+        # Classes first, rows last: reductions over classes then run along whole vectors of rows.
+        stacked = weights.transpose(1, 0, 2).reshape(-1, n_channels).astype(np.float32)
+        offsets = biases.T.astype(np.float32)[:, :, None]
+        losses = np.zeros(n_heads)
+        weight_sums = np.zeros(stacked.shape)
+        bias_sums = np.zeros((n_classes, n_heads))
+        window = WINDOW * available_cores() * BLOCK_ROWS
+        for first in range(0, len(self._targets), window):
+            starts = range(first, min(first + window, len(self._targets)), BLOCK_ROWS)
+            for sums in self._pool.map(lambda start: self._block_sums(start, stacked, offsets), starts):
+                losses += sums.losses
+                weight_sums += sums.weights
+                bias_sums += sums.biases
+        n_rows = len(self._targets)
+        gradients = weight_sums.reshape(n_classes, n_heads, n_channels).transpose(1, 0, 2) / n_rows
+        return losses / n_rows, gradients, bias_sums.T / n_rows
+
+    def _block_sums(
+        self, start: int, stacked: Float32[np.ndarray, "_ channel"], offsets: Float32[np.ndarray, "classes head 1"]
+    ) -> _Sums:
+        block = self._block(start)
+        row = np.arange(len(block))
+        target = self._targets[start : start + len(block)]
+        scores = (stacked @ block.T).reshape(*offsets.shape[:2], len(block))
+        scores += offsets
+        own = scores[target, :, row].sum(axis=0, dtype=np.float64)
+        highest = scores.max(axis=0)
+        scores -= highest
+        np.exp(scores, out=scores)
+        total = scores.sum(axis=0)
+        losses = (np.log(total) + highest).sum(axis=1, dtype=np.float64) - own
+        scores /= total
+        scores[target, :, row] -= 1.0
+        return _Sums(losses, scores.reshape(-1, len(block)) @ block, scores.sum(axis=2, dtype=np.float64))
