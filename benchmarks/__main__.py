@@ -33,7 +33,7 @@ def main() -> None:
             raise SystemExit(f"no benchmark {name!r}: there are {', '.join(known)}")
         for line in known[name]():
             table.append({"benchmark": name, **line})
-            goal = f"{line.get('goal_is', 'at most')} {line['goal']}" if line["goal"] else "no goal"
+            goal = f"{line.get('goal_is', 'at most')} {line['goal']}" if line.get("goal") else "no goal"
             print(
                 f"{line['stage']:<42} {line['ratio']:>7.2f} ({goal:<13}) over {line['peer']:<38} "
                 f"{line['seconds']:>8.2f} s  {line['peak_bytes'] / 1e6:>7.0f} MB",

@@ -87,7 +87,8 @@ class ClassifierSettings(Settings):
     classifiers: tuple[Classifier, ...] = ("knn", "probe")
     """Nearest neighbours, a linear probe, or both."""
     penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
-    """L2 penalties to choose from on held-out training images; a default grid without. A single one is taken."""
+    """L2 penalties to choose from on held-out training images, from the largest down until two in a row score less than
+    the best; a default grid without. A single one is taken."""
     penalty_score: PenaltyScore = "patch_miou"
     """Score on held-out training images by which a penalty is chosen: the mIoU that is reported, or the accuracy."""
     probe: Literal["converged", "adamw"] = "converged"
