@@ -15,7 +15,7 @@ def gc(
     store: StoreOption = "store",
     results: ResultsOption = Path("results"),
     apply: Annotated[
-        bool, typer.Option("--apply", help="Delete what is listed. Without it nothing is deleted.")
+        bool, typer.Option("--apply", help="Delete what is chosen. Without it nothing is deleted.")
     ] = False,
     unsealed: Annotated[
         bool, typer.Option("--unsealed", help="Also choose sets that were started and not completed.")
@@ -28,7 +28,7 @@ def gc(
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """List partial files of killed commands, and sets that no result was computed from. Deletes with --apply only."""
+    """List files of killed commands and sets without results, and delete them on request. Sets with results stay."""
     from evaluate.results.table import ResultStore
     from stores import Store
     from stores.maintenance.garbage import SMALL, check_minimum_age, find_garbage, remove
