@@ -9,7 +9,7 @@ from stores.errors import UserError
 
 
 def datasets(data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
-    """List the supported data set layouts, and what is found of each below --data."""
+    """List the supported data set layouts, and which of them are found below --data."""
     from pipeline.datasets import DATASETS, open_dataset
 
     found = []

@@ -28,9 +28,9 @@ def demo(
         return
     echo()
     for line in (
-        f"Street scenes in the Cityscapes layout were painted to {data / 'street-world'}. Two small vision",
-        "transformers ran once on every image; all numbers were then computed from the store.",
-        "Their weights are random, so the numbers show how the tool works, not the paper's finding that masked-image",
-        f"models have high-variance features which ruin nearest neighbours. Open {page}",
+        f"Street scenes in the Cityscapes layout were painted to {data / 'street-world'}.",
+        "Two small vision transformers ran once on every image; all numbers were then computed from the store.",
+        "Their weights are random: the numbers show how the tool works and are no finding about the models.",
+        f"Open {page}",
     ):
         echo(line)

@@ -14,17 +14,21 @@ from stores.units import format_bytes
 def gc(
     store: StoreOption = "store",
     results: ResultsOption = Path("results"),
-    apply: Annotated[bool, typer.Option("--apply", help="Delete the listed files (default: dry run).")] = False,
-    unsealed: Annotated[
-        bool, typer.Option("--unsealed", help="Also sets that were started and not completed.")
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Delete what is chosen. Without it nothing is deleted.")
     ] = False,
-    uncited: Annotated[bool, typer.Option("--uncited", help="Also sets that no result cites.")] = False,
+    unsealed: Annotated[
+        bool, typer.Option("--unsealed", help="Also choose sets that were started and not completed.")
+    ] = False,
+    uncited: Annotated[
+        bool, typer.Option("--uncited", help="Also choose sets from which no result in --results was computed.")
+    ] = False,
     older_than: Annotated[
-        float, typer.Option(min=0, help="Refuse to delete files written within this many hours.")
+        float, typer.Option(min=0, help="Refuse to delete files written in the last so many hours.")
     ] = 1.0,
     as_json: JsonOption = False,
 ) -> None:
-    """List files of killed writers and sets that no result cites. Never deletes a set that a result cites."""
+    """List files of killed commands and sets without results, and delete them on request. Sets with results stay."""
     from evaluate.results.table import ResultStore
     from stores import Store
     from stores.maintenance.garbage import SMALL, check_minimum_age, find_garbage, remove

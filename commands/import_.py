@@ -30,5 +30,5 @@ def import_set(
         echo_json(found)
         return
     echo(f"added   {counted(len(done.added), 'array')} of {done.set.digest[:12]}")
-    echo(f"there   {counted(len(done.there), 'array')}, with equal content")
+    echo(f"kept    {counted(len(done.there), 'array')} that the store already has")
     echo(f"where   {opened.location}")

@@ -37,6 +37,9 @@ def preview(
     with tempfile.TemporaryDirectory() as nowhere:
         workspace = Workspace(Store(nowhere), data, experiment.parent)
         listed = read_samples(recipe, workspace, source_choice(settings), remember=False)
+    size = recipe.frame.input
+    if patch is not None and (size.height % patch or size.width % patch):
+        raise UserError(f"--patch {patch} does not divide the input of {size} pixels: choose the model's patch size")
     named = re.search(r"patch(\d+)", recipe.models[0].name)
     side = patch or (int(named[1]) if named else 16)
     rows = choose_rows(listed, samples, seed)

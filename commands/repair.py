@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def repair(
     target: Annotated[
         str | None,
-        typer.Argument(help="An experiment file or the digest of a set. Default: all sets, from stored copies only."),
+        typer.Argument(
+            help="An experiment file or the digest of a set. Default: all sets. Chunks are recomputed only with an "
+            "experiment file."
+        ),
     ] = None,
     store: StoreOption = "store",
     data: DataOption = Path("data"),

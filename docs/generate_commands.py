@@ -37,8 +37,8 @@ def page() -> str:
         "`patchbank COMMAND --help` says the same. Results go to stdout, progress and notes to stderr; with `--json`",
         "stdout is exactly one JSON document. This page is made from the code by `python docs/generate_commands.py`.",
         "",
-        "`patchbank --version` prints name and version. `patchbank --install-completion` teaches your shell to",
-        "complete commands and flags (bash, zsh, fish, PowerShell; open a new shell after it),",
+        "`patchbank --version` prints name and version. `patchbank --install-completion` installs completion",
+        "of commands and flags for your shell (bash, zsh, fish, PowerShell; open a new shell after it),",
         "`--show-completion` prints the script instead.",
     ]
     group: Any = typer.main.get_command(cli.app)

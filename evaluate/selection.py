@@ -61,7 +61,10 @@ def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...
     in_split = samples[samples["split"] == rule.split]
     if in_split.empty:
         splits = ", ".join(sorted(map(str, samples["split"].unique()))) or "none"
-        raise UserError(f"there is no sample of split {rule.split!r}; the samples table has the splits: {splits}")
+        raise UserError(
+            f"there is no sample of split {rule.split!r}; the samples table has the splits: {splits} (change `split` "
+            "in [selection])"
+        )
     sources = in_split[["source", "group"]].drop_duplicates()
     twice = sources["source"][sources["source"].duplicated()]
     if len(twice):

@@ -4,6 +4,12 @@ Every message is one sentence that says what is wrong, where, and what to do. Th
 without a traceback and leaves with the class's ``exit_code``.
 """
 
+import difflib
+from collections.abc import Iterable
+
+MOST_LISTED = 8
+"""Names that a message lists in full."""
+
 
 class PatchbankError(Exception):
     """Base of all errors raised on purpose; on its own it means a bug in Patchbank (exit code 1)."""
@@ -20,6 +26,15 @@ def _printable(sentence: str) -> str:
         return sentence
     line = " ".join(sentence.splitlines())
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+
+
+def names_like(wanted: str, names: Iterable[str]) -> str:
+    """Return names for a message: all where they are few, otherwise the three most like the wanted one."""
+    known = sorted(names)
+    if len(known) <= MOST_LISTED:
+        return ", ".join(known) or "none yet"
+    near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.0)
+    return f"{', '.join(near)} and {len(known) - len(near)} more"
 
 
 class UserError(PatchbankError, ValueError):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stores.arrays import StoredArray
-from stores.errors import MissingError, UserError
+from stores.errors import MissingError, UserError, names_like
 from stores.format.layout import Layout, RowRange
 from stores.indexing import Selection
 from stores.notebook import ShownSet
@@ -106,5 +106,5 @@ class MemorySet(ShownSet):
     def __getitem__(self, name: str) -> MemoryArray:
         full = name if "/" in name else f"tokens/{name}"
         if full not in self.held:
-            raise MissingError(f"set {self.digest[:12]} has no array {name}: it has {', '.join(sorted(self.held))}")
+            raise MissingError(f"set {self.digest[:12]} has no array {name}: it has {names_like(full, self.held)}")
         return self.held[full]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from stores.arrays import ZarrArray
 from stores.canonical import checksummed, digest, read_checksummed, sha256_hex
-from stores.errors import DamageError, MissingError, UserError
+from stores.errors import DamageError, MissingError, UserError, names_like
 from stores.format.chunks import array_metadata, group_metadata
 from stores.format.commits import Commit, Seal, read_commits, read_seals
 from stores.format.creation import create_files, is_initialised, read_declared
@@ -213,11 +213,10 @@ class ZarrSet(ShownSet):
     # -- reading ----------------------------------------------------------------------------------------------
 
     def address(self, name: str) -> str:
-        """Return the full address of an array; raises MissingError, which lists the arrays of the set."""
+        """Return the full address of an array; raises MissingError, which names arrays of the set."""
         full = name if "/" in name else f"tokens/{name}"
         if full not in self.arrays:
-            known = ", ".join(sorted(self.arrays)) or "none yet"
-            raise MissingError(f"set {self.digest[:12]} has no array {name}: it has {known}")
+            raise MissingError(f"set {self.digest[:12]} has no array {name}: it has {names_like(full, self.arrays)}")
         return full
 
     def __getitem__(self, name: str) -> ZarrArray:

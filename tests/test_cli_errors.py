@@ -29,16 +29,28 @@ from tests.tiny_experiment import EXPERIMENT, wrong
         (
             "tile = 32",
             'tile = 32\nresize = { shorter = "big" }',
-            "frame.resize.shorter.shorter: write an integer without",
+            "frame.resize.shorter: write an integer without",
         ),
         (
             "tile = 32",
             "tile = 32\nresize = { shorter = 40, width = 40 }",
-            "frame.resize.shorter.width is not a known key",
+            "frame.resize.width is not a known key",
         ),
         ("tile = 32", 'tile = 32\nresize = "big"', "or one number, not 'big'"),
         ('edge = "shift-last"', 'edge = "center"', "or 'centre', not 'center'"),
         ("per_group = 3", 'per_group = "3"', "write an integer without quotes, not '3'"),
+        ("k = [1, 3]", "k = [0, 3]", "analyses.1.k.0: input should be greater than or equal to 1, not 0"),
+        ('kind = "label-maps"', 'kinds = "label-maps"', ".kind is required and missing"),
+        (
+            "top = [3]",
+            'top = [3]\nlayers = "last"',
+            "analyses.0.layers: input should be 'all' or write a list in [ ], not 'last'\n",
+        ),
+        (
+            "top = [3]",
+            'top = [3]\nlayers = [0, "last"]',
+            "analyses.0.layers.1: write an integer without quotes, not 'last'\n",
+        ),
         ("k = [1, 3]", "k = 3", "write a list in [ ], not 3"),
         ('kind = "label-maps"', 'kind = "label-map"', "there is no kind 'label-map': did you mean label-maps?"),
         ('name = "camvid"', 'name = "camvid"\nfolder = "gone"', "there is no folder data/gone for the data set camvid"),
@@ -225,7 +237,7 @@ def test_what_cannot_be_asked_of_the_store_is_said_before_anything_is_computed(s
     assert code == 2
     assert says in err
     assert "memory" not in err
-    assert ("ask for it in [features] and run `patchbank extract tiny.toml`" in err) == ("layers" in new)
+    assert ("add it to [features] and run `patchbank extract tiny.toml`" in err) == ("layers" in new)
     assert err.count("\n") == 1, err
 
 

@@ -59,7 +59,7 @@ def test_searches_and_probes_report_their_steps():
         )
     searched = [step for step in steps if step.what == "blocks of distances"]
     assert searched[-1].done == searched[-1].total
-    assert any("iterations of a probe" in step.what and step.done for step in steps)
+    assert any("probe fits" in step.what and step.done for step in steps)
     n_steps = len(steps)
     nearest(features, features, 3)
     assert len(steps) == n_steps

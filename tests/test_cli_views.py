@@ -158,3 +158,6 @@ def test_preview_is_a_picture_and_writes_nothing_else(site, run):
         code, _, err = run("preview", "tiny.toml", "--out", out)
         assert code == 2
         assert says in err
+    code, _, err = run("preview", "tiny.toml", "--patch", 7)
+    assert code == 2
+    assert "--patch 7 does not divide the input of 32x32 pixels" in err

@@ -39,7 +39,7 @@ def test_there_and_back(run, tmp_path):
     assert code == 0
     assert out.splitlines() == [
         f"added   3 arrays of {NAME}",
-        "there   0 arrays, with equal content",
+        "kept    0 arrays that the store already has",
         f"where   {tmp_path / 'there'}",
     ]
     assert run("verify", "--store", "there")[0] == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands.experiment.planned_sets import NotExtractedError, planned_models
+from commands.terminal.output import counted
 from stores.errors import PatchbankError
 from stores.units import format_bytes
 
@@ -41,8 +42,8 @@ class EvaluationPlan:
         if not self.n_results:
             return self.notes
         return [
-            f"evaluate computes {self.n_results} results in an estimated {format_bytes(self.peak_bytes)} of memory "
-            f"({self.largest}); its time depends on the stored values and is not estimated",
+            f"evaluate computes {counted(self.n_results, 'result')} in an estimated {format_bytes(self.peak_bytes)} of "
+            f"memory ({self.largest}); its time depends on the stored values and is not estimated",
             *self.notes,
         ]
 

@@ -52,7 +52,7 @@ def load_experiment(path: Path) -> tuple["Recipe", "EvaluationSettings"]:
     try:
         return Recipe.model_validate(parts["recipe"]), EvaluationSettings.model_validate(parts["questions"])
     except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error)}") from error
+        raise UserError(f"{path}: {_first_problem(error, tables)}") from error
 
 
 def recorded_sets(
@@ -93,12 +93,15 @@ def recorded_sets(
     return recorded
 
 
-def _first_problem(error: Any) -> str:
+def _first_problem(error: Any, tables: dict[str, Any]) -> str:
     # Unknown keys first: a misspelt or misplaced key often causes the other problems.
     problem = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    where = ".".join(str(part) for part in problem["loc"]) or "the file"
-    more = len(error.errors()) - 1
-    hint = f" (and {more} more)" if more else ""
+    where = _key(problem, tables)
+    inside = [one for one in error.errors() if _key(one, tables).startswith(f"{where}.")]
+    if inside:  # a list whose items are wrong is no problem of its own
+        problem, where = inside[0], _key(inside[0], tables)
+    others = [one for one in error.errors() if not f"{where}.".startswith(f"{_key(one, tables)}.")]
+    hint = f" (and {len(others)} more)" if others else ""
     if problem["type"] == "extra_forbidden":
         near = _nearest_keys(problem["loc"])
         ask = f"did you mean {' or '.join(near)}? " if near else ""
@@ -109,12 +112,43 @@ def _first_problem(error: Any) -> str:
         near = difflib.get_close_matches(tag, known, n=2)
         ask = f"did you mean {' or '.join(near)}? " if near else ""
         return f"{where}: there is no {key} {tag!r}: {ask}there are {', '.join(known)}{hint}"
+    if problem["type"] == "union_tag_not_found":
+        key = str(problem["ctx"]["discriminator"]).strip("'")
+        return f"{where}.{key} is required and missing: docs/experiment.md explains it{hint}"
     if problem["type"] == "missing":
         return f"{where} is required and missing: docs/experiment.md explains it{hint}"
     if problem["type"] == "value_error":  # the message of one of our own validators
         return f"{where}: {problem['ctx']['error']}{hint}"
-    expected = _EXPECTED.get(problem["type"]) or f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+    # A key that takes one of several types has a problem with each of them.
+    here = [one for one in error.errors() if _key(one, tables) == where]
+    expected = " or ".join(
+        dict.fromkeys(_EXPECTED.get(one["type"]) or f"{one['msg'][0].lower()}{one['msg'][1:]}" for one in here)
+    )
     return f"{where}: {expected}, not {problem['input']!r}{hint}"[:600]
+
+
+def _key(problem: Any, tables: dict[str, Any]) -> str:
+    """Return the key that a problem is about, as the file has it: without the names of types that pydantic adds."""
+    is_key = problem["type"] in ("extra_forbidden", "missing")
+    return ".".join(_keys(problem["loc"], tables, is_key) or ()) or "the file"
+
+
+def _keys(location: tuple[str | int, ...], here: Any, is_key: bool) -> list[str] | None:
+    """Return the parts of ``location`` that are keys of ``here`` and below; None if the last has to be one and is not.
+
+    A type can be called like a key beside it (``shorter``), so both readings are tried.
+    """
+    if not location:
+        return []
+    part, rest = location[0], location[1:]
+    is_item = isinstance(here, list) and isinstance(part, int)
+    if is_item or (isinstance(here, dict) and part in here):
+        below = _keys(rest, here[part], is_key)
+        if below is not None:
+            return [str(part), *below]
+    if not rest and isinstance(here, dict):
+        return [str(part)]
+    return None if is_key and not rest else _keys(rest, here, is_key)
 
 
 _EXPECTED = {

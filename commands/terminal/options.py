@@ -20,8 +20,8 @@ MemoryOption = Annotated[
     typer.Option(
         min=0.1,
         show_default=False,
-        help="Memory limit per analysis in GB (10^9 bytes), on top of the idle process. Analyses estimated above it do "
-        "not start. Results do not depend on it. Default: half of the free memory.",
+        help="Memory limit of one analysis in GB (10^9 bytes), without what the idle process has. If one is estimated "
+        "to need more, nothing is computed. No result depends on it. Default: half of the free memory.",
     ),
 ]
 BatchOption = Annotated[

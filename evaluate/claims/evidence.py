@@ -20,7 +20,8 @@ from evaluate.claims.verdicts import MissingEvidenceError, add_analysis
 from evaluate.kernels.bootstrap import FEWEST_UNITS
 from evaluate.results.draws import draws_of
 from evaluate.results.metrics import PATCH_MIOU, PATCH_MIOU_DIFFERENCE, VARIANCE
-from evaluate.results.preferred import main_train_size
+from evaluate.results.preferred import main_train_size, preferred_rows
+from evaluate.results.table import long_table
 
 Row = Mapping[str, Any]
 """A row of the long table by column, None where it is empty."""
@@ -87,10 +88,10 @@ class Evidence:
 
         Raises MissingEvidenceError, with the advice ``add``, where there is none.
         """
-        rows = _preferred([row for row in rows if row["value"] is not None], self.n_train)
+        rows = [row for row in rows if row["value"] is not None]
         if not rows:
             raise MissingEvidenceError(f"there is no {name}: {add}")
-        row = rows[0]
+        row = rows[0] if len(rows) == 1 else rows[self._preferred(rows)]
         if row["low"] is None or row["high"] is None:
             raise MissingEvidenceError(
                 f"{name} has no interval ({row['n_units'] or 'unknown'} {row['unit'] or 'image'}s): evaluate at least "
@@ -119,6 +120,10 @@ class Evidence:
             return self.estimate(rows, name, "")
         return difference(name, self.patches(info, classifier, m), self.patches(info, classifier))
 
+    def _preferred(self, rows: Sequence[Row]) -> int:
+        """Return the position of the row that stands for all of them, by the choice that the report shows too."""
+        return int(preferred_rows(long_table([dict(row) for row in rows]), n_train=self.n_train).index[0])
+
     def _draws(self, row: Row) -> tuple[np.ndarray | None, str]:
         """Return the bootstrap draws of a row that its result stores, and their units; None without."""
         arrays = self.arrays.get(str(row["result"]), {})
@@ -134,19 +139,3 @@ def distinct(rows: Sequence[Row], column: str) -> list[Any]:
 def n_train(row: Row) -> int:
     """Return the number of training images of a row, 0 where it has none."""
     return int(row["n_train"] or 0)
-
-
-def _preferred(rows: Sequence[Row], main_size: int | None) -> list[Row]:
-    """Return the rows of the last layer, the experiment's main training set and the smallest k."""
-    layered = [row for row in rows if row["x_name"] == "layer"]
-    if layered:
-        last = distinct(layered, "x_value")[-1]
-        rows = [row for row in layered if row["x_value"] == last]
-    elif any(row["array"] for row in rows):
-        array = [row["array"] for row in rows if row["array"]][-1]
-        rows = [row for row in rows if row["array"] == array]
-    sizes = {n_train(row) for row in rows}
-    size = main_size if main_size in sizes else max(sizes, default=0)
-    rows = [row for row in rows if n_train(row) == size]
-    fewest = min((row["k"] for row in rows if row["k"] is not None), default=None)
-    return [row for row in rows if row["k"] == fewest]

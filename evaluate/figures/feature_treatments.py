@@ -1,10 +1,13 @@
 """Differences of treated features to untreated ones: paper A, section 4 (experiment A-8) and its controls."""
 
+import json
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures import style
+from evaluate.kernels.treatments import Treatment
 from evaluate.results.metrics import PATCH_MIOU_DIFFERENCE
 from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
@@ -40,7 +43,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         panel.set_title(style.CLASSIFIERS[classifier], fontsize=10, loc="left")
         panel.set_xlabel("mIoU less untreated")
         panel.margins(x=0.1)
-    names = [_title(name) + ("" if m is None else f" (m = {m})") for name, m in treatments]
+    titles = _titles(rows)
+    names = [titles.get(name, name) + ("" if m is None else f" (m = {m})") for name, m in treatments]
     panels[0].set_yticks(range(len(treatments)), names)
     panels[0].set_ylim(len(treatments) - 0.5, -0.5)
     style.legend_above(drawn, panels[0])
@@ -54,8 +58,12 @@ def _treatments(rows: pd.DataFrame) -> list[tuple[str, int | None]]:
     return list(zip(rows["outcome"].astype(str), removed, strict=True))
 
 
-def _title(outcome: str) -> str:
-    name, _, experiment = outcome.partition(" ")
-    if name == "remove-other":
-        return OTHER_EXPERIMENTS.format(experiment.replace("$", r"\$"))
-    return TITLES.get(name, name)
+def _titles(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the title of every outcome; the rows' parameters name the experiments whose rankings were used."""
+    parameters = [json.loads(text) for text in rows["params"].dropna().unique()]
+    experiments = {experiment for one in parameters for experiment, _ in one.get("others_train", [])}
+    others = {
+        Treatment("remove-other", experiment=name).outcome: OTHER_EXPERIMENTS.format(name.replace("$", r"\$"))
+        for name in experiments
+    }
+    return TITLES | others

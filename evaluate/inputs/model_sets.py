@@ -131,7 +131,7 @@ class ModelSets:
         missing = [name for name in names if not self.features.sealed(name)]
         if missing or not names:
             what = missing[0] if missing else f'tokens with norm = "{norm}"'
-            asks = "" if missing and missing[0] in self.features.arrays else "ask for it in [features] and "
+            asks = "" if missing and missing[0] in self.features.arrays else "add it to [features] and "
             raise MissingError(
                 f"{what} of {self.title} is not complete in {self.features.objects.url}: "
                 f"{asks}run `{self.extract_command}`"
@@ -161,7 +161,7 @@ class ModelSets:
         if not self.label_spec.pixel_labels:
             raise UserError(
                 f"{analysis} needs a class for every pixel and the data set {self.label_spec.dataset.name} has none: "
-                'remove it from [[analyses]] or keep "variance-spectrum" only'
+                'remove it from [[analyses]] ("variance-spectrum" needs no labels)'
             )
 
     def label_array(self, grid: tuple[int, int]) -> str:

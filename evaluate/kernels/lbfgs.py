@@ -207,5 +207,5 @@ def descend(
             slope = weight_gradients[index] * scale + penalty * weight
             descents[number].observe(value, changes[number].gradient(slope, bias_gradients[index]))
         most = max(descent.iterations for descent in descents)
-        report(f"iterations of a probe ({len(active)} of {len(descents)} not converged)", most)
+        report(f"iterations of {len(descents)} probe fits ({len(active)} not converged yet)", most)
     return descents

@@ -141,7 +141,7 @@ def jobs(
     models = [model for model in recipe.models if only is None or only in (model.name, model.title)]
     if not models:
         known = ", ".join(model.display for model in recipe.models)
-        raise UserError(f"this experiment has no model {only!r}, only {known}")
+        raise UserError(f"this experiment has no model {only!r}: pass one of {known} to --model")
     for model_recipe in models:
         yield model_recipe, list(view_jobs(recipe, model_recipe, workspace, samples))
 

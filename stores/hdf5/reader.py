@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stores.arrays import StoredArray
-from stores.errors import MissingError
+from stores.errors import MissingError, names_like
 from stores.format.layout import Layout
 from stores.format.tables import read_table
 from stores.hdf5.checks import CheckedFile, explained
@@ -122,10 +122,10 @@ class HDF5Set(ShownSet):
         return array in self.file.manifest.arrays
 
     def address(self, name: str) -> str:
-        """Return the full address of an array; raises MissingError, which lists the arrays of the file."""
+        """Return the full address of an array; raises MissingError, which names arrays of the file."""
         full = name if "/" in name else f"tokens/{name}"
         if full not in self.file.manifest.arrays:
-            raise MissingError(f"{self.path} has no array {name}: it has {', '.join(sorted(self.arrays)) or 'none'}")
+            raise MissingError(f"{self.path} has no array {name}: it has {names_like(full, self.arrays)}")
         return full
 
     def __getitem__(self, name: str) -> HDF5Array:

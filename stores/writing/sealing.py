@@ -30,7 +30,7 @@ THREADS = 8
 
 @dataclass(frozen=True)
 class SealOutcome:
-    """What sealing one array came to: it is sealed where all three are empty, and left open otherwise."""
+    """The outcome of sealing one array: it is sealed where all three are empty, and unsealed otherwise."""
 
     missing: tuple[int, ...] = ()
     """Ranges that are not committed."""

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stores.arrays import StoredArray, StoredSet
-from stores.errors import MissingError, UserError
+from stores.errors import MissingError, UserError, names_like
 from stores.hdf5.exporting import export_set
 from stores.hdf5.reader import HDF5Set
 from stores.memory import MemorySet
@@ -282,3 +282,12 @@ class TestHDF5Set(ReadableSetContract):
         path = tmp_path / f"{next(COUNTER)}.h5"
         export_set(made, path)
         return HDF5Set(path)
+
+
+def test_messages_list_a_few_names_and_only_the_nearest_of_many():
+    assert names_like("a", []) == "none yet"
+    assert names_like("a", ["c", "b"]) == "b, c"
+    arrays = [f"{group}/block.{number}{norm}" for group in ("tokens", "prefix") for number in range(12)
+              for norm in ("", ".norm")]  # fmt: skip
+    assert names_like("tokens/block.12.norm", arrays).startswith("tokens/block.")
+    assert names_like("tokens/block.12.norm", arrays).endswith(" and 45 more")
