@@ -181,6 +181,25 @@ def test_gc_lists_by_default_and_keeps_what_results_cite(site, run):
     assert "was not extracted" in run("evaluate", "other.toml")[2]
 
 
+def test_gc_finds_what_a_killed_evaluation_left(here, run):
+    folder = here / "results" / "answers" / "x"
+    folder.mkdir(parents=True)
+    left, own = folder / "rows.parquet.7-0123abcd.partial", folder / "notes.partial"
+    for path in (left, own):
+        path.write_bytes(b"half")
+    code, out, _ = run("gc")
+    assert code == 0
+    assert "partial file  results/answers/x/rows.parquet.7-0123abcd.partial" in out
+    assert "notes.partial" not in out
+    code, _, err = run("gc", "--apply")
+    assert (code, left.exists()) == (2, True)
+    assert "rows.parquet.7-0123abcd.partial was written 0 minutes ago" in err
+    os.utime(left, (0, 0))
+    [found] = json.loads(run("gc", "--apply", "--json")[1])
+    assert (found["kind"], found["n_bytes"], found["removed"]) == ("partial file", 4, True)
+    assert (left.exists(), own.exists()) == (False, True)
+
+
 def test_a_set_that_cannot_be_read_is_named_and_the_others_are_served(site, run):
     folder, summary = folder_of(site, "labels"), folder_of(site, "features") / "summary.json"
     kept = (folder / "spec.json").read_bytes()
