@@ -283,11 +283,15 @@ def test_a_disk_that_fills_up_during_repair_is_not_damage(site, run, monkeypatch
     assert chunk.read_bytes() == kept
 
 
-def test_a_lost_label_seal_is_a_sentence(site):
+def test_a_lost_label_seal_is_a_sentence(site, run):
     (folder_of(site, "labels") / "seals" / "pixels__classes.json").unlink()
     model = model_of(site)
     with pytest.raises(MissingError, match=r"pixels/classes of set \w+ in .* is not sealed: `patchbank verify` says"):
         model.inputs("tokens/block.5.norm", labelled=True)
+    with (site / "tiny.toml").open("a") as file:
+        file.write('[[analyses]]\nkind = "patch-classification"\nclassifiers = ["knn"]\nresamples = 0\n')
+    code, _, err = run("evaluate", "tiny.toml")
+    assert (code, err.count("\n"), "pixels/classes of set" in err) == (2, 1, True), err
 
 
 def model_of(site):
