@@ -25,6 +25,9 @@ def __getattr__(name: str) -> Any:
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 """What writing to a standard stream may fail with; the help text is not printed by `commands.terminal.output`."""
 
+NO_MEMORY = ("bad_alloc", "can't allocate memory", "can't start new thread")
+"""Words of a RuntimeError that stands for a MemoryError: of C++ code, of torch on a CPU, and of Python's threads."""
+
 
 class Stopped(BaseException):
     """Raised at Ctrl-C; not a KeyboardInterrupt, which typer catches without a message."""
@@ -109,7 +112,9 @@ def _run() -> None:
             raise
         say("error: memory ran out while a library was loaded: close other programs or raise the limit, then try again")
         raise SystemExit(2) from None
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
         say("error: memory ran out: close other programs, or ask for less at a time, then run the same command again")
         raise SystemExit(2) from None
 

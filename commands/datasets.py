@@ -11,10 +11,12 @@ from stores.errors import UserError
 def datasets(data: DataOption = Path("data"), as_json: JsonOption = False) -> None:
     """List the supported data set layouts, and which of them are found below --data."""
     from pipeline.datasets import DATASETS, open_dataset
+    from pipeline.datasets.reading.files import is_folder
 
     found = []
+    refused: list[UserError] = []
     for name, layout in DATASETS.items():
-        here = next((data / folder for folder in layout.folders if (data / folder).is_dir()), None)
+        here = next((data / folder for folder in layout.folders if is_folder(data / folder)), None)
         if name == "manifest":  # only an experiment file names the manifest
             here = None
         dataset = open_dataset(name, here or data)
@@ -35,10 +37,18 @@ def datasets(data: DataOption = Path("data"), as_json: JsonOption = False) -> No
                 entry["notes"] = list(dataset.notes())
             except UserError as error:
                 entry["notes"] = [str(error)]
+                if isinstance(error.__cause__, OSError):  # the system, and not what the files hold
+                    refused.append(error)
         found.append(entry)
     if as_json:
         echo_json(found)
-        return
+    else:
+        _print(found)
+    if refused:
+        raise refused[0]
+
+
+def _print(found: list[dict[str, Any]]) -> None:
     for entry in found:
         count = entry["images"]
         state = "not found" if entry["folder"] is None else "unreadable" if count is None else f"{count:,} images"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from commands.experiment.address_space import check_address_space
 from commands.experiment.decoders import decoders
 from commands.experiment.free_memory import free_memory
 from commands.experiment.reading import load_experiment, recorded_sets
@@ -46,6 +47,12 @@ def evaluate(
     check_folder(results / experiment.stem, experiment)
     stored_results = ResultStore(results)
     progress = EvaluationProgress()
+
+    def start(n_tasks: int) -> None:
+        if n_tasks:
+            check_address_space()
+        progress.start(n_tasks)
+
     with listening(progress.step):
         evaluation = run_analyses(
             experiment.stem,
@@ -55,7 +62,7 @@ def evaluate(
             memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
             other_experiments=other_experiments,
             decoders=decoders(experiment, recipe),
-            on_start=progress.start,
+            on_start=start,
             on_progress=progress.task,
         )
     progress.close()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from commands.experiment.address_space import check_address_space
 from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
 from commands.terminal.output import duration, echo, echo_json, progress, say
@@ -34,6 +35,7 @@ def extract(
     as_json: JsonOption = False,
 ) -> None:
     """Extract what is missing, in one pass per model and view. Safe to repeat, to interrupt and to run in parallel."""
+    check_address_space()
     from commands.experiment.planned_evaluation import plan_evaluation
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.extract import ExtractOptions

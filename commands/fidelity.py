@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commands.experiment.address_space import check_address_space
 from commands.terminal.options import DataOption, DeviceOption, Experiment, JsonOption, StoreOption
 from commands.terminal.output import echo, echo_json, print_table, say
 
@@ -26,6 +27,7 @@ def fidelity(
     as_json: JsonOption = False,
 ) -> None:
     """Recompute some rows with today's libraries and device, and print how much they differ from the stored ones."""
+    check_address_space()
     from commands.experiment.reading import load_experiment, source_choice
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.fidelity import recompute_rows

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from commands.experiment.address_space import check_address_space
 from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
 from commands.terminal.output import duration, echo, echo_json, print_table
@@ -23,6 +24,7 @@ def plan(
 ) -> None:
     """Estimate an extraction: rows, files, bytes, memory, time, pixels covered. Downloads and writes nothing."""
     os.environ["HF_HUB_OFFLINE"] = "1"
+    check_address_space()
     from commands.experiment.planned_evaluation import plan_evaluation
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.plan import labelled_coverage, plan_models, warnings

@@ -43,16 +43,18 @@ def preview(
     named = re.search(r"patch(\d+)", recipe.models[0].name)
     side = patch or (int(named[1]) if named else 16)
     rows = choose_rows(listed, samples, seed)
-    sheet = contact_sheet(listed, [view for view, _ in recipe.all_views()], rows, side)
+    shown = [view for view, _ in recipe.all_views()]
+    # Where no filter is set it is the model's own, and no model is built here.
+    sheet = contact_sheet(listed, shown, rows, side, recipe.models[0].interpolation or "bicubic")
     partial = target.with_name(f"{target.name}.partial")
     try:
         sheet.save(partial, format="PNG")
         partial.replace(target)
     except OSError as error:
         raise UserError(f"{target} cannot be written ({error.strerror}): choose another --out") from error
-    shown = [str(listed.table["sample"].iloc[row]) for row in rows]
+    drawn = [str(listed.table["sample"].iloc[row]) for row in rows]
     if as_json:
-        echo_json({"shown": shown, "file": str(target)})
+        echo_json({"shown": drawn, "file": str(target)})
         return
-    echo(f"shown   {', '.join(shown)}")
+    echo(f"shown   {', '.join(drawn)}")
     echo(f"where   {target}")

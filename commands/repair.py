@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from commands.experiment.address_space import check_address_space
 from commands.terminal.options import DataOption, DeviceOption, JsonOption, StoreOption
 from commands.terminal.output import counted, echo, echo_json, say
 from stores.errors import DamageError, UserError
@@ -94,6 +95,7 @@ def _repair_experiment(
     remove_strays: bool,
     accept_new: bool,
 ) -> list["Repaired"]:
+    check_address_space()
     from commands.experiment.reading import load_experiment, recorded_sets, source_choice
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.repair import repair_recipe

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline import preview
 from tests.pipeline.tiny import write_camvid
+
+SHEET = Image.new("RGB", (1, 1))
 
 EXPERIMENT = """
 [dataset]
@@ -142,7 +145,7 @@ def test_without_the_clean_view_only_views_are_made(site, run):
     assert "with `clean = true` in [features]" in err
 
 
-def test_preview_is_a_picture_and_writes_nothing_else(site, run):
+def test_preview_is_a_picture_and_writes_nothing_else(site, run, monkeypatch):
     code, out, _ = run("preview", "tiny.toml", "--out", "look.png", "--samples", 3)
     assert code == 0
     assert "where   look.png" in out
@@ -154,6 +157,13 @@ def test_preview_is_a_picture_and_writes_nothing_else(site, run):
     assert (site / "again.png").read_bytes() == first
     run("preview", "tiny.toml", "--samples", 3, "--seed", 5)
     assert (site / "tiny-preview.png").read_bytes() != first
+    for name, drawn_by in (("nearest", "nearest"), (None, "bicubic")):
+        line = f'input = 32\ninterpolation = "{name}"' if name else "input = 32"
+        (site / "tiny.toml").write_text(EXPERIMENT.replace("input = 32", line))
+        used = []
+        monkeypatch.setattr(preview, "contact_sheet", lambda *arguments, used=used: used.append(arguments[4]) or SHEET)
+        assert run("preview", "tiny.toml", "--samples", 1)[0] == 0
+        assert used == [drawn_by], "the sheet is drawn with the filter that an extraction would use"
     for out, says in (("look.gif", "let its name end in .png"), ("absent/look.png", "choose another --out")):
         code, _, err = run("preview", "tiny.toml", "--out", out)
         assert code == 2

@@ -95,7 +95,7 @@ def test_tile_files(run, tmp_path):
         (("export", "ffff", "set.h5"), "no set in .* begins with 'ffff'"),
         (("export", NAME, "there.h5"), r"there\.h5 exists already"),
         (("export", NAME, "set.h5", "--layers", "five"), "--layers takes numbers .* not 'five'"),
-        (("export", NAME, "set.h5", "--layers", "5"), "no complete array of layer 5: it has the layers 0, 1"),
+        (("export", NAME, "set.h5", "--layers", "5"), "no array of layer 5: it has the layers 0, 1"),
         (("export", NAME, "set.h5", "--arrays", "block.7"), r"has no array block\.7"),
         (("export", NAME, "set.h5", "--layers", "0", "--arrays", "block.0"), "give one of them"),
         (("export", NAME, "set.h5", "--dtype", "bfloat16"), "neither float16 nor float32"),

@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from commands.experiment.reading import load_experiment
 from pipeline.models import build_model, build_on_meta
+from pipeline.models.known import KNOWN
 from tests.pipeline import layouts
 
 EXPERIMENTS = sorted((Path(__file__).parent.parent / "experiments").glob("*.toml"))
@@ -292,3 +294,12 @@ def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
 
 def test_the_table_names_every_experiment():
     assert set(WRITERS) == {path.stem for path in EXPERIMENTS}
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_all_models_of_an_experiment_see_images_through_one_filter(path):
+    """Nearest neighbours of whole images are the exception: Scale-MAE is evaluated there as its authors do."""
+    recipe, settings = load_experiment(path)
+    own = {name: known.interpolation for name, known in KNOWN.items()} | {"scalemae-large": "box"}
+    filters = {model.interpolation or own.get(model.name, "bicubic") for model in recipe.models}
+    assert len(filters) == 1 or {one.kind for one in settings.analyses} == {"image-knn"}

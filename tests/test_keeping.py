@@ -181,6 +181,25 @@ def test_gc_lists_by_default_and_keeps_what_results_cite(site, run):
     assert "was not extracted" in run("evaluate", "other.toml")[2]
 
 
+def test_gc_finds_what_a_killed_evaluation_left(here, run):
+    folder = here / "results" / "answers" / "x"
+    folder.mkdir(parents=True)
+    left, own = folder / "rows.parquet.7-0123abcd.partial", folder / "notes.partial"
+    for path in (left, own):
+        path.write_bytes(b"half")
+    code, out, _ = run("gc")
+    assert code == 0
+    assert "partial file  results/answers/x/rows.parquet.7-0123abcd.partial" in out
+    assert "notes.partial" not in out
+    code, _, err = run("gc", "--apply")
+    assert (code, left.exists()) == (2, True)
+    assert "rows.parquet.7-0123abcd.partial was written 0 minutes ago" in err
+    os.utime(left, (0, 0))
+    [found] = json.loads(run("gc", "--apply", "--json")[1])
+    assert (found["kind"], found["n_bytes"], found["removed"]) == ("partial file", 4, True)
+    assert (left.exists(), own.exists()) == (False, True)
+
+
 def test_a_set_that_cannot_be_read_is_named_and_the_others_are_served(site, run):
     folder, summary = folder_of(site, "labels"), folder_of(site, "features") / "summary.json"
     kept = (folder / "spec.json").read_bytes()
@@ -264,11 +283,15 @@ def test_a_disk_that_fills_up_during_repair_is_not_damage(site, run, monkeypatch
     assert chunk.read_bytes() == kept
 
 
-def test_a_lost_label_seal_is_a_sentence(site):
+def test_a_lost_label_seal_is_a_sentence(site, run):
     (folder_of(site, "labels") / "seals" / "pixels__classes.json").unlink()
     model = model_of(site)
     with pytest.raises(MissingError, match=r"pixels/classes of set \w+ in .* is not sealed: `patchbank verify` says"):
         model.inputs("tokens/block.5.norm", labelled=True)
+    with (site / "tiny.toml").open("a") as file:
+        file.write('[[analyses]]\nkind = "patch-classification"\nclassifiers = ["knn"]\nresamples = 0\n')
+    code, _, err = run("evaluate", "tiny.toml")
+    assert (code, err.count("\n"), "pixels/classes of set" in err) == (2, 1, True), err
 
 
 def model_of(site):

@@ -194,7 +194,16 @@ def test_ctrl_c_while_a_class_body_is_run(monkeypatch, capsys, raised):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-@pytest.mark.parametrize("shortage", [MemoryError(), ImportError("x.so: failed to map segment from shared object")])
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        MemoryError(),
+        ImportError("x.so: failed to map segment from shared object"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        RuntimeError("can't start new thread"),
+    ],
+)
 def test_shortage_of_memory_is_one_sentence(monkeypatch, run, shortage):
     def full(*arguments, **options):
         raise shortage

@@ -81,8 +81,9 @@ def plan(n_bank: int, n_queries: int, width: int, k: int, n_levels: int, itemsiz
     n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     row_bytes = (width + n_levels) * itemsize + 16 * n_levels + 24
     needed = 0
-    for workers in sorted({n_cores, 1}, reverse=True):
-        for block_rows, block_queries in _BLOCKS:
+    # All cores, half of them, and so on. Small blocks, five times slower a product, are left to one worker.
+    for workers in [n_cores >> halved for halved in range(n_cores.bit_length())]:
+        for block_rows, block_queries in _BLOCKS if workers == 1 else _BLOCKS[:3]:
             rows, queries = min(block_rows, n_bank), min(block_queries, n_queries)
             # Scores, their group maxima with masks and temporaries, candidates, query operands, float64 pieces.
             scores = rows * queries * (2 * itemsize + 2)

@@ -66,6 +66,16 @@ def write_file(path: Path, data: bytes) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}; choose another --results") from error
 
 
+def partial_files(root: Path) -> dict[Path, os.stat_result]:
+    """Return the files of a results folder that writers have begun, or left when they were killed, and their status."""
+    found = {}
+    for path in sorted(root.rglob("*.partial")):
+        if re.search(r"\.\d+-[0-9a-f]{8}\.partial$", path.name):
+            with contextlib.suppress(OSError):  # gone meanwhile
+                found[path] = path.lstat()
+    return found
+
+
 def remove_partials(root: Path, older_than: float = 3600.0) -> None:
     """Remove the files that killed writers left in a results folder, those of the last hour excepted.
 
@@ -73,11 +83,10 @@ def remove_partials(root: Path, older_than: float = 3600.0) -> None:
         root: the results folder.
         older_than: age in seconds from which a file belongs to no running writer.
     """
-    for path in root.rglob("*.partial"):
-        if re.search(r"\.\d+-[0-9a-f]{8}\.partial$", path.name):
+    for path, status in partial_files(root).items():
+        if time.time() - status.st_mtime > older_than:
             with contextlib.suppress(OSError):  # gone meanwhile, or another user's
-                if time.time() - path.lstat().st_mtime > older_than:
-                    path.unlink()
+                path.unlink()
 
 
 def plain_name(name: object) -> str:

@@ -39,35 +39,52 @@ def choose_arrays(
 ) -> list[str]:
     """Return the addresses of the chosen sealed arrays, all sealed ones by default.
 
-    ``layers`` chooses every array of these blocks, counted from 0, negative ones from the last sealed; ``arrays``
-    chooses arrays by name. Raises UserError or MissingError when one does not exist or is not sealed.
+    ``layers`` chooses every array of these blocks, counted from 0, negative ones from the last of the set, sealed or
+    not; ``arrays`` chooses arrays by name. Raises UserError or MissingError when one does not exist or is not sealed.
     """
     if arrays is not None and layers is not None:
         raise UserError("layers and arrays cannot be combined: give one of them")
     if arrays is not None:
-        chosen = sorted({stored_set.address(name) for name in arrays})
-        unsealed = [name for name in chosen if not stored_set.sealed(name)]
-        if unsealed:
-            raise UserError(
-                f"array {unsealed[0]} of set {stored_set.digest[:12]} is not complete: run `patchbank extract` first"
-            )
-        return chosen
-    sealed = sorted(stored_set.seals)
+        return _all_sealed(stored_set, {stored_set.address(name) for name in arrays})
     if layers is not None:
-        layer_of = {name: stored_set.arrays[name].layer for name in sealed}
-        stored = sorted({layer for layer in layer_of.values() if layer is not None})
-        wanted = {stored[layer] if -len(stored) <= layer < 0 else layer for layer in layers}
-        if not wanted or wanted - set(stored):
-            raise MissingError(
-                f"set {stored_set.digest[:12]} has no complete array of layer "
-                f"{', '.join(map(str, sorted(wanted - set(stored)))) or '(none named)'}: it has the layers "
-                f"{', '.join(map(str, stored)) or 'none'}"
-            )
-        return [name for name in sealed if layer_of[name] in wanted]
+        return _of_layers(stored_set, layers)
+    sealed = sorted(stored_set.seals)
     # The label set of data without pixel labels has tables only; a feature set always has arrays.
     if not sealed and (stored_set.arrays or isinstance(stored_set.spec, FeatureSpec)):
         raise UserError(f"set {stored_set.digest[:12]} has no complete array: run `patchbank extract` first")
     return sealed
+
+
+def _all_sealed(stored_set: ZarrSet, names: Iterable[str]) -> list[str]:
+    """Return the addresses, sorted; raises UserError when one of these arrays is not sealed."""
+    chosen = sorted(names)
+    unsealed = [name for name in chosen if not stored_set.sealed(name)]
+    if unsealed:
+        raise UserError(
+            f"array {unsealed[0]} of set {stored_set.digest[:12]} is not complete: run `patchbank extract` first"
+        )
+    return chosen
+
+
+def _of_layers(stored_set: ZarrSet, layers: Iterable[int]) -> list[str]:
+    """Return the addresses of all arrays of some layers; raises an error when one is not there or not sealed."""
+    layer_of = {name: array.layer for name, array in stored_set.arrays.items() if array.layer is not None}
+    # A layer that is not sealed, or whose records are lost, still counts, so that -1 never means another one.
+    lost = stored_set.lost_layers
+    numbers = sorted({*layer_of.values(), *lost})
+    wanted = {numbers[layer] if -len(numbers) <= layer < 0 else layer for layer in layers}
+    if not wanted or wanted - set(numbers):
+        raise MissingError(
+            f"set {stored_set.digest[:12]} has no array of layer "
+            f"{', '.join(map(str, sorted(wanted - set(numbers)))) or '(none named)'}: it has the layers "
+            f"{', '.join(map(str, numbers)) or 'none'}"
+        )
+    if wanted & lost:
+        raise MissingError(
+            f"the records of layer {min(wanted & lost)} of set {stored_set.digest[:12]} are lost: run `patchbank "
+            "repair` first"
+        )
+    return _all_sealed(stored_set, [name for name, layer in layer_of.items() if layer in wanted])
 
 
 def export_set(

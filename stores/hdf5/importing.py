@@ -69,8 +69,14 @@ def import_set(source: HDF5Set, store: Store, *, allow_mixed: bool = False) -> I
     target.add_arrays([source.arrays[name] for name in missing])
     for name in missing:
         _write(source, target, name)
+    unsealed = [name for name in sorted(source.arrays) if not target.sealed(name)]
+    if unsealed:
+        raise UserError(
+            f"array {unsealed[0]} of {target.objects.url}/{target.prefix} is not sealed, because another command "
+            "changed the set meanwhile: run the same import again"
+        )
     # The sealed content must be what was read above.
-    wrong = [name for name in source.arrays if target.content.get(name) != source.content[name]]
+    wrong = [name for name in source.arrays if target.content[name] != source.content[name]]
     if wrong:
         raise DamageError(
             f"array {wrong[0]} changed while it was imported from {source.path}: run `patchbank verify`, then import "

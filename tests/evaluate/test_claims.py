@@ -275,3 +275,20 @@ def test_claim_3_holds_with_the_counts_that_cityscapes_toml_has():
     assert judged(3, world).verdict == "holds"
     patches(world, "mae", "knn", 0.35, 300)
     assert judged(3, world).verdict == "fails"
+
+
+def test_both_ways_that_say_too_little_are_not_called_missing():
+    """Four videos give tracking no interval, on tiles as on whole images."""
+    world, whole = paper_world(), whole_world()
+    tables = [one.table() for one in (world, whole)]
+    for table in tables:
+        tracked = table["analysis"] == "tracking"
+        table.loc[tracked, ["low", "high"]] = None
+        table.loc[tracked, "n_units"] = 4
+        table.loc[tracked, "unit"] = "video"
+    beside = Evidence(tables[1], whole.models_info())
+    decision = decide(claim(19), Evidence(tables[0], world.models_info(), beside=[beside]))
+    assert decision.verdict == "not testable"
+    assert decision.reason.startswith("tracking accuracy of MAE has no interval (4 videos)"), decision.reason
+    alone = decide(claim(19), world.evidence())
+    assert "was not scored both on tiles and on whole images" in alone.reason

@@ -303,6 +303,26 @@ def test_result_does_not_depend_on_the_number_of_workers(monkeypatch):
     np.testing.assert_array_equal(several.squared_distances, one.squared_distances)
 
 
+@pytest.mark.parametrize(
+    ("cores", "megabytes", "workers"),
+    [
+        (2, 64, 2),
+        (2, 16, 1),
+        (16, 64, 4),
+        (16, 128, 8),
+        (16, 256, 16),
+        (64, 256, 16),
+        (64, 1024, 64),
+        (6, 64, 3),
+        (1, 64, 1),
+    ],
+)
+def test_less_memory_takes_fewer_workers_and_not_one_at_once(monkeypatch, cores, megabytes, workers):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: set(range(cores)))
+    chosen = module.plan(451_584, 188_160, 768, 1, 13, 4, megabytes << 20)
+    assert (chosen.workers, chosen.block_rows >= 512 or workers == 1) == (workers, True)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_product_accumulates_and_checks_its_operands(dtype):
     rng = np.random.default_rng(15)

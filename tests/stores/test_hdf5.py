@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from stores import HDF5Set, Store
 from stores.errors import DamageError, MissingError, UserError
+from stores.hdf5 import importing
 from stores.hdf5.exporting import choose_arrays, export_set
 from stores.hdf5.importing import import_set
 from stores.maintenance.verify import verify
@@ -353,10 +354,32 @@ def test_choosing_arrays(tmp_path, made):
     with pytest.raises(UserError, match="give one of them"):
         choose_arrays(made, layers=[0], arrays=["block.0"])
     half = stored(tmp_path / "half", [tokens(0)], unsealed=("tokens/block.0",))
+    with pytest.raises(UserError, match=r"array tokens/block\.0 of set \w+ is not complete: run `patchbank extract`"):
+        choose_arrays(half, layers=[0])
     with pytest.raises(UserError, match="not complete"):
         choose_arrays(half, arrays=["block.0"])
     with pytest.raises(UserError, match="no complete array"):
         choose_arrays(half)
+
+
+def test_the_last_layer_is_that_of_the_set_and_not_the_last_sealed(tmp_path):
+    made = stored(tmp_path / "half", [tokens(0), tokens(1)], unsealed=("tokens/block.1",))
+    assert choose_arrays(made, layers=[-2]) == ["tokens/block.0"]
+    with pytest.raises(UserError, match=r"array tokens/block\.1 of set \w+ is not complete"):
+        choose_arrays(made, layers=[-1])
+    shutil.rmtree(tmp_path / "half" / made.prefix / "tokens" / "block.1")
+    lost = Store(tmp_path / "half").open(FEATURES)
+    assert choose_arrays(lost, layers=[-2]) == ["tokens/block.0"]
+    with pytest.raises(MissingError, match=r"the records of layer 1 of set \w+ are lost: run `patchbank repair`"):
+        choose_arrays(lost, layers=[-1])
+
+
+def test_an_array_that_another_command_unseals_meanwhile_is_not_called_damage(tmp_path, file, monkeypatch):
+    monkeypatch.setattr(importing, "seal", lambda target, names: {})
+    with pytest.raises(UserError, match=r"array prefix/block\.1 of .* is not sealed, .* run the same import again"):
+        brought(file, tmp_path / "there")
+    monkeypatch.undo()
+    assert len(brought(file, tmp_path / "there").added) == 4
 
 
 def test_unlabelled_data_carry_their_tables(tmp_path):

@@ -105,6 +105,18 @@ def test_both_copies_of_a_record_must_go_before_it_is_lost(sealed):
     assert (root / made.prefix / "spec.json").read_bytes() == spec
 
 
+def test_layout_and_the_metadata_of_an_array_come_back_without_a_summary(sealed):
+    root, made = sealed
+    names = ("layout.json", "summary.json", "tokens/block.0/zarr.json")
+    before = [(root / made.prefix / name).read_bytes() for name in names]
+    for name in names:
+        (root / made.prefix / name).unlink()
+    assert set(findings(root)) >= {f"{made.prefix}/{name}" for name in names[:2]}
+    assert repair_set(Store(root), made.prefix).whole
+    assert [(root / made.prefix / name).read_bytes() for name in names][::2] == before[::2]
+    assert findings(root) == {}
+
+
 def test_a_torn_commit_returns_its_range_to_missing(tmp_path):
     made, _ = half_made(tmp_path, numbers=(0, 2))
     record = sorted((tmp_path / made.prefix / "commits").iterdir())[0]

@@ -72,19 +72,24 @@ def _tracked(evidence: Evidence, info: ModelInfo) -> Estimate:
 def _both(evidence: Evidence, role: str, score: Callable[[Evidence, ModelInfo], Estimate]) -> tuple[Estimate, Estimate]:
     """Return a score on tiles and on whole images of one data set."""
     ways: dict[tuple[str, bool], Estimate] = {}
-    reason = ""
+    lacking: dict[tuple[str, bool], MissingEvidenceError] = {}
     for one in (evidence, *evidence.beside):
         for info in one.present(role):
             if info.frame.edge == "centre":  # neither tiles nor whole images
                 continue
+            way = info.data_set, info.frame.tile is not None
             try:
-                ways.setdefault((info.data_set, info.frame.tile is not None), score(one, info))
+                ways.setdefault(way, score(one, info))
             except MissingEvidenceError as error:  # this experiment may have other analyses
-                reason = f" ({error})"
+                lacking[way] = error
     for data_set in dict.fromkeys(name for name, _ in ways):
         if (data_set, True) in ways and (data_set, False) in ways:
             return ways[data_set, True], ways[data_set, False]
+    # Both ways are there of a data set, and one of them says less than is needed.
+    for (data_set, tiled), reason in lacking.items():
+        if (data_set, not tiled) in ways.keys() | lacking.keys():
+            raise reason
     raise MissingEvidenceError(
         f"{ROLES[role]} was not scored both on tiles and on whole images of one data set: evaluate an experiment with "
-        '`tile` in [frame] and one without, and name the other in [claims] beside = ["..."]' + reason
+        '`tile` in [frame] and one without, and name the other in [claims] beside = ["..."]'
     )
