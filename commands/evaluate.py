@@ -117,16 +117,16 @@ def _model_sets(
             ViewSets(
                 sets.view.name,
                 sets.view.level or 0.0,
-                checked(store.open(sets.features)),
-                checked(store.open(sets.labels)),
+                checked(store.open(sets.features, from_summary=True)),
+                checked(store.open(sets.labels, from_summary=True)),
             )
             for sets in of_model
             if sets is not clean
         ]
         model_sets = ModelSets(
             title=model.display,
-            features=checked(store.open(clean.features)),
-            labels=checked(store.open(clean.labels)),
+            features=checked(store.open(clean.features, from_summary=True)),
+            labels=checked(store.open(clean.labels, from_summary=True)),
             probe_batchnorm=model.standardised_probe,
             extract_command=command,
             views={(view.name, view.level): view for view in views},

@@ -19,7 +19,7 @@ def show(
     from stores.maintenance.describe import card
     from stores.writing.dead_channels import describe_channels
 
-    found = card(Store(store).open(digest))
+    found = card(Store(store).open(digest, from_summary=True))
     if as_json:
         echo_json(found)
         return

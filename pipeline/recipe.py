@@ -151,6 +151,8 @@ class StorageRecipe(Record):
 
     range_megabytes: float = Field(default=64.0, gt=0, le=4096)
     """Maximum size of a range of the largest array, in MiB. A killed run loses at most the ranges being written."""
+    chunk_megabytes: float = Field(default=8.0, gt=0, le=1024)
+    """Maximum size of a chunk, one stored object, in MiB; larger chunks make fewer objects and coarser reads."""
     compression: Literal["none", "zstd"] = "none"
     """Codec of the chunks; float features compress little."""
 

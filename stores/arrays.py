@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Int64
 
 from stores.errors import DamageError, MissingError
-from stores.format.chunks import crc32c, decode_chunk
+from stores.format.chunks import Checksum, decode_chunk
 from stores.format.layout import Layout, chunk_name
 from stores.format.seal_checks import ChunkCheck, SealChecks
 from stores.indexing import AxisIndex, Index, Selection, row_numbers, select
@@ -155,19 +155,6 @@ class StoredSet(Protocol):
         ...
 
 
-class _Checksum:
-    """CRC32C of the first ``n_bytes`` bytes that are read, updated piece by piece; a piece ends where they end."""
-
-    def __init__(self, n_bytes: int) -> None:
-        self.left = n_bytes
-        self.value = 0
-
-    def __call__(self, piece: memoryview) -> None:
-        if self.left > 0:
-            self.value = crc32c(piece, self.value)
-        self.left -= len(piece)
-
-
 def _is_run(numbers: np.ndarray) -> bool:
     return bool((np.diff(numbers) == 1).all())
 
@@ -237,7 +224,7 @@ class ZarrArray(StoredArray):
             return
         name, check = self._about_to_read(index)
         rows, tail = out.reshape(-1).view(np.uint8).data, bytearray(4)
-        checksum = _Checksum(len(rows))
+        checksum = Checksum(len(rows))
         try:
             size = self.objects.read_into(name, [rows, memoryview(tail)], check or checksum)
         except MissingError as error:

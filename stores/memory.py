@@ -11,6 +11,7 @@ import pandas as pd
 
 from stores.arrays import StoredArray
 from stores.errors import MissingError, UserError, names_like
+from stores.format.content import content_of
 from stores.format.layout import Layout, RowRange
 from stores.indexing import Selection
 from stores.notebook import ShownSet
@@ -97,7 +98,7 @@ class MemorySet(ShownSet):
             if absent:
                 missing[name] = absent
             else:
-                self.content[name] = hashlib.sha256(np.ascontiguousarray(self.held[name].values).data).hexdigest()
+                self.content[name] = content_of(self.held[name], self.layout)
         return missing
 
     def __repr__(self) -> str:

@@ -4,10 +4,9 @@ stores/README.md is the normative description of every file named here.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import ValidationError
@@ -20,43 +19,48 @@ from stores.format.commits import Commit, Seal, read_commits, read_seals
 from stores.format.creation import create_files, is_initialised, read_declared
 from stores.format.layout import MOST_RANGES, Layout
 from stores.format.paths import COMPUTE, CREATED, GROUP, LAYOUT, PROVENANCE, SPEC
-from stores.format.records import write_once
-from stores.format.summary import array_entries, read_summary, update_summary
+from stores.format.records import check_format, write_once
+from stores.format.summary import (
+    SealedDigests,
+    SealsOnDemand,
+    array_entries,
+    layers_without_records,
+    sealed_entries,
+    update_summary,
+)
 from stores.format.tables import read_table, unreadable
 from stores.notebook import ShownSet
-from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
+from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
 
 KINDS: dict[str, type[FeatureSpec] | type[LabelSpec]] = {"features": FeatureSpec, "labels": LabelSpec}
 """Type of the record that names a set, by the kind of set."""
 
 
-class _Sealed(dict[str, str]):
-    """Digests by address, which say what to do about an array that has none."""
-
-    def __init__(self, owner: "ZarrSet", digests: Mapping[str, str]) -> None:
-        super().__init__(digests)
-        self.owner = owner
-
-    def __missing__(self, name: str) -> str:
-        raise MissingError(
-            f"{name} of set {self.owner.digest[:12]} in {self.owner.objects.url} is not sealed: `patchbank verify` "
-            "says whether it is damaged, and `patchbank extract` completes it"
-        )
-
-
 class ZarrSet(ShownSet):
     """A feature set or label set in a store.
 
-    Opening reads the records and lists commits and seals once; `refresh` does it again. Arrays are read with
+    Opening reads the records, commits and seals once; `refresh` does it again. Arrays are read with
     ``set["block.11.norm"]`` (short for ``set["tokens/block.11.norm"]``) or by their full address,
     ``set["prefix/block.11"]``.
+
+    Args:
+        objects: Storage of the store.
+        prefix: Folder of the set.
+        executor: Reads chunks in parallel.
+        from_summary: Open a set that is sealed from its summary alone, for reading; seals are read where they are used.
     """
 
-    def __init__(self, objects: Objects, prefix: str, executor: Executor | None = None) -> None:
+    def __init__(
+        self, objects: Objects, prefix: str, executor: Executor | None = None, *, from_summary: bool = False
+    ) -> None:
         self.objects = objects
         self.prefix = prefix
         self.executor = executor
+        self.commits: dict[str, Commit] = {}
+        self.seals: Mapping[str, Seal] = {}
+        self._entries: dict[str, Any] | None = None
+        """Of a set that was opened from its summary."""
         try:
             record = json.loads(objects.read(f"{prefix}/{SPEC}"))
             kind = KINDS[record["kind"]]
@@ -66,11 +70,7 @@ class ZarrSet(ShownSet):
             raise  # an error of the disk is not damage; UserError is also a ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DamageError(f"{objects.url}/{prefix}/{SPEC} is not readable: run `patchbank verify`") from None
-        if isinstance(record.get("format"), int) and record["format"] > FORMAT_VERSION:
-            raise UserError(
-                f"{objects.url}/{prefix} was written in format {record['format']} and this version of patchbank "
-                f"reads up to {FORMAT_VERSION}: install a newer patchbank"
-            )
+        check_format(record.get("format"), f"{objects.url}/{prefix}")
         if not is_initialised(objects, prefix):
             raise MissingError(
                 f"{objects.url}/{prefix} was started and holds nothing yet: `patchbank extract` completes it"
@@ -89,15 +89,14 @@ class ZarrSet(ShownSet):
             raise DamageError(
                 f"{objects.url}/{prefix}/{SPEC} does not have the digest in its folder's name: run `patchbank verify`"
             )
-        self.refresh()
+        if not (from_summary and self._open_from_summary()):
+            self.refresh()
 
     def _named_by(self, spec: FeatureSpec | LabelSpec) -> bool:
         try:
             return spec.digest == self.digest
         except (ValueError, RecursionError):  # NaN, or text that is not Unicode: it has no digest
             return False
-
-    # -- creating ---------------------------------------------------------------------------------------------
 
     @classmethod
     def create(
@@ -170,10 +169,20 @@ class ZarrSet(ShownSet):
 
     # -- state ------------------------------------------------------------------------------------------------
 
+    def _open_from_summary(self) -> bool:
+        """Take arrays and digests from the summary; return False where it does not say that all arrays are sealed."""
+        if (entries := sealed_entries(self.objects, self.prefix)) is None:
+            return False
+        self._entries, self.commits = entries, {}
+        self.arrays = {name: ArraySpec.model_validate(entry["spec"], strict=False) for name, entry in entries.items()}
+        self.seals = SealsOnDemand(self.objects, self.prefix, entries)
+        return True
+
     def refresh(self) -> None:
         """Read again which arrays, commits and seals there are."""
-        self.commits: dict[str, Commit] = read_commits(self.objects, self.prefix, self.digest)
-        self.seals: dict[str, Seal] = read_seals(self.objects, self.prefix, self.digest)
+        self.commits = read_commits(self.objects, self.prefix, self.digest)
+        self.seals = read_seals(self.objects, self.prefix, self.digest)
+        self._entries = None
         self.arrays: dict[str, ArraySpec] = {name: seal.array for name, seal in self.seals.items()}
         self.arrays |= read_declared(self.objects, self.prefix, self.arrays)
 
@@ -181,7 +190,7 @@ class ZarrSet(ShownSet):
         """Return the numbers of the committed ranges of an array: all of them once it is sealed."""
         if array in self.seals:
             return frozenset(range(self.layout.n_ranges))
-        return frozenset(commit.range for commit in self.commits.values() if array in commit.objects)
+        return frozenset(commit.range for commit in self.commits.values() if array in commit.arrays)
 
     def sealed(self, array: str) -> bool:
         """Return whether an array is complete and read-only."""
@@ -190,25 +199,27 @@ class ZarrSet(ShownSet):
     @property
     def content(self) -> dict[str, str]:
         """Content digest of every sealed array, by address; MissingError, with what to do, for any other."""
-        return _Sealed(self, {name: seal.content for name, seal in sorted(self.seals.items())})
+        return SealedDigests(self.objects, self.prefix, self._digests("content"))
 
     @property
     def lost_layers(self) -> frozenset[int]:
         """Layers of token arrays that the summary lists and whose own records are lost, counted from 0."""
-        summary = read_summary(self.objects, self.prefix)
-        names = () if summary is None else summary["arrays"].keys() - self.arrays.keys()
-        found = [re.fullmatch(r"tokens/(?:block|stage)\.(\d+)(?:\.norm)?", name) for name in names]
-        return frozenset(int(match[1]) for match in found if match is not None)
+        return layers_without_records(self.objects, self.prefix, self.arrays)
 
     @property
     def stored(self) -> dict[str, str]:
         """Stored digest of every sealed array, by address."""
-        return {name: seal.stored for name, seal in sorted(self.seals.items())}
+        return self._digests("stored")
+
+    def _digests(self, kind: Literal["content", "stored"]) -> dict[str, str]:
+        if self._entries is not None:
+            return {name: str(entry[kind]) for name, entry in self._entries.items()}
+        return {name: getattr(seal, kind) for name, seal in sorted(self.seals.items())}
 
     @property
     def n_bytes(self) -> int:
         """Size of all sealed objects, in bytes."""
-        return sum(seal.n_bytes for seal in self.seals.values())
+        return sum(entry["bytes"] for entry in (self._entries or array_entries({}, self.seals)).values())
 
     # -- reading ----------------------------------------------------------------------------------------------
 

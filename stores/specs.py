@@ -19,7 +19,7 @@ from stores.canonical import samples_digest as samples_digest
 from stores.canonical import sources_digest as sources_digest
 from stores.notebook import html_table
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the on-disk format that stores/README.md describes."""
 
 VOID = 255
@@ -172,7 +172,7 @@ class FeatureSpec(Record):
     """Record of a feature set: every choice that changes a stored feature. Its digest names the set."""
 
     kind: Literal["features"] = "features"
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     dataset: DatasetRecord
     samples: Digest
     """`samples_digest` of the rows: the source image and tile of every row."""
@@ -197,7 +197,7 @@ class LabelSpec(Record):
     """Record of a label set: every choice that changes a stored label. Its digest names the set."""
 
     kind: Literal["labels"] = "labels"
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     dataset: DatasetRecord
     samples: Digest
     frame: FrameSpec

@@ -55,13 +55,15 @@ class Store(ShownStore):
         """Return whether the set of ``spec`` exists, sealed or not."""
         return is_initialised(self.objects, f"{spec.kind}/{spec.digest}")
 
-    def open(self, spec_or_digest: FeatureSpec | LabelSpec | str) -> ZarrSet:
+    def open(self, spec_or_digest: FeatureSpec | LabelSpec | str, *, from_summary: bool = False) -> ZarrSet:
         """Return a set by its spec, its digest or the beginning of its digest.
 
-        Raises MissingError when there is none and UserError when several digests begin like this.
+        Raises MissingError when there is none and UserError when several digests begin like this. With ``from_summary``
+        a sealed set is opened for reading in the time that its summary takes, however many chunks it has.
         """
         if not isinstance(spec_or_digest, str):
-            return ZarrSet(self.objects, f"{spec_or_digest.kind}/{spec_or_digest.digest}", self.executor)
+            prefix = f"{spec_or_digest.kind}/{spec_or_digest.digest}"
+            return ZarrSet(self.objects, prefix, self.executor, from_summary=from_summary)
         wanted = spec_or_digest.rpartition("/")[2]
         matches = [(kind, name) for kind, name in self.set_folders() if wanted and name.startswith(wanted)]
         if not matches:
@@ -72,7 +74,7 @@ class Store(ShownStore):
             raise UserError(
                 f"{len(matches)} sets in {self.location} begin with {spec_or_digest!r}: give more characters"
             )
-        return ZarrSet(self.objects, "/".join(matches[0]), self.executor)
+        return ZarrSet(self.objects, "/".join(matches[0]), self.executor, from_summary=from_summary)
 
     def remember(self, key: str, record: Mapping[str, str]) -> None:
         """Write the note of the sets that were made under ``key``, so that they are found without images or models.

@@ -210,5 +210,6 @@ def _layout(arrays: Sequence[ArraySpec], n_rows: int, storage: StorageRecipe) ->
         n_rows,
         max(array.row_bytes for array in arrays),
         range_bytes=int(storage.range_megabytes * (1 << 20)),
+        chunk_bytes=max(1, int(storage.chunk_megabytes * (1 << 20))),
         compression=storage.compression,
     )

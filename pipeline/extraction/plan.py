@@ -248,7 +248,8 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
         if share is not None and share < LITTLE_COVERAGE:
             lines.append(f"the tiles cover only {share:.0%} {what}: {remedy}")
     lines += [
-        f"{plan.title} makes {plan.objects:,} objects: raise range_megabytes in [storage] or keep fewer arrays"
+        f"{plan.title} makes {plan.objects:,} objects: raise chunk_megabytes (and range_megabytes) in [storage], or "
+        "keep fewer arrays"
         for plan in plans
         if plan.objects > MANY_OBJECTS
     ]

@@ -13,6 +13,7 @@ import crc32c as castagnoli
 import numpy as np
 
 from stores.errors import DamageError
+from stores.format.chunk_table import StoredObject
 from stores.format.layout import Layout
 from stores.specs import ArraySpec
 
@@ -20,12 +21,12 @@ ZSTD_LEVEL = 3
 
 
 class Encoded(NamedTuple):
-    """The stored bytes of a chunk, with their size and sha256."""
+    """The stored bytes of a chunk, and what records say of them."""
 
     parts: tuple[bytes | memoryview, bytes]
-    size: int
-    """In bytes."""
-    sha256: str
+    stored: StoredObject
+    content: bytes
+    """sha256 of the chunk's rows, without padding."""
 
 
 def crc32c(payload: bytes | memoryview, before: int = 0) -> int:
@@ -34,18 +35,45 @@ def crc32c(payload: bytes | memoryview, before: int = 0) -> int:
     return int(castagnoli.crc32c(payload, before))
 
 
-def encode_chunk(rows: np.ndarray, compression: str) -> Encoded:
-    """Return the stored bytes of a full chunk of rows (edge chunks have to be padded with the fill value)."""
+class Checksum:
+    """CRC32C of the first ``n_bytes`` bytes that are read, updated piece by piece; a piece ends where they end."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.left = n_bytes
+        self.value = 0
+
+    def __call__(self, piece: memoryview) -> None:
+        """Add the next bytes."""
+        if self.left > 0:
+            self.value = crc32c(piece, self.value)
+        self.left -= len(piece)
+
+
+def encode_chunk(rows: np.ndarray, compression: str, n_rows: int | None = None) -> Encoded:
+    """Return the stored bytes of a full chunk of rows (edge chunks have to be padded with the fill value).
+
+    Args:
+        rows: All rows of the chunk.
+        compression: Codec of the set's layout.
+        n_rows: How many of them are rows of the array; the others are padding. None for all.
+    """
     contiguous = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
-    payload: bytes | memoryview = contiguous.reshape(-1).view(np.uint8).data
+    plain: memoryview = contiguous.reshape(-1).view(np.uint8).data
+    payload: bytes | memoryview = plain
     if compression == "zstd":
         from numcodecs import Zstd
 
-        payload = bytes(Zstd(level=ZSTD_LEVEL).encode(payload))
-    tail = crc32c(payload).to_bytes(4, "little")
+        payload = bytes(Zstd(level=ZSTD_LEVEL).encode(plain))
+    checksum = crc32c(payload)
+    tail = checksum.to_bytes(4, "little")
     sha256 = hashlib.sha256(payload)
+    n_used = len(plain) if n_rows is None else len(plain) // len(rows) * n_rows
+    # The rows are hashed once: the hash of what is stored goes on from that of the rows.
+    is_whole = payload is plain and n_used == len(plain)
+    content = sha256.digest() if is_whole else hashlib.sha256(plain[:n_used]).digest()
     sha256.update(tail)
-    return Encoded((payload, tail), len(payload) + 4, sha256.hexdigest())
+    stored = StoredObject(size=len(payload) + 4, sha256=sha256.hexdigest(), crc32c=checksum)
+    return Encoded((payload, tail), stored, content)
 
 
 def decode_chunk(data: bytes, array: ArraySpec, layout: Layout, name: str) -> np.ndarray:

@@ -1,15 +1,18 @@
 """Commit records and seals: the files that say which stored bytes are valid.
 
-A *commit record* lists, for one range of rows, the chunk objects of some arrays with their sizes and sha256. A *seal*
+A *commit record* lists, for one range of rows, the chunks of some arrays with their sizes, sha256 and CRC32C. A *seal*
 does so for a whole array, with its content digest. Both hold their own checksum; a torn one is read as absent.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+import base64
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from stores.canonical import checksummed, digest, read_checksummed, sha256_hex
+from stores.format.chunk_table import ChunkTable, StoredObject
 from stores.format.paths import COMMITS, SEALS, seal_path
 from stores.format.records import record_bytes, set_aside, write_once
 from stores.specs import ArraySpec, Digest, Record
@@ -18,17 +21,33 @@ from stores.storage.base import Objects
 R = TypeVar("R", bound=Record)
 
 
-class StoredObject(Record):
-    """Size and sha256 of one object's bytes."""
+class CommittedChunks(Record):
+    """The chunks of one array in one range."""
 
-    size: int = Field(ge=0)
-    """In bytes."""
-    sha256: Digest
+    first: int = Field(ge=0)
+    """Number of the first chunk."""
+    axes: int = Field(ge=1, le=32)
+    """Axes of the array."""
+    content: Digest
+    """Content digest of the range."""
+    chunks: str
+    """`ChunkTable` as base64."""
 
     @classmethod
-    def of(cls, data: bytes) -> "StoredObject":
-        """Return the record of some bytes."""
-        return cls(size=len(data), sha256=sha256_hex(data))
+    def of(cls, table: ChunkTable, content: str) -> "CommittedChunks":
+        """Return the record of a table of chunks."""
+        return cls(first=table.first, axes=table.n_axes, content=content, chunks=table.text)
+
+    @field_validator("chunks")
+    @classmethod
+    def _is_table(cls, text: str) -> str:
+        ChunkTable.from_text(0, 1, text)
+        return text
+
+    @property
+    def table(self) -> ChunkTable:
+        """Size, sha256 and CRC32C of every chunk."""
+        return ChunkTable.from_text(self.first, self.axes, self.chunks)
 
 
 class Commit(Record):
@@ -38,13 +57,18 @@ class Commit(Record):
     range: int = Field(ge=0)
     start: int = Field(ge=0)
     stop: int = Field(ge=1)
-    objects: dict[str, dict[str, StoredObject]]
-    """Array name to chunk name to stored object."""
+    arrays: dict[str, CommittedChunks]
+    """The chunks of the range, by array."""
+
+    @property
+    def objects(self) -> dict[str, ChunkTable]:
+        """Size and sha256 of every chunk by name, by array."""
+        return {name: chunks.table for name, chunks in self.arrays.items()}
 
     @property
     def name(self) -> str:
         """File name, made from the range and the arrays, so that commits of different arrays have different names."""
-        arrays = sha256_hex("\n".join(sorted(self.objects)).encode())[:12]
+        arrays = sha256_hex("\n".join(sorted(self.arrays)).encode())[:12]
         return f"{self.range:08d}-{arrays}.json"
 
 
@@ -54,25 +78,64 @@ class Seal(Record):
     set: Digest
     array: ArraySpec
     content: Digest
-    """sha256 of all rows as little-endian C-order bytes: equal in every container."""
-    objects: dict[str, StoredObject]
-    """Every object of the array, ``zarr.json`` included, by name inside the array's folder."""
+    """Content digest of all rows (`stores.format.content`): equal in every container."""
+    ranges: str
+    """Content digests of the ranges, 32 bytes each, as base64."""
+    metadata: dict[str, StoredObject]
+    """``zarr.json`` and ``spec.json`` of the array."""
+    chunks: str
+    """`ChunkTable` of all chunks, as base64."""
     dead: tuple[int, ...] = ()
     """Channels that have one and the same value in every position of every valid row."""
+
+    @field_validator("chunks")
+    @classmethod
+    def _is_table(cls, text: str) -> str:
+        ChunkTable.from_text(0, 1, text)
+        return text
+
+    @field_validator("ranges")
+    @classmethod
+    def _are_digests(cls, text: str) -> str:
+        if len(base64.b64decode(text, validate=True)) % 32:
+            raise ValueError("no digests")
+        return text
 
     def canonical(self) -> dict[str, Any]:
         """Return the record as plain JSON values; ``dead`` is left out where it is empty."""
         return self.model_dump(mode="json", exclude=None if self.dead else {"dead"})
 
     @property
+    def table(self) -> ChunkTable:
+        """Size, sha256 and CRC32C of every chunk."""
+        return ChunkTable.from_text(0, 1 + len(self.array.row_shape), self.chunks)
+
+    @property
+    def range_contents(self) -> list[str]:
+        """Content digest of every range, in order."""
+        data = base64.b64decode(self.ranges)
+        return [data[start : start + 32].hex() for start in range(0, len(data), 32)]
+
+    @property
+    def objects(self) -> Mapping[str, StoredObject]:
+        """Every object of the array, ``zarr.json`` included, by name inside the array's folder."""
+        return ChainMap(self.metadata, cast("dict[str, StoredObject]", self.table))
+
+    @property
     def stored(self) -> str:
-        """Digest of the names, sizes and sha256 of all stored objects."""
-        return digest({name: entry.canonical() for name, entry in self.objects.items()})
+        """Digest of the names, sizes, CRC32C and sha256 of all stored objects."""
+        metadata = {name: entry.canonical() for name, entry in self.metadata.items()}
+        return digest({"metadata": metadata, "chunks": self.table.digest})
 
     @property
     def n_bytes(self) -> int:
         """Size of all objects, in bytes."""
-        return sum(entry.size for entry in self.objects.values())
+        return sum(entry.size for entry in self.metadata.values()) + self.table.n_bytes
+
+
+def packed(contents: Iterable[str]) -> str:
+    """Return content digests as base64 of 32 bytes each."""
+    return base64.b64encode(b"".join(map(bytes.fromhex, contents))).decode("ascii")
 
 
 def write_commit(objects: Objects, prefix: str, commit: Commit) -> bool:
@@ -103,9 +166,9 @@ def remove_commit(
     Returns:
         Whether it was removed.
     """
-    others = {name: chunks for name, chunks in commit.objects.items() if name != array}
+    others = {name: chunks for name, chunks in commit.arrays.items() if name != array}
     if others:
-        write_commit(objects, prefix, commit.model_copy(update={"objects": others}))
+        write_commit(objects, prefix, commit.model_copy(update={"arrays": others}))
     removed = set_aside(objects, f"{prefix}/{COMMITS}/{commit.name}", lambda data: is_good())
     objects.sync(f"{prefix}/{COMMITS}")
     return removed

@@ -14,7 +14,7 @@ from stores.specs import ArraySpec, Record
 RANGE_BYTES = 64 << 20
 """Largest size of a range of the largest array, in bytes; a range is larger than half of it, or holds all rows."""
 CHUNK_BYTES = 8 << 20
-"""Largest size of a chunk that is smaller than its range, in bytes; a single row may be larger."""
+"""Default of `Layout.chunk_bytes`."""
 
 MOST_RANGES = 10_000_000
 """Largest number of ranges of a set that is opened; their numbers are held in memory."""
@@ -37,6 +37,9 @@ class Layout(Record):
     compression: Literal["none", "zstd"] = "none"
     """Codec between the little-endian bytes and the checksum of every chunk."""
 
+    chunk_bytes: int = Field(default=CHUNK_BYTES, ge=1)
+    """Largest size of a chunk that is smaller than its range, in bytes; a single row may be larger."""
+
     @property
     def n_ranges(self) -> int:
         """Number of ranges."""
@@ -53,10 +56,10 @@ class Layout(Record):
         """Return all ranges in order."""
         return tuple(self.range(number) for number in range(self.n_ranges))
 
-    def chunk_rows(self, array: ArraySpec, max_bytes: int = CHUNK_BYTES) -> int:
+    def chunk_rows(self, array: ArraySpec, max_bytes: int | None = None) -> int:
         """Return the rows of one chunk of ``array``: a divisor of the range, of ``max_bytes`` bytes or one row."""
-        rows = self.range_rows
-        while rows % 2 == 0 and rows * array.row_bytes > max_bytes:
+        rows, most = self.range_rows, self.chunk_bytes if max_bytes is None else max_bytes
+        while rows % 2 == 0 and rows * array.row_bytes > most:
             rows //= 2
         return rows
 
@@ -74,6 +77,7 @@ def plan_layout(
     largest_row_bytes: int,
     *,
     range_bytes: int = RANGE_BYTES,
+    chunk_bytes: int = CHUNK_BYTES,
     compression: Literal["none", "zstd"] = "none",
 ) -> Layout:
     """Return the layout of a new set.
@@ -82,12 +86,13 @@ def plan_layout(
         n_rows: Number of rows.
         largest_row_bytes: Size of one row of the largest array, in bytes.
         range_bytes: Largest size of a range of that array, in bytes.
+        chunk_bytes: Largest size of a chunk of any array, in bytes.
         compression: Codec of the chunks.
     """
     rows = 1
     while rows < n_rows and 2 * rows * largest_row_bytes <= range_bytes:
         rows *= 2
-    return Layout(n_rows=n_rows, range_rows=rows, compression=compression)
+    return Layout(n_rows=n_rows, range_rows=rows, compression=compression, chunk_bytes=chunk_bytes)
 
 
 def chunk_name(index: int, array: ArraySpec) -> str:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 
 from stores.errors import MissingError, UserError
+from stores.specs import FORMAT_VERSION
 from stores.storage.base import PARTIAL, Objects
 from stores.storage.local import LocalObjects
 from stores.storage.os_errors import explained
@@ -14,6 +15,21 @@ from stores.storage.remote import RemoteObjects
 
 TRIES = 10
 """How often a step is done again because another process changed the same object meanwhile."""
+
+
+def check_format(version: object, where: str) -> None:
+    """Raise UserError for a set of another format than this version reads; ``where`` names it."""
+    if not isinstance(version, int) or version == FORMAT_VERSION:
+        return
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{where} is of format {version} and this version of patchbank reads format {FORMAT_VERSION}: install a "
+            "newer patchbank"
+        )
+    raise UserError(
+        f"{where} is of format {version}, which was never released, and this version of patchbank reads format "
+        f"{FORMAT_VERSION}: remove it or choose another store, and extract it again"
+    )
 
 
 def record_bytes(objects: Objects, key: str) -> bytes | None:

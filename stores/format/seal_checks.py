@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 from stores.errors import DamageError
-from stores.format.commits import StoredObject
+from stores.format.chunk_table import StoredObject
 from stores.storage.base import Objects
 
 _KNOWN: dict[str, tuple[str, str]] = {}
@@ -58,10 +58,10 @@ class ChunkCheck:
 
     def finish(self, size: int) -> None:
         """Remember the chunk as compared; raises DamageError when it is not the sealed one."""
-        actual = StoredObject(size=size, sha256=self.sha256.hexdigest())
-        if actual != self.expected:
+        sha256, expected = self.sha256.hexdigest(), self.expected
+        if expected is None or (size, sha256) != (expected.size, expected.sha256):
             raise DamageError(
                 f"{self.name} is not what was committed: run `patchbank verify`, then `patchbank repair` makes it again"
             )
         if self.stamp is not None:  # of before it was read: a chunk that was replaced meanwhile is compared again
-            _KNOWN[self.name] = (self.stamp, actual.sha256)
+            _KNOWN[self.name] = (self.stamp, sha256)

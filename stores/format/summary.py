@@ -10,13 +10,15 @@ So a process that wrote it compares it with what is on disk afterwards (`ZarrSet
 leaves a summary that is true.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from stores.canonical import checksummed, read_checksummed
-from stores.format.commits import Seal
+from stores.errors import MissingError
+from stores.format.commits import Seal, parse, read_seal
 from stores.format.layout import Layout
-from stores.format.paths import SUMMARY
+from stores.format.paths import SEALS, SUMMARY, seal_path
 from stores.format.records import TRIES, record_bytes
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
@@ -91,16 +93,20 @@ def _holds_texts(record: Any) -> bool:
 def _is_valid_entry(entry: Any) -> bool:
     if not isinstance(entry, dict):
         return False
-    if "spec" in entry:
-        return entry.keys() == {"spec"} and isinstance(entry["spec"], dict)
-    return entry.keys() == {"content", "stored", "bytes"} and type(entry["bytes"]) is int
+    if not isinstance(entry.get("spec"), dict):
+        return False
+    if entry.keys() == {"spec"}:
+        return True
+    digests = isinstance(entry.get("content"), str) and isinstance(entry.get("stored"), str)
+    return digests and entry.keys() == {"spec", "content", "stored", "bytes"} and type(entry["bytes"]) is int
 
 
 def array_entries(arrays: Mapping[str, ArraySpec], seals: Mapping[str, Seal]) -> dict[str, Any]:
-    """Return the entries of arrays in a summary: digests and bytes of sealed ones, the spec of the others."""
+    """Return the entries of arrays in a summary: their spec, and digests and bytes of sealed ones."""
     entries: dict[str, Any] = {name: {"spec": array.canonical()} for name, array in arrays.items()}
     for name, seal in seals.items():
-        entries[name] = {"content": seal.content, "stored": seal.stored, "bytes": seal.n_bytes}
+        sealed = {"content": seal.content, "stored": seal.stored, "bytes": seal.n_bytes}
+        entries[name] = {"spec": seal.array.canonical(), **sealed}
     return entries
 
 
@@ -130,6 +136,14 @@ def list_unsealed(objects: Objects, prefix: str, arrays: Mapping[str, ArraySpec]
     update_summary(objects, prefix, lambda before: {"arrays": before["arrays"] | array_entries(arrays, {})})
 
 
+def layers_without_records(objects: Objects, prefix: str, arrays: Container[str]) -> frozenset[int]:
+    """Return the layers of token arrays that a summary lists and that are not among ``arrays``, counted from 0."""
+    summary = read_summary(objects, prefix)
+    names = [] if summary is None else [name for name in summary["arrays"] if name not in arrays]
+    found = [re.fullmatch(r"tokens/(?:block|stage)\.(\d+)(?:\.norm)?", name) for name in names]
+    return frozenset(int(match[1]) for match in found if match is not None)
+
+
 def invalid_rows(provenance: Any) -> int:
     """Return how many rows a set's provenance calls invalid, 0 where it names no number."""
     count = provenance.get("invalid_rows") if isinstance(provenance, dict) else None
@@ -139,3 +153,70 @@ def invalid_rows(provenance: Any) -> int:
 def all_sealed(summary: Mapping[str, Any]) -> bool:
     """Return whether every array in the summary is sealed, so that the summary alone is enough to list the set."""
     return all("stored" in entry for entry in summary["arrays"].values())
+
+
+def sealed_entries(objects: Objects, prefix: str) -> dict[str, Any] | None:
+    """Return the entries of a set's arrays where its summary says that all are sealed and every seal is there.
+
+    What a summary says of a sealed array is true (stores/README.md), but its seal may have been lost or torn since: a
+    lost one is noticed here, by its name, and a torn one where it is read.
+    """
+    summary = read_summary(objects, prefix)
+    if summary is None or not summary["arrays"] or not all_sealed(summary):
+        return None
+    entries = dict(sorted(summary["arrays"].items()))
+    arrays = {name: parse(ArraySpec, entry["spec"]) for name, entry in entries.items()}
+    if any(array is None or array.name != name for name, array in arrays.items()):
+        return None
+    names = {seal_path(name).rpartition("/")[2] for name in entries}
+    return entries if names <= set(objects.children(f"{prefix}/{SEALS}")) else None
+
+
+class SealsOnDemand(Mapping[str, Seal]):
+    """The seals of a set that is opened from its summary, each read when it is asked for first.
+
+    Args:
+        objects: Storage of the store.
+        prefix: Folder of the set.
+        entries: `sealed_entries` of the set.
+    """
+
+    def __init__(self, objects: Objects, prefix: str, entries: Mapping[str, Any]) -> None:
+        self.objects, self.prefix, self.entries = objects, prefix, entries
+        self._read: dict[str, Seal] = {}
+
+    def __getitem__(self, name: str) -> Seal:
+        if name not in self._read:
+            entry = self.entries[name]
+            seal = read_seal(self.objects, self.prefix, name)
+            if seal is None or seal.content != entry["content"]:
+                raise MissingError(_not_sealed(name, self.objects, self.prefix))
+            self._read[name] = seal
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class SealedDigests(dict[str, str]):
+    """Digests by address, which say what to do about an array that has none."""
+
+    def __init__(self, objects: Objects, prefix: str, digests: Mapping[str, str]) -> None:
+        super().__init__(digests)
+        self.objects, self.prefix = objects, prefix
+
+    def __missing__(self, name: str) -> str:
+        raise MissingError(_not_sealed(name, self.objects, self.prefix))
+
+
+def _not_sealed(name: str, objects: Objects, prefix: str) -> str:
+    return (
+        f"{name} of set {prefix.rpartition('/')[2][:12]} in {objects.url} is not sealed: `patchbank verify` says "
+        "whether it is damaged, and `patchbank extract` completes it"
+    )

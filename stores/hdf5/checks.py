@@ -21,9 +21,10 @@ from stores.canonical import read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, PatchbankError, UserError
 from stores.format.layout import Layout
 from stores.format.paths import COMPUTE, COPIED, CREATED, LAYOUT, PROVENANCE, SPEC
+from stores.format.records import check_format
 from stores.hdf5.records import EXCHANGE_FORMAT, FORMAT_ATTRIBUTE, MANIFEST, RECORDS, Manifest
 from stores.sets import KINDS
-from stores.specs import FORMAT_VERSION, FeatureSpec, LabelSpec
+from stores.specs import FeatureSpec, LabelSpec
 from stores.storage.os_errors import ADVICE
 from stores.storage.os_errors import explained as explained_by_system
 from stores.storage.regular_files import open_file
@@ -83,10 +84,11 @@ class CheckedFile:
             raise UserError(
                 f"{self.path} is an HDF5 file of another program: `patchbank export` makes files that can be read"
             )
-        if version > EXCHANGE_FORMAT:
+        if version != EXCHANGE_FORMAT:
+            advice = "install a newer patchbank" if version > EXCHANGE_FORMAT else "export the set again"
             raise UserError(
-                f"{self.path} was written in exchange format {version} and this version of patchbank reads up to "
-                f"{EXCHANGE_FORMAT}: install a newer patchbank"
+                f"{self.path} is of exchange format {version} and this version of patchbank reads format "
+                f"{EXCHANGE_FORMAT}: {advice}"
             )
         self._group(RECORDS)
         manifest = read_checksummed(self._bytes(MANIFEST, _RECORD_BYTES))
@@ -94,11 +96,7 @@ class CheckedFile:
             raise self._damage("its manifest is torn or edited")
         self.manifest = Manifest.model_validate(manifest, strict=False)
         spec = self._json(SPEC)
-        if isinstance(spec.get("format"), int) and spec["format"] > FORMAT_VERSION:
-            raise UserError(
-                f"the set in {self.path} is of format {spec['format']} and this version of patchbank reads up to "
-                f"{FORMAT_VERSION}: install a newer patchbank"
-            )
+        check_format(spec.get("format"), f"the set in {self.path}")
         self.spec: FeatureSpec | LabelSpec = KINDS[self.manifest.kind].model_validate(spec, strict=False)
         self.layout = Layout.model_validate(self._checked(LAYOUT), strict=False)
         self.compute: dict[str, Any] = self._checked(COMPUTE)

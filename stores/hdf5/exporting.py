@@ -1,6 +1,5 @@
 """Exporting a set, or some of its arrays, to one HDF5 file with a card beside it."""
 
-import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from stores.canonical import checksummed, read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, UserError
+from stores.format.content import ContentDigest
 from stores.format.layout import Layout
 from stores.format.paths import COPIED, CREATED
 from stores.hdf5.atomic import need_space, new_file, refuse_existing, reserve
@@ -163,15 +163,15 @@ def _write_array(file: h5py.File, stored_set: ZarrSet, name: str, array: ArraySp
         fletcher32=True,  # HDF5's own checksum, by which any reader notices damage
         **packed,
     )
-    read = hashlib.sha256()
-    content = read if array == seal.array else hashlib.sha256()
+    read = ContentDigest(layout, seal.array)
+    content = read if array == seal.array else ContentDigest(layout, array)
     # Whole ranges, so that no chunk of the file is written twice.
     for row_range in layout.ranges():
         rows = source[row_range.start : row_range.stop]
-        read.update(np.ascontiguousarray(rows).data)
+        read.update(rows)
         rows = np.ascontiguousarray(converted(rows, array.dtype, f"array {name} of set {stored_set.digest[:12]}"))
         if content is not read:
-            content.update(rows.data)
+            content.update(rows)
         dataset[row_range.start : row_range.stop] = rows
     if read.hexdigest() != seal.content:
         where = f"array {name} of {stored_set.objects.url}/{stored_set.prefix}"

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from stores.specs import ArraySpec, Digest, Record
 
-EXCHANGE_FORMAT = 1
+EXCHANGE_FORMAT = 2
 """Version of the layout inside the file."""
 FORMAT_ATTRIBUTE = "patchbank_format"
 RECORDS = "patchbank"

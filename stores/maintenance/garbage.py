@@ -72,7 +72,7 @@ def _inside(opened: ZarrSet) -> Iterator[Garbage]:
     objects, prefix = opened.objects, opened.prefix
     inventory = take_inventory(objects, prefix)
     for name, commit in inventory.commits.items():
-        if commit.objects.keys() <= inventory.seals.keys():
+        if commit.arrays.keys() <= inventory.seals.keys():
             yield _object("stale commit record", objects, f"{prefix}/{COMMITS}/{name}")
     expected_objects = inventory.expected_objects()
     for child in sorted(inventory.names):
@@ -152,7 +152,7 @@ def _is_needed(objects: Objects, item: Garbage, data: bytes) -> bool:
     inventory = take_inventory(objects, f"{kind}/{digest}")
     if item.kind == "stale commit record":
         commit = parse(Commit, read_checksummed(data))
-        return commit is not None and not commit.objects.keys() <= inventory.seals.keys()
+        return commit is not None and not commit.arrays.keys() <= inventory.seals.keys()
     return "/".join(rest) in inventory.expected_objects()
 
 

@@ -12,16 +12,16 @@ from functools import cached_property
 from typing import Any
 
 from stores.canonical import checksummed, read_checksummed, sha256_hex
-from stores.errors import UserError
+from stores.format.chunk_table import StoredObject
 from stores.format.chunks import array_metadata, group_metadata
-from stores.format.commits import Commit, Seal, StoredObject, parse, read_commits, read_seals
+from stores.format.commits import Commit, Seal, parse, read_commits, read_seals
 from stores.format.creation import set_metadata
 from stores.format.layout import Layout
 from stores.format.machines import read_machines
 from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, LAYOUT, MACHINES, SEALS, SPEC, SUMMARY, seal_path
-from stores.format.records import record_bytes
+from stores.format.records import check_format, record_bytes
 from stores.format.summary import read_summary
-from stores.specs import FORMAT_VERSION, ArraySpec
+from stores.specs import ArraySpec
 from stores.storage.base import PARTIAL, Objects
 
 CHUNK = re.compile(r"c(\.\d+)+")
@@ -113,7 +113,7 @@ class Inventory:
     def addresses(self) -> frozenset[str]:
         """Addresses of all arrays that any record names, also of those whose own records are lost."""
         listed = {} if self.summary is None else self.summary["arrays"]
-        committed = [address for commit in self.commits.values() for address in commit.objects]
+        committed = [address for commit in self.commits.values() for address in commit.arrays]
         return frozenset([*self.arrays, *listed, *committed])
 
     def is_allowed(self, child: str) -> bool:
@@ -138,7 +138,7 @@ class Inventory:
 
 
 def take_inventory(objects: Objects, prefix: str) -> Inventory:
-    """Read the records of the set in folder ``prefix``; raises UserError for a newer format."""
+    """Read the records of the set in folder ``prefix``; raises UserError for another format."""
     digest = prefix.rpartition("/")[2]
     start = len(prefix) + 1
     names = frozenset(key[start:] for key in objects.keys(prefix))
@@ -149,7 +149,7 @@ def take_inventory(objects: Objects, prefix: str) -> Inventory:
     if created is None and summary is not None:
         created = _created(str(summary["records"].get(CREATED, "")).encode(), digest)
     inventory = Inventory(objects, prefix, digest, names, summary, created, None, seals, commits, {})
-    _refuse_newer(inventory)
+    _refuse_other_format(inventory)
     layout = parse(Layout, read_checksummed(inventory.intact_bytes(LAYOUT)))
     return replace(inventory, layout=layout, arrays=_arrays(inventory))
 
@@ -169,19 +169,15 @@ def _arrays(inventory: Inventory) -> dict[str, ArraySpec]:
     return arrays
 
 
-def _refuse_newer(inventory: Inventory) -> None:
+def _refuse_other_format(inventory: Inventory) -> None:
     data = inventory.read(SPEC)
     if data is None or sha256_hex(data) != inventory.digest:
-        return  # damage, not a newer format
+        return  # damage, not another format
     try:
         version = json.loads(data)["format"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise UserError(
-            f"{inventory.objects.url}/{inventory.prefix} was written in format {version} and this version of patchbank "
-            f"reads up to {FORMAT_VERSION}: install a newer patchbank"
-        )
+    check_format(version, f"{inventory.objects.url}/{inventory.prefix}")
 
 
 def _created(data: bytes | None, digest: str) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from stores.format.commits import StoredObject
+from stores.format.chunk_table import StoredObject
 from stores.format.records import TRIES
 
 Part = Literal["record", "summary", "metadata", "seal", "commit", "chunk", "note", "stray"]

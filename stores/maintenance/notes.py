@@ -4,7 +4,7 @@ import contextlib
 
 from stores.canonical import read_checksummed
 from stores.errors import UserError
-from stores.format.commits import StoredObject
+from stores.format.chunk_table import StoredObject
 from stores.format.paths import INDEX, SOURCES
 from stores.format.records import record_bytes
 from stores.format.summary import read_summary

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from stores.format.chunks import encode_chunk
-from stores.format.commits import Commit, write_commit
+from stores.format.commits import Commit, CommittedChunks, write_commit
 from stores.format.layout import Layout, chunk_name
 from stores.format.paths import seal_path
 from stores.format.records import replace
@@ -60,7 +60,7 @@ class ChunkRebuilder:
     def _replace(self, name: str, index: int, values: np.ndarray, layout: Layout, array: ArraySpec) -> None:
         chunk = chunk_name(index, array)
         encoded = encode_chunk(values, layout.compression)
-        same = encoded.sha256 == self.set.seals[name].objects[chunk].sha256
+        same = encoded.stored.sha256 == self.set.seals[name].table.at(index).sha256
         (self.repaired if same else self.differing).setdefault(name, []).append(index)
         if same:
             replace(self.set.objects, f"{self.set.prefix}/{name}/{chunk}", list(encoded.parts))
@@ -86,12 +86,11 @@ def unseal(target: ZarrSet, lost: Chunks) -> None:
         damaged = {layout.range_of_chunk(index, array) for index in indexes}
         for row_range in layout.ranges():
             if row_range.number not in damaged:
-                chunks = range(row_range.start // chunk_rows, -(-row_range.stop // chunk_rows))
-                names = [chunk_name(index, array) for index in chunks]
-                stored = {name: {chunk: seal.objects[chunk] for chunk in names}}
                 number, start, stop = row_range
+                table = seal.table.rows(start // chunk_rows, -(-stop // chunk_rows))
+                stored = {name: CommittedChunks.of(table, seal.range_contents[number])}
                 write_commit(
-                    objects, prefix, Commit(set=target.digest, range=number, start=start, stop=stop, objects=stored)
+                    objects, prefix, Commit(set=target.digest, range=number, start=start, stop=stop, arrays=stored)
                 )
     list_unsealed(objects, prefix, arrays)
     for name in lost:

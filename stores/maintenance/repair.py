@@ -18,8 +18,10 @@ from functools import partial
 
 from stores.canonical import read_checksummed
 from stores.errors import DamageError, MissingError
+from stores.format.chunk_table import ChunkTable, StoredObject
 from stores.format.chunks import decode_chunk
-from stores.format.commits import Seal, StoredObject, read_commits, read_seal, remove_commit, remove_torn, write_seal
+from stores.format.commits import Seal, packed, read_commits, read_seal, remove_commit, remove_torn, write_seal
+from stores.format.content import array_content, range_content
 from stores.format.layout import chunk_name
 from stores.format.paths import COPIED, CREATED, GROUP, INDEX, SOURCES, SPEC, seal_path
 from stores.format.records import record_bytes, replace, set_aside, write_once
@@ -163,24 +165,41 @@ def _remake_seal(inventory: Inventory, address: str) -> Seal | None:
     if has_channels(array) and inventory.intact_bytes("samples.parquet") is None:
         return None  # which rows are valid, and so which channels are dead, is not known
     dead = DeadFeatures(array, valid_rows(inventory.objects, inventory.prefix, layout.n_rows))
-    names = [GROUP, SPEC, *(chunk_name(index, array) for index in range(layout.n_objects(array)))]
-    content = hashlib.sha256()
-    stored: dict[str, StoredObject] = {}
-    for name in names:
-        key = f"{inventory.prefix}/{address}/{name}"
-        try:
+    metadata: dict[str, StoredObject] = {}
+    chunks: list[StoredObject] = []
+    contents: list[str] = []
+    pieces: list[bytes] = []
+    try:
+        for name in (GROUP, SPEC):
+            data = record_bytes(inventory.objects, f"{inventory.prefix}/{address}/{name}")
+            if data is None:
+                return None
+            metadata[name] = StoredObject.of(data)
+        for number in range(layout.n_objects(array)):
+            key = f"{inventory.prefix}/{address}/{chunk_name(number, array)}"
             data = record_bytes(inventory.objects, key)
             if data is None:
                 return None
-            if name not in (GROUP, SPEC):
-                first = (len(stored) - 2) * layout.chunk_rows(array)
-                rows = decode_chunk(data, array, layout, key)[: layout.n_rows - first]
-                content.update(rows.data)
-                dead.take(first, rows)
-        except DamageError:
-            return None
-        stored[name] = StoredObject.of(data)
-    seal = Seal(set=inventory.digest, array=array, content=content.hexdigest(), objects=stored, dead=dead.channels)
+            first = number * layout.chunk_rows(array)
+            rows = decode_chunk(data, array, layout, key)[: layout.n_rows - first]
+            dead.take(first, rows)
+            chunks.append(StoredObject.of(data).model_copy(update={"crc32c": int.from_bytes(data[-4:], "little")}))
+            pieces.append(hashlib.sha256(rows.data).digest())
+            stop = first + len(rows)
+            if stop % layout.range_rows == 0 or stop == layout.n_rows:
+                contents.append(range_content(pieces))
+                pieces = []
+    except DamageError:
+        return None
+    seal = Seal(
+        set=inventory.digest,
+        array=array,
+        content=array_content(contents),
+        ranges=packed(contents),
+        metadata=metadata,
+        chunks=ChunkTable.of(0, 1 + len(array.row_shape), chunks).text,
+        dead=dead.channels,
+    )
     entry = inventory.summary["arrays"][address]
     return seal if (seal.content, seal.stored) == (entry["content"], entry["stored"]) else None
 
@@ -194,7 +213,8 @@ def _note_lost_chunks(inventory: Inventory, report: RepairReport, findings: list
             report.lost.setdefault(address, []).append(int(name.split(".")[1]))
             continue
         for commit in read_commits(objects, prefix, inventory.digest).values():
-            entry = commit.objects.get(address, {}).get(name)
+            committed = commit.arrays.get(address)
+            entry = None if committed is None else committed.table.get(name)
             if entry is not None and remove_commit(
                 objects, prefix, commit, address, partial(is_stored, objects, finding.key, entry)
             ):

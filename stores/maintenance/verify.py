@@ -11,7 +11,7 @@ from functools import partial
 
 from stores.canonical import sha256_hex
 from stores.errors import MissingError, UserError
-from stores.format.commits import StoredObject
+from stores.format.chunk_table import StoredObject
 from stores.format.paths import COMMITS, CREATED, GROUP, INDEX, SEALS, SPEC, SUMMARY, seal_path
 from stores.format.summary import read_summary
 from stores.maintenance.inventory import CHUNK, Inventory, take_inventory
@@ -183,7 +183,7 @@ def _seals_and_commits(inventory: Inventory) -> list[Finding]:
 
 def _metadata(inventory: Inventory, metadata: Mapping[str, bytes], expected_objects: Container[str]) -> list[Finding]:
     """Check records that can be made from others; before the first commit of an array they may be missing."""
-    committed = {address for commit in inventory.commits.values() for address in commit.objects}
+    committed = {address for commit in inventory.commits.values() for address in commit.arrays}
     committed |= {*inventory.seals, *inventory.lost_seals}
     groups = {address.partition("/")[0] for address in committed}
     findings = []

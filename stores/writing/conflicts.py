@@ -5,20 +5,23 @@ and again after its commit; sealing compares every byte and, once the seal is wr
 since. In any order of these steps one writer comes second and finds what the other wrote.
 """
 
+from collections.abc import Mapping
+
 from stores.errors import DamageError
-from stores.format.commits import Commit, StoredObject, read_commit, read_seal
+from stores.format.chunk_table import StoredObject
+from stores.format.commits import Commit, read_commit, read_seal
 from stores.format.paths import COMMITS
 from stores.storage.base import Objects, read_if_present
 
 
-def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, dict[str, StoredObject]]:
+def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, Mapping[str, StoredObject]]:
     """Return the committed objects of a commit's range, by array: from its commit record on disk, or from seals.
 
     The record is read first, because it is removed only after the seals are written.
     """
     first = read_commit(objects, f"{prefix}/{COMMITS}/{commit.name}")
-    committed = {} if first is None else dict(first.objects)
-    for name in commit.objects:
+    committed: dict[str, Mapping[str, StoredObject]] = {} if first is None else {**first.objects}
+    for name in commit.arrays:
         seal = read_seal(objects, prefix, name)
         if seal is not None:
             committed[name] = seal.objects
@@ -28,7 +31,7 @@ def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, 
 def is_stored(objects: Objects, key: str, entry: StoredObject) -> bool:
     """Return whether an object holds the recorded bytes."""
     data = read_if_present(objects, key)
-    return data is not None and StoredObject.of(data) == entry
+    return data is not None and entry.is_of(data)
 
 
 def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
@@ -41,8 +44,9 @@ def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
     record = f"{prefix}/{COMMITS}/{commit.name}"
     # A torn seal is no seal: sealing replaces it, and until then the commit records are all there is.
     sealed = {name for name in committed if read_seal(objects, prefix, name) is not None}
+    own = commit.objects
     for name, expected in committed.items():
-        for chunk, written in commit.objects[name].items():
+        for chunk, written in own[name].items():
             key = f"{prefix}/{name}/{chunk}"
             if chunk not in expected or expected[chunk] == written or is_stored(objects, key, expected[chunk]):
                 continue
@@ -54,5 +58,5 @@ def resolve_conflict(objects: Objects, prefix: str, commit: Commit) -> None:
                     "run `patchbank verify`, and let one command at a time make a set"
                 )
             return
-    if sealed == set(commit.objects):
+    if sealed == set(commit.arrays):
         objects.delete(record)  # the seals came first and list the same objects

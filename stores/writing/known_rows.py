@@ -15,8 +15,8 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from stores.errors import DamageError, PatchbankError
+from stores.format.chunk_table import StoredObject
 from stores.format.chunks import decode_chunk
-from stores.format.commits import StoredObject
 from stores.format.layout import chunk_name
 from stores.format.paths import SPEC
 from stores.sets import ZarrSet
@@ -101,14 +101,16 @@ class CheckedRows:
             key = f"{stored.prefix}/{self.array.name}/{chunk}"
             data = stored.objects.read(key)
             recorded = self._recorded(chunk)
-            if not recorded or any(entry != StoredObject.of(data) for entry in recorded):
+            if not recorded or not all(entry.is_of(data) for entry in recorded):
                 raise DamageError(f"{stored.objects.url}/{key} is not what was committed: run `patchbank verify`")
             self.last = index, decode_chunk(data, self.array, stored.layout, f"{stored.objects.url}/{key}")
         return self.last[1]
 
     def _recorded(self, chunk: str) -> list[StoredObject]:
         seal = self.stored.seals.get(self.array.name)
-        tables = (
-            [seal.objects] if seal else [one.objects.get(self.array.name, {}) for one in self.stored.commits.values()]
-        )
+        if seal is not None:
+            tables = [seal.table]
+        else:
+            committed = [commit.arrays.get(self.array.name) for commit in self.stored.commits.values()]
+            tables = [one.table for one in committed if one is not None]
         return [table[chunk] for table in tables if chunk in table]

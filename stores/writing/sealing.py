@@ -1,20 +1,17 @@
-"""Sealing: read every byte of a complete array back, compare it with its commit records and write its seal."""
+"""Sealing: compare every chunk of a complete array with its commit records and write its seal."""
 
-import hashlib
-import os
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
 
 from stores.canonical import checksummed
-from stores.errors import DamageError, MissingError, UserError
-from stores.format.chunks import array_metadata, decode_chunk
-from stores.format.commits import Seal, StoredObject, remove_commit, write_seal
-from stores.format.layout import chunk_name
+from stores.errors import UserError
+from stores.format.chunk_table import ChunkTable, StoredObject
+from stores.format.chunks import array_metadata
+from stores.format.commits import Seal, packed, remove_commit, write_seal
+from stores.format.content import array_content
 from stores.format.paths import COMMITS, GROUP, SEALS, SPEC, seal_path
 from stores.format.records import record_bytes, replace
 from stores.format.summary import list_unsealed
@@ -22,10 +19,8 @@ from stores.sets import ZarrSet
 from stores.specs import ArraySpec, FeatureSpec
 from stores.storage.base import PARTIAL
 from stores.writing.conflicts import is_stored
-from stores.writing.dead_channels import DeadFeatures, describe_channels, has_channels, valid_rows
-
-THREADS = 8
-"""Arrays that are read back at the same time, at most one a core."""
+from stores.writing.dead_channels import describe_channels
+from stores.writing.read_back import read_back_of
 
 
 @dataclass(frozen=True)
@@ -43,26 +38,29 @@ class SealOutcome:
 def seal(stored_set: ZarrSet, arrays: Iterable[str], *, refuse_dead: bool = False) -> dict[str, list[int]]:
     """Seal every array whose ranges are all committed; return the ranges that are missing, by array.
 
-    Every object is read back and compared with its commit record. Where one differs (bytes of two writers mixed, a
+    Every chunk is read back and compared with its commit record, those of ranges that this process wrote while it
+    computed the next ones. Where one differs (bytes of two writers mixed, a
     disk that lost what it acknowledged) the commit records of that range are removed, so that the next extraction
     makes it again. With ``refuse_dead`` an array with dead features is not sealed, and UserError is raised once the
     others are.
     """
     stored_set.refresh()
     names = [name for name in sorted(arrays) if not stored_set.sealed(name)]
-    n_rows = stored_set.layout.n_rows
-    has_features = any(has_channels(stored_set.arrays[name]) for name in names)
-    valid = valid_rows(stored_set.objects, stored_set.prefix, n_rows) if has_features else np.ones(n_rows, dtype=bool)
-    # Hashing is what takes the time, and it runs without the interpreter lock.
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        made = pool.map(lambda name: _seal_array(stored_set, stored_set.arrays[name], valid, refuse_dead), names)
-        outcomes = dict(zip(names, made, strict=True))
+    n_ranges = stored_set.layout.n_ranges
+    missing = {name: sorted(set(range(n_ranges)) - stored_set.committed(name)) for name in names}
+    outcomes = {name: SealOutcome(missing=tuple(ranges)) for name, ranges in missing.items() if ranges}
+    complete = [stored_set.arrays[name] for name in names if not missing[name]]
+    recorded = {array.name: _Recorded(stored_set, array) for array in complete}
+    read_back = read_back_of(stored_set)
+    wrong = read_back.wrong_chunks(complete, lambda array, number: recorded[array.name].chunk(number))
+    for name, found in recorded.items():
+        outcomes[name] = _seal_array(stored_set, stored_set.arrays[name], found, wrong[name], refuse_dead)
     stored_set.refresh()
     _remove_replaced_commits(stored_set)
     stored_set.summarise()
     dead = {name: outcome.dead for name, outcome in outcomes.items() if outcome.dead}
     if dead:
-        _raise_dead(stored_set, dead, valid)
+        _raise_dead(stored_set, dead, read_back.valid)
     absent = {name: list(outcome.missing or outcome.damaged) for name, outcome in outcomes.items()}
     return {name: ranges for name, ranges in absent.items() if ranges}
 
@@ -79,72 +77,65 @@ def _raise_dead(stored_set: ZarrSet, dead: Mapping[str, tuple[int, ...]], valid:
     )
 
 
+class _Recorded:
+    """What the commit records of a complete array say: two tables of a range that two writers committed."""
+
+    def __init__(self, stored_set: ZarrSet, array: ArraySpec) -> None:
+        self.layout, self.array = stored_set.layout, array
+        self.tables: dict[int, list[ChunkTable]] = {}
+        self.contents: dict[int, set[str]] = {}
+        for commit in stored_set.commits.values():
+            committed = commit.arrays.get(array.name)
+            if committed is not None:
+                self.tables.setdefault(commit.range, []).append(committed.table)
+                self.contents.setdefault(commit.range, set()).add(committed.content)
+
+    def chunk(self, number: int) -> list[StoredObject]:
+        """Return the records of one chunk; none where a record lists too few chunks."""
+        tables = self.tables[self.layout.range_of_chunk(number, self.array)]
+        found = [table for table in tables if 0 <= number - table.first < len(table)]
+        return [table.at(number) for table in found] if len(found) == len(tables) else []
+
+    def conflicting(self) -> set[int]:
+        """Return the ranges whose records differ."""
+        lines = {number: {table.text for table in tables} for number, tables in self.tables.items()}
+        return {number for number, texts in lines.items() if len(texts) > 1 or len(self.contents[number]) > 1}
+
+
 def _seal_array(
-    stored_set: ZarrSet, array: ArraySpec, valid: Bool[np.ndarray, " sample"], refuse_dead: bool
+    stored_set: ZarrSet, array: ArraySpec, recorded: _Recorded, wrong: set[int], refuse_dead: bool
 ) -> SealOutcome:
-    """Seal an array whose ranges are all committed and whose bytes are those that were committed."""
-    missing = sorted(set(range(stored_set.layout.n_ranges)) - stored_set.committed(array.name))
-    if missing:
-        return SealOutcome(missing=tuple(missing))
-    read = _read_and_compare(stored_set, array, valid)
-    if read.damaged:
-        return _take_back(stored_set, array.name, read.damaged)
-    if refuse_dead and read.dead:
-        return SealOutcome(dead=read.dead)
+    """Seal an array whose ranges are all committed, unless a chunk is not what was committed."""
+    layout, read_back = stored_set.layout, read_back_of(stored_set)
+    damaged = {layout.range_of_chunk(number, array) for number in wrong}
+    damaged |= recorded.conflicting()
+    if damaged:
+        return _take_back(stored_set, array.name, damaged)
+    dead = read_back.dead[array.name].channels
+    if refuse_dead and dead:
+        return SealOutcome(dead=dead)
     metadata = _write_metadata(stored_set, array)
     _delete_partial_files(stored_set, array.name)
     objects, prefix = stored_set.objects, stored_set.prefix
-    sealed = read.chunks | metadata
-    write_seal(
-        objects, prefix, Seal(set=stored_set.digest, array=array, content=read.content, objects=sealed, dead=read.dead)
+    table = ChunkTable.joined([recorded.tables[number][0] for number in range(layout.n_ranges)])
+    contents = [min(recorded.contents[number]) for number in range(layout.n_ranges)]
+    sealed = Seal(
+        set=stored_set.digest,
+        array=array,
+        content=array_content(contents),
+        ranges=packed(contents),
+        metadata=metadata,
+        chunks=table.text,
+        dead=dead,
     )
-    damaged = _replaced_since(stored_set, array, read)
+    write_seal(objects, prefix, sealed)
+    damaged = _replaced_since(stored_set, array, table)
     if damaged:
         list_unsealed(objects, prefix, {array.name: array})
         objects.delete(f"{prefix}/{seal_path(array.name)}")
         objects.sync(f"{prefix}/{SEALS}")
         return _take_back(stored_set, array.name, damaged)
     return SealOutcome()
-
-
-@dataclass
-class _ReadBack:
-    """What reading every chunk of an array found; ``content`` and ``dead`` are valid only where nothing is damaged."""
-
-    chunks: dict[str, StoredObject] = field(default_factory=dict)
-    """Size and sha256 of the chunks that are as committed."""
-    stamps: dict[str, str | None] = field(default_factory=dict)
-    """The storage's stamp of every chunk, from before it was read."""
-    damaged: set[int] = field(default_factory=set)
-    """Ranges with a chunk that is gone or differs from its commit record."""
-    content: str = ""
-    dead: tuple[int, ...] = ()
-
-
-def _read_and_compare(stored_set: ZarrSet, array: ArraySpec, valid: Bool[np.ndarray, " sample"]) -> _ReadBack:
-    """Read every chunk of an array and compare it with its commit records."""
-    recorded: dict[str, list[StoredObject]] = {}
-    for commit in stored_set.commits.values():
-        for chunk, entry in commit.objects.get(array.name, {}).items():
-            recorded.setdefault(chunk, []).append(entry)
-    reader = _ChunkReader(stored_set, array, valid)
-    read = _ReadBack()
-    for index in range(stored_set.layout.n_objects(array)):
-        chunk = chunk_name(index, array)
-        key = f"{stored_set.prefix}/{array.name}/{chunk}"
-        try:
-            read.stamps[chunk] = stored_set.objects.stamp(key)
-            # Before it is opened: reading a pipe in place of a chunk would wait for ever.
-            is_file = stored_set.objects.size(key) in {entry.size for entry in recorded.get(chunk, [])}
-            actual = reader.read(key, index) if is_file else None
-        except (DamageError, MissingError):
-            actual = None
-        if actual is None or any(entry != actual for entry in recorded[chunk]):
-            read.damaged.add(stored_set.layout.range_of_chunk(index, array))
-        else:
-            read.chunks[chunk] = actual
-    read.content, read.dead = reader.content.hexdigest(), reader.dead.channels
-    return read
 
 
 def _write_metadata(stored_set: ZarrSet, array: ArraySpec) -> dict[str, StoredObject]:
@@ -166,73 +157,28 @@ def _delete_partial_files(stored_set: ZarrSet, name: str) -> None:
             stored_set.objects.delete(f"{folder}/{child}")
 
 
-def _replaced_since(stored_set: ZarrSet, array: ArraySpec, read: _ReadBack) -> set[int]:
+def _replaced_since(stored_set: ZarrSet, array: ArraySpec, table: ChunkTable) -> set[int]:
     """Return the ranges with a chunk that another writer has replaced with other bytes since it was read.
 
     A writer that looked for commits and seals before this seal was there may have published its chunk only now.
     """
     damaged = set()
-    for index in range(stored_set.layout.n_objects(array)):
-        chunk = chunk_name(index, array)
-        key = f"{stored_set.prefix}/{array.name}/{chunk}"
-        replaced = stored_set.objects.stamp(key) != read.stamps[chunk]
-        if replaced and not is_stored(stored_set.objects, key, read.chunks[chunk]):
-            damaged.add(stored_set.layout.range_of_chunk(index, array))
+    read_back = read_back_of(stored_set)
+    for number in range(len(table)):
+        key = read_back.key(array, number)
+        replaced = stored_set.objects.stamp(key) != read_back.stamp(array, number)
+        if replaced and not is_stored(stored_set.objects, key, table.at(number)):
+            damaged.add(stored_set.layout.range_of_chunk(number, array))
     return damaged
 
 
 def _take_back(stored_set: ZarrSet, name: str, damaged: set[int]) -> SealOutcome:
     """Remove the commit records of the damaged ranges of an array, durably, so that they are missing again."""
+    read_back_of(stored_set).forget(name)
     for commit in stored_set.commits.values():
-        if commit.range in damaged and name in commit.objects:
+        if commit.range in damaged and name in commit.arrays:
             remove_commit(stored_set.objects, stored_set.prefix, commit, name)
     return SealOutcome(damaged=tuple(sorted(damaged)))
-
-
-class _Hashes:
-    """Updates both hashes with a piece of a chunk while it is in the processor's cache; rows are ``left`` bytes."""
-
-    def __init__(self, content: Any, left: int) -> None:
-        self.content, self.left = content, left
-        self.stored = hashlib.sha256()
-
-    def __call__(self, piece: memoryview) -> None:
-        self.stored.update(piece)
-        self.content.update(piece[: self.left])
-        self.left -= min(self.left, len(piece))
-
-
-class _ChunkReader:
-    """Reads the chunks of one array in order, for its content digest and its dead channels."""
-
-    def __init__(self, stored_set: ZarrSet, array: ArraySpec, valid: Bool[np.ndarray, " sample"]) -> None:
-        self.objects, self.layout, self.array = stored_set.objects, stored_set.layout, array
-        self.content = hashlib.sha256()
-        self.dead = DeadFeatures(array, valid)
-        size = self.layout.chunk_rows(array) * array.row_bytes + 4
-        self.buffer = bytearray(size if self.layout.compression == "none" else 0)
-
-    def read(self, key: str, index: int) -> StoredObject:
-        """Return size and sha256 of a chunk, and add its rows to the content digest and the dead channels.
-
-        After a chunk that is not what was committed both are meaningless, and the caller drops them.
-        """
-        array, start = self.array, index * self.layout.chunk_rows(self.array)
-        rows = min(self.layout.chunk_rows(array), self.layout.n_rows - start)
-        if self.layout.compression != "none":
-            data = self.objects.read(key)
-            decoded = decode_chunk(data, array, self.layout, key)[:rows]
-            self.content.update(decoded.data)
-            self.dead.take(start, decoded)
-            return StoredObject.of(data)
-        hashes = _Hashes(self.content, rows * array.row_bytes)
-        # The chunk's CRC32C is not tested: its sha256 is the one of the bytes that it was computed for.
-        size = self.objects.read_into(key, [memoryview(self.buffer)], hashes)
-        if self.dead.left.size:
-            dtype = np.dtype(array.dtype).newbyteorder("<")
-            values = np.frombuffer(self.buffer, dtype, rows * array.row_bytes // dtype.itemsize)
-            self.dead.take(start, values.reshape(rows, *array.row_shape))
-        return StoredObject(size=size, sha256=hashes.stored.hexdigest())
 
 
 def _remove_replaced_commits(stored_set: ZarrSet) -> None:
@@ -240,7 +186,7 @@ def _remove_replaced_commits(stored_set: ZarrSet) -> None:
     replaced = [
         file_name
         for file_name, commit in stored_set.commits.items()
-        if all(stored_set.sealed(name) for name in commit.objects)
+        if all(stored_set.sealed(name) for name in commit.arrays)
     ]
     if replaced:
         # Another process may have written the seals a moment ago: no record goes before they are durable.

@@ -15,22 +15,28 @@ from types import TracebackType
 import numpy as np
 
 from stores.errors import MissingError, PatchbankError, UserError
+from stores.format.chunk_table import ChunkTable, StoredObject
 from stores.format.chunks import encode_chunk
-from stores.format.commits import Commit, StoredObject, write_commit
+from stores.format.commits import Commit, CommittedChunks, write_commit
+from stores.format.content import range_content
 from stores.format.layout import RowRange, chunk_name
 from stores.format.paths import SPEC
 from stores.format.records import is_file, set_aside
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
 from stores.writing.conflicts import existing_commit, resolve_conflict
+from stores.writing.read_back import read_back_of
 
 
 @dataclass
 class _Staged:
     array: str
     chunk: str
+    number: int
     ticket: str
     stored: StoredObject
+    content: bytes
+    """sha256 of the chunk's rows."""
 
 
 @dataclass
@@ -40,6 +46,11 @@ class _Buffer:
     rows: np.ndarray
     index: int
     filled: int = 0
+
+
+def _committed(spec: ArraySpec, staged: list[_Staged]) -> CommittedChunks:
+    table = ChunkTable.of(staged[0].number, 1 + len(spec.row_shape), [entry.stored for entry in staged])
+    return CommittedChunks.of(table, range_content(entry.content for entry in staged))
 
 
 @dataclass
@@ -80,7 +91,7 @@ class RangeWriter:
     def _flush(self, array: str, spec: ArraySpec) -> None:
         buffer = self.buffers.pop(array)
         buffer.rows[buffer.filled :] = spec.fill
-        self.pending.append(self.writer.submit(array, chunk_name(buffer.index, spec), buffer.rows))
+        self.pending.append(self.writer.submit(array, buffer.index, buffer.rows, buffer.filled))
 
     def commit(self) -> "Future[bool]":
         """Commit the range once all its chunks are on disk; the future is False when another writer was first.
@@ -151,24 +162,25 @@ class SetWriter:
             spare = self.spare.get((shape, dtype))
             return spare.pop() if spare else np.empty(shape, dtype)
 
-    def submit(self, array: str, chunk: str, rows: np.ndarray) -> "Future[_Staged]":
-        """Queue one chunk; blocks while too many bytes wait."""
+    def submit(self, array: str, number: int, rows: np.ndarray, n_rows: int) -> "Future[_Staged]":
+        """Queue one chunk, whose first ``n_rows`` rows are no padding; blocks while too many bytes wait."""
         with self.room:
             while self.waiting and self.waiting + rows.nbytes > self.max_bytes and self.failed is None:
                 self.room.wait()
             if self.failed is not None:
                 raise self.failed
             self.waiting += rows.nbytes
-        return self.chunks.submit(self._stage, array, chunk, rows)
+        return self.chunks.submit(self._stage, array, number, rows, n_rows)
 
-    def _stage(self, array: str, chunk: str, rows: np.ndarray) -> _Staged:
+    def _stage(self, array: str, number: int, rows: np.ndarray, n_rows: int) -> _Staged:
         try:
             if self.failed is not None:  # a broken disk may take minutes to fail on each chunk
                 raise self.failed
-            encoded = encode_chunk(rows, self.set.layout.compression)
+            encoded = encode_chunk(rows, self.set.layout.compression, n_rows)
+            chunk = chunk_name(number, self.specs[array])
             ticket = self.set.objects.stage(f"{self.set.prefix}/{array}/{chunk}", encoded.parts)
             self.tickets.add(ticket)
-            return _Staged(array, chunk, ticket, StoredObject(size=encoded.size, sha256=encoded.sha256))
+            return _Staged(array, chunk, number, ticket, encoded.stored, encoded.content)
         except BaseException as error:
             self.failed = self.failed or error
             raise
@@ -190,17 +202,18 @@ class SetWriter:
             raise
 
     def _publish(self, range_writer: RangeWriter) -> bool:
-        staged = [future.result() for future in range_writer.pending]
+        staged = sorted((future.result() for future in range_writer.pending), key=lambda entry: entry.number)
         prefix, objects = self.set.prefix, self.set.objects
-        written: dict[str, dict[str, StoredObject]] = {name: {} for name in self.specs}
-        for entry in staged:
-            written[entry.array][entry.chunk] = entry.stored
+        written = {
+            name: _committed(spec, [entry for entry in staged if entry.array == name])
+            for name, spec in self.specs.items()
+        }
         commit = Commit(
             set=self.set.digest,
             range=range_writer.range.number,
             start=range_writer.range.start,
             stop=range_writer.range.stop,
-            objects=written,
+            arrays=written,
         )
         if objects.size(f"{prefix}/{SPEC}") is None:
             raise UserError(
@@ -223,6 +236,10 @@ class SetWriter:
             objects.sync(f"{prefix}/{array}")
         is_first = write_commit(objects, prefix, commit)
         resolve_conflict(objects, prefix, commit)
+        if is_first:
+            read_back = read_back_of(self.set)  # here, while the next ranges are computed: sealing has less to read
+            for entry in staged:
+                read_back.read(self.specs[entry.array], entry.number, [entry.stored])
         return is_first
 
     def _give_name(self, ticket: str, key: str) -> None:

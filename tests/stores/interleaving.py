@@ -129,7 +129,7 @@ class AtOnce(concurrent.futures.Executor):
 
 def without_threads(monkeypatch):
     """Make every command a fixed sequence of storage calls."""
-    for module in ("stores.writing.writer", "stores.writing.sealing"):
+    for module in ("stores.writing.writer", "stores.writing.read_back"):
         monkeypatch.setattr(f"{module}.ThreadPoolExecutor", AtOnce)
 
 

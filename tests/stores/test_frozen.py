@@ -70,8 +70,18 @@ def test_a_newer_format_is_refused_in_one_sentence(tmp_path):
     spec.write_text(json.dumps({**record, "format": FORMAT_VERSION + 1, "something": "new"}))
     (tmp_path / "copy" / prefix / "layout.json").write_bytes(checksummed({"cut": "otherwise"}))
     store = Store(tmp_path / "copy")
-    with pytest.raises(UserError, match=r"was written in format 2 .* install a newer patchbank$"):
+    with pytest.raises(UserError, match=r"is of format 3 .* install a newer patchbank$"):
         ZarrSet(store.objects, prefix)
     (tmp_path / "copy" / prefix / "created.json").unlink()
     with pytest.raises(UserError, match="install a newer patchbank"):
         store.open(prefix.rpartition("/")[2])
+
+
+def test_the_unreleased_format_is_refused_in_one_sentence(tmp_path):
+    folder, compression = CASES[0]
+    shutil.copytree(folder / compression, tmp_path / "copy")
+    prefix = next(iter(Store(tmp_path / "copy").sets())).prefix
+    spec = tmp_path / "copy" / prefix / "spec.json"
+    spec.write_text(json.dumps({**json.loads(spec.read_text()), "format": 1}))
+    with pytest.raises(UserError, match=r"is of format 1, which was never released, .* extract it again$"):
+        Store(tmp_path / "copy").open(prefix.rpartition("/")[2])

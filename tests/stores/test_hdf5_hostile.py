@@ -288,8 +288,8 @@ def test_changed_bytes_are_refused_when_they_are_read(file, change):
 
 def test_newer_formats_ask_for_a_newer_patchbank(file):
     with h5py.File(file, "r+") as plain:
-        plain.attrs["patchbank_format"] = 2
-    refused(file, UserError, "exchange format 2 .* install a newer patchbank")
+        plain.attrs["patchbank_format"] = 3
+    refused(file, UserError, "exchange format 3 .* install a newer patchbank")
 
 
 def test_other_files_are_named(tmp_path, file, whole):

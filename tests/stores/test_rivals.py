@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import tempfile
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from stores.storage.remote import RemoteObjects
 from stores.writing.conflicts import is_stored
 from stores.writing.sealing import seal
 from stores.writing.writer import SetWriter
+from tests.stores.interleaving import AtOnce
 from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array, values
 from tests.stores.turns import InTurn, Turns
 
@@ -124,11 +126,12 @@ def interleave(tmp_path_factory, kind, order, patience, n_writers, same, killed)
             mine = ZarrSet(InTurn(objects, turns, writer), made.prefix)
             for number in range(mine.layout.n_ranges):
                 write(mine, number, 0 if same else writer)
-            seal(mine, NAMES[:1])  # one array: `seal` looks at several from threads of its own
+            seal(mine, NAMES[:1])
 
         return run
 
-    errors = turns.run([work(writer) for writer in range(n_writers)])
+    with mock.patch("stores.writing.read_back.ThreadPoolExecutor", AtOnce):  # a writer has one access at a time
+        errors = turns.run([work(writer) for writer in range(n_writers)])
     made.refresh()
     if local:  # an object store's first commit is a look before a PUT: there `verify` is the judge
         told = truth(made, errors, n_writers)

@@ -16,8 +16,8 @@ from stores.canonical import canonical_json, checksummed, digest, read_checksumm
 from stores.specs import FrameSpec, relative_name, samples_digest, sources_digest
 from tests.stores.specs_for_tests import FEATURES, LABELS, token_array
 
-GOLDEN_FEATURES = "f05950398b5e228961f6d0d8888a7c8d8a6460e49d7feb8a4c7e4b6117eaee4b"
-GOLDEN_LABELS = "659be07e7d1895461ac910b38beedbbd97cb3287138eb58db654e8405a9db94d"
+GOLDEN_FEATURES = "a53465b1dbab31e4916f5a882a7cd6b8148fb2388dd6b85d0f7eb943c71e2a6b"
+GOLDEN_LABELS = "7460cd247fa19a39af7aecd392d12f513db1e3052993f9cb8a9453e4bc3804bc"
 
 
 def test_feature_spec_digest_is_golden():

@@ -107,6 +107,6 @@ def test_opening_by_digest_and_its_beginning(sealed):
 def test_a_set_from_a_newer_format_is_refused(sealed):
     root, made = sealed
     spec = root / made.prefix / "spec.json"
-    spec.write_text(spec.read_text().replace('"format":1', '"format":2'))
+    spec.write_text(spec.read_text().replace('"format":2', '"format":3'))
     with pytest.raises(UserError, match="newer patchbank"):
         Store(root).open(made.digest)
