@@ -21,7 +21,10 @@ def plan(
     time: Annotated[bool, typer.Option(help="Run one batch of each model to estimate the time.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate an extraction: rows, files, bytes, memory, time, pixels covered. Downloads and writes nothing."""
+    """Estimate an extraction: rows, files, bytes, memory, time, pixels covered. Downloads and writes nothing.
+
+    Ends with exit code 2 where `evaluate` would refuse the experiment, as `extract` does.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1"
     from commands.experiment.planned_evaluation import plan_evaluation
     from pipeline.extraction.compute import choose_compute
@@ -35,7 +38,8 @@ def plan(
     samples = read_samples(recipe, workspace, choice, remember=False)
     evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
     labelled = labelled_coverage(samples)
-    plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=time))
+    timed = time and not evaluation.problem  # no model runs for what cannot be evaluated
+    plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=timed))
     notes = warnings(plans, samples, labelled, workspace.store.objects.free_bytes())
     if as_json:
         found = {
@@ -49,6 +53,7 @@ def plan(
             "notes": notes,
         }
         echo_json(found)
+        evaluation.check(experiment)
         return
     covered = f"{samples.coverage:.1%} of the pixels"
     covered += "" if labelled is None else f", {labelled:.1%} of the labelled pixels"
@@ -78,3 +83,4 @@ def plan(
     print_table(lines)
     for note in [*notes, *evaluation.lines()]:
         echo(f"note: {note}")
+    evaluation.check(experiment)
