@@ -7,7 +7,15 @@ from typing import Annotated
 import typer
 
 from commands.experiment.reading import load_experiment, source_choice
-from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
+from commands.terminal.options import (
+    BatchOption,
+    DataOption,
+    DeviceOption,
+    Experiment,
+    JsonOption,
+    ResultsOption,
+    StoreOption,
+)
 from commands.terminal.output import duration, echo, echo_json, print_table
 from stores.units import format_bytes
 
@@ -16,6 +24,7 @@ def plan(
     experiment: Experiment,
     store: StoreOption = "store",
     data: DataOption = Path("data"),
+    results: ResultsOption = Path("results"),
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     time: Annotated[bool, typer.Option(help="Run one batch of each model to estimate the time.")] = True,
@@ -27,6 +36,7 @@ def plan(
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
     from commands.experiment.planned_evaluation import plan_evaluation
+    from commands.experiment.planned_time import estimate_time
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
     from pipeline.extraction.run import Workspace, read_samples
@@ -37,6 +47,8 @@ def plan(
     choice = source_choice(settings)
     samples = read_samples(recipe, workspace, choice, remember=False)
     evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
+    if evaluation.tasks and not evaluation.problem:
+        estimate_time(evaluation, experiment, recipe, settings, workspace.store, results)
     labelled = labelled_coverage(samples)
     timed = time and not evaluation.problem  # no model runs for what cannot be evaluated
     plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=timed))

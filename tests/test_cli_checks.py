@@ -1,6 +1,7 @@
 """What cannot be evaluated is said by `plan` and `extract` before any model runs."""
 
 import json
+import re
 
 import pytest
 
@@ -77,6 +78,25 @@ def test_the_planned_tasks_are_those_that_evaluate_computes(site, run, undrawn):
     assert run("extract", "tiny.toml")[0] == 0
     made = json.loads(run("evaluate", "tiny.toml", "--json")[1])["made"]
     assert made == planned["n_results"]
+
+
+def test_plan_estimates_how_long_evaluate_takes_of_what_is_not_stored(site, run, undrawn):
+    def planned():
+        found = json.loads(run("plan", "tiny.toml", "--no-time", "--json")[1])["evaluate"]
+        return found["n_stored"], found["seconds"], found["gflops"]
+
+    n_stored, seconds, gflops = planned()
+    assert (n_stored, 0 < seconds < 60, gflops > 0.1) == (0, True, True)
+    [line] = [line for line in run("plan", "tiny.toml", "--no-time")[1].splitlines() if "evaluate computes" in line]
+    assert re.search(r"in about .* \(computed from the operations; measured rate \d+ GFLOP/s", line)
+    assert not (site / "results").exists(), "plan writes nothing"
+    assert run("extract", "tiny.toml")[0] == 0
+    assert run("evaluate", "tiny.toml")[0] == 0
+    assert planned()[:2] == (4, 0.0)
+    assert "4 results (4 of them stored already)" in run("plan", "tiny.toml", "--no-time")[1]
+    (site / "tiny.toml").write_text(wrong(EXPERIMENT, "images = 2", "images = 1"))
+    n_stored, seconds, _ = planned()
+    assert (n_stored, seconds > 0) == (3, True)
 
 
 def test_layers_of_an_earlier_extraction_count(site, run, undrawn):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from commands.experiment.planned_sets import NotExtractedError, planned_models
 from commands.experiment.reading import load_experiment
 from commands.experiment.stored_sets import other_experiment
+from commands.terminal.output import duration
 from stores.errors import MissingError, PatchbankError, UserError
 from stores.units import format_bytes
 
@@ -33,10 +34,18 @@ class EvaluationPlan:
     problem: str = ""
     """Why `evaluate` would refuse; empty where it would not."""
     notes: list[str] = field(default_factory=list)
+    n_stored: int = 0
+    """Results that are stored already; they take no time."""
+    seconds: float | None = None
+    """Estimated time of the others; None where it was not estimated."""
+    gflops: float | None = None
+    """Measured float32 matrix products, in 10^9 operations a second, from which the time follows."""
+    tasks: "list[Task]" = field(default_factory=list)
+    """What is computed."""
 
     def canonical(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
-        return dict(self.__dict__)
+        return {name: value for name, value in self.__dict__.items() if name != "tasks"}
 
     def check(self, experiment: Path) -> None:
         """Raise UserError where `evaluate` would refuse the experiment."""
@@ -47,11 +56,13 @@ class EvaluationPlan:
         """Return the plan in words."""
         if self.problem or not self.n_results:
             return self.notes
-        return [
-            f"evaluate computes {self.n_results} results in an estimated {format_bytes(self.peak_bytes)} of memory "
-            f"({self.largest}); its time depends on the stored values and is not estimated",
-            *self.notes,
-        ]
+        stored = f" ({self.n_stored} of them stored already)" if self.n_stored else ""
+        computed = f"evaluate computes {self.n_results} results{stored} in an estimated "
+        computed += f"{format_bytes(self.peak_bytes)} of memory ({self.largest})"
+        if self.seconds is not None:
+            computed += f", in about {duration(self.seconds)} (computed from the operations; measured rate "
+            computed += f"{self.gflops:.0f} GFLOP/s; probes may take several times as long)"
+        return [computed, *self.notes]
 
 
 def plan_evaluation(
@@ -105,7 +116,7 @@ def plan_evaluation(
             return plan
         tasks |= {(task.title, task.key.digest): task for task in of_analysis}
         plan.notes += notes
-    plan.n_results = len(tasks)
+    plan.n_results, plan.tasks = len(tasks), list(tasks.values())
     for task in tasks.values():
         try:
             peak = task.peak_bytes()
