@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from commands.experiment.address_space import check_address_space
 from commands.experiment.decoders import decoders
 from commands.experiment.free_memory import free_memory
-from commands.experiment.reading import load_experiment, recorded_sets
+from commands.experiment.reading import load_experiment
+from commands.experiment.stored_sets import model_sets, other_experiment
 from commands.terminal.evaluation_progress import EvaluationProgress
 from commands.terminal.options import Experiment, JsonOption, MemoryOption, ResultsOption, StoreOption
 from commands.terminal.output import counted, echo, echo_json, say
@@ -14,11 +15,7 @@ from stores.errors import UserError
 
 if TYPE_CHECKING:
     from evaluate.inputs.model_sets import ModelSets
-    from evaluate.registry import EvaluationSettings
-    from evaluate.settings import Selection
     from pipeline.dataset_recipe import DatasetRecipe
-    from pipeline.recipe import Recipe
-    from stores import Store
 
 
 def evaluate(
@@ -41,8 +38,8 @@ def evaluate(
     if not settings.analyses:
         raise UserError(f"{experiment} lists no analyses: add an [[analyses]] table")
     opened = Store(store)
-    models = _model_sets(experiment, recipe, settings, opened)
-    other_experiments = {name: _other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
+    models = model_sets(experiment, recipe, settings, opened)
+    other_experiments = {name: other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
 
     check_folder(results / experiment.stem, experiment)
     stored_results = ResultStore(results)
@@ -96,52 +93,6 @@ def evaluate(
     echo(f"made    {counted(made, 'result')}")
     echo(f"reused  {counted(reused, 'result')}")
     echo(f"where   {results / experiment.stem} (open {page})")
-
-
-def _model_sets(
-    experiment: Path, recipe: "Recipe", settings: "EvaluationSettings", store: "Store"
-) -> list["ModelSets"]:
-    """Return every model's clean sets with those of its views; raises MissingError for what was not extracted."""
-    from evaluate.inputs.model_sets import ModelSets, ViewSets
-    from evaluate.inputs.views import check_rows
-    from pipeline.views import CLEAN
-    from stores.maintenance.checked import checked
-
-    command = f"patchbank extract {experiment}"
-    recorded = recorded_sets(experiment, recipe, settings, store, clean=True)
-    models = []
-    for model in recipe.models:
-        of_model = [sets for sets in recorded if sets.model is model]
-        clean = next(sets for sets in of_model if sets.view is CLEAN)
-        views = [
-            ViewSets(
-                sets.view.name,
-                sets.view.level or 0.0,
-                checked(store.open(sets.features, from_summary=True)),
-                checked(store.open(sets.labels, from_summary=True)),
-            )
-            for sets in of_model
-            if sets is not clean
-        ]
-        model_sets = ModelSets(
-            title=model.display,
-            features=checked(store.open(clean.features, from_summary=True)),
-            labels=checked(store.open(clean.labels, from_summary=True)),
-            probe_batchnorm=model.standardised_probe,
-            extract_command=command,
-            views={(view.name, view.level): view for view in views},
-            role=model.effective_role,
-        )
-        for viewed in model_sets.views.values():
-            check_rows(model_sets, viewed)
-        models.append(model_sets)
-    return models
-
-
-def _other_experiment(experiment: Path, store: "Store") -> list[tuple["ModelSets", "Selection | None"]]:
-    """Return the models of another experiment with its selection; raises MissingError for what was not extracted."""
-    recipe, settings = load_experiment(experiment)
-    return [(model, settings.selection) for model in _model_sets(experiment, recipe, settings, store)]
 
 
 def _left_out(model: "ModelSets") -> str:

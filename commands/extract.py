@@ -53,9 +53,7 @@ def extract(
         for own in recipe.models:
             if own.weights == OWN and model in (None, own.name, own.title):
                 workspace.model(own, recipe.frame.input)  # says that it is extracted from Python
-        evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
-        if evaluation.problem:
-            raise UserError(f"`patchbank evaluate` would refuse {experiment}: {evaluation.problem}")
+        plan_evaluation(experiment, recipe, settings, workspace, samples, choice).check(experiment)
 
     with progress() as on_progress:
         options = ExtractOptions(

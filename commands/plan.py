@@ -8,7 +8,15 @@ import typer
 
 from commands.experiment.address_space import check_address_space
 from commands.experiment.reading import load_experiment, source_choice
-from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
+from commands.terminal.options import (
+    BatchOption,
+    DataOption,
+    DeviceOption,
+    Experiment,
+    JsonOption,
+    ResultsOption,
+    StoreOption,
+)
 from commands.terminal.output import duration, echo, echo_json, print_table
 from stores.units import format_bytes
 
@@ -17,15 +25,20 @@ def plan(
     experiment: Experiment,
     store: StoreOption = "store",
     data: DataOption = Path("data"),
+    results: ResultsOption = Path("results"),
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
     time: Annotated[bool, typer.Option(help="Run one batch of each model to estimate the time.")] = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate an extraction: rows, files, bytes, memory, time, pixels covered. Downloads and writes nothing."""
+    """Estimate an extraction: rows, files, bytes, memory, time, pixels covered. Downloads and writes nothing.
+
+    Ends with exit code 2 where `evaluate` would refuse the experiment, as `extract` does.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1"
     check_address_space()
     from commands.experiment.planned_evaluation import plan_evaluation
+    from commands.experiment.planned_time import estimate_time
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
     from pipeline.extraction.run import Workspace, read_samples
@@ -36,8 +49,11 @@ def plan(
     choice = source_choice(settings)
     samples = read_samples(recipe, workspace, choice, remember=False)
     evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
+    if evaluation.tasks and not evaluation.problem:
+        estimate_time(evaluation, experiment, recipe, settings, workspace.store, results)
     labelled = labelled_coverage(samples)
-    plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=time))
+    timed = time and not evaluation.problem  # no model runs for what cannot be evaluated
+    plans = list(plan_models(recipe, workspace, samples, choose_compute(device, batch_size), timed=timed))
     notes = warnings(plans, samples, labelled, workspace.store.objects.free_bytes())
     if as_json:
         found = {
@@ -51,6 +67,7 @@ def plan(
             "notes": notes,
         }
         echo_json(found)
+        evaluation.check(experiment)
         return
     covered = f"{samples.coverage:.1%} of the pixels"
     covered += "" if labelled is None else f", {labelled:.1%} of the labelled pixels"
@@ -80,3 +97,4 @@ def plan(
     print_table(lines)
     for note in [*notes, *evaluation.lines()]:
         echo(f"note: {note}")
+    evaluation.check(experiment)

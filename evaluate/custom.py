@@ -44,9 +44,11 @@ def run(
     of the set's sealed arrays. What the function calls is not part of the key: pass ``version=2`` or the like when that
     changes.
 
-    Raises UserError when a row has a column the long table does not know, a parameter is no plain JSON value, or the
-    function's source cannot be read (in an interactive prompt) while ``results`` is given.
+    Raises UserError when the function does not take these parameters (before anything is computed), a row has a column
+    the long table does not know, a parameter is no plain JSON value, or the function's source cannot be read (in an
+    interactive prompt) while ``results`` is given.
     """
+    _check_call(function, parameters)
     stored = None if results is None else ResultStore(results)
     rows: list[dict[str, Any]] = []
     for one in [sets] if isinstance(sets, ZarrSet) else sets:
@@ -116,6 +118,23 @@ class FunctionTask(Task):
     def peak_bytes(self) -> int:
         """Return 0: what a user's function needs is not known."""
         return 0
+
+
+def _check_call(function: Callable[..., Rows], parameters: Mapping[str, Any]) -> None:
+    """Raise UserError for what is no function of a set and these parameters."""
+    if not callable(function):
+        raise UserError(f"{function!r} is no function: give one that takes a set and returns rows")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions of C code have none
+        return
+    try:
+        signature.bind(None, **parameters)
+    except TypeError as error:
+        given = ", ".join(["set", *(f"{name}=..." for name in parameters)])
+        raise UserError(
+            f"{_name(function)}{signature} cannot be called as {_name(function)}({given}): {error}"
+        ) from None
 
 
 def _rows(function: Callable[..., Rows], one: ZarrSet, parameters: dict[str, Any]) -> list[dict[str, Any]]:

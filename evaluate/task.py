@@ -1,4 +1,4 @@
-"""The contract of an analysis: a task is one cached unit of work, with its key, its computation and its peak memory.
+"""The contract of an analysis: a task is one cached unit of work, with its key, its computation, peak memory and work.
 
 An analysis is a settings class (one ``[[analyses]]`` table) and a `Task` subclass; `evaluate.registry.ANALYSES` pairs
 them. `evaluate.runner` collects the tasks of an experiment, reuses stored results by key and computes the others.
@@ -17,6 +17,7 @@ from evaluate.inputs.limits import fit_counts
 from evaluate.inputs.memory import search_memory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection, RowSplit
+from evaluate.inputs.work import Work
 from evaluate.results.draws import with_draws
 from evaluate.results.rows import Bootstrap
 from evaluate.results.table import Result, ResultKey, ResultStore
@@ -68,6 +69,10 @@ class Task(ABC):
     @abstractmethod
     def peak_bytes(self) -> int:
         """Estimate the peak memory of `compute` above the idle process, in bytes, rounded up."""
+
+    def work(self) -> Work | None:
+        """Estimate the operations of `compute`; None where they are not known before it runs."""
+        return None
 
     @cached_property
     def key(self) -> ResultKey:

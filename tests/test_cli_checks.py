@@ -1,6 +1,7 @@
 """What cannot be evaluated is said by `plan` and `extract` before any model runs."""
 
 import json
+import re
 
 import pytest
 
@@ -55,9 +56,11 @@ def test_what_cannot_be_evaluated_stops_extract_and_is_said_by_plan(site, run, u
     assert says in err
     assert err.count("\n") == 1, err
     assert not list((site / "store").glob("*/*/*")), "something was written"
-    code, out, err = run("plan", "tiny.toml", "--no-time")
-    assert says in out + err
-    assert code == 0 or says == ""
+    code, out, err = run("plan", "tiny.toml")
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1, err
+    assert says == "" or " images, " in out, "the plan itself is printed too"
 
 
 def test_plan_tells_what_evaluate_needs(site, run, unrun):
@@ -75,6 +78,25 @@ def test_the_planned_tasks_are_those_that_evaluate_computes(site, run, undrawn):
     assert run("extract", "tiny.toml")[0] == 0
     made = json.loads(run("evaluate", "tiny.toml", "--json")[1])["made"]
     assert made == planned["n_results"]
+
+
+def test_plan_estimates_how_long_evaluate_takes_of_what_is_not_stored(site, run, undrawn):
+    def planned():
+        found = json.loads(run("plan", "tiny.toml", "--no-time", "--json")[1])["evaluate"]
+        return found["n_stored"], found["seconds"], found["gflops"]
+
+    n_stored, seconds, gflops = planned()
+    assert (n_stored, 0 < seconds < 60, gflops > 0.1) == (0, True, True)
+    [line] = [line for line in run("plan", "tiny.toml", "--no-time")[1].splitlines() if "evaluate computes" in line]
+    assert re.search(r"in about .* \(computed from the operations; measured rate \d+ GFLOP/s", line)
+    assert not (site / "results").exists(), "plan writes nothing"
+    assert run("extract", "tiny.toml")[0] == 0
+    assert run("evaluate", "tiny.toml")[0] == 0
+    assert planned()[:2] == (4, 0.0)
+    assert "4 results (4 of them stored already)" in run("plan", "tiny.toml", "--no-time")[1]
+    (site / "tiny.toml").write_text(wrong(EXPERIMENT, "images = 2", "images = 1"))
+    n_stored, seconds, _ = planned()
+    assert (n_stored, seconds > 0) == (3, True)
 
 
 def test_layers_of_an_earlier_extraction_count(site, run, undrawn):
@@ -104,3 +126,54 @@ def test_a_column_label_of_a_manifest_is_hinted_at(site, run, unrun):
     code, _, err = run("extract", "tiny.toml")
     assert code == 2
     assert "the columns label of list.csv are not read; masks stand in the column `mask`" in err
+
+
+def test_plan_prints_its_json_before_it_refuses(site, run, unrun):
+    (site / "tiny.toml").write_text(EXPERIMENT + analysis("tracking"))
+    code, out, err = run("plan", "tiny.toml", "--json")
+    assert code == 2
+    assert "has no objects" in json.loads(out)["evaluate"]["problem"]
+    assert "`patchbank evaluate` would refuse tiny.toml: " in err
+
+
+OTHER = analysis("ranking-overlap", "m = [5]", 'experiments = ["other.toml"]')
+STRANGER = wrong(EXPERIMENT, 'name = "test_vit"', 'name = "test_vit"\ntitle = "Stranger"')
+
+
+@pytest.mark.parametrize("command", ["plan", "extract"])
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (None, "there is no experiment file other.toml"),
+        ("dataset = 1", "other.toml: dataset: "),
+        ("[[", "other.toml is not readable as TOML"),
+    ],
+)
+def test_another_experiment_that_cannot_be_read_is_said_first(site, run, unrun, command, other, says):
+    (site / "tiny.toml").write_text(EXPERIMENT + OTHER)
+    if other is not None:
+        (site / "other.toml").write_text(other)
+    code, _, err = run(command, "tiny.toml")
+    assert code == 2
+    assert f"`patchbank evaluate` would refuse tiny.toml: {says}" in err
+    assert err.count("\n") == 1, err
+    assert not list((site / "store").glob("*/*/*")), "something was written"
+
+
+def test_another_experiment_that_is_not_extracted_yet_is_a_note(site, run):
+    """Two experiments may read each other: one of them is extracted first."""
+    (site / "tiny.toml").write_text(EXPERIMENT + OTHER)
+    (site / "other.toml").write_text(STRANGER)
+    code, out, _ = run("plan", "tiny.toml", "--no-time")
+    assert code == 0
+    [line] = [line for line in out.splitlines() if "other.toml is needed too, for ranking-overlap" in line]
+    assert line.endswith("store yet: run `patchbank extract other.toml`")
+    assert run("extract", "other.toml")[0] == 0
+    for command in ("plan", "extract"):
+        code, _, err = run(command, "tiny.toml")
+        assert code == 2
+        assert "ranking-overlap finds no model of other.toml with a title of this experiment" in err
+    (site / "tiny.toml").write_text(STRANGER + OTHER)
+    planned = json.loads(run("plan", "tiny.toml", "--no-time", "--json")[1])["evaluate"]
+    assert planned["problem"] == ""
+    assert planned["n_results"] == 5, "four, and the comparison with the other experiment"

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from demo.street import write_street_world
 from pipeline.models.mae_decoder import DecoderModule
@@ -105,10 +106,57 @@ def test_what_is_missing_gets_one_sentence(site, run):
     encoder = {key: value for key, value in weights.items() if not key.startswith(("decoder", "mask"))}
     torch.save({"model": encoder}, site / "mae.pth")
     text = wrong(EXPERIMENT, '"random"', '"mae.pth"')
-    (site / "tiny.toml").write_text(text)
+    (site / "tiny.toml").write_text(text.partition("[[analyses]]")[0])
     assert run("extract", "tiny.toml")[0] == 0
     assert "the weights of vit_tiny_patch16_224 (mae.pth) hold no decoder" in evaluated(text)
     torch.save({"model": mae.random_weights(seed=1)}, site / "mae.pth")
     assert "encoder with other weights than set" in evaluated(text)
     (site / "mae.pth").unlink()
     assert "there are no weights at mae.pth" in evaluated(text)
+
+
+def lacking(weights, key):
+    return {name: value for name, value in weights.items() if name != key}
+
+
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (None, "there are no weights at mae.pth"),
+        (lambda weights: {}, "mae.pth contains no weights"),
+        (lambda weights: lacking(weights, "decoder_pred.weight"), "hold no decoder"),
+        (lambda weights: lacking(weights, "decoder_norm.weight"), "1 key missing (such as norm.weight)"),
+        (lambda weights: weights | {"decoder_pos_embed": torch.zeros(1, 5, 16)}, "1 key of another shape"),
+        (lambda weights: weights | {"decoder_blocks.7.x": torch.zeros(1)}, "(such as blocks.2.attn.proj.bias"),
+    ],
+)
+def test_a_decoder_that_does_not_fit_is_said_before_any_model_runs(site, run, monkeypatch, kind, made, says):
+    monkeypatch.setattr("pipeline.extraction.capture.Capture.__call__", lambda *arguments: pytest.fail("a model ran"))
+    (site / "tiny.toml").write_text(wrong(EXPERIMENT, '"random"', '"mae.pth"'))
+    if made is not None and kind == "torch":
+        torch.save({"model": made(mae.random_weights())}, site / "mae.pth")
+    elif made is not None:
+        save_file(made(mae.random_weights()), site / "mae.pth")
+    for command in ("plan", "extract"):
+        code, _, err = run(command, "tiny.toml")
+        assert code == 2
+        assert says in err
+        assert "`patchbank evaluate` would refuse tiny.toml: " in err
+        assert err.count("\n") == 1, err
+    assert not list((site / "store").glob("features/*"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"random"', '"pretrained"', "(pretrained) hold no decoder"),
+        ("depth = 2, heads = 2 }", "depth = 2, heads = 5 }", "of width 16 with 5 heads"),
+    ],
+)
+def test_a_decoder_that_cannot_be_is_said_before_any_model_runs(site, run, old, new, says):
+    (site / "tiny.toml").write_text(wrong(EXPERIMENT, old, new))
+    for command in ("plan", "extract"):
+        code, _, err = run(command, "tiny.toml")
+        assert (code, says in err) == (2, True), err
+    assert not list((site / "store").glob("features/*"))

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from commands.experiment.planned_sets import NotExtractedError, planned_models
-from commands.terminal.output import counted
-from stores.errors import PatchbankError
+from commands.experiment.reading import load_experiment
+from commands.experiment.stored_sets import other_experiment
+from commands.terminal.output import counted, duration
+from stores.errors import MissingError, PatchbankError, UserError
 from stores.units import format_bytes
 
 if TYPE_CHECKING:
+    from evaluate.inputs.model_sets import ModelSets
     from evaluate.registry import EvaluationSettings
+    from evaluate.settings import Selection
     from evaluate.task import Task
     from pipeline.extraction.run import Workspace
     from pipeline.recipe import Recipe
@@ -30,22 +34,35 @@ class EvaluationPlan:
     problem: str = ""
     """Why `evaluate` would refuse; empty where it would not."""
     notes: list[str] = field(default_factory=list)
+    n_stored: int = 0
+    """Results that are stored already; they take no time."""
+    seconds: float | None = None
+    """Estimated time of the others; None where it was not estimated."""
+    gflops: float | None = None
+    """Measured float32 matrix products, in 10^9 operations a second, from which the time follows."""
+    tasks: "list[Task]" = field(default_factory=list)
+    """What is computed."""
 
     def canonical(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""
-        return dict(self.__dict__)
+        return {name: value for name, value in self.__dict__.items() if name != "tasks"}
+
+    def check(self, experiment: Path) -> None:
+        """Raise UserError where `evaluate` would refuse the experiment."""
+        if self.problem:
+            raise UserError(f"`patchbank evaluate` would refuse {experiment}: {self.problem}")
 
     def lines(self) -> list[str]:
         """Return the plan in words."""
-        if self.problem:
-            return [f"`patchbank extract` will not start, for `patchbank evaluate` would refuse: {self.problem}"]
-        if not self.n_results:
+        if self.problem or not self.n_results:
             return self.notes
-        return [
-            f"evaluate computes {counted(self.n_results, 'result')} in an estimated {format_bytes(self.peak_bytes)} of "
-            f"memory ({self.largest}); its time depends on the stored values and is not estimated",
-            *self.notes,
-        ]
+        stored = f" ({self.n_stored} of them stored already)" if self.n_stored else ""
+        computed = f"evaluate computes {counted(self.n_results, 'result')}{stored} in an estimated "
+        computed += f"{format_bytes(self.peak_bytes)} of memory ({self.largest})"
+        if self.seconds is not None:
+            computed += f", in about {duration(self.seconds)} (computed from the operations; measured rate "
+            computed += f"{self.gflops:.0f} GFLOP/s; probes may take several times as long)"
+        return [computed, *self.notes]
 
 
 def plan_evaluation(
@@ -75,15 +92,18 @@ def plan_evaluation(
     planned = planned_models(experiment, recipe, workspace, samples, choice)
     if planned.left_out:
         plan.notes.append(f"analyses of {', '.join(planned.left_out)} are not checked: the clean sets are not planned")
-    alone = tuple(one for one in settings.analyses if not one.other_experiments())
-    if len(alone) < len(settings.analyses):
-        plan.notes.append("analyses that read other `experiments` are checked by `patchbank evaluate` only")
-    if not alone or not planned.models:
+    try:
+        others = _other_experiments(experiment, settings, workspace, plan)
+    except PatchbankError as error:
+        plan.problem = str(error)
         return plan
-    context = Context(settings.selection, settings.seed, decoders=planned.decoders)
+    analyses = [one for one in settings.analyses if others.keys() >= set(one.other_experiments())]
+    if not planned.models:
+        return plan
+    context = Context(settings.selection, settings.seed, other_experiments=others, decoders=planned.decoders)
     tasks: dict[tuple[str, str], Task] = {}
     unknown: set[str] = set()
-    for analysis in alone:
+    for analysis in analyses:
         try:
             of_analysis, notes = collect_tasks(
                 planned.models, settings.model_copy(update={"analyses": (analysis,)}), context
@@ -96,7 +116,7 @@ def plan_evaluation(
             return plan
         tasks |= {(task.title, task.key.digest): task for task in of_analysis}
         plan.notes += notes
-    plan.n_results = len(tasks)
+    plan.n_results, plan.tasks = len(tasks), list(tasks.values())
     for task in tasks.values():
         try:
             peak = task.peak_bytes()
@@ -108,6 +128,26 @@ def plan_evaluation(
     if unknown:
         plan.notes.append(f"the memory of {', '.join(sorted(unknown))} depends on stored values and is not estimated")
     return plan
+
+
+def _other_experiments(
+    experiment: Path, settings: "EvaluationSettings", workspace: "Workspace", plan: EvaluationPlan
+) -> dict[str, list[tuple["ModelSets", "Selection | None"]]]:
+    """Return the sets of the experiments that analyses read too; those not extracted yet are left out, with a note.
+
+    Two experiments may read each other, so that the one is extracted before the other. Raises UserError or MissingError
+    for a file that is not there or cannot be read, and for sets that cannot be opened.
+    """
+    others = {}
+    for name in settings.experiments():
+        path = experiment.parent / name
+        load_experiment(path)  # a file that is missing is an error, sets that are missing are not
+        try:
+            others[name] = other_experiment(path, workspace.store)
+        except MissingError as error:
+            kinds = dict.fromkeys(one.kind for one in settings.analyses if name in one.other_experiments())
+            plan.notes.append(f"{name} is needed too, for {' and '.join(kinds)} of `patchbank evaluate`: {error}")
+    return others
 
 
 def _hint(samples: "Samples") -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from evaluate.inputs.model_sets import ModelSets
     from pipeline.extraction.job import Job
     from pipeline.extraction.run import Workspace
-    from pipeline.recipe import Recipe
+    from pipeline.recipe import ModelRecipe, Recipe
     from pipeline.rows.samples import Samples
     from pipeline.source_choice import SourceChoice
     from stores import Store, ZarrSet
@@ -179,9 +179,20 @@ def planned_models(
             )
         )
         job = next(job for view, job in jobs if view is CLEAN)
-        decoder = PlannedDecoder(job.spec.model.weights, len(job.model.layers) - 1)
-        planned.decoders[model.display] = lambda decoder=decoder: cast("PatchDecoder", decoder)  # type: ignore[misc]
+        planned.decoders[model.display] = _decoder(model, job, workspace.folder)
     return planned
+
+
+def _decoder(model: "ModelRecipe", job: "Job", folder: Path) -> Callable[[], "PatchDecoder"]:
+    """Return a function that checks a model's decoder by the names and shapes in its file, and stands in for it."""
+
+    def make() -> "PatchDecoder":
+        from pipeline.models.mae_decoder import check_decoder
+
+        check_decoder(model, job.model, folder)
+        return cast("PatchDecoder", PlannedDecoder(job.spec.model.weights, len(job.model.layers) - 1))
+
+    return make
 
 
 def _stored_arrays(store: "Store", key: str, job: "Job") -> Sequence[ArraySpec]:

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from evaluate.inputs.counterparts import Counterpart, counterparts
 from evaluate.inputs.memory import reading_bytes
+from evaluate.inputs.work import Work, ranking
 from evaluate.kernels.confusion import miou_present
 from evaluate.kernels.probes import predict_side_by_side
 from evaluate.kernels.treatments import Treatment, fit_treatment, kept_features
@@ -159,6 +160,13 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
                 bank, queries = treat(patches.bank), treat(patches.queries)
             [one] = self.probe_options.fit_probes(patches, [None], bank, standardise=standardise)
             yield treatment, predict_side_by_side([one.probe], queries)[0], one
+
+    def work(self) -> Work:
+        """Estimate the operations: a search or fit a treatment, and three resampled scores of each."""
+        n_treatments = len(self.treatments)
+        others = [ranking(other.model, other.array, len(other.train.rows)) for other in self.others]
+        scored = self.operations.scoring(self.settings.resamples, 3 * n_treatments)
+        return self.classifier_work(n_treatments, n_treatments) + sum(others, scored)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: all patches of both selections and a treated float32 copy.

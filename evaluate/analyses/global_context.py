@@ -18,9 +18,10 @@ from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.patches import chunkwise, token_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
+from evaluate.inputs.work import CALL, Work, ranking, reading
 from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.moments import variance_ranking
-from evaluate.kernels.ridge import r2, ridge
+from evaluate.kernels.ridge import PENALTIES, r2, ridge
 from evaluate.kernels.treatments import Treatment, kept_features
 from evaluate.results.metrics import R2, R2_DIFFERENCE
 from evaluate.results.rows import Bootstrap
@@ -188,6 +189,17 @@ class GlobalContextTask(ModelTask[GlobalContext]):
             difference = float(np.mean(values[0]) - np.mean(values[1]))
             columns = {"m": self.settings.m, "outcome": outcome, "reference": reference}
             yield bootstrap.row(R2_DIFFERENCE, difference, paired, **columns)
+
+    def work(self) -> Work:
+        """Estimate the operations: a ridge for every choice of features, fold and penalty, and R² of every resample."""
+        settings, n_rows, width = self.settings, len(self.train.rows), float(self.n_channels)
+        n_fits = (3 + 2 * settings.draws) * (1 + 5 * len(PENALTIES))
+        side = min(float(n_rows), width)
+        fit = Work(4.0 * n_rows * width * side + side**3, 8.0 * n_rows * width + 200 * CALL)
+        n_validated = len(self.validation.rows) * len(settings.classes)
+        draws = Work(passes=settings.resamples * (12.0 * n_validated + 5 * CALL)) * (3 + 2 * settings.draws)
+        read = reading(self.model, self.array, n_rows + len(self.validation.rows))
+        return read + ranking(self.model, self.array, n_rows) + fit * n_fits + draws
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, and regression copies one token of every tile."""

@@ -19,6 +19,7 @@ from evaluate.inputs.memory import neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import chunkwise, token_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
+from evaluate.inputs.work import CALL, Work, comparing, ranking, reading
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
@@ -154,6 +155,14 @@ class ImageKnnTask(ModelTask[ImageKnn]):
                     }
                     rows.append(accuracy_row(IMAGE_ACCURACY, predicted == truth, **columns))
         return Result(rows)
+
+    def work(self) -> Work:
+        """Estimate the operations: every patch of every size is read and averaged, those that train twice."""
+        n_train, n_rows = len(self.train.rows), len(self.train.rows) + len(self.validation.rows)
+        one = ranking(self.model, self.array, n_train) + reading(self.model, self.array, 2 * n_rows)
+        n_images = len(self.train.sources) * float(len(self.validation.sources))
+        searched = comparing(n_images, self.n_channels, 1) + Work(passes=10 * CALL)
+        return (one + searched * (len(self.settings.pooled) * len(self.removed))) * len(sizes(self.model))
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, and every image is one vector.

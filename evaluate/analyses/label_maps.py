@@ -12,6 +12,7 @@ from evaluate.inputs.memory import ClassifierMemory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import owned_patches, scored_labels
 from evaluate.inputs.rows import RowSelection, image_numbers, spread_evenly
+from evaluate.inputs.work import ClassifierWork, Work
 from evaluate.kernels.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
@@ -113,6 +114,14 @@ class LabelMapsTask(ModelTask[LabelMaps]):
             "sources": np.array(self.images.sources),
         }
         return Result(rows, arrays)
+
+    def work(self) -> Work:
+        """Estimate the operations: one search or fits side by side, of the images that are shown."""
+        n_m = len(self.removed)
+        of_shown = ClassifierWork(self.model, self.array, self.train, self.images)
+        by_probe = self.settings.classifier == "probe"
+        predicting = of_shown.probing(n_m, len(PENALTIES)) if by_probe else of_shown.searching(n_m)
+        return of_shown.reading() + predicting
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: the training patches and those of the images that are shown."""

@@ -15,6 +15,7 @@ from pydantic import Field
 from evaluate.inputs.memory import SEARCH_BYTES, search_memory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
+from evaluate.inputs.work import Work
 from evaluate.results.metrics import PATCH_MIOU, REDONE_IN_FLOAT64
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
@@ -121,6 +122,13 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
         )
         for (m, k), (predicted, redone) in predictions.items():
             yield {"m": m, "k": k}, predicted, {REDONE_IN_FLOAT64: redone} if settings.search == "exact" else {}
+
+    def work(self) -> Work:
+        """Estimate the operations: one search or fits side by side, and six resampled scores of every prediction."""
+        n_m, n_k = len(self.removed), len(set(self.k)) if self.classifier == "knn" else 1
+        n_searches = n_m if self.classifier == "knn" and self.settings.metric == "cosine" else 1
+        scored = self.operations.scoring(self.settings.resamples, 6 * n_m * n_k)
+        return self.classifier_work(n_m, n_searches) + scored
 
     @property
     def search_bytes(self) -> int:

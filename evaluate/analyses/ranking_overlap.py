@@ -19,6 +19,7 @@ from pydantic import Field
 from evaluate.inputs.memory import spectrum_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
+from evaluate.inputs.work import CALL, Work, ranking, resampling
 from evaluate.kernels.bootstrap import quantiles
 from evaluate.kernels.moments import overlap, variance_ranking
 from evaluate.results.metrics import CHANCE_OVERLAP, CHANCE_OVERLAP_HIGH, CHANCE_OVERLAP_LOW, OVERLAP, OVERLAP_SHARE
@@ -122,6 +123,8 @@ class RankingOverlapTask(ModelTask[RankingOverlap]):
     pair: Pair
     n_rankings: int
     """Number of arrays whose rankings are kept in memory while the experiment's pairs are compared."""
+    n_pairs: int
+    """Number of pairs that are compared."""
 
     @classmethod
     def tasks(
@@ -140,10 +143,14 @@ class RankingOverlapTask(ModelTask[RankingOverlap]):
         ]
         n_layers = max((len(one.model.arrays(settings.layers, settings.norm)) for one in ranked), default=0)
         n_rankings = n_layers * (len(ranked) + len(others))
-        for index, one in enumerate(ranked):
-            for pair in _pairs(one, ranked[index + 1 :], others, settings):
-                if one.model.n_channels(pair.array) == pair.other.model.n_channels(pair.other_array):
-                    yield cls(one.model, pair.array, settings, context, one.split, one, pair, n_rankings)
+        pairs = [
+            (one, pair)
+            for index, one in enumerate(ranked)
+            for pair in _pairs(one, ranked[index + 1 :], others, settings)
+            if one.model.n_channels(pair.array) == pair.other.model.n_channels(pair.other_array)
+        ]
+        for one, pair in pairs:
+            yield cls(one.model, pair.array, settings, context, one.split, one, pair, n_rankings, len(pairs))
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that the class lists, and the reference with its training images."""
@@ -183,6 +190,15 @@ class RankingOverlapTask(ModelTask[RankingOverlap]):
             chance = _chance_bounds(n_features, m)
             rows += [score_row(name, value, m=m) for name, value in zip(names, chance, strict=True)]
         return Result(rows)
+
+    def work(self) -> Work:
+        """Estimate the operations: its part of ranking all arrays once, and the overlaps of every resample."""
+        n_images = len(self.train.sources)
+        ranked = ranking(self.model, self.array, len(self.train.rows))
+        ranked += resampling(n_images, self.n_channels, self.settings.resamples, 2)
+        return ranked * (self.n_rankings / self.n_pairs) + Work(
+            passes=8.0 * self.settings.resamples * self.n_channels * len(self.settings.m) + 10 * CALL
+        )
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, and the rankings of all arrays are kept."""

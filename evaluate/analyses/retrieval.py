@@ -22,6 +22,7 @@ from evaluate.inputs.memory import PATCH_BYTES, n_patches, neighbours_bytes, rea
 from evaluate.inputs.patches import patch_labels, token_variance
 from evaluate.inputs.rows import RowSelection
 from evaluate.inputs.views import selected_views, view_inputs
+from evaluate.inputs.work import Work, comparing, ranking, reading
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest_without_top
 from evaluate.results.metrics import SHARE, UPPER_BOUND
@@ -169,6 +170,18 @@ class RetrievalTask(ModelTask[Retrieval]):
             for metric, outcome, k, values in scores.by_metric(indices, depths):
                 draws = bootstrap.ratio(np.bincount(images, values, n_images), denominator)
                 yield bootstrap.row(metric, float(values.mean()), draws, m=m, k=k, outcome=outcome, **columns)
+
+    def work(self) -> Work:
+        """Estimate the operations: a search of every view and gallery, among patches that have a label."""
+        model, array, n_m = self.model, self.array, len(self.removed)
+        background, n_rows = background_of(model), len(self.images.rows)
+        n_gallery = float(np.count_nonzero(patch_labels(model, array, self.images) != VOID))
+        works = [ranking(model, array, n_rows), reading(model, array, n_rows)]
+        for viewed in (model, *(model.for_view(*view) for view in self.views)):
+            n_queries = np.count_nonzero(shows_object(patch_labels(viewed, array, self.images), background))
+            scores = n_gallery * n_queries * len(self.settings.left_out)
+            works += [reading(model, array, n_rows), comparing(scores, self.n_channels, n_m)]
+        return sum(works, Work())
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: the gallery, and the queries of one view after another.

@@ -15,6 +15,7 @@ import numpy as np
 from evaluate.inputs.memory import n_patches, rows_bytes
 from evaluate.inputs.patches import tokens
 from evaluate.inputs.views import selected_views, view_inputs
+from evaluate.inputs.work import Work, reading
 from evaluate.kernels.confusion import largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
 from evaluate.kernels.moments import without_top
 from evaluate.kernels.probes import Probe, predict_side_by_side
@@ -113,6 +114,15 @@ class RobustnessTask(ClassifierTask[Robustness]):
                 by_probe = predict_side_by_side(probes, queries)
                 predicted |= {(m, view): by_probe[index] for index, m in enumerate(self.removed)}
         return predicted
+
+    def work(self) -> Work:
+        """Estimate the operations: a search or fits, a search of every view, and six resampled scores of each."""
+        n_m, n_views = len(self.removed), len(self.views)
+        viewed = reading(self.model, self.array, len(self.validation.rows))
+        if self.classifier == "knn":
+            viewed += self.operations.searching(n_m)
+        scored = self.operations.scoring(self.settings.resamples, 6 * n_m * (1 + n_views))
+        return self.classifier_work(n_m) + viewed * n_views + scored
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches of both selections, and those of one view after the other."""

@@ -14,6 +14,7 @@ import pandas as pd
 from jaxtyping import Bool
 from pydantic import Field
 
+from evaluate.inputs.work import CALL, Work, ranking, reading
 from evaluate.kernels.moments import without_top
 from evaluate.results import metrics
 from evaluate.results.table import Result
@@ -78,6 +79,15 @@ class TrackingTask(ObjectTask[Tracking]):
         if not rows:
             raise UserError(f"no video has two frames that are {min(self.settings.gaps)} apart: lower gaps")
         return Result(rows)
+
+    def work(self) -> Work:
+        """Estimate the operations: frames are read twice, and all pairs of objects of two frames are compared."""
+        in_frame = self.objects[self.objects["source"].isin(self.frames.sources)].groupby("source", sort=False).size()
+        n_pairs = len(self.removed) * len(set(self.settings.gaps))
+        compared = Work(passes=6.0 * self.n_channels * float((in_frame**2).sum()) + CALL * len(in_frame))
+        n_rows = len(self.frames.rows)
+        read = ranking(self.model, self.array, n_rows) + reading(self.model, self.array, 2 * n_rows)
+        return read + Work(passes=10 * CALL * len(in_frame)) + compared * n_pairs
 
     def _rows(self, hits: pd.DataFrame, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if hits.empty:

@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from pydantic import Field
 
 from evaluate.inputs.memory import spectrum_bytes
+from evaluate.inputs.work import Work, ranking, resampling
 from evaluate.kernels.moments import share_of_variance, variance_ranking
 from evaluate.results.metrics import MAX_TO_MEDIAN_VARIANCE, SHARE_OF_VARIANCE, VARIANCE
 from evaluate.results.rows import score_row
@@ -73,6 +74,13 @@ class VarianceSpectrumTask(ModelTask[VarianceSpectrum]):
         spread = float(_spread(variance[ranking][None])[0])
         rows.append(bootstrap.row(MAX_TO_MEDIAN_VARIANCE, spread, draws))
         return Result(rows, {"variance": variance, "ranking": ranking})
+
+    def work(self) -> Work:
+        """Estimate the operations: ranking the features, and the variances of every resample."""
+        resamples, n_images = self.settings.resamples, len(self.train.sources)
+        return ranking(self.model, self.array, len(self.train.rows)) + resampling(
+            n_images, self.n_channels, resamples, 2 + len(self.settings.top)
+        )
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, the moments of every image and resampled variances are kept."""

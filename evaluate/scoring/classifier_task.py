@@ -8,6 +8,7 @@ from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import ClassifierMemory, n_patches
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
+from evaluate.inputs.work import ClassifierWork, Work
 from evaluate.kernels.penalties import PENALTIES
 from evaluate.scoring.patch_classifiers import ProbeOptions
 from evaluate.settings import Classifier, ClassifierSettings, Context
@@ -96,6 +97,22 @@ class ClassifierTask(ModelTask[C]):
     def memory(self) -> ClassifierMemory:
         """Estimates of memory for the patches of this task."""
         return ClassifierMemory(self.model, self.array, self.train, self.validation)
+
+    @property
+    def operations(self) -> ClassifierWork:
+        """Estimates of work for the patches of this task."""
+        return ClassifierWork(self.model, self.array, self.train, self.validation)
+
+    def classifier_work(self, n_subsets: int, n_searches: int = 1) -> Work:
+        """Return the work of reading patches and predicting for several sets of kept features.
+
+        Neighbours of all sets come from one search, or from ``n_searches``; a probe is fitted for each set.
+        """
+        if self.classifier == "knn":
+            return self.operations.reading() + self.operations.searching(-(-n_subsets // n_searches)) * n_searches
+        if self.probe_options.fit == "adamw":
+            return self.operations.reading() + self.operations.probing(n_subsets, 1, self.probe_options.epochs)
+        return self.operations.reading() + self.operations.probing(n_subsets, len(self.penalties))
 
     def classifier_bytes(self, n_subsets: int, search: str = "exact") -> int:
         """Return the bytes that predicting holds for several sets of kept features, from one search or fit."""

@@ -27,9 +27,10 @@ from torch import nn
 
 from pipeline.models import build_model
 from pipeline.models.contract import FrozenModel
+from pipeline.models.loading.meta_device import SkipInitialisation
 from pipeline.models.loading.patch_pixels import PatchPixels
 from pipeline.models.loading.sin_cos import sin_cos_table
-from pipeline.models.loading.weights import load_strictly, random_weights, weights_digest
+from pipeline.models.loading.weights import check_shapes, load_strictly, random_weights, weights_digest
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.recipe import OWN, DecoderRecipe, ModelRecipe
 from stores.canonical import digest
@@ -52,7 +53,8 @@ class DecoderModule(nn.Module):
         norm = partial(nn.LayerNorm, eps=1e-6)
         self.embed = nn.Linear(channels, width)
         self.masked = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(sin_cos_table(width, grid, torch.ones(1)))
+        with torch.device("cpu"):  # a fixed table, also where the module is on the meta device
+            self.pos_embed = nn.Parameter(sin_cos_table(width, grid, torch.ones(1)))
         self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
         self.norm = norm(width)
         self.pred = nn.Linear(width, n_values)
@@ -166,27 +168,11 @@ def build_decoder(
         depth: Number of blocks, for random weights; a file tells its own (8 in all official ones).
         device: Device to run on.
     """
-    if model.n_prefix != 1:
-        raise UserError(f"{recipe.name} has {model.n_prefix} prefix tokens and MAE's decoder takes one: use an MAE")
     path = folder / Path(recipe.weights).expanduser()
-    weights: dict[str, torch.Tensor] = {}
-    if recipe.weights == "random":
-        n_values = 3 * math.prod(_patch_size(model.module))
-    else:
-        weights = {} if recipe.weights == "pretrained" else _decoder_weights(path, recipe)
-        if not {"embed.weight", "pos_embed", "pred.weight"} <= weights.keys():
-            raise _no_decoder(recipe)
-        width, n_values = int(weights["embed.weight"].shape[0]), int(weights["pred.weight"].shape[0])
-        depth = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
-    side = math.isqrt(n_values // 3)
-    if 3 * side * side != n_values or width % 4 or width % heads:
-        raise UserError(
-            f"{recipe.name} cannot have a decoder of width {width} with {heads} heads that predicts {n_values} values "
-            "a patch: it needs square patches, and a width that 4 and the heads divide"
-        )
-    module = DecoderModule(model.width, model.grid, width, depth, heads, n_values)
+    weights = _weights(recipe, path)
+    module, side = _empty(recipe, model, weights, heads, width, depth)
     if weights:
-        load_strictly(module, weights, path, f"the decoder of {recipe.name} at {model.n_patches} patches")
+        load_strictly(module, weights, path, _title(recipe, model))
     else:
         table = module.pos_embed.detach().clone()
         random_weights(module, recipe.seed)
@@ -201,6 +187,61 @@ def build_decoder(
         pixels=PatchPixels(model.grid, side, target, model.record.mean, model.record.std),
         device=device,
     )
+
+
+def check_decoder(recipe: ModelRecipe, model: FrozenModel, folder: Path) -> None:
+    """Raise what `decoder_of` would about a decoder, from the names and shapes in its file; no values are read.
+
+    Args:
+        recipe: The encoder's recipe.
+        model: The encoder; it may be on the meta device.
+        folder: Folder to which a relative path of weights refers.
+    """
+    path = folder / Path(recipe.weights).expanduser()
+    weights = _weights(recipe, path, shapes_only=True)
+    settings = recipe.decoder or DecoderRecipe()
+    with torch.device("meta"), SkipInitialisation():
+        module, _ = _empty(recipe, model, weights, settings.heads, settings.width, settings.depth)
+    if weights:
+        check_shapes(module, weights, path, _title(recipe, model))
+
+
+def _weights(recipe: ModelRecipe, path: Path, *, shapes_only: bool = False) -> dict[str, torch.Tensor]:
+    """Return the weights of a recipe's decoder, none for random ones; raises UserError where the file has none."""
+    if recipe.weights == "random":
+        return {}
+    if recipe.weights == "pretrained":  # before anything is downloaded
+        raise _no_decoder(recipe)
+    weights = _decoder_weights(path, recipe, shapes_only)
+    if not {"embed.weight", "pos_embed", "pred.weight"} <= weights.keys():
+        raise _no_decoder(recipe)
+    return weights
+
+
+def _empty(
+    recipe: ModelRecipe, model: FrozenModel, weights: dict[str, torch.Tensor], heads: int, width: int, depth: int
+) -> tuple[DecoderModule, int]:
+    """Return the decoder that weights are loaded into, and the side of a patch; sizes are those of the weights.
+
+    Without weights they are those given. Raises UserError for an encoder that has no such decoder.
+    """
+    if model.n_prefix != 1:
+        raise UserError(f"{recipe.name} has {model.n_prefix} prefix tokens and MAE's decoder takes one: use an MAE")
+    n_values = 3 * math.prod(_patch_size(model.module))
+    if weights:
+        width, n_values = int(weights["embed.weight"].shape[0]), int(weights["pred.weight"].shape[0])
+        depth = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
+    side = math.isqrt(n_values // 3)
+    if 3 * side * side != n_values or width % 4 or width % heads:
+        raise UserError(
+            f"{recipe.name} cannot have a decoder of width {width} with {heads} heads that predicts {n_values} values "
+            "a patch: it needs square patches, and a width that 4 and the heads divide"
+        )
+    return DecoderModule(model.width, model.grid, width, depth, heads, n_values), side
+
+
+def _title(recipe: ModelRecipe, model: FrozenModel) -> str:
+    return f"the decoder of {recipe.name} at {model.n_patches} patches"
 
 
 def decoder_of(recipe: ModelRecipe, size: Size, folder: Path, device: str = "cpu") -> MaeDecoder:
@@ -242,9 +283,9 @@ def _no_decoder(recipe: ModelRecipe) -> UserError:
     )
 
 
-def _decoder_weights(path: Path, recipe: ModelRecipe) -> dict[str, torch.Tensor]:
+def _decoder_weights(path: Path, recipe: ModelRecipe, shapes_only: bool) -> dict[str, torch.Tensor]:
     """Return the decoder's entries of an official checkpoint under this module's names."""
-    weights = choose_weights(read_checkpoint(path), recipe, _DECODER_KEYS).weights
+    weights = choose_weights(read_checkpoint(path, shapes_only=shapes_only), recipe, _DECODER_KEYS).weights
     named = {key.removeprefix("decoder_"): value for key, value in weights.items() if key.startswith("decoder_")}
     return named | ({"masked": weights["mask_token"]} if "mask_token" in weights else {})
 

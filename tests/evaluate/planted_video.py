@@ -25,12 +25,12 @@ RANGE_BYTES = 1 << 14
 """Five samples of 24 channels a range, so that a video lies in several."""
 
 
-def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0.1, identities=True, seed=0):
+def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0.1, identities=True, seed=0, tiles=2):
     """Frames of two 64-pixel tiles; each object covers one patch and moves to another patch every frame.
 
     With ``identities`` a patch of an object holds its track's own vector plus noise (one spread, or one a video),
     otherwise noise alone. The
-    last object of every video vanishes after half of the frames.
+    last object of every video vanishes after half of the frames. With ``tiles=1`` frames are whole.
     """
     rng = np.random.default_rng(seed)
     samples, objects, tokens = [], [], []
@@ -64,8 +64,8 @@ def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0
                         "polygon": [float(value) for value in (box[0], box[1], box[2], box[1], box[2], box[3])],
                     }
                 )
-            for tile in range(2):
-                size = CELLS * PIXELS
+            for tile in range(tiles):
+                size, width = CELLS * PIXELS, 2 * CELLS * PIXELS // tiles
                 samples.append(
                     {
                         "sample": f"{source}[0,{tile}]",
@@ -76,13 +76,13 @@ def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0
                         "source_height": size,
                         "tile_row": 0,
                         "tile_column": tile,
-                        "left": tile * size,
+                        "left": tile * width,
                         "top": 0,
-                        "right": (tile + 1) * size,
+                        "right": (tile + 1) * width,
                         "bottom": size,
                         "owned_left": 0,
                         "owned_top": 0,
-                        "owned_right": size,
+                        "owned_right": width,
                         "owned_bottom": size,
                         "image_class": -1,
                         "video": f"v{video:02d}",
@@ -94,13 +94,13 @@ def videos(folder, *, n_videos=12, n_frames=6, n_objects=4, channels=24, noise=0
                         "reason": "",
                     }
                 )
-                half = values[:, tile * CELLS : (tile + 1) * CELLS]
-                tokens.append(half.reshape(CELLS * CELLS, channels))
+                part = np.split(values, tiles, axis=1)[tile]
+                tokens.append(part.reshape(-1, channels))
     table, object_table = pd.DataFrame(samples), pd.DataFrame(objects)
-    facts = {"layer": 0, "norm": True, "grid_rows": CELLS, "grid_columns": CELLS}
+    facts = {"layer": 0, "norm": True, "grid_rows": CELLS, "grid_columns": 2 * CELLS // tiles}
     arrays = {"tokens/block.0.norm": (np.stack(tokens).astype(np.float16), ("sample", "patch", "channel"), facts)}
-    size = Size(height=CELLS * PIXELS, width=CELLS * PIXELS)
-    changes = {"frame": FrameSpec(input=size, tile=size)}
+    size = Size(height=CELLS * PIXELS, width=2 * CELLS * PIXELS // tiles)
+    changes = {"frame": FrameSpec(input=size, tile=None if tiles == 1 else size)}
     features = write_set(folder, FEATURES.model_copy(update=changes), arrays, {"samples": table}, RANGE_BYTES)
     labels = write_set(
         folder,

@@ -50,3 +50,20 @@ def test_rows_and_parameters_that_cannot_be_kept_are_refused_in_one_sentence(tmp
         evaluate.run(counted, features, results=tmp_path, scale=object())
     with pytest.raises(UserError, match="put it into a file"):
         evaluate.run(eval("lambda one: 1.0"), features, results=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters", "says"),
+    [
+        (spread, {}, r"spread\(features, layer\) cannot be called as spread\(set\): missing a required argument"),
+        (spread, {"layer": "a", "m": 3}, r"spread\(set, layer=..., m=...\): got an unexpected keyword argument 'm'"),
+        (lambda: 1.0, {}, "too many positional arguments"),
+        ("spread.py", {}, "'spread.py' is no function"),
+    ],
+)
+def test_a_function_that_cannot_be_called_so_is_refused_before_anything_is_computed(function, parameters, says):
+    def sets():
+        yield pytest.fail("a set was read")
+
+    with pytest.raises(UserError, match=says):
+        evaluate.run(function, sets(), **parameters)

@@ -53,8 +53,10 @@ HARMLESS: dict[str, type] = {
 """Types that training codes save beside the weights, each with the placeholder that replaces it; none is imported."""
 
 
-def read_file(path: Path) -> Any:
+def read_file(path: Path, *, shapes_only: bool = False) -> Any:
     """Return the content of a safetensors or torch file, whatever it is called; tensors are on the CPU.
+
+    With ``shapes_only`` they are on torch's meta device: names and shapes are read, and no values.
 
     Torch files are read with ``weights_only=True``: nothing in them is executed. Types in HARMLESS are replaced by
     placeholders. Raises MissingError when there is no such file; UserError for any other type (named), for files that
@@ -65,13 +67,15 @@ def read_file(path: Path) -> Any:
         if kind == "safetensors":
             from safetensors.torch import load_file
 
+            if shapes_only:
+                return _shapes(path)
             # The library itself checks every offset and shape of the header against the file's size.
             return load_file(path)
         placeholders: list[Any] = [(placeholder, name) for name, placeholder in HARMLESS.items()]
         with torch.serialization.safe_globals(placeholders):
             if zipfile.is_zipfile(path):
                 _check_sizes(path)
-            return _load(path, "cpu")
+            return _load(path, "meta" if shapes_only else "cpu")
     except UserError:
         raise
     except pickle.UnpicklingError as error:
@@ -91,6 +95,14 @@ def read_file(path: Path) -> Any:
 def _load(path: Path, device: str) -> Any:
     with path.open("rb") as file:  # torch would choose the format by the suffix of a path
         return torch.load(file, map_location=device, weights_only=True)
+
+
+def _shapes(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a safetensors file on the meta device, from its header alone."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return {key: torch.empty(file.get_slice(key).get_shape(), device="meta") for key in file.keys()}  # noqa: SIM118
 
 
 def _kind(path: Path) -> str:

@@ -36,6 +36,20 @@ def load_strictly(module: nn.Module, weights: Weights, path: Path, name: str) ->
         path: File of the weights, named in errors.
         name: Name of the model, named in errors.
     """
+    fitting = check_shapes(module, weights, path, name)
+    check_finite(fitting.items(), str(path))
+    module.load_state_dict(fitting)
+
+
+def check_shapes(module: nn.Module, weights: Weights, path: Path, name: str) -> Weights:
+    """Return the weights that a module takes; raises UserError where names or shapes are others, whatever the values.
+
+    Args:
+        module: The module to fill, which may be on the meta device.
+        weights: Tensors under the module's key names.
+        path: File of the weights, named in errors.
+        name: Name of the model, named in errors.
+    """
     weights = {key: value for key, value in weights.items() if not key.startswith(_BESIDE_THE_ENCODER)}
     own = module.state_dict()
     missing = sorted(own.keys() - weights.keys())
@@ -48,8 +62,7 @@ def load_strictly(module: nn.Module, weights: Weights, path: Path, name: str) ->
             if keys
         ]
         raise UserError(f"{path} does not fit {name}: {', '.join(parts)}: name the architecture it was made for")
-    check_finite(weights.items(), str(path))
-    module.load_state_dict(weights)
+    return weights
 
 
 def check_finite(weights: Iterable[tuple[str, torch.Tensor]], where: str) -> None:

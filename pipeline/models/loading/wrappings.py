@@ -47,11 +47,16 @@ class ChosenWeights:
     """Name and sha256 of the file, and the prefix of what was read; part of a set's provenance."""
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Return the tensors of a safetensors or torch file; raises MissingError or UserError as `read_file` does."""
-    tensors = dict(named_tensors(read_file(path)))
+def read_checkpoint(path: Path, *, shapes_only: bool = False) -> Checkpoint:
+    """Return the tensors of a safetensors or torch file; raises MissingError or UserError as `read_file` does.
+
+    With ``shapes_only`` the tensors have no values, and there is no sha256: neither is read.
+    """
+    tensors = dict(named_tensors(read_file(path, shapes_only=shapes_only)))
     if not tensors:
         raise UserError(f"{path} contains no weights: expected a dictionary of tensors")
+    if shapes_only:
+        return Checkpoint(path, tensors, "")
     status = path.stat()
     return Checkpoint(path, tensors, _sha256(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
