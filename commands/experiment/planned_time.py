@@ -38,7 +38,7 @@ def estimate_time(
 
     known, works, unknown = ResultStore(results), [], set()
     for task in _stored_tasks(plan, experiment, recipe, settings, store):
-        if known.has(task.key):
+        if task.is_stored(known):
             plan.n_stored += 1
             continue
         try:
