@@ -29,7 +29,7 @@ def repair(
     data: DataOption = Path("data"),
     device: DeviceOption = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that read and hash files.")] = 2,
+    threads: Annotated[int, typer.Option(min=0, help="Threads that read and hash files; 0: one a core.")] = 0,
     remove_strays: Annotated[bool, typer.Option(help="Delete objects that no record refers to.")] = False,
     accept_new: Annotated[
         bool,
@@ -42,12 +42,13 @@ def repair(
 
     from stores import Store
     from stores.maintenance.repair import repair_index
+    from stores.storage.cores import available_cores
 
     opened = Store(store)
     of_experiment = target is not None and (target.endswith(".toml") or Path(target).is_file())
     if accept_new and not of_experiment:
         raise UserError("--accept-new recomputes values and needs an experiment file: `patchbank repair EXP`")
-    with ThreadPoolExecutor(threads) as executor:
+    with ThreadPoolExecutor(threads or available_cores()) as executor:
         if target is not None and of_experiment:
             notes = repair_index(opened, remove_strays=remove_strays)
             found = _repair_experiment(Path(target), opened, data, device, workers, executor, remove_strays, accept_new)

@@ -19,7 +19,13 @@ def verify(
         str | None, typer.Argument(help="Digest of a set, or its first characters. Default: all sets.")
     ] = None,
     store: StoreOption = "store",
-    threads: Annotated[int, typer.Option(min=1, help="Threads that read and hash files.")] = 2,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare CRC32C instead of sha256: faster, notices accidents only.")
+    ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that read and hash files. Default: one a core.", show_default=False),
+    ] = None,
     sources: Annotated[
         Path | None,
         typer.Option(
@@ -35,10 +41,11 @@ def verify(
     from stores import Store
     from stores.format.paths import INDEX
     from stores.maintenance.verify import verify as verdicts
+    from stores.storage.cores import available_cores
 
     opened = Store(store)
-    with ThreadPoolExecutor(threads) as executor:
-        found = list(verdicts(opened, executor, digest))
+    with ThreadPoolExecutor(threads or available_cores()) as executor:
+        found = list(verdicts(opened, executor, digest, "quick" if quick else "full"))
     if digest is not None and not found:
         opened.open(digest)  # raises MissingError
     findings = [finding for verdict in found for finding in verdict.findings]

@@ -56,11 +56,11 @@ def site(here):
 
 
 def measured(path="tiny.toml"):
-    from commands.evaluate import _model_sets
     from commands.experiment.reading import load_experiment
+    from commands.experiment.stored_sets import model_sets
     from stores import Store
 
-    return _model_sets(Path(path), *load_experiment(Path(path)), Store("store"))
+    return model_sets(Path(path), *load_experiment(Path(path)), Store("store"))
 
 
 @pytest.mark.usefixtures("svg_alone")

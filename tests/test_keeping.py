@@ -295,10 +295,10 @@ def test_a_lost_label_seal_is_a_sentence(site, run):
 
 
 def model_of(site):
-    from commands.evaluate import _model_sets
     from commands.experiment.reading import load_experiment
+    from commands.experiment.stored_sets import model_sets
 
-    (model,) = _model_sets(site / "tiny.toml", *load_experiment(site / "tiny.toml"), Store(site / "store"))
+    (model,) = model_sets(site / "tiny.toml", *load_experiment(site / "tiny.toml"), Store(site / "store"))
     return model
 
 

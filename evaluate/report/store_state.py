@@ -45,7 +45,7 @@ def _state(store: Store, prefix: str, cited: dict[str, set[str]]) -> str:
         known = take_inventory(store.objects, prefix)
         if not known.names:
             return "gone from the store"
-        findings = verify_set(store.objects, prefix, hashed=False).findings
+        findings = verify_set(store.objects, prefix, depth="sizes").findings
     except PatchbankError as error:
         return f"damaged (verify says: {error})"
     wrong = [finding for finding in findings if finding.part != "stray"]

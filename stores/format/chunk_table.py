@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -99,20 +100,88 @@ class ChunkTable(Mapping[str, StoredObject]):
         line = self.lines[number - self.first]
         return StoredObject(size=int(line["size"]), sha256=line["sha256"].tobytes().hex(), crc32c=int(line["crc32c"]))
 
-    def number(self, name: object) -> int:
-        """Return the number of the chunk of this name; raises KeyError when the table has none of it."""
+    def number(self, name: object, *, bounded: bool = True) -> int:
+        """Return the number of the chunk of this name; raises KeyError for another name.
+
+        With ``bounded`` also for that of a chunk which is not in the table.
+        """
         parts = name.split(".") if isinstance(name, str) else []
         if len(parts) < 2 or not parts[1].isdecimal() or name != f"c.{int(parts[1])}{self._suffix}":
             raise KeyError(name)
-        if not 0 <= int(parts[1]) - self.first < len(self.lines):
+        if bounded and not 0 <= int(parts[1]) - self.first < len(self.lines):
             raise KeyError(name)
         return int(parts[1])
 
     def __getitem__(self, name: str) -> StoredObject:
         return self.at(self.number(name))
 
+    def __contains__(self, name: object) -> bool:
+        try:
+            return self.number(name) >= 0
+        except KeyError:
+            return False
+
     def __iter__(self) -> Iterator[str]:
         return (f"c.{self.first + index}{self._suffix}" for index in range(len(self.lines)))
 
     def __len__(self) -> int:
         return len(self.lines)
+
+
+class ObjectTables(Mapping[str, StoredObject]):
+    """The records of all objects of some arrays by ``<array>/<object>``, made only when they are asked for."""
+
+    def __init__(self) -> None:
+        self._metadata: dict[str, Mapping[str, StoredObject]] = {}
+        self._sealed: dict[str, ChunkTable] = {}
+        self._committed: dict[str, dict[int, ChunkTable]] = {}
+
+    def add_seal(self, array: str, metadata: Mapping[str, StoredObject], table: ChunkTable) -> None:
+        """Add the objects of a sealed array."""
+        self._metadata[array], self._sealed[array] = metadata, table
+
+    def add_commit(self, array: str, table: ChunkTable) -> None:
+        """Add the chunks of a committed range; those of a sealed array, or of a range that was added, are left out."""
+        if array not in self._sealed:
+            self._committed.setdefault(array, {}).setdefault(table.first, table)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of all objects, in bytes."""
+        metadata = sum(entry.size for entries in self._metadata.values() for entry in entries.values())
+        return metadata + sum(table.n_bytes for _, table in self._tables())
+
+    def _tables(self) -> Iterator[tuple[str, ChunkTable]]:
+        yield from self._sealed.items()
+        for array, tables in self._committed.items():
+            yield from ((array, table) for table in tables.values())
+
+    def __getitem__(self, key: str) -> StoredObject:
+        array, _, name = key.rpartition("/")
+        entry = self._metadata.get(array, {}).get(name)
+        if entry is not None:
+            return entry
+        if array in self._sealed:
+            return self._sealed[array][name]
+        tables = self._committed.get(array)
+        if not tables:
+            raise KeyError(key)
+        # All ranges but the last hold the same number of chunks.
+        n_chunks = max(1, *map(len, itertools.islice(tables.values(), 2)))
+        number = next(iter(tables.values())).number(name, bounded=False)
+        return tables[number // n_chunks * n_chunks][name]
+
+    def __contains__(self, key: object) -> bool:
+        array, _, name = str(key).rpartition("/")
+        if array in self._sealed and name not in self._metadata[array]:
+            return name in self._sealed[array]
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[str]:
+        for array, entries in self._metadata.items():
+            yield from (f"{array}/{name}" for name in entries)
+        for array, table in self._tables():
+            yield from (f"{array}/{name}" for name in table)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._metadata.values())) + sum(len(table) for _, table in self._tables())

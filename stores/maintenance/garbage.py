@@ -74,7 +74,7 @@ def _inside(opened: ZarrSet) -> Iterator[Garbage]:
     for name, commit in inventory.commits.items():
         if commit.arrays.keys() <= inventory.seals.keys():
             yield _object("stale commit record", objects, f"{prefix}/{COMMITS}/{name}")
-    expected_objects = inventory.expected_objects()
+    expected_objects = inventory.expected_objects
     for child in sorted(inventory.names):
         folder, _, name = child.rpartition("/")
         open_array = folder in inventory.arrays and folder not in inventory.seals and folder not in inventory.lost_seals
@@ -153,7 +153,7 @@ def _is_needed(objects: Objects, item: Garbage, data: bytes) -> bool:
     if item.kind == "stale commit record":
         commit = parse(Commit, read_checksummed(data))
         return commit is not None and not commit.arrays.keys() <= inventory.seals.keys()
-    return "/".join(rest) in inventory.expected_objects()
+    return "/".join(rest) in inventory.expected_objects
 
 
 def _remove_set(objects: Objects, prefix: str) -> None:

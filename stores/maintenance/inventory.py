@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from stores.canonical import checksummed, read_checksummed, sha256_hex
-from stores.format.chunk_table import StoredObject
+from stores.format.chunk_table import ObjectTables
 from stores.format.chunks import array_metadata, group_metadata
 from stores.format.commits import Commit, Seal, parse, read_commits, read_seals
 from stores.format.creation import set_metadata
@@ -87,15 +87,15 @@ class Inventory:
                 records[f"{address}/{GROUP}"] = array_metadata(array, self.layout)
         return records
 
-    def expected_objects(self) -> dict[str, StoredObject]:
-        """Return size and sha256 of every object of sealed arrays and committed ranges, by name inside the set."""
-        listed = {
-            f"{name}/{child}": entry for name, seal in self.seals.items() for child, entry in seal.objects.items()
-        }
+    @cached_property
+    def expected_objects(self) -> ObjectTables:
+        """Size and sha256 of every object of sealed arrays and committed ranges, by name inside the set."""
+        listed = ObjectTables()
+        for name, seal in self.seals.items():
+            listed.add_seal(name, seal.metadata, seal.table)
         for commit in self.commits.values():
-            for address, chunks in commit.objects.items():
-                for chunk, entry in chunks.items():
-                    listed.setdefault(f"{address}/{chunk}", entry)
+            for address, chunks in commit.arrays.items():
+                listed.add_commit(address, chunks.table)
         return listed
 
     @cached_property

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from stores.format.chunk_table import StoredObject
+from stores.format.chunk_table import ObjectTables, StoredObject
 from stores.format.records import TRIES
 
 Part = Literal["record", "summary", "metadata", "seal", "commit", "chunk", "note", "stray"]
@@ -53,16 +53,20 @@ class Look:
 
     findings: tuple[Finding, ...]
     expected: Mapping[str, StoredObject]
-    """Recorded size and sha256 of every object, by key."""
+    """Recorded size and sha256 of every object, by its name inside ``folder``."""
+    folder: str = ""
+    """What their keys begin with."""
 
     @property
     def n_bytes(self) -> int:
         """Size of all objects, in bytes."""
-        return sum(entry.size for entry in self.expected.values())
+        tables = self.expected
+        return tables.n_bytes if isinstance(tables, ObjectTables) else sum(one.size for one in tables.values())
 
     def confirms(self, finding: Finding, again: "Look") -> bool:
         """Return whether this look found the same as a later one, of an object with the same record."""
-        same_record = self.expected.get(finding.key) == again.expected.get(finding.key)
+        name = finding.key.removeprefix(self.folder)
+        same_record = self.expected.get(name) == again.expected.get(name)
         return same_record and any((one.key, one.part) == (finding.key, finding.part) for one in self.findings)
 
 

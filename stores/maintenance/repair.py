@@ -105,7 +105,7 @@ def _remove_strays(objects: Objects, report: RepairReport, named: set[str], remo
     """Remove or report what still is a stray once the records are repaired, which say what belongs to the set."""
     inventory = take_inventory(objects, report.prefix)
     is_known = inventory.created is not None and inventory.summary is not None
-    strays = {f.key for f in verify_set(objects, report.prefix, hashed=False).findings if f.part == "stray"}
+    strays = {f.key for f in verify_set(objects, report.prefix, depth="sizes").findings if f.part == "stray"}
     for key in sorted(named & strays):
         if remove_strays and is_known:
             objects.delete(key)

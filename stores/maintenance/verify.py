@@ -4,14 +4,17 @@
 """
 
 import hashlib
+import itertools
 import threading
 from collections.abc import Callable, Container, Iterator, Mapping
 from concurrent.futures import Executor
 from functools import partial
+from typing import Literal
 
 from stores.canonical import sha256_hex
 from stores.errors import MissingError, UserError
 from stores.format.chunk_table import StoredObject
+from stores.format.chunks import Checksum
 from stores.format.paths import COMMITS, CREATED, GROUP, INDEX, SEALS, SPEC, SUMMARY, seal_path
 from stores.format.summary import read_summary
 from stores.maintenance.inventory import CHUNK, Inventory, take_inventory
@@ -20,16 +23,29 @@ from stores.maintenance.notes import verify_notes
 from stores.storage.base import Objects
 from stores.store import Store
 
+Depth = Literal["sizes", "quick", "full"]
+"""What of a chunk is compared: its size, also its CRC32C, or also its sha256."""
+WINDOW = 1024
+"""Objects that wait to be compared: their number is bounded however many a set has."""
 
-def verify(store: Store, executor: Executor | None = None, only: str | None = None) -> Iterator[Verdict]:
+
+def verify(
+    store: Store, executor: Executor | None = None, only: str | None = None, depth: Depth = "full"
+) -> Iterator[Verdict]:
     """Yield a verdict for every set of the store and one for its notes, or for the set that begins with ``only``.
 
     A set that is not sealed is not damage: its committed ranges are compared, and the rest is ignored. One that cannot
     be read does not keep the others from being verified.
+
+    Args:
+        store: The store.
+        executor: Compares objects in parallel.
+        only: Digest of a set, or the beginning of it.
+        depth: What of a chunk is compared.
     """
     folders = [f"{kind}/{name}" for kind, name in store.set_folders() if only is None or name.startswith(only)]
     for prefix in folders:
-        yield _or_unread(prefix.rpartition("/")[2], partial(verify_set, store.objects, prefix, executor))
+        yield _or_unread(prefix.rpartition("/")[2], partial(verify_set, store.objects, prefix, executor, depth=depth))
     if only is None:
         yield _or_unread(INDEX, partial(verify_notes, store))
 
@@ -43,25 +59,26 @@ def _or_unread(name: str, look: Callable[[], Verdict]) -> Verdict:
         return Verdict(name, 0, 0, (), f"there is not enough memory to verify {name}: free some")
 
 
-def verify_set(objects: Objects, prefix: str, executor: Executor | None = None, *, hashed: bool = True) -> Verdict:
+def verify_set(objects: Objects, prefix: str, executor: Executor | None = None, *, depth: Depth = "full") -> Verdict:
     """Return the verdict on a set; raises UserError when it has a newer format.
 
     Args:
         objects: Storage of the store.
         prefix: Folder of the set.
         executor: Compares objects in parallel.
-        hashed: Compare the sha256 of chunks; otherwise only their sizes, without reading them.
+        depth: What of a chunk is compared; for sizes alone none is read.
     """
 
     def look(before: Look | None) -> Look:
         inventory = take_inventory(objects, prefix)
-        expected = inventory.expected_objects()
+        expected: Mapping[str, StoredObject] = inventory.expected_objects
         # Every chunk is compared at the first look, at the others those that seemed damaged.
-        doubted = None if before is None else {finding.key for finding in before.findings}
-        chosen = {k: v for k, v in expected.items() if doubted is None or f"{prefix}/{k}" in doubted}
-        wrong = compare(objects, prefix, chosen, executor, hashed=hashed)
-        by_key = {f"{prefix}/{child}": entry for child, entry in expected.items()}
-        return Look(_findings(inventory, expected, wrong), by_key)
+        chosen = expected
+        if before is not None:
+            doubted = {finding.key.removeprefix(f"{prefix}/") for finding in before.findings}
+            chosen = {child: expected[child] for child in sorted(doubted) if child in expected}
+        wrong = compare(objects, prefix, chosen, executor, depth=depth)
+        return Look(_findings(inventory, expected, wrong), expected, f"{prefix}/")
 
     seen, findings = agreeing(look)
     return Verdict(prefix.rpartition("/")[2], len(seen.expected), seen.n_bytes, findings)
@@ -103,43 +120,59 @@ def compare(
     expected: Mapping[str, StoredObject],
     executor: Executor | None,
     *,
-    hashed: bool = True,
+    depth: Depth = "full",
 ) -> dict[str, str]:
     """Return what is wrong with objects, by name inside ``prefix``, for those that are not as expected.
 
     Args:
         objects: Storage of the store.
         prefix: Folder of the objects.
-        expected: Their recorded sizes and sha256, by name inside ``prefix``.
+        expected: Their recorded sizes, CRC32C and sha256, by name inside ``prefix``.
         executor: Compares objects in parallel.
-        hashed: Compare the sha256; otherwise only sizes.
+        depth: What of a chunk is compared.
     """
     memory = threading.local()
 
-    def check(item: tuple[str, StoredObject]) -> str | None:
-        key, entry = item
-        size = objects.size(f"{prefix}/{key}")
-        if size is None:
-            return GONE
-        if size != entry.size:  # before memory of the recorded size is allocated
-            return f"has {size} bytes, {entry.size} were committed"
-        if not hashed:
-            return None
-        # One buffer for each thread: new pages for every object would cost as much as hashing it.
-        buffer: bytearray = getattr(memory, "buffer", bytearray())
-        if len(buffer) < entry.size:
-            buffer = memory.buffer = bytearray(entry.size)
-        sha256 = hashlib.sha256()
-        try:
-            size = objects.read_into(f"{prefix}/{key}", [memoryview(buffer)[: entry.size]], sha256.update)
-        except MissingError:
-            return GONE
-        if size != entry.size:
-            return f"has {size} bytes, {entry.size} were committed"
-        return None if sha256.hexdigest() == entry.sha256 else "holds other bytes than were committed"
+    def check(key: str) -> str | None:
+        return _problem(objects, f"{prefix}/{key}", expected[key], depth, memory)
 
-    problems = executor.map(check, expected.items()) if executor else map(check, expected.items())
-    return {key: problem for key, problem in zip(expected, problems, strict=True) if problem is not None}
+    wrong: dict[str, str] = {}
+    keys = iter(expected)
+    while window := list(itertools.islice(keys, WINDOW)):
+        problems = executor.map(check, window) if executor else map(check, window)
+        wrong |= {key: problem for key, problem in zip(window, problems, strict=True) if problem is not None}
+    return wrong
+
+
+def _problem(objects: Objects, key: str, entry: StoredObject, depth: Depth, memory: threading.local) -> str | None:
+    size = objects.size(key)
+    if size is None:
+        return GONE
+    if size != entry.size:  # before memory of the recorded size is allocated
+        return f"has {size} bytes, {entry.size} were committed"
+    if depth == "sizes":
+        return None
+    # One buffer for each thread: new pages for every object would cost as much as hashing it.
+    buffer: bytearray = getattr(memory, "buffer", bytearray())
+    if len(buffer) < entry.size:
+        buffer = memory.buffer = bytearray(entry.size)
+    view = memoryview(buffer)[: entry.size]
+    sha256, checksum = hashlib.sha256(), Checksum(entry.size - 4)
+    is_quick = depth == "quick" and entry.crc32c is not None
+    try:
+        if is_quick:
+            size = objects.read_into(key, [view[:-4], view[-4:]], checksum)
+        else:
+            size = objects.read_into(key, [view], sha256.update)
+    except MissingError:
+        return GONE
+    if size != entry.size:
+        return f"has {size} bytes, {entry.size} were committed"
+    if is_quick:
+        same = checksum.value == entry.crc32c == int.from_bytes(view[-4:], "little")
+    else:
+        same = sha256.hexdigest() == entry.sha256
+    return None if same else "holds other bytes than were committed"
 
 
 def _records(inventory: Inventory) -> list[Finding]:

@@ -110,3 +110,24 @@ def test_a_set_from_a_newer_format_is_refused(sealed):
     spec.write_text(spec.read_text().replace('"format":2', '"format":3'))
     with pytest.raises(UserError, match="newer patchbank"):
         Store(root).open(made.digest)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "swapped", "gone"])
+def test_a_quick_look_notices_what_an_accident_does_to_a_chunk(sealed, damage):
+    root, made = sealed
+    assert not [one for verdict in verify(Store(root), depth="quick") for one in verdict.findings]
+    name = next(iter(made.seals))
+    first, second = (root / made.prefix / name / chunk for chunk in list(made.seals[name].table)[:2])
+    data = first.read_bytes()
+    if damage == "flipped":
+        first.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    elif damage == "truncated":
+        first.write_bytes(data[:-1])
+    elif damage == "swapped":
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(data)
+    else:
+        first.unlink()
+    found = {one.key for verdict in verify(Store(root), depth="quick") for one in verdict.findings}
+    expected = {first, second} if damage == "swapped" else {first}
+    assert found == {str(path.relative_to(root)) for path in expected}
