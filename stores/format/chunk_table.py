@@ -3,7 +3,9 @@
 import base64
 import binascii
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from array import array as Numbers
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from stores.canonical import sha256_hex
 from stores.specs import Digest, Record
 
+_CHUNK = re.compile(r"c\.(0|[1-9]\d{0,17})(?:\.0)*")
 _LINE = np.dtype([("sha256", "V32"), ("crc32c", "<u4"), ("size", "<u4")])
 
 
@@ -185,3 +188,35 @@ class ObjectTables(Mapping[str, StoredObject]):
 
     def __len__(self) -> int:
         return sum(map(len, self._metadata.values())) + sum(len(table) for _, table in self._tables())
+
+
+class ObjectNames(Set[str]):
+    """Names of the objects of a set, those of chunks as numbers: a set may have millions."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[tuple[str, int], Numbers[int]] = {}
+        self._others: set[str] = set()
+
+    def add(self, name: str) -> None:
+        """Add a name that was not added before."""
+        folder, _, leaf = name.rpartition("/")
+        match = _CHUNK.fullmatch(leaf)
+        if match is None:
+            self._others.add(name)
+        else:
+            self._chunks.setdefault((folder, leaf.count(".")), Numbers("Q")).append(int(match[1]))
+
+    def __contains__(self, name: object) -> bool:
+        folder, _, leaf = str(name).rpartition("/")
+        match = _CHUNK.fullmatch(leaf)
+        return (
+            name in self._others if match is None else int(match[1]) in self._chunks.get((folder, leaf.count(".")), ())
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._others
+        for (folder, n_axes), numbers in self._chunks.items():
+            yield from (f"{folder}/c.{number}" + ".0" * (n_axes - 1) for number in numbers)
+
+    def __len__(self) -> int:
+        return len(self._others) + sum(map(len, self._chunks.values()))

@@ -47,7 +47,7 @@ def _created(store: Store, inventory: Inventory, given: Mapping[str, bytes]) -> 
 
     A record is by its checksum, the spec by the set's name, a table by another set's ``created.json`` or the recipe.
     """
-    names = [child for child in sorted(inventory.names) if child.endswith(".parquet") or child in (*COPIED, GROUP)]
+    names = sorted(child for child in inventory.names if child.endswith(".parquet") or child in (*COPIED, GROUP))
     written = {name: inventory.read(name) or b"" for name in names if name != CREATED}
     tables = {"samples.parquet", *(["classes.parquet"] if inventory.prefix.startswith("labels/") else [])}
     if not {SPEC, LAYOUT, GROUP, COMPUTE, PROVENANCE, *tables} <= written.keys():

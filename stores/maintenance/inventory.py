@@ -7,12 +7,13 @@ listed, so nothing is judged by the list alone.
 
 import json
 import re
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from stores.canonical import checksummed, read_checksummed, sha256_hex
-from stores.format.chunk_table import ObjectTables
+from stores.format.chunk_table import ObjectNames, ObjectTables
 from stores.format.chunks import array_metadata, group_metadata
 from stores.format.commits import Commit, Seal, parse, read_commits, read_seals
 from stores.format.creation import set_metadata
@@ -35,7 +36,7 @@ class Inventory:
     objects: Objects
     prefix: str
     digest: str
-    names: frozenset[str]
+    names: Set[str]
     """Names of all objects in the folder, relative to the set."""
     summary: dict[str, Any] | None
     created: dict[str, Any] | None
@@ -141,7 +142,9 @@ def take_inventory(objects: Objects, prefix: str) -> Inventory:
     """Read the records of the set in folder ``prefix``; raises UserError for another format."""
     digest = prefix.rpartition("/")[2]
     start = len(prefix) + 1
-    names = frozenset(key[start:] for key in objects.keys(prefix))
+    keys, names = objects.keys(prefix), ObjectNames()
+    while keys:  # so that the names are in memory once
+        names.add(keys.pop()[start:])
     summary = read_summary(objects, prefix)
     commits = read_commits(objects, prefix, digest)
     seals = read_seals(objects, prefix, digest)

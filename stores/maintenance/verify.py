@@ -6,7 +6,7 @@
 import hashlib
 import itertools
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import Literal
@@ -27,6 +27,8 @@ Depth = Literal["sizes", "quick", "full"]
 """What of a chunk is compared: its size, also its CRC32C, or also its sha256."""
 WINDOW = 1024
 """Objects that wait to be compared: their number is bounded however many a set has."""
+
+_PART = 16  # objects a thread compares in one go: handing over each one takes as long as comparing a small one
 
 
 def verify(
@@ -98,11 +100,11 @@ def _findings(
     findings += _seals_and_commits(inventory)
     findings += _metadata(inventory, metadata, expected)
     named = {finding.key for finding in findings}
-    strays = [
+    strays = sorted(
         child
-        for child in sorted(inventory.names)
+        for child in inventory.names
         if child not in expected and f"{prefix}/{child}" not in named and not inventory.is_allowed(child)
-    ]
+    )
     findings += [
         Finding(inventory.digest, f"{prefix}/{child}", "is not referred to by any record of this set", "stray")
         for child in strays
@@ -133,14 +135,16 @@ def compare(
     """
     memory = threading.local()
 
-    def check(key: str) -> str | None:
-        return _problem(objects, f"{prefix}/{key}", expected[key], depth, memory)
+    def check(keys: Sequence[str]) -> dict[str, str]:
+        found = ((key, _problem(objects, f"{prefix}/{key}", expected[key], depth, memory)) for key in keys)
+        return {key: problem for key, problem in found if problem is not None}
 
     wrong: dict[str, str] = {}
     keys = iter(expected)
     while window := list(itertools.islice(keys, WINDOW)):
-        problems = executor.map(check, window) if executor else map(check, window)
-        wrong |= {key: problem for key, problem in zip(window, problems, strict=True) if problem is not None}
+        parts = [window[start : start + _PART] for start in range(0, len(window), _PART)]
+        for problems in executor.map(check, parts) if executor else map(check, parts):
+            wrong |= problems
     return wrong
 
 
@@ -205,10 +209,12 @@ def _seals_and_commits(inventory: Inventory) -> list[Finding]:
         findings.append(Finding(inventory.digest, f"{prefix}/{child}", problem, "seal"))
     valid = {f"{COMMITS}/{name}" for name in inventory.commits}
     valid |= {seal_path(address) for address in (*inventory.seals, *inventory.lost_seals)}
-    for child in sorted(inventory.names):
+    records = sorted(child for child in inventory.names if child.partition("/")[0] in (COMMITS, SEALS))
+    for child in records:
         folder = child.partition("/")[0]
-        is_record = folder in (COMMITS, SEALS) and child.endswith(".json") and child not in valid
-        if is_record and inventory.read(child) is not None:  # otherwise it was removed since it was listed
+        if (
+            child.endswith(".json") and child not in valid and inventory.read(child) is not None
+        ):  # otherwise it was removed since it was listed
             part: Part = "commit" if folder == COMMITS else "seal"
             findings.append(Finding(inventory.digest, f"{prefix}/{child}", "is torn or a record of another set", part))
     return findings
