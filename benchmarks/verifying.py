@@ -21,7 +21,7 @@ from benchmarks.measure import measure, row
 from benchmarks.store import CHANNELS, PATCHES, ROWS, forget, specs, write_ours
 from stores.format.layout import Layout
 from stores.maintenance.listing import lines
-from stores.maintenance.verify import verify_set
+from stores.maintenance.verify import Depth, verify_set
 from stores.sets import ZarrSet
 from stores.specs import DatasetRecord
 from stores.storage.local import LocalObjects
@@ -60,12 +60,15 @@ def rows() -> list[dict[str, Any]]:
         paths = sorted(path for path in root.rglob("*") if path.is_file())
         ways = [(threads, cold) for threads in (1, 2) for cold in (False, True)]
         table += [_verify(root, made, paths, threads, cold, values.nbytes) for threads, cold in ways]
+        table += [_verify(root, made, paths, threads, False, values.nbytes, "quick") for threads in (1, 2)]
         table += [_hash(made, values, threads) for threads in (1, 2)]
         table += _list(Path(name) / "many")
     return table
 
 
-def _verify(root: Path, made: ZarrSet, paths: list[Path], threads: int, cold: bool, n_bytes: int) -> dict[str, Any]:
+def _verify(
+    root: Path, made: ZarrSet, paths: list[Path], threads: int, cold: bool, n_bytes: int, depth: Depth = "full"
+) -> dict[str, Any]:
     ratios, seconds, peak = [], [], 0
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(REPEATS + 1):
@@ -74,12 +77,13 @@ def _verify(root: Path, made: ZarrSet, paths: list[Path], threads: int, cold: bo
             theirs = measure(lambda: plain_read(paths, threads))
             if cold:
                 forget(root)
-            mine = measure(lambda: verify_set(made.objects, made.prefix, pool))
+            mine = measure(lambda: verify_set(made.objects, made.prefix, pool, depth=depth))
             assert mine.result.findings == ()
             ratios.append(theirs.seconds / mine.seconds)
             seconds.append(mine.seconds)
             peak = max(peak, mine.peak_bytes)
-    stage = f"verify, {'cold' if cold else 'warm'}, {threads} thread{'s' if threads > 1 else ''}"
+    how = f"verify{' --quick' if depth == 'quick' else ''}, {'cold' if cold else 'warm'}"
+    stage = f"{how}, {threads} thread{'s' if threads > 1 else ''}"
     goal = 0.5 if threads == 2 else 0.0
     median = statistics.median(ratios[1:])
     return row(

@@ -200,7 +200,7 @@ class ObjectNames(Set[str]):
     def add(self, name: str) -> None:
         """Add a name that was not added before."""
         folder, _, leaf = name.rpartition("/")
-        match = _CHUNK.fullmatch(leaf)
+        match = _CHUNK.fullmatch(leaf) if folder else None
         if match is None:
             self._others.add(name)
         else:

@@ -212,9 +212,8 @@ def _seals_and_commits(inventory: Inventory) -> list[Finding]:
     records = sorted(child for child in inventory.names if child.partition("/")[0] in (COMMITS, SEALS))
     for child in records:
         folder = child.partition("/")[0]
-        if (
-            child.endswith(".json") and child not in valid and inventory.read(child) is not None
-        ):  # otherwise it was removed since it was listed
+        # None where it was removed since it was listed.
+        if child.endswith(".json") and child not in valid and inventory.read(child) is not None:
             part: Part = "commit" if folder == COMMITS else "seal"
             findings.append(Finding(inventory.digest, f"{prefix}/{child}", "is torn or a record of another set", part))
     return findings

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stores.format.chunk_table import ChunkTable, ObjectTables, StoredObject
+from stores.format.chunk_table import ChunkTable, ObjectNames, ObjectTables, StoredObject
 from stores.format.chunks import crc32c, encode_chunk
 from stores.format.content import ContentDigest
 from stores.format.layout import Layout, chunk_name
@@ -97,3 +97,14 @@ def test_an_encoded_chunk_says_what_its_bytes_and_its_rows_are(compression, n_us
     assert encoded.stored.crc32c == crc32c(data[:-4]) == int.from_bytes(data[-4:], "little")
     assert encoded.content == hashlib.sha256(rows[:n_used].tobytes()).digest()
     assert chunk_name(3, token_array()).startswith("c.3.")
+
+
+def test_names_come_out_as_they_went_in():
+    names = {f"tokens/a/c.{number}.0.0" for number in (0, 7, 80078)} | {"tokens/a/c.7.0", "labels/c.3", "c.1.0"}
+    names |= {"summary.json", "tokens/a/zarr.json", "tokens/a/c.01.0.0", "tokens/a/c.1.1.0", "tokens/a/c.1.0.partial"}
+    found = ObjectNames()
+    for name in names:
+        found.add(name)
+    assert (set(found), len(found)) == (names, len(names))
+    assert all(name in found for name in names)
+    assert not any(name in found for name in ("tokens/a/c.1.0.0", "tokens/a/c.7", "c.1.0.0", "tokens/b/c.7.0.0", ""))
