@@ -208,10 +208,10 @@ class ObjectNames(Set[str]):
 
     def __contains__(self, name: object) -> bool:
         folder, _, leaf = str(name).rpartition("/")
-        match = _CHUNK.fullmatch(leaf)
-        return (
-            name in self._others if match is None else int(match[1]) in self._chunks.get((folder, leaf.count(".")), ())
-        )
+        match = _CHUNK.fullmatch(leaf) if folder else None
+        if match is None:
+            return name in self._others
+        return int(match[1]) in self._chunks.get((folder, leaf.count(".")), ())
 
     def __iter__(self) -> Iterator[str]:
         yield from self._others
