@@ -50,10 +50,9 @@ class SampleCheck:
         return dict(sorted((self.images | self.labels).items()))
 
 
-def sizes_of(sources: Mapping[str, Source]) -> SampleCheck:
-    """Return the sizes of all images; raises UserError at the first that is bad."""
-    with ThreadPoolExecutor(4) as pool:
-        headers = list(pool.map(lambda source: images.read_header(source.image), sources.values()))
+def sizes_of(sources: Mapping[str, Source], digests: FileDigests) -> SampleCheck:
+    """Return the sizes of all images, remembered in ``digests``; raises UserError at the first that is bad."""
+    headers = digests.headers(source.image for source in sources.values())
     sizes = dict(zip(sources, (header.size for header in headers), strict=True))
     return SampleCheck(sizes, max(header.revision for header in headers))
 

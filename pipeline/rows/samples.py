@@ -92,7 +92,8 @@ class Samples:
         """Share of all source pixels that some tile shows, without bad images."""
         sizes = {name: size for name, size in self.sizes.items() if name not in self.bad_images}
         area = {name: size.height * size.width for name, size in sizes.items()}
-        covered = sum(coverage(self.frame, size) * area[name] for name, size in sizes.items())
+        of_size = {size: coverage(self.frame, size) for size in set(sizes.values())}
+        covered = sum(of_size[size] * area[name] for name, size in sizes.items())
         return covered / sum(area.values())
 
 
@@ -122,7 +123,7 @@ def make_samples(
     sources = {source.name: source for source in sorted(chosen, key=lambda source: source.name)}
     if not sources:
         raise UserError(f"no images are chosen from {dataset.root}: check [selection] in the experiment file")
-    checked = check_samples(dataset, sources, frame, digests) if keep_invalid else sizes_of(sources)
+    checked = check_samples(dataset, sources, frame, digests) if keep_invalid else sizes_of(sources, digests)
     paths = [source.image for source in sources.values()]
     labels = {
         name: source.label
@@ -132,22 +133,21 @@ def make_samples(
     hashes = digests.of([*paths, *labels.values()])
     image_digests = {name: hashes[source.image] for name, source in sources.items()}
     label_digests = {name: hashes[label] for name, label in labels.items()}
-    sources = {name: replace(source, label_sha256=label_digests.get(name, "")) for name, source in sources.items()}
+    sources |= {name: replace(sources[name], label_sha256=sha256) for name, sha256 in label_digests.items()}
     cut: list[tuple[str, Tile]] = []
+    of_size: dict[tuple[int, int], tuple[Tile, ...]] = {}
     for name, source in sources.items():
         try:
-            cut += [(name, tile) for tile in tiles(frame, checked.sizes[name])]
+            size = checked.sizes[name]
+            if (size.height, size.width) not in of_size:
+                of_size[size.height, size.width] = tiles(frame, size)
+            cut += [(name, tile) for tile in of_size[size.height, size.width]]
         except (UserError, KeyError) as error:
             if name not in checked.images:
                 raise UserError(f"{source.image}: {error}") from error
             cut.append((name, _placeholder(frame)))
     rows = [(name, tile) for name, tile in cut if chosen_tiles is None or (tile.row, tile.column) in chosen_tiles[name]]
-    table = pd.DataFrame(
-        [
-            _row(sources[name], tile, frame, checked.sizes.get(name), image_digests[name], label_digests.get(name, ""))
-            for name, tile in rows
-        ]
-    )
+    table = _table(rows, sources, frame, checked.sizes, image_digests, label_digests)
     return Samples(
         dataset=dataset,
         record=DatasetRecord(
@@ -187,37 +187,48 @@ def _placeholder(frame: FrameSpec) -> Tile:
     return Tile(0, 0, (0, 0, size.width, size.height), (0, 0, 0, 0))
 
 
-def _row(
-    source: Source, tile: Tile, frame: FrameSpec, size: Size | None, image: str, label: str
-) -> dict[str, str | int | float | bool]:
-    left, top, right, bottom = tile.box
-    owned_left, owned_top, owned_right, owned_bottom = owned_in_input(frame, tile)
-    return {
-        "sample": f"{source.name}[{tile.row},{tile.column}]",
-        "source": source.name,
-        "group": source.group,
-        "split": source.split,
-        "source_width": 0 if size is None else size.width,
-        "source_height": 0 if size is None else size.height,
-        "tile_row": tile.row,
-        "tile_column": tile.column,
-        "left": left,
-        "top": top,
-        "right": right,
-        "bottom": bottom,
-        "owned_left": owned_left,
-        "owned_top": owned_top,
-        "owned_right": owned_right,
-        "owned_bottom": owned_bottom,
-        "video": source.video,
-        "frame": source.frame,
-        "seconds": source.seconds,
-        "image_class": -1 if source.image_class is None else source.image_class,
-        "source_sha256": image,
-        "label_sha256": label,
-        "valid": True,
-        "reason": "",
-    }
+def _table(
+    rows: Sequence[tuple[str, Tile]],
+    sources: Mapping[str, Source],
+    frame: FrameSpec,
+    sizes: Mapping[str, Size],
+    images: Mapping[str, str],
+    labels: Mapping[str, str],
+) -> pd.DataFrame:
+    """Return the sample table; column by column, because a dict for each of a million rows would take gigabytes."""
+    of_rows = [sources[name] for name, _ in rows]
+    cut = [tile for _, tile in rows]
+    owned: dict[int, Box] = {}
+    for tile in cut:  # images of equal size share their tiles
+        if id(tile) not in owned:
+            owned[id(tile)] = owned_in_input(frame, tile)
+    boxes = np.array([tile.box for tile in cut], dtype=np.int64).reshape(-1, 4)
+    inputs = np.array([owned[id(tile)] for tile in cut], dtype=np.int64).reshape(-1, 4)
+    unknown = Size(height=1, width=1)
+    known = [sizes.get(name, unknown) for name, _ in rows]
+    is_known = np.array([name in sizes for name, _ in rows], dtype=np.int64)
+    return pd.DataFrame(
+        {
+            "sample": [f"{name}[{tile.row},{tile.column}]" for name, tile in rows],
+            "source": [name for name, _ in rows],
+            "group": [source.group for source in of_rows],
+            "split": [source.split for source in of_rows],
+            "source_width": is_known * np.array([size.width for size in known], dtype=np.int64),
+            "source_height": is_known * np.array([size.height for size in known], dtype=np.int64),
+            "tile_row": np.array([tile.row for tile in cut], dtype=np.int64),
+            "tile_column": np.array([tile.column for tile in cut], dtype=np.int64),
+            **dict(zip(("left", "top", "right", "bottom"), boxes.T, strict=True)),
+            **dict(zip(("owned_left", "owned_top", "owned_right", "owned_bottom"), inputs.T, strict=True)),
+            "video": [source.video for source in of_rows],
+            "frame": [source.frame for source in of_rows],
+            "seconds": [source.seconds for source in of_rows],
+            "image_class": [-1 if source.image_class is None else source.image_class for source in of_rows],
+            "source_sha256": [images[name] for name, _ in rows],
+            "label_sha256": [labels.get(name, "") for name, _ in rows],
+            "valid": True,
+            "reason": "",
+        }
+    )
 
 
 def bad_rows(samples: Samples, table: pd.DataFrame) -> dict[str, Any]:

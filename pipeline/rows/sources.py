@@ -8,6 +8,7 @@ reader notices that the bytes have another sha256, and the note is forgotten.
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +18,14 @@ import pandas as pd
 
 from pipeline.datasets.contract import Dataset
 from pipeline.datasets.reading.files import ChangedFileError, file_status, require_file
+from pipeline.datasets.reading.images import Header, read_header
 from stores import Store
 from stores.canonical import checksummed, digest, read_checksummed
 from stores.errors import MissingError, UserError
+from stores.specs import Size
 from stores.storage.regular_files import open_file
 
+_PART = 256
 MOST_SOURCE_BYTES = 2 << 30
 """Size of the largest image or label file, in bytes."""
 
@@ -31,11 +35,14 @@ class FileDigests:
 
     def __init__(self, store: Store, root: Path) -> None:
         self.store = store
-        self.root = root.absolute()
+        self.root = Path(os.path.abspath(root))  # noqa: PTH100
+        self._prefix = f"{self.root}{os.sep}"
         printable = str(self.root).encode("utf-8", "backslashreplace").decode()  # folders need not be UTF-8
         self.key = f"sources/{digest(printable)[:32]}.json"
         self.notes: dict[str, list[int | str]] = {}
         """Size, times and inode as in `file_status`, then the sha256, by path below the root."""
+        self.known_headers: dict[str, list[int]] = {}
+        """Size, times and inode, then height, width and `Header.revision` of an image, by path below the root."""
         self.verdicts: dict[str, list[str]] = {}
         self.changed = False
         self.is_noted = False
@@ -45,14 +52,43 @@ class FileDigests:
             if record is not None:  # without an intact note files are hashed again
                 self.is_noted = True
                 self.notes, self.verdicts = dict(record["files"]), dict(record.get("verdicts", {}))
+                self.known_headers = dict(record.get("headers", {}))
         except (MissingError, KeyError):
             pass
 
     def of(self, paths: Iterable[Path], workers: int = 4) -> dict[Path, str]:
         """Return the sha256 of every file; raises MissingError naming the first that does not exist."""
+        listed = list(paths)
+        # Many files in one go: handing over each one takes as long as looking whether it changed.
+        parts = [listed[start : start + _PART] for start in range(0, len(listed), _PART)]
         with ThreadPoolExecutor(workers) as pool:
-            listed = list(paths)
-            return dict(zip(listed, pool.map(self._one, listed), strict=True))
+            found = pool.map(lambda part: [self._one(path) for path in part], parts)
+            return dict(zip(listed, (sha256 for part in found for sha256 in part), strict=True))
+
+    def headers(self, paths: Iterable[Path], workers: int = 4) -> list[Header]:
+        """Return what the header of every image tells; of unchanged files it is remembered.
+
+        Raises as `images.read_header`, for the first image whose header cannot be read.
+        """
+        listed = list(paths)
+        parts = [listed[start : start + _PART] for start in range(0, len(listed), _PART)]
+        with ThreadPoolExecutor(workers) as pool:
+            found = pool.map(lambda part: [self._header(path) for path in part], parts)
+            return [header for part in found for header in part]
+
+    def _header(self, path: Path) -> Header:
+        try:
+            status, name = list(file_status(path)), self._name(path)
+        except (OSError, ValueError):
+            return read_header(path)  # which says what is wrong
+        known = self.known_headers.get(name)
+        if isinstance(known, list) and len(known) == len(status) + 3 and known[: len(status)] == status:
+            height, width, revision = known[len(status) :]
+            return Header(Size(height=height, width=width), revision)
+        header = read_header(path)
+        self.known_headers[name] = [*status, header.size.height, header.size.width, header.revision]
+        self.changed = True
+        return header
 
     def _one(self, path: Path) -> str:
         try:
@@ -73,7 +109,8 @@ class FileDigests:
         return sha256
 
     def _name(self, path: Path) -> str:
-        return str(path.absolute().relative_to(self.root))
+        name = os.path.abspath(path)  # noqa: PTH100  (pathlib takes ten times as long, for every file in every command)
+        return name[len(self._prefix) :] if name.startswith(self._prefix) else str(Path(name).relative_to(self.root))
 
     @contextlib.contextmanager
     def noticing_changes(self) -> Iterator[None]:
@@ -103,7 +140,8 @@ class FileDigests:
         """Write the cache to the store; no result depends on it."""
         if self.changed:
             verdicts = {"verdicts": self.verdicts} if self.verdicts else {}
-            self.store.objects.put(self.key, [checksummed({"files": self.notes, **verdicts})])
+            headers = {"headers": self.known_headers} if self.known_headers else {}
+            self.store.objects.put(self.key, [checksummed({"files": self.notes, **headers, **verdicts})])
             self.changed, self.is_noted = False, True
 
 

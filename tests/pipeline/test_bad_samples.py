@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -23,7 +24,7 @@ from pipeline.labels.label_set import PIXELS, make_labels
 from pipeline.models import build_model
 from pipeline.preview import choose_rows
 from pipeline.recipe import FeatureRecipe, Recipe
-from pipeline.rows import bad_samples
+from pipeline.rows import bad_samples, sources
 from pipeline.views import CLEAN
 from stores import Store
 from stores.errors import MissingError, UserError
@@ -369,12 +370,28 @@ def test_plan_preview_and_fidelity_pass_over_invalid_rows(tmp_path, data):
         np.testing.assert_array_equal(values, job.existing[name][again.rows])
 
 
+def test_headers_of_unchanged_images_are_not_read_again(tmp_path, data, monkeypatch):
+    where = site(tmp_path, data)
+    first = run.read_samples(recipe(), where)
+    read = []
+    before = sources.read_header
+    monkeypatch.setattr(sources, "read_header", lambda path: read.append(path) or before(path))
+    again = run.read_samples(recipe(), where)
+    assert not read
+    assert (again.sizes, again.digest) == (first.sizes, first.digest)
+    pd.testing.assert_frame_equal(again.table, first.table)
+    changed = next(iter(first.sources.values())).image
+    changed.write_bytes(changed.read_bytes() + b"\0")
+    run.read_samples(recipe(), where)
+    assert read == [changed]
+
+
 def test_notes_of_older_stores_are_read(tmp_path, data):
     """The note of hashes has no verdicts where nobody asked for any, and another's are added to it."""
     where = site(tmp_path, data)
     run.read_samples(recipe(), where)
     [key] = where.store.objects.keys("sources")
-    assert json.loads(where.store.objects.read(key)).keys() == {"files", "checksum"}
+    assert json.loads(where.store.objects.read(key)).keys() == {"files", "headers", "checksum"}
     run.read_samples(recipe(dataset=KEEP), where)
     assert len(json.loads(where.store.objects.read(key))["verdicts"]) == 7
 

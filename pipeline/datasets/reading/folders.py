@@ -42,7 +42,8 @@ def relative_name(root: Path, path: Path) -> str:
     Raises UserError for backslashes, bytes that are not UTF-8 and characters that print as nothing; any kind of space
     is allowed, as in names of screenshots.
     """
-    name = path.relative_to(root).as_posix()
+    text, prefix = path.as_posix(), f"{root.as_posix()}/"
+    name = text[len(prefix) :] if text.startswith(prefix) else path.relative_to(root).as_posix()
     if not is_plain(name):
         raise UserError(f"the file name {name!r} holds a backslash or unprintable characters; rename the file")
     return name
@@ -50,7 +51,9 @@ def relative_name(root: Path, path: Path) -> str:
 
 def is_plain(name: str) -> bool:
     """Return whether a name has neither backslashes nor unprintable characters; spaces of any kind are printable."""
-    return "\\" not in name and all(char.isprintable() or unicodedata.category(char) == "Zs" for char in name)
+    if "\\" in name:
+        return False
+    return name.isprintable() or all(char.isprintable() or unicodedata.category(char) == "Zs" for char in name)
 
 
 def subfolders(folder: Path) -> list[Path]:
