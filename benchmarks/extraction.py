@@ -21,11 +21,11 @@ from benchmarks.measure import measure, row
 from demo.street import write_street_world
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction import run
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import choose_compute
 from pipeline.extraction.extract import extract
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.loading import Loader
+from pipeline.extraction.model_pass.capture import Capture
 from pipeline.frame_recipe import FrameRecipe
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.forward import BatchArrays, converted, forward
 from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch, Loader, every_row
+from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.forward import BatchArrays, forward
+from pipeline.extraction.model_pass.precision import converted
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
 from pipeline.extraction.taking_over import ArraysPass, Missing, known_rows, passes, provenance
 from pipeline.rows.samples import bad_rows

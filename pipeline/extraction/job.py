@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline import views
-from pipeline.extraction import capture
+from pipeline.extraction.model_pass import capture
 from pipeline.labels.input_pixels import input_array
 from pipeline.labels.label_set import label_spec
 from pipeline.models.contract import FrozenModel

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.forward import converted
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
+from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.precision import converted
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.extraction.taking_over import known_rows, passes
 from pipeline.recipe import OWN, ModelRecipe, Recipe

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from pipeline.extraction.forward import BatchArrays
 from pipeline.extraction.job import Job
 from pipeline.extraction.loading import batch_shape
+from pipeline.extraction.model_pass.forward import BatchArrays
 from stores import ZarrSet
 from stores.errors import PatchbankError
 from stores.format.layout import Layout, RowRange

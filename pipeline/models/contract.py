@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -72,9 +72,11 @@ class FrozenModel:
 
     def normalise(self, pixels: Float[torch.Tensor, "sample height width 3"]) -> Pixels:
         """Return model inputs from RGB values 0..255: divided by 255, then normalised by mean and std."""
-        mean = torch.tensor(self.record.mean, device=pixels.device)
-        std = torch.tensor(self.record.std, device=pixels.device)
-        return ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2).contiguous()
+        return normalised(pixels, *self.constants(pixels.device))
+
+    def constants(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and std on a device, made once: making them waits for a GPU to finish all it was given."""
+        return _constant(self.record.mean, device), _constant(self.record.std, device)
 
     def tokens(
         self,
@@ -96,6 +98,19 @@ class FrozenModel:
                 hooks.callback(self.blocks[0].register_forward_pre_hook(leave_out).remove)
             self.forward(inputs)
         return kept
+
+
+def normalised(
+    pixels: Float[torch.Tensor, "sample height width 3"], mean: Float[torch.Tensor, "3"], std: Float[torch.Tensor, "3"]
+) -> Pixels:
+    """Return RGB values 0..255 divided by 255 and normalised, with the colours first."""
+    return ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+@lru_cache(maxsize=64)
+def _constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
 
 
 def keep_output(kept: dict[int, Any], number: int, module: nn.Module, inputs: Any, output: Any) -> None:

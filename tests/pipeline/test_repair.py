@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.damage import COMPUTE, KINDS, bytes_of, campaign, check_and_repair, small_store
 from pipeline.extraction import repair
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.repair import batch_span, repair_recipe
 from pipeline.extraction.run import Recorded, Workspace
 from pipeline.views import CLEAN

@@ -1,6 +1,5 @@
 """Runs batches of pixels through the model and returns the wanted arrays in host memory."""
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,46 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
-from torch import nn
 
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.loading import Batch
+from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.progress import StageSeconds
 from pipeline.rows.samples import Samples
 from stores.errors import UserError
 
 BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
 """Batches with their arrays, by address."""
-
-
-@contextlib.contextmanager
-def converted(module: nn.Module, device: str, dtype: torch.dtype) -> Iterator[None]:
-    """Move a module to a device and a precision, and give it its own values back at the end.
-
-    A module of the user's own may be extracted again in another precision, where rounded weights would be others.
-
-    Args:
-        module: The module, changed in place.
-        device: Device that it stays on.
-        dtype: Precision of its floating-point parameters and buffers inside this block.
-    """
-    parameters = [
-        (one, one.data.cpu()) for one in module.parameters() if one.is_floating_point() and one.dtype != dtype
-    ]
-    buffers = [
-        (part, name, value)
-        for part in module.modules()
-        for name, value in part.named_buffers(recurse=False)
-        if value.is_floating_point() and value.dtype != dtype
-    ]
-    module.to(device=device, dtype=dtype)
-    try:
-        yield
-    finally:
-        for parameter, values in parameters:
-            parameter.data = values.to(device)
-        for part, name, value in buffers:
-            setattr(part, name, value.to(device))
 
 
 def forward(
