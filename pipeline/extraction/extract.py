@@ -1,8 +1,8 @@
 """Extracts one feature set: decode, forward pass, copy and write run concurrently, in one pass for all its arrays.
 
-Threads decode ahead of the model; other threads encode, hash and fsync chunks behind it. On a GPU a batch's results
-are copied while the next batch computes. Committed ranges are kept; rows that other sets hold are taken over; all
-others are computed.
+Threads decode ahead of the model; other threads encode, hash and fsync chunks behind it. On a GPU pixels and results
+are copied on streams of their own while the model computes. Committed ranges are kept; rows that other sets hold are
+taken over; all others are computed.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch, Loader, every_row
 from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.device import open_device
 from pipeline.extraction.model_pass.forward import BatchArrays, forward
 from pipeline.extraction.model_pass.precision import converted
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
@@ -280,12 +281,13 @@ def _results(
     stats = {array.name.partition("/")[2]: array.name for array in arrays if array.group == SAMPLE_STATS}
     tokens = [array for array in arrays if array.name not in stats.values()]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
-    loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)
+    device = open_device(compute.device)
+    loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers, device.input_slot)
     waited = 0.0
     in_precision = converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype))
     # Closed explicitly: a traceback would keep the generator alive, and with it threads that Ctrl-C waits for.
     with in_precision, _threads(compute.threads), contextlib.closing(loader.batches(ranges, rows)) as batches:
-        for batch, values in forward(batches, run, job.samples, compute.device, seconds):
+        for batch, values in forward(batches, run, job.samples, device, seconds):
             seconds.decode += loader.waited - waited
             waited = loader.waited
             yield batch, values | {address: batch.sample_stats[name] for name, address in stats.items()}

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
 from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.device import open_device
 from pipeline.extraction.model_pass.precision import converted
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.extraction.taking_over import known_rows, passes
@@ -197,7 +198,8 @@ def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"],
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
     tile_ids = job.samples.tile_ids[:n_rows]
-    with converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype)):
+    in_precision = converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype))
+    with in_precision, open_device(compute.device).guard():
         run(batch[:1], tile_ids[:1])[1].cpu()  # warm-up: the first call sets up kernels and caches
         before = time.perf_counter()
         run(batch, tile_ids)[1].cpu()
