@@ -17,7 +17,7 @@ import torch
 
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
-from pipeline.extraction.loading import Batch, Loader, every_row
+from pipeline.extraction.loading import Batch, Loader, default_workers, every_row
 from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.model_pass.device import open_device
 from pipeline.extraction.model_pass.forward import BatchArrays, forward
@@ -38,7 +38,7 @@ from stores.writing.writer import RangeWriter, SetWriter
 class ExtractOptions:
     """How an extraction runs. None of it changes the bytes of a complete set."""
 
-    workers: int = 2
+    workers: int = field(default_factory=default_workers)
     """Threads that decode images."""
     shard: tuple[int, int] = (0, 1)
     """(i, N) makes every N-th range from the i-th on, counted from 0."""

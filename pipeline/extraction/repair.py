@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.extract import ExtractOptions, extract, recompute
 from pipeline.extraction.job import feature_spec, prepare
-from pipeline.extraction.loading import Batch
+from pipeline.extraction.loading import Batch, default_workers
 from pipeline.extraction.run import Workspace, built_views, read_samples
 from pipeline.labels.input_pixels import GROUP
 from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
@@ -74,7 +74,7 @@ def repair_recipe(
     compute: Callable[[], Compute],
     choice: SourceChoice = ALL_SOURCES,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     executor: Executor | None = None,
     remove_strays: bool = False,
     accept_new: bool = False,
@@ -89,7 +89,7 @@ def repair_recipe(
         recorded: The sets that were extracted of each model and view.
         compute: Returns device, batch size and threads; called only if features are recomputed.
         choice: Source images that the sets were extracted from.
-        workers: Threads that decode images.
+        workers: Threads that decode images; None takes `default_workers`.
         executor: Threads that read and hash files; None reads in the calling thread.
         remove_strays: Delete objects that no record refers to.
         accept_new: Accept recomputed chunks that differ from the sealed ones; their arrays get new digests.
@@ -108,7 +108,7 @@ def repair_recipe(
         for one in broken.values():
             _note_failure(one, error)
         return list(by_prefix.values())
-    means = _Means(recipe, workspace, samples, compute, workers, accept_new)
+    means = _Means(recipe, workspace, samples, compute, workers or default_workers(), accept_new)
     for sets in recorded:
         seen = samples if sets.view is CLEAN else for_view(samples, sets.view)
         for prefix in (f"labels/{sets.labels}", f"features/{sets.features}"):
