@@ -24,6 +24,8 @@ class Compute:
     device: str
     batch_size: int
     threads: int
+    full_batches: bool = True
+    """Whether all batches of a set have one number of rows; sets of earlier versions end a range with a smaller one."""
 
     def record(self, compute_dtype: str) -> dict[str, Any]:
         """Return the compute record."""
@@ -31,6 +33,7 @@ class Compute:
             **(_gpu(self.device) if self.on_gpu else _cpu()),
             "device": self.device.partition(":")[0],
             "batch_size": self.batch_size,
+            "full_batches": self.full_batches,
             "threads": self.threads,
             "compute_dtype": compute_dtype,
             "fused_attention": bool(timm.layers.use_fused_attn()),
@@ -130,7 +133,8 @@ def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mix
         lines.append(f"{threads} threads are used: the set was started with them")
     else:
         threads = wanted.threads
-    settled = replace(wanted, batch_size=batch_size, threads=threads)
+    full = bool(recorded.get("full_batches", False))
+    settled = replace(wanted, batch_size=batch_size, threads=threads, full_batches=full)
     changed = differences(recorded, settled.record(str(recorded.get("compute_dtype", "float32"))))
     if changed:
         changes = ", ".join(f"{name} was {before} and is {now} here" for name, (before, now) in changed.items())

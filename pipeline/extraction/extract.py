@@ -17,7 +17,7 @@ import torch
 
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
-from pipeline.extraction.loading import Batch, Loader, default_workers, every_row
+from pipeline.extraction.loading import Batch, Loader, default_workers, every_row, full_shape
 from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.model_pass.device import open_device
 from pipeline.extraction.model_pass.forward import BatchArrays, forward
@@ -282,7 +282,15 @@ def _results(
     tokens = [array for array in arrays if array.name not in stats.values()]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     device = open_device(compute.device)
-    loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers, device.input_slot)
+    rows_at_once = full_shape(job.layout, compute.batch_size) if compute.full_batches else compute.batch_size
+    loader = Loader(
+        job.samples,
+        job.spec.model.interpolation,
+        rows_at_once,
+        workers,
+        device.input_slot,
+        full=compute.full_batches,
+    )
     waited = 0.0
     in_precision = converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype))
     # Closed explicitly: a traceback would keep the generator alive, and with it threads that Ctrl-C waits for.

@@ -20,7 +20,7 @@ from jaxtyping import Float32, UInt8
 from pipeline.frame_recipe import Interpolation
 from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
-from stores.format.layout import RowRange
+from stores.format.layout import Layout, RowRange
 from stores.storage.cores import available_cores
 
 
@@ -31,7 +31,7 @@ class Batch:
     range: RowRange
     rows: tuple[int, ...]
     pixels: UInt8[np.ndarray, "sample height width 3"]
-    """The rows' pixels; the last row is repeated up to the number of rows that a batch of the whole range has here."""
+    """The rows' pixels; the last row is repeated up to the number of rows that every batch has."""
     sample_stats: dict[str, Float32[np.ndarray, " row"]]
     """Statistics that the view computes of every row, by name."""
 
@@ -86,8 +86,13 @@ def every_row(row_range: RowRange) -> Sequence[int]:
     return range(row_range.start, row_range.stop)
 
 
+def full_shape(layout: Layout, batch_size: int) -> int:
+    """Return how many rows every batch of a set has: it crosses no range border, and need not exceed the set."""
+    return min(batch_size, layout.range_rows, layout.n_rows)
+
+
 def batch_shape(row_range: RowRange, row: int, batch_size: int) -> int:
-    """Return how many rows the batch of ``row`` has when the whole range is computed; only its last may be smaller."""
+    """Return how many rows the batch of ``row`` had when a whole range was computed before batches were always full."""
     first = row_range.start + (row - row_range.start) // batch_size * batch_size
     return min(batch_size, row_range.stop - first)
 
@@ -99,8 +104,10 @@ def _new_array(shape: tuple[int, ...]) -> UInt8[np.ndarray, "..."]:
 class Loader:
     """Yields rows of some ranges in batches, in order; batches never cross a range border.
 
-    Where only some rows of a range are wanted, every batch is padded to as many rows as the batch of the whole range
-    that its rows belong to: the last bits of a feature can depend on the number of rows of a forward pass.
+    Every batch is padded to one number of rows, by repeating its last: the last bits of a feature can depend on the
+    number of rows of a forward pass, and so they depend neither on where a range ends nor on which rows are wanted.
+    Batches that may differ (``full=False``, sets of earlier versions) have as many rows as the batch of the whole range
+    that their rows belong to, of which the last of a range may be smaller.
 
     Sources are decoded by threads (Pillow releases the interpreter lock), which write into the batch: at most two
     batches of rows ahead of the consumer, which bounds the memory whatever the size of the data set.
@@ -108,9 +115,10 @@ class Loader:
     Args:
         samples: The rows under their view.
         interpolation: How sources and tiles are resized.
-        batch_size: Rows of a batch; the last of a range may have fewer.
+        batch_size: Rows of a batch.
         workers: Threads that decode images.
         new_slot: Returns memory for the pixels of a batch, given its shape.
+        full: Whether all batches have ``batch_size`` rows.
     """
 
     def __init__(
@@ -120,12 +128,14 @@ class Loader:
         batch_size: int,
         workers: int,
         new_slot: Callable[[tuple[int, ...]], np.ndarray] = _new_array,
+        full: bool = True,
     ) -> None:
         self.samples = samples
         self.interpolation = interpolation
         self.batch_size = batch_size
         self.workers = workers
         self.new_slot = new_slot
+        self.full = full
         self.waited = 0.0
         """Seconds the consumer waited for pixels."""
 
@@ -157,9 +167,7 @@ class Loader:
         """Yield the batches before they are filled, and queue them."""
         size = self.samples.frame.input
         for row_range in ranges:
-            for shape, group in itertools.groupby(
-                chosen(row_range), key=partial(batch_shape, row_range, batch_size=self.batch_size)
-            ):
+            for shape, group in itertools.groupby(chosen(row_range), key=partial(self._shape, row_range)):
                 listed = list(group)
                 for start in range(0, len(listed), shape):
                     rows = tuple(listed[start : start + shape])
@@ -167,6 +175,9 @@ class Loader:
                     slot = self.new_slot((shape, size.height, size.width, 3))
                     queue.append(_Filling(Batch(row_range, rows, slot, stats)))
                     yield queue[-1]
+
+    def _shape(self, row_range: RowRange, row: int) -> int:
+        return self.batch_size if self.full else batch_shape(row_range, row, self.batch_size)
 
     def _sources(self, empty: Iterator[_Filling]) -> Iterator[list[_Part]]:
         """Yield the rows of one source that follow one another in a range, in parts that go into one batch each."""

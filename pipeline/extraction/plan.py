@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
+from pipeline.extraction.loading import full_shape
 from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.model_pass.device import open_device
 from pipeline.extraction.model_pass.precision import converted
@@ -193,7 +194,7 @@ def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height w
 
 def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"], compute: Compute) -> float:
     """Time the forward pass of one batch; return seconds per row."""
-    n_rows = min(compute.batch_size, job.layout.n_rows)
+    n_rows = full_shape(job.layout, compute.batch_size)
     tokens = [array for array in job.arrays if array.group != SAMPLE_STATS]
     run = Capture(job.model, tokens, job.spec.compute_dtype)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
