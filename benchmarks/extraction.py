@@ -62,7 +62,7 @@ def bare_model(job: Job, batches: list[np.ndarray], device: str) -> None:
 
 def model_and_norms(job: Job, batches: list[np.ndarray], device: str) -> None:
     """Run the model with the final norm of every layer and the cast, keeping nothing: what any extraction computes."""
-    capture = Capture(job.model, job.arrays, job.spec.compute_dtype)
+    capture = Capture(job.model, job.arrays, job.precision)
     for pixels in batches:
         capture(torch.from_numpy(pixels).to(device).float())[1].cpu()
 

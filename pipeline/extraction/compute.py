@@ -13,6 +13,7 @@ import PIL
 import timm
 import torch
 
+from pipeline.recipe import FeatureRecipe
 from stores.errors import UserError
 from stores.format.machines import differences
 
@@ -26,6 +27,12 @@ class Compute:
     threads: int
     full_batches: bool = True
     """Whether all batches of a set have one number of rows; sets of earlier versions end a range with a smaller one."""
+    compiled: bool = False
+    """Whether passes are compiled."""
+
+    def for_features(self, features: FeatureRecipe) -> "Compute":
+        """Return the settings with what an experiment says of them."""
+        return replace(self, compiled=features.compile)
 
     def record(self, compute_dtype: str) -> dict[str, Any]:
         """Return the compute record."""
@@ -37,7 +44,7 @@ class Compute:
             "threads": self.threads,
             "compute_dtype": compute_dtype,
             "fused_attention": bool(timm.layers.use_fused_attn()),
-            "compiled": False,
+            "compiled": self.compiled,
             "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
             "tf32_convolutions": compute_dtype != "float32" and bool(torch.backends.cudnn.allow_tf32),
             "torch": torch.__version__,
@@ -128,13 +135,16 @@ def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mix
     batch_size = int(recorded.get("batch_size", wanted.batch_size))
     if batch_size != wanted.batch_size:
         lines.append(f"batch size {batch_size} is used: the set was started with it")
+    compiled = bool(recorded.get("compiled", False))
+    if compiled != wanted.compiled:
+        lines.append(f"the model is {'compiled' if compiled else 'not compiled'}: the set was started so")
     threads = int(recorded.get("threads", wanted.threads))
     if threads != wanted.threads and device == "cpu" and threads <= (os.cpu_count() or 1):
         lines.append(f"{threads} threads are used: the set was started with them")
     else:
         threads = wanted.threads
     full = bool(recorded.get("full_batches", False))
-    settled = replace(wanted, batch_size=batch_size, threads=threads, full_batches=full)
+    settled = replace(wanted, batch_size=batch_size, threads=threads, full_batches=full, compiled=compiled)
     changed = differences(recorded, settled.record(str(recorded.get("compute_dtype", "float32"))))
     if changed:
         changes = ", ".join(f"{name} was {before} and is {now} here" for name, (before, now) in changed.items())

@@ -8,20 +8,15 @@ taken over; all others are computed.
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-import torch
-
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
-from pipeline.extraction.loading import Batch, Loader, default_workers, every_row, full_shape
-from pipeline.extraction.model_pass.capture import Capture
-from pipeline.extraction.model_pass.device import open_device
-from pipeline.extraction.model_pass.forward import BatchArrays, forward
-from pipeline.extraction.model_pass.precision import converted
+from pipeline.extraction.computing import results_of
+from pipeline.extraction.job import QUEUE_BYTES, Job
+from pipeline.extraction.loading import default_workers
+from pipeline.extraction.model_pass.forward import BatchArrays
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
 from pipeline.extraction.taking_over import ArraysPass, Missing, known_rows, passes, provenance
 from pipeline.rows.samples import bad_rows
@@ -83,7 +78,7 @@ def start_extraction(
         compute, notes = reconcile_with_recorded(compute, job.existing.compute, options.allow_mixed)
     seconds = StageSeconds()
     started = time.perf_counter()
-    record = compute.record(job.spec.compute_dtype) if job.existing is None else job.existing.compute
+    record = compute.record(job.precision) if job.existing is None else job.existing.compute
     with contextlib.ExitStack() as stack:
         started_passes: list[ArraysPass] = []
         is_tried = False
@@ -95,7 +90,7 @@ def start_extraction(
                 rows: Callable[[RowRange], Sequence[int]],
                 arrays: tuple[ArraySpec, ...] = arrays,
             ) -> BatchArrays:
-                results = _results(job, spans, arrays, compute, options.workers, seconds, rows)
+                results = results_of(job, spans, arrays, compute, options.workers, seconds, rows)
                 stack.enter_context(contextlib.closing(results))
                 return results
 
@@ -132,7 +127,7 @@ def complete(work: StartedExtraction, store: Store) -> Outcome:
         return _write_and_seal(work, work.job.existing)
     target = _create(work, store)
     job = replace(work.job, existing=target, layout=target.layout)
-    recorded = work.compute.record(job.spec.compute_dtype)
+    recorded = work.compute.record(job.precision)
     if _assigned(job, work.options.shard) == work.missing and target.compute == recorded:
         return _write_and_seal(replace(work, job=job), target)
     # Another process created the set in the meantime, with other ranges or batches, or has written some: start again.
@@ -147,7 +142,7 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
     outcome.notes = work.notes
     target.add_arrays(job.arrays)  # also from a shard that has no range of its own
     if work.missing:
-        here = work.compute.record(job.spec.compute_dtype)
+        here = work.compute.record(job.precision)
         if differences(target.compute, here):
             started = [
                 ([a.name for a in arrays], [r.number for r in ranges]) for ranges, arrays in passes(work.missing)
@@ -174,7 +169,7 @@ def _assigned(job: Job, shard: tuple[int, int]) -> Missing:
 
 def _create(work: StartedExtraction, store: Store) -> ZarrSet:
     job, options = work.job, work.options
-    record = work.compute.record(job.spec.compute_dtype)
+    record = work.compute.record(job.precision)
     return ZarrSet.create(
         store.objects,
         job.spec,
@@ -230,72 +225,3 @@ def _write(work: StartedExtraction, target: ZarrSet, outcome: Outcome) -> None:
             writer.close()
             seconds.write += time.perf_counter() - before
             writer.raise_failures()
-
-
-def recompute(
-    job: Job,
-    wanted: Missing,
-    compute: Compute,
-    workers: int,
-    take: Callable[[Batch, dict[str, np.ndarray]], None],
-) -> None:
-    """Compute some rows as an extraction does and pass the batches to ``take``; writes nothing.
-
-    Spans that start at a batch of their range give the same bytes as extracting the whole range. The decoding threads
-    end when ``take`` raises.
-
-    Args:
-        job: The feature set.
-        wanted: Spans of rows, each with the arrays to compute.
-        compute: Device, batch size and threads.
-        workers: Threads that decode images.
-        take: Called with every batch and its arrays by address.
-    """
-    for spans, arrays in passes(wanted):
-        with contextlib.closing(_results(job, spans, arrays, compute, workers, StageSeconds())) as results:
-            for batch, values in results:
-                take(batch, values)
-
-
-@contextlib.contextmanager
-def _threads(n_threads: int) -> Generator[None]:
-    """Set torch's number of threads, and restore it at the end."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _results(
-    job: Job,
-    ranges: Iterable[RowRange],
-    arrays: tuple[ArraySpec, ...],
-    compute: Compute,
-    workers: int,
-    seconds: StageSeconds,
-    rows: Callable[[RowRange], Sequence[int]] = every_row,
-) -> Generator[tuple[Batch, dict[str, np.ndarray]], None, None]:
-    """Yield batches of some ``rows`` of ranges with the arrays of the model and the statistics of the view."""
-    stats = {array.name.partition("/")[2]: array.name for array in arrays if array.group == SAMPLE_STATS}
-    tokens = [array for array in arrays if array.name not in stats.values()]
-    run = Capture(job.model, tokens, job.spec.compute_dtype)
-    device = open_device(compute.device)
-    rows_at_once = full_shape(job.layout, compute.batch_size) if compute.full_batches else compute.batch_size
-    loader = Loader(
-        job.samples,
-        job.spec.model.interpolation,
-        rows_at_once,
-        workers,
-        device.input_slot,
-        full=compute.full_batches,
-    )
-    waited = 0.0
-    in_precision = converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype))
-    # Closed explicitly: a traceback would keep the generator alive, and with it threads that Ctrl-C waits for.
-    with in_precision, _threads(compute.threads), contextlib.closing(loader.batches(ranges, rows)) as batches:
-        for batch, values in forward(batches, run, job.samples, device, seconds):
-            seconds.decode += loader.waited - waited
-            waited = loader.waited
-            yield batch, values | {address: batch.sample_stats[name] for name, address in stats.items()}

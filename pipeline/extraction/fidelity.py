@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.extract import recompute
+from pipeline.extraction.computing import recompute
 from pipeline.extraction.job import SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch, default_workers
 from pipeline.extraction.repair import batch_span

@@ -71,10 +71,10 @@ def test_float32_runs_without_tf32_in_convolutions():
     """cuDNN rounds them to 10 bits by default, the matrix products of PyTorch not."""
     seen = {}
     assert torch.backends.cudnn.allow_tf32
-    for dtype in (torch.float32, torch.bfloat16):
-        with converted(torch.nn.Linear(2, 2), "cpu", dtype):
-            seen[dtype] = torch.backends.cudnn.allow_tf32
-    assert seen == {torch.float32: False, torch.bfloat16: True}
+    for precision in ("float32", "bfloat16"):
+        with converted(torch.nn.Linear(2, 2), "cpu", precision):
+            seen[precision] = torch.backends.cudnn.allow_tf32
+    assert seen == {"float32": False, "bfloat16": True}
     assert torch.backends.cudnn.allow_tf32
 
 

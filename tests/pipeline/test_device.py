@@ -159,7 +159,7 @@ def test_a_set_made_through_the_streams_is_that_of_the_processor(tmp_path, monke
     made = []
     for name, index in (("cpu", None), ("gpu", 1)):
         if index is not None:
-            monkeypatch.setattr("pipeline.extraction.extract.open_device", lambda _: Gpu(StandIn(Machine(), 1)))
+            monkeypatch.setattr("pipeline.extraction.computing.open_device", lambda _: Gpu(StandIn(Machine(), 1)))
         where = run.Workspace(Store(tmp_path / name), tmp_path / "data", tmp_path)
         made.append(run.extract_recipe(recipe(), where, Compute("cpu", 3, 1)).outcomes[0].set)
     assert made[0].stored_digest() == made[1].stored_digest()

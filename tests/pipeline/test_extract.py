@@ -97,7 +97,7 @@ class Exploding(torch.nn.Module):
 def test_a_second_extraction_runs_no_model(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     first = extract_all(recipe(), where)
-    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
     monkeypatch.setattr("pipeline.extraction.loading.read_tiles", Exploding().forward)
     again = extract_all(recipe(), where)
     assert again.outcomes[0].rows_made == 0
@@ -163,7 +163,7 @@ def test_an_edited_label_makes_new_labels_and_no_new_features(tmp_path, data, mo
     labels = np.asarray(Image.open(path)).copy()
     labels[:10] = 3
     Image.fromarray(labels).save(path)
-    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
     again = extract_all(recipe(), where)
     assert again.labels.digest != first.labels.digest
     assert again.outcomes[0].set.digest == first.outcomes[0].set.digest
@@ -183,7 +183,7 @@ def test_terms_of_use_are_those_of_these_weights_and_these_data(tmp_path, data, 
     assert build_model(mine, wanted_size, tmp_path).licence == "CC0"
 
     # What is said of the terms names no other set: the same rows are not made twice.
-    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
     said = recipe(TINY.model_copy(update={"licence": "CC0"}))
     said = said.model_copy(update={"dataset": said.dataset.model_copy(update={"licence": "ours"})})
     again = extract_all(said, site(tmp_path, data))
