@@ -29,6 +29,8 @@ class Compute:
     """Whether all batches of a set have one number of rows; sets of earlier versions end a range with a smaller one."""
     compiled: bool = False
     """Whether passes are compiled."""
+    most_rows: int | None = None
+    """Rows of a batch that fit the memory of the device, once more did not; also where a set was begun with more."""
 
     def for_features(self, features: FeatureRecipe) -> "Compute":
         """Return the settings with what an experiment says of them."""
@@ -122,7 +124,8 @@ def _check_gpu(device: str) -> None:
 def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mixed: bool) -> tuple[Compute, list[str]]:
     """Return the settings to complete a started set with, and one line for every flag that is overridden.
 
-    The recorded batch size and thread count are used, because bytes depend on them. Raises UserError when the set was
+    The recorded batch size and thread count are used, because bytes depend on them; a smaller batch only where the
+    recorded one does not fit the memory. Raises UserError when the set was
     started on another kind of device and that is not allowed.
     """
     lines = []
@@ -133,7 +136,8 @@ def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mix
             f"use --device {recorded.get('device')}, or --allow-mixed to accept both in one set"
         )
     batch_size = int(recorded.get("batch_size", wanted.batch_size))
-    if batch_size != wanted.batch_size:
+    batch_size = min(batch_size, wanted.most_rows or batch_size)
+    if batch_size not in (wanted.batch_size, wanted.most_rows):
         lines.append(f"batch size {batch_size} is used: the set was started with it")
     compiled = bool(recorded.get("compiled", False))
     if compiled != wanted.compiled:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from pipeline.extraction.model_pass.forward import forward
 from pipeline.extraction.model_pass.precision import converted
 from pipeline.extraction.progress import StageSeconds
 from pipeline.extraction.taking_over import Missing, passes
+from stores.errors import UserError
 from stores.format.layout import RowRange
 from stores.specs import ArraySpec
 
@@ -29,7 +31,8 @@ def recompute(
     """Compute some rows as an extraction does and pass the batches to ``take``; writes nothing.
 
     Spans that start at a batch of their range give the same bytes as extracting the whole range. The decoding threads
-    end when ``take`` raises.
+    end when ``take`` raises. Raises UserError when a batch does not fit the memory of a GPU: another size could give
+    other bytes.
 
     Args:
         job: The feature set.
@@ -40,8 +43,31 @@ def recompute(
     """
     for spans, arrays in passes(wanted):
         with contextlib.closing(results_of(job, spans, arrays, compute, workers, StageSeconds())) as results:
-            for batch, values in results:
-                take(batch, values)
+            try:
+                for batch, values in results:
+                    take(batch, values)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"batches of {compute.batch_size} rows, with which {job.title} was made, do not fit the free "
+                    f"memory of {compute.device}: free some, or use another GPU"
+                ) from error
+
+
+def halved(compute: Compute, job: Job) -> tuple[Compute, str]:
+    """Return settings with half the rows in a batch, after one did not fit the memory of a GPU, and a line about it.
+
+    Raises UserError when a batch has one row already.
+    """
+    n_rows = full_shape(job.layout, compute.batch_size)
+    if n_rows == 1:
+        raise UserError(
+            f"one input of {job.title} does not fit the free memory of {compute.device}: free some, keep fewer layers "
+            "in [features], or use --device cpu"
+        )
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    line = f"batches of {n_rows} rows do not fit the free memory of {compute.device}: batches of {n_rows // 2} are used"
+    return replace(compute, batch_size=n_rows // 2, most_rows=n_rows // 2), line
 
 
 @contextlib.contextmanager

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.computing import results_of
+from pipeline.extraction.computing import halved, results_of
 from pipeline.extraction.job import QUEUE_BYTES, Job
 from pipeline.extraction.loading import default_workers
 from pipeline.extraction.model_pass.forward import BatchArrays
@@ -70,38 +72,71 @@ def start_extraction(
 ) -> Iterator[StartedExtraction]:
     """Compute the first batch of what is missing, so that a model that cannot run leaves nothing in the store.
 
-    The threads that decode end with the context. Raises UserError as `extract` does.
+    A batch that does not fit the memory of a GPU is halved. The threads that decode end with the context. Raises
+    UserError as `extract` does.
     """
     missing = _assigned(job, options.shard)
     notes: list[str] = []
     if missing and job.existing is not None:
         compute, notes = reconcile_with_recorded(compute, job.existing.compute, options.allow_mixed)
-    seconds = StageSeconds()
     started = time.perf_counter()
+    while True:
+        with contextlib.ExitStack() as stack:
+            seconds = StageSeconds()
+            try:
+                ready, more = _first_batch(job, missing, compute, options, seconds, stack)
+            except torch.OutOfMemoryError:
+                ready, more = None, []
+            if ready is not None:
+                first_seconds = time.perf_counter() - started
+                yield StartedExtraction(job, compute, options, missing, ready, first_seconds, seconds, notes + more)
+                return
+        # After the block, in which tensors of the failed pass can still be held.
+        compute, line = halved(compute, job)
+        notes.append(line)
+
+
+def _first_batch(
+    job: Job,
+    missing: Missing,
+    compute: Compute,
+    options: ExtractOptions,
+    seconds: StageSeconds,
+    stack: contextlib.ExitStack,
+) -> tuple[list[ArraysPass], list[str]]:
+    """Return the passes over what is missing, the first with its first batch, and notes on rows that are taken over.
+
+    Args:
+        job: The feature set.
+        missing: What is made.
+        compute: Device, batch size and threads.
+        options: How the extraction runs.
+        seconds: Time of the stages is added to it.
+        stack: Ends the threads of the passes.
+    """
     record = compute.record(job.precision) if job.existing is None else job.existing.compute
-    with contextlib.ExitStack() as stack:
-        started_passes: list[ArraysPass] = []
-        is_tried = False
-        for ranges, arrays in passes(missing):
-            known = known_rows(job, arrays, record, options.allow_mixed)
+    ready: list[ArraysPass] = []
+    notes: list[str] = []
+    is_tried = False
+    for ranges, arrays in passes(missing):
+        known = known_rows(job, arrays, record, options.allow_mixed)
 
-            def compute_rows(
-                spans: Iterable[RowRange],
-                rows: Callable[[RowRange], Sequence[int]],
-                arrays: tuple[ArraySpec, ...] = arrays,
-            ) -> BatchArrays:
-                results = results_of(job, spans, arrays, compute, options.workers, seconds, rows)
-                stack.enter_context(contextlib.closing(results))
-                return results
+        def compute_rows(
+            spans: Iterable[RowRange],
+            rows: Callable[[RowRange], Sequence[int]],
+            arrays: tuple[ArraySpec, ...] = arrays,
+        ) -> BatchArrays:
+            results = results_of(job, spans, arrays, compute, options.workers, seconds, rows)
+            stack.enter_context(contextlib.closing(results))
+            return results
 
-            results = compute_rows(ranges, known.unknown)
-            if not is_tried and any(known.unknown(row_range) for row_range in ranges):
-                results = itertools.chain([next(results)], results)
-                is_tried = True
-            started_passes.append(ArraysPass(known, ranges, known.merged(ranges, results, compute_rows)))
-            notes += started_passes[-1].notes(record)
-        first_seconds = time.perf_counter() - started
-        yield StartedExtraction(job, compute, options, missing, started_passes, first_seconds, seconds, notes)
+        results = compute_rows(ranges, known.unknown)
+        if not is_tried and any(known.unknown(row_range) for row_range in ranges):
+            results = itertools.chain([next(results)], results)
+            is_tried = True
+        ready.append(ArraysPass(known, ranges, known.merged(ranges, results, compute_rows)))
+        notes += ready[-1].notes(record)
+    return ready, notes
 
 
 def extract(job: Job, store: Store, compute: Compute, options: ExtractOptions = DEFAULT_OPTIONS) -> Outcome:
@@ -148,7 +183,13 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
                 ([a.name for a in arrays], [r.number for r in ranges]) for ranges, arrays in passes(work.missing)
             ]
             note_machine(target.objects, target.prefix, here, started)
-        _write(work, target, outcome)
+        try:
+            _write(work, target, outcome)
+            is_written = True
+        except torch.OutOfMemoryError:
+            is_written = False
+        if not is_written:
+            return _with_smaller_batches(work, target, outcome)
     unsealed = job.unsealed()
     if unsealed or target.commits:  # commit records beside seals: a command was killed while it removed them
         before = time.perf_counter()
@@ -159,6 +200,22 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
         for name in unsealed
         if target.sealed(name) and target.seals[name].dead
     ]
+    return outcome
+
+
+def _with_smaller_batches(work: StartedExtraction, target: ZarrSet, before: Outcome) -> Outcome:
+    """Go on after a batch did not fit the memory of a GPU; ranges that are committed stay, the others are marked."""
+    compute, line = halved(work.compute, work.job)
+    target.refresh()
+    with start_extraction(replace(work.job, existing=target), compute, work.options) as again:
+        outcome = _write_and_seal(again, target)
+    for name in ("decode", "model", "write"):
+        setattr(outcome.seconds, name, getattr(outcome.seconds, name) + getattr(before.seconds, name))
+    written = outcome.rows_reused - before.rows_reused  # what was computed and committed by then
+    outcome.rows_made += max(0, written - sum(before.rows_taken.values()))
+    outcome.rows_reused = before.rows_reused
+    outcome.rows_taken = before.rows_taken | outcome.rows_taken
+    outcome.notes = [*before.notes, line, *outcome.notes]
     return outcome
 
 

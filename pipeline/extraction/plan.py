@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.computing import halved
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
 from pipeline.extraction.loading import full_shape
 from pipeline.extraction.model_pass.capture import Capture
@@ -203,9 +204,13 @@ def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"],
     in_precision = converted(job.model.module, compute.device, job.precision)
     with in_precision, open_device(compute.device).guard():
         run(batch[:1], tile_ids[:1])[1].cpu()  # warm-up: the first call sets up kernels and caches
-        before = time.perf_counter()
-        run(batch, tile_ids)[1].cpu()
-        return (time.perf_counter() - before) / n_rows
+        while True:
+            try:
+                before = time.perf_counter()
+                run(batch[:n_rows], tile_ids[:n_rows])[1].cpu()
+                return (time.perf_counter() - before) / n_rows
+            except torch.OutOfMemoryError:
+                n_rows = halved(dataclasses.replace(compute, batch_size=n_rows), job)[0].batch_size
 
 
 def labelled_coverage(samples: Samples) -> float | None:
