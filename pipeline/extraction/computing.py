@@ -64,7 +64,7 @@ def halved(compute: Compute, job: Job) -> tuple[Compute, str]:
             f"one input of {job.title} does not fit the free memory of {compute.device}: free some, keep fewer layers "
             "in [features], or use --device cpu"
         )
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
     line = f"batches of {n_rows} rows do not fit the free memory of {compute.device}: batches of {n_rows // 2} are used"
     return replace(compute, batch_size=n_rows // 2, most_rows=n_rows // 2), line
