@@ -1,6 +1,6 @@
 """Captures the outputs of all wanted layers in one forward pass, with hooks that leave the pass unchanged.
 
-Forward hooks, set by `FrozenModel.tokens`, keep each block's output; the model's own fused kernels stay in use, so the
+Forward hooks, set by `FrozenModel.keeping`, keep each block's output; the model's own fused kernels stay in use, so the
 tokens are those of a plain forward. Layers are counted from 0: layer ``l`` is the output of block ``l``, residual
 added. A normed layer is that output through the model's *final* norm with its affine weights (DINO's
 ``get_intermediate_layers``; paper A, appendix A.1). A masked capture is a second pass over the visible patches; it
