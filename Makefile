@@ -13,7 +13,7 @@ FAISS := $(shell [ "$$(uname -sm)" = "Linux x86_64" ] && command -v nvidia-smi >
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo extract evaluate report test test-all check bench clean
+.PHONY: help setup demo extract evaluate report test test-all check bench gpu-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,10 @@ check: setup ## ruff, formatting, types
 
 bench: setup ## speed, memory and bytes as ratios to something measured in the same run
 	$(BIN)/python -m benchmarks
+
+gpu-check: setup ## what needs an NVIDIA GPU: the tests, then rates of every stage; under eight minutes
+	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python -m benchmarks.gpu
 
 clean: ## remove what the commands made in this folder, but not the environment
 	rm -rf store results data/street-world benchmarks/out

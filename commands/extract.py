@@ -9,7 +9,15 @@ import typer
 
 from commands.experiment.address_space import check_address_space
 from commands.experiment.reading import load_experiment, source_choice
-from commands.terminal.options import BatchOption, DataOption, DeviceOption, Experiment, JsonOption, StoreOption
+from commands.terminal.options import (
+    BatchOption,
+    DataOption,
+    DeviceOption,
+    Experiment,
+    JsonOption,
+    StoreOption,
+    WorkersOption,
+)
 from commands.terminal.output import duration, echo, echo_json, progress, say
 from stores.errors import UserError
 
@@ -24,7 +32,7 @@ def extract(
     data: DataOption = Path("data"),
     device: DeviceOption = "auto",
     batch_size: BatchOption = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
+    workers: WorkersOption = None,
     shard: Annotated[
         str, typer.Option(help="i/N: extract every N-th range of rows, starting at the i-th (from 0).")
     ] = "0/1",
@@ -39,6 +47,7 @@ def extract(
     from commands.experiment.planned_evaluation import plan_evaluation
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.extract import ExtractOptions
+    from pipeline.extraction.loading import default_workers
     from pipeline.extraction.run import Workspace, extract_recipe
     from pipeline.recipe import OWN
     from stores import Store
@@ -57,7 +66,7 @@ def extract(
 
     with progress() as on_progress:
         options = ExtractOptions(
-            workers=workers,
+            workers=workers or default_workers(),
             shard=_shard(shard),
             allow_mixed=allow_mixed,
             provenance={**provenance(), "experiment": experiment.stem},

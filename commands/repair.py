@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commands.experiment.address_space import check_address_space
-from commands.terminal.options import DataOption, DeviceOption, JsonOption, StoreOption
+from commands.terminal.options import DataOption, DeviceOption, JsonOption, StoreOption, ThreadsOption, WorkersOption
 from commands.terminal.output import counted, echo, echo_json, say
 from stores.errors import DamageError, UserError
 
@@ -28,8 +28,8 @@ def repair(
     store: StoreOption = "store",
     data: DataOption = Path("data"),
     device: DeviceOption = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode images.")] = 2,
-    threads: Annotated[int, typer.Option(min=0, help="Threads that read and hash files; 0: one a core.")] = 0,
+    workers: WorkersOption = None,
+    threads: ThreadsOption = None,
     remove_strays: Annotated[bool, typer.Option(help="Delete objects that no record refers to.")] = False,
     accept_new: Annotated[
         bool,
@@ -91,7 +91,7 @@ def _repair_experiment(
     store: "Store",
     data: Path,
     device: str,
-    workers: int,
+    workers: int | None,
     executor: "Executor",
     remove_strays: bool,
     accept_new: bool,

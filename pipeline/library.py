@@ -37,7 +37,7 @@ def extract(
     store: Path | str = "store",
     device: str | None = None,
     batch_size: int | None = None,
-    workers: int = 2,
+    workers: int | None = None,
 ) -> list[ZarrSet]:
     """Extract what is missing of an experiment and return its sealed feature sets, one per model and view.
 
@@ -54,7 +54,7 @@ def extract(
         store: Folder or URL of the store.
         device: cpu, cuda, cuda:1, ...; None uses a GPU if there is one.
         batch_size: Images per forward pass; by default 16 on a CPU, 128 on a GPU.
-        workers: Threads that decode images.
+        workers: Threads that decode images; by default all cores but two, at least two.
     """
     tables, folder = _tables(experiment)
     if model is not None:
@@ -70,7 +70,8 @@ def extract(
     workspace = Workspace(Store(store), Path(data), folder)
     if model is not None:
         workspace = dataclasses.replace(workspace, own={model.record.name: model})
-    report = extract_recipe(recipe, workspace, choose_compute(device, batch_size), ExtractOptions(workers=workers))
+    options = ExtractOptions() if workers is None else ExtractOptions(workers=workers)
+    report = extract_recipe(recipe, workspace, choose_compute(device, batch_size), options)
     return [outcome.set for outcome in report.outcomes]
 
 

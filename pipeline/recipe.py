@@ -133,8 +133,12 @@ class FeatureRecipe(Record):
     """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``."""
     masked: MaskRecipe | None = None
     """Also keep the encoder's tokens of a masked input, for example ``{ ratio = 0.75, seed = 0 }``."""
-    compute_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision the model runs in."""
+    compute_dtype: Literal["float32", "bfloat16", "bfloat16-autocast", "float16"] = "float32"
+    """Precision the model runs in. ``bfloat16`` and ``float16`` round all of the model; ``bfloat16-autocast`` keeps
+    norms and the sums between blocks in float32, which takes a quarter off the error."""
+    compile: bool = False
+    """Compile the model with ``torch.compile`` before the first batch, which takes a minute. It changes the last bits:
+    the compute record says so, and a set goes on as it was begun."""
     store_dtype: Literal["float16", "float32"] = "float16"
     """Precision on disk; a value that exceeds float16 stops the run."""
     dead_features: Literal["stop", "count"] | None = None

@@ -148,7 +148,7 @@ def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site, server):
 
 STOPPED_IN_THE_MODEL = """
 import signal
-from pipeline.extraction.capture import Capture
+from pipeline.extraction.model_pass.capture import Capture
 call, left = Capture.__call__, [{batch}]
 def interrupted(self, *given):
     left[0] -= 1

@@ -24,6 +24,14 @@ MemoryOption = Annotated[
         "to need more, nothing is computed. No result depends on it. Default: half of the free memory.",
     ),
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, show_default=False, help="Threads that decode images. Default: all cores but two, at least 2."),
+]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(min=1, show_default=False, help="Threads that read and hash files. Default: one a core."),
+]
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Images per forward pass. Default: 16 on a CPU, 128 on a GPU.")
 ]

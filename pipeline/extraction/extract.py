@@ -1,25 +1,24 @@
 """Extracts one feature set: decode, forward pass, copy and write run concurrently, in one pass for all its arrays.
 
-Threads decode ahead of the model; other threads encode, hash and fsync chunks behind it. On a GPU a batch's results
-are copied while the next batch computes. Committed ranges are kept; rows that other sets hold are taken over; all
-others are computed.
+Threads decode ahead of the model; other threads encode, hash and fsync chunks behind it. On a GPU pixels and results
+are copied on streams of their own while the model computes. Committed ranges are kept; rows that other sets hold are
+taken over; all others are computed.
 """
 
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.forward import BatchArrays, converted, forward
-from pipeline.extraction.job import QUEUE_BYTES, SAMPLE_STATS, Job
-from pipeline.extraction.loading import Batch, Loader, every_row
+from pipeline.extraction.computing import halved, results_of
+from pipeline.extraction.job import QUEUE_BYTES, Job
+from pipeline.extraction.loading import default_workers
+from pipeline.extraction.model_pass.forward import BatchArrays
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
 from pipeline.extraction.taking_over import ArraysPass, Missing, known_rows, passes, provenance
 from pipeline.rows.samples import bad_rows
@@ -36,7 +35,7 @@ from stores.writing.writer import RangeWriter, SetWriter
 class ExtractOptions:
     """How an extraction runs. None of it changes the bytes of a complete set."""
 
-    workers: int = 2
+    workers: int = field(default_factory=default_workers)
     """Threads that decode images."""
     shard: tuple[int, int] = (0, 1)
     """(i, N) makes every N-th range from the i-th on, counted from 0."""
@@ -73,38 +72,71 @@ def start_extraction(
 ) -> Iterator[StartedExtraction]:
     """Compute the first batch of what is missing, so that a model that cannot run leaves nothing in the store.
 
-    The threads that decode end with the context. Raises UserError as `extract` does.
+    A batch that does not fit the memory of a GPU is halved. The threads that decode end with the context. Raises
+    UserError as `extract` does.
     """
     missing = _assigned(job, options.shard)
     notes: list[str] = []
     if missing and job.existing is not None:
         compute, notes = reconcile_with_recorded(compute, job.existing.compute, options.allow_mixed)
-    seconds = StageSeconds()
     started = time.perf_counter()
-    record = compute.record(job.spec.compute_dtype) if job.existing is None else job.existing.compute
-    with contextlib.ExitStack() as stack:
-        started_passes: list[ArraysPass] = []
-        is_tried = False
-        for ranges, arrays in passes(missing):
-            known = known_rows(job, arrays, record, options.allow_mixed)
+    while True:
+        with contextlib.ExitStack() as stack:
+            seconds = StageSeconds()
+            try:
+                ready, more = _first_batch(job, missing, compute, options, seconds, stack)
+            except torch.OutOfMemoryError:
+                ready, more = None, []
+            if ready is not None:
+                first_seconds = time.perf_counter() - started
+                yield StartedExtraction(job, compute, options, missing, ready, first_seconds, seconds, notes + more)
+                return
+        # After the block, in which tensors of the failed pass can still be held.
+        compute, line = halved(compute, job)
+        notes.append(line)
 
-            def compute_rows(
-                spans: Iterable[RowRange],
-                rows: Callable[[RowRange], Sequence[int]],
-                arrays: tuple[ArraySpec, ...] = arrays,
-            ) -> BatchArrays:
-                results = _results(job, spans, arrays, compute, options.workers, seconds, rows)
-                stack.enter_context(contextlib.closing(results))
-                return results
 
-            results = compute_rows(ranges, known.unknown)
-            if not is_tried and any(known.unknown(row_range) for row_range in ranges):
-                results = itertools.chain([next(results)], results)
-                is_tried = True
-            started_passes.append(ArraysPass(known, ranges, known.merged(ranges, results, compute_rows)))
-            notes += started_passes[-1].notes(record)
-        first_seconds = time.perf_counter() - started
-        yield StartedExtraction(job, compute, options, missing, started_passes, first_seconds, seconds, notes)
+def _first_batch(
+    job: Job,
+    missing: Missing,
+    compute: Compute,
+    options: ExtractOptions,
+    seconds: StageSeconds,
+    stack: contextlib.ExitStack,
+) -> tuple[list[ArraysPass], list[str]]:
+    """Return the passes over what is missing, the first with its first batch, and notes on rows that are taken over.
+
+    Args:
+        job: The feature set.
+        missing: What is made.
+        compute: Device, batch size and threads.
+        options: How the extraction runs.
+        seconds: Time of the stages is added to it.
+        stack: Ends the threads of the passes.
+    """
+    record = compute.record(job.precision) if job.existing is None else job.existing.compute
+    ready: list[ArraysPass] = []
+    notes: list[str] = []
+    is_tried = False
+    for ranges, arrays in passes(missing):
+        known = known_rows(job, arrays, record, options.allow_mixed)
+
+        def compute_rows(
+            spans: Iterable[RowRange],
+            rows: Callable[[RowRange], Sequence[int]],
+            arrays: tuple[ArraySpec, ...] = arrays,
+        ) -> BatchArrays:
+            results = results_of(job, spans, arrays, compute, options.workers, seconds, rows)
+            stack.enter_context(contextlib.closing(results))
+            return results
+
+        results = compute_rows(ranges, known.unknown)
+        if not is_tried and any(known.unknown(row_range) for row_range in ranges):
+            results = itertools.chain([next(results)], results)
+            is_tried = True
+        ready.append(ArraysPass(known, ranges, known.merged(ranges, results, compute_rows)))
+        notes += ready[-1].notes(record)
+    return ready, notes
 
 
 def extract(job: Job, store: Store, compute: Compute, options: ExtractOptions = DEFAULT_OPTIONS) -> Outcome:
@@ -130,7 +162,7 @@ def complete(work: StartedExtraction, store: Store) -> Outcome:
         return _write_and_seal(work, work.job.existing)
     target = _create(work, store)
     job = replace(work.job, existing=target, layout=target.layout)
-    recorded = work.compute.record(job.spec.compute_dtype)
+    recorded = work.compute.record(job.precision)
     if _assigned(job, work.options.shard) == work.missing and target.compute == recorded:
         return _write_and_seal(replace(work, job=job), target)
     # Another process created the set in the meantime, with other ranges or batches, or has written some: start again.
@@ -145,13 +177,19 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
     outcome.notes = work.notes
     target.add_arrays(job.arrays)  # also from a shard that has no range of its own
     if work.missing:
-        here = work.compute.record(job.spec.compute_dtype)
+        here = work.compute.record(job.precision)
         if differences(target.compute, here):
             started = [
                 ([a.name for a in arrays], [r.number for r in ranges]) for ranges, arrays in passes(work.missing)
             ]
             note_machine(target.objects, target.prefix, here, started)
-        _write(work, target, outcome)
+        try:
+            _write(work, target, outcome)
+            is_written = True
+        except torch.OutOfMemoryError:
+            is_written = False
+        if not is_written:
+            return _with_smaller_batches(work, target, outcome)
     unsealed = job.unsealed()
     if unsealed or target.commits:  # commit records beside seals: a command was killed while it removed them
         before = time.perf_counter()
@@ -165,6 +203,22 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
     return outcome
 
 
+def _with_smaller_batches(work: StartedExtraction, target: ZarrSet, before: Outcome) -> Outcome:
+    """Go on after a batch did not fit the memory of a GPU; ranges that are committed stay, the others are marked."""
+    compute, line = halved(work.compute, work.job)
+    target.refresh()
+    with start_extraction(replace(work.job, existing=target), compute, work.options) as again:
+        outcome = _write_and_seal(again, target)
+    for name in ("decode", "model", "write"):
+        setattr(outcome.seconds, name, getattr(outcome.seconds, name) + getattr(before.seconds, name))
+    written = outcome.rows_reused - before.rows_reused  # what was computed and committed by then
+    outcome.rows_made += max(0, written - sum(before.rows_taken.values()))
+    outcome.rows_reused = before.rows_reused
+    outcome.rows_taken = before.rows_taken | outcome.rows_taken
+    outcome.notes = [*before.notes, line, *outcome.notes]
+    return outcome
+
+
 def _assigned(job: Job, shard: tuple[int, int]) -> Missing:
     """Return what is missing in the ranges of one shard."""
     return {row_range: arrays for row_range, arrays in job.missing().items() if row_range.number % shard[1] == shard[0]}
@@ -172,7 +226,7 @@ def _assigned(job: Job, shard: tuple[int, int]) -> Missing:
 
 def _create(work: StartedExtraction, store: Store) -> ZarrSet:
     job, options = work.job, work.options
-    record = work.compute.record(job.spec.compute_dtype)
+    record = work.compute.record(job.precision)
     return ZarrSet.create(
         store.objects,
         job.spec,
@@ -228,63 +282,3 @@ def _write(work: StartedExtraction, target: ZarrSet, outcome: Outcome) -> None:
             writer.close()
             seconds.write += time.perf_counter() - before
             writer.raise_failures()
-
-
-def recompute(
-    job: Job,
-    wanted: Missing,
-    compute: Compute,
-    workers: int,
-    take: Callable[[Batch, dict[str, np.ndarray]], None],
-) -> None:
-    """Compute some rows as an extraction does and pass the batches to ``take``; writes nothing.
-
-    Spans that start at a batch of their range give the same bytes as extracting the whole range. The decoding threads
-    end when ``take`` raises.
-
-    Args:
-        job: The feature set.
-        wanted: Spans of rows, each with the arrays to compute.
-        compute: Device, batch size and threads.
-        workers: Threads that decode images.
-        take: Called with every batch and its arrays by address.
-    """
-    for spans, arrays in passes(wanted):
-        with contextlib.closing(_results(job, spans, arrays, compute, workers, StageSeconds())) as results:
-            for batch, values in results:
-                take(batch, values)
-
-
-@contextlib.contextmanager
-def _threads(n_threads: int) -> Generator[None]:
-    """Set torch's number of threads, and restore it at the end."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _results(
-    job: Job,
-    ranges: Iterable[RowRange],
-    arrays: tuple[ArraySpec, ...],
-    compute: Compute,
-    workers: int,
-    seconds: StageSeconds,
-    rows: Callable[[RowRange], Sequence[int]] = every_row,
-) -> Generator[tuple[Batch, dict[str, np.ndarray]], None, None]:
-    """Yield batches of some ``rows`` of ranges with the arrays of the model and the statistics of the view."""
-    stats = {array.name.partition("/")[2]: array.name for array in arrays if array.group == SAMPLE_STATS}
-    tokens = [array for array in arrays if array.name not in stats.values()]
-    run = Capture(job.model, tokens, job.spec.compute_dtype)
-    loader = Loader(job.samples, job.spec.model.interpolation, compute.batch_size, workers)
-    waited = 0.0
-    in_precision = converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype))
-    # Closed explicitly: a traceback would keep the generator alive, and with it threads that Ctrl-C waits for.
-    with in_precision, _threads(compute.threads), contextlib.closing(loader.batches(ranges, rows)) as batches:
-        for batch, values in forward(batches, run, job.samples, compute.device, seconds):
-            seconds.decode += loader.waited - waited
-            waited = loader.waited
-            yield batch, values | {address: batch.sample_stats[name] for name, address in stats.items()}

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Int64
 
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.extract import recompute
+from pipeline.extraction.computing import recompute
 from pipeline.extraction.job import SAMPLE_STATS, Job
-from pipeline.extraction.loading import Batch
+from pipeline.extraction.loading import Batch, default_workers
 from pipeline.extraction.repair import batch_span
 from stores.errors import MissingError
 from stores.format.layout import RowRange
@@ -41,7 +41,7 @@ def draw_rows(set_digest: str, n_rows: int, samples: int, seed: int) -> Int64[np
     return np.sort(rng.permutation(n_rows)[:samples]).astype(np.int64)
 
 
-def recompute_rows(job: Job, compute: Compute, samples: int, seed: int, workers: int = 2) -> Recomputed:
+def recompute_rows(job: Job, compute: Compute, samples: int, seed: int, workers: int | None = None) -> Recomputed:
     """Recompute randomly chosen rows in their original batches, so that equal libraries give equal bytes.
 
     Every row costs its whole batch; invalid rows are not chosen. Any device is accepted, because its difference is to
@@ -52,7 +52,7 @@ def recompute_rows(job: Job, compute: Compute, samples: int, seed: int, workers:
         compute: Device; batch size and threads are those the set was made with.
         samples: Number of rows.
         seed: Seed of the choice of rows.
-        workers: Threads that decode images.
+        workers: Threads that decode images; None takes `default_workers`.
     """
     stored = job.existing
     of_model = [array for array in job.arrays if array.group != SAMPLE_STATS]
@@ -74,5 +74,5 @@ def recompute_rows(job: Job, compute: Compute, samples: int, seed: int, workers:
         for name, block in values.items():
             parts[name].append(block[inside])
 
-    recompute(job, wanted, compute, workers, take)
+    recompute(job, wanted, compute, workers or default_workers(), take)
     return Recomputed(rows, {name: np.concatenate(blocks) for name, blocks in parts.items()}, notes)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline import views
-from pipeline.extraction import capture
+from pipeline.extraction.model_pass import capture, precision
 from pipeline.labels.input_pixels import input_array
 from pipeline.labels.label_set import label_spec
 from pipeline.models.contract import FrozenModel
@@ -72,6 +72,11 @@ class Job:
         return tuple(
             array.name for array in self.arrays if self.existing is None or not self.existing.sealed(array.name)
         )
+
+    @property
+    def precision(self) -> str:
+        """The precision that the model runs in, as the compute record names it."""
+        return precision.precision_of(self.spec)
 
     @property
     def state(self) -> str:
@@ -176,6 +181,7 @@ def _default_dead_features(tokens: Sequence[ArraySpec]) -> str:
 def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:
     """Return the record that names the feature set."""
     revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": samples.images_revision}
+    revisions |= precision.revisions(features.compute_dtype)
     if samples.view is not CLEAN:
         revisions["views"] = views.REVISION
     if samples.view.place is not None and model.record.interpolation == "box":
@@ -186,7 +192,7 @@ def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) 
         frame=samples.frame,
         view=samples.view.spec,
         model=model.record,
-        compute_dtype=features.compute_dtype,
+        compute_dtype=features.compute_dtype.removesuffix("-autocast"),  # type: ignore[arg-type]
         store_dtype=features.store_dtype,
         revisions=revisions,
     )

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.forward import converted
+from pipeline.extraction.computing import halved
 from pipeline.extraction.job import SAMPLE_STATS, Job, LabelJob
+from pipeline.extraction.loading import full_shape
+from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.device import open_device
+from pipeline.extraction.model_pass.precision import converted
 from pipeline.extraction.run import Workspace, view_jobs
 from pipeline.extraction.taking_over import known_rows, passes
 from pipeline.recipe import OWN, ModelRecipe, Recipe
@@ -87,6 +90,7 @@ def plan_models(
         compute: Device, batch size and threads.
         timed: Run one batch of each model to estimate the time.
     """
+    compute = compute.for_features(recipe.features)
     counted: set[str] = set()
     for model_recipe in recipe.models:
         if model_recipe.weights == OWN and model_recipe.name not in workspace.own:
@@ -172,7 +176,7 @@ def _plans_of_own(recipe: Recipe, model_recipe: ModelRecipe, store: Store, n_row
 
 def _rows_taken(job: Job, compute: Compute) -> int:
     """Return how many of the missing rows are taken over from other sets."""
-    record = compute.record(job.spec.compute_dtype) if job.existing is None else job.existing.compute
+    record = compute.record(job.precision) if job.existing is None else job.existing.compute
     taken = 0
     for ranges, arrays in passes(job.missing()):
         known = known_rows(job, arrays, record, allow_mixed=False)
@@ -192,16 +196,21 @@ def _decode_seconds(job: Job) -> tuple[float, UInt8[np.ndarray, "sample height w
 
 def _model_seconds(job: Job, pixels: UInt8[np.ndarray, "sample height width 3"], compute: Compute) -> float:
     """Time the forward pass of one batch; return seconds per row."""
-    n_rows = min(compute.batch_size, job.layout.n_rows)
+    n_rows = full_shape(job.layout, compute.batch_size)
     tokens = [array for array in job.arrays if array.group != SAMPLE_STATS]
-    run = Capture(job.model, tokens, job.spec.compute_dtype)
+    run = Capture(job.model, tokens, job.precision)
     batch = torch.from_numpy(np.resize(pixels, (n_rows, *pixels.shape[1:]))).to(compute.device).float()
     tile_ids = job.samples.tile_ids[:n_rows]
-    with converted(job.model.module, compute.device, getattr(torch, job.spec.compute_dtype)):
+    in_precision = converted(job.model.module, compute.device, job.precision)
+    with in_precision, open_device(compute.device).guard():
         run(batch[:1], tile_ids[:1])[1].cpu()  # warm-up: the first call sets up kernels and caches
-        before = time.perf_counter()
-        run(batch, tile_ids)[1].cpu()
-        return (time.perf_counter() - before) / n_rows
+        while True:
+            try:
+                before = time.perf_counter()
+                run(batch[:n_rows], tile_ids[:n_rows])[1].cpu()
+                return (time.perf_counter() - before) / n_rows
+            except torch.OutOfMemoryError:
+                n_rows = halved(dataclasses.replace(compute, batch_size=n_rows), job)[0].batch_size
 
 
 def labelled_coverage(samples: Samples) -> float | None:

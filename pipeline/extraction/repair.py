@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.extract import ExtractOptions, extract, recompute
+from pipeline.extraction.computing import recompute
+from pipeline.extraction.extract import ExtractOptions, extract
 from pipeline.extraction.job import feature_spec, prepare
-from pipeline.extraction.loading import Batch
+from pipeline.extraction.loading import Batch, default_workers
+from pipeline.extraction.model_pass.precision import precision_of
 from pipeline.extraction.run import Workspace, built_views, read_samples
 from pipeline.labels.input_pixels import GROUP
 from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
@@ -74,7 +76,7 @@ def repair_recipe(
     compute: Callable[[], Compute],
     choice: SourceChoice = ALL_SOURCES,
     *,
-    workers: int = 2,
+    workers: int | None = None,
     executor: Executor | None = None,
     remove_strays: bool = False,
     accept_new: bool = False,
@@ -89,7 +91,7 @@ def repair_recipe(
         recorded: The sets that were extracted of each model and view.
         compute: Returns device, batch size and threads; called only if features are recomputed.
         choice: Source images that the sets were extracted from.
-        workers: Threads that decode images.
+        workers: Threads that decode images; None takes `default_workers`.
         executor: Threads that read and hash files; None reads in the calling thread.
         remove_strays: Delete objects that no record refers to.
         accept_new: Accept recomputed chunks that differ from the sealed ones; their arrays get new digests.
@@ -108,7 +110,14 @@ def repair_recipe(
         for one in broken.values():
             _note_failure(one, error)
         return list(by_prefix.values())
-    means = _Means(recipe, workspace, samples, compute, workers, accept_new)
+    means = _Means(
+        recipe,
+        workspace,
+        samples,
+        lambda: compute().for_features(recipe.features),
+        workers or default_workers(),
+        accept_new,
+    )
     for sets in recorded:
         seen = samples if sets.view is CLEAN else for_view(samples, sets.view)
         for prefix in (f"labels/{sets.labels}", f"features/{sets.features}"):
@@ -167,7 +176,7 @@ def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means
         one.reason = CHANGED
         return
     records = {SPEC: canonical_json(spec.canonical()), "samples.parquet": table_bytes(seen.table)}
-    _restore_records(one, store, records | {COMPUTE: checksummed(means.compute().record(spec.compute_dtype))})
+    _restore_records(one, store, records | {COMPUTE: checksummed(means.compute().record(precision_of(spec)))})
     if not one.report.lost:
         return
     job = prepare(recipe, sets.model, model, means.samples, store, sets.view, features, clean_model)

@@ -206,6 +206,7 @@ def extract_recipe(
         only: Name or title of the one model to extract; None extracts all.
         check: Called with the rows before a model is built; what it raises ends the extraction.
     """
+    compute = compute.for_features(recipe.features)
     samples = read_samples(recipe, workspace, choice)
     check(samples)
     report = Report(left_out=samples.left_out)

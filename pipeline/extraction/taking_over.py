@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from pipeline.extraction.forward import BatchArrays
 from pipeline.extraction.job import Job
-from pipeline.extraction.loading import batch_shape
+from pipeline.extraction.loading import batch_shape, full_shape
+from pipeline.extraction.model_pass.forward import BatchArrays
 from stores import ZarrSet
 from stores.errors import PatchbankError
 from stores.format.layout import Layout, RowRange
@@ -195,11 +195,14 @@ def marks(stored: ZarrSet) -> dict[str, dict[str, Any]]:
 
 
 def differences(stored: ZarrSet, compute: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a set's compute record that differ from ``compute``, those of rows it took over included."""
-    own = {key: value for key, value in stored.compute.items() if value != compute.get(key)}
+    """Return the values of a set's compute record that differ from ``compute``, those of rows it took over included.
+
+    What one of the records lacks, because an earlier version wrote it, is not known.
+    """
+    own = {key: value for key, value in stored.compute.items() if value != compute.get(key, value)}
     for entry in marks(stored).values():
         taken = entry.get("computed_with") or {}
-        own = {key: value for key, value in taken.items() if value != compute.get(key)} | own
+        own = {key: value for key, value in taken.items() if value != compute.get(key, value)} | own
     return own
 
 
@@ -218,13 +221,16 @@ def provenance(job: Job, compute: Mapping[str, Any], allow_mixed: bool) -> dict[
         entry = entries[other.stored.digest] = {"rows": len(rows)}
         if differs := differences(other.stored, compute):
             entry |= {"computed_with": differs, "ranges": np.unique(rows // job.layout.range_rows).tolist()}
-        theirs = _shapes(other.stored.layout, other.rows[rows], int(other.stored.compute.get("batch_size", 1)))
-        resized = int((theirs != _shapes(job.layout, rows, int(compute["batch_size"]))).sum())
+        theirs = _shapes(other.stored.layout, other.rows[rows], other.stored.compute)
+        resized = int((theirs != _shapes(job.layout, rows, compute)).sum())
         entry |= {"in_batches_of_another_size": resized} if resized else {}
     return {TAKEN_OVER: entries} if entries else {}
 
 
-def _shapes(layout: Layout, rows: Int64[np.ndarray, " row"], batch_size: int) -> Int64[np.ndarray, " row"]:
-    """Return the number of rows of the batch that each row belongs to."""
+def _shapes(layout: Layout, rows: Int64[np.ndarray, " row"], compute: Mapping[str, Any]) -> Int64[np.ndarray, " row"]:
+    """Return the number of rows of the batch that each row belongs to, in a set with a compute record."""
+    batch_size = int(compute.get("batch_size", 1))
+    if compute.get("full_batches"):
+        return np.full(len(rows), full_shape(layout, batch_size), dtype=np.int64)
     ranges = ((layout.range(row // layout.range_rows), row) for row in rows.tolist())
     return np.array([batch_shape(row_range, row, batch_size) for row_range, row in ranges], dtype=np.int64)

@@ -1,9 +1,9 @@
 """The frozen model that the pipeline runs: its module, layers, normalisation and record."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -39,7 +39,7 @@ class FrozenModel:
 
     ``forward`` runs it on normalised pixels; ``blocks[l]``'s output is layer ``l``: prefix tokens first, then patch
     tokens row by row. ``norm`` is the final norm or None. Models whose layers differ in width or grid are a subclass
-    (pipeline/models/stages.py) with other `layers` and `tokens`.
+    (pipeline/models/stages.py) with other `layers` and `keeping`.
     """
 
     record: ModelRecord
@@ -72,9 +72,11 @@ class FrozenModel:
 
     def normalise(self, pixels: Float[torch.Tensor, "sample height width 3"]) -> Pixels:
         """Return model inputs from RGB values 0..255: divided by 255, then normalised by mean and std."""
-        mean = torch.tensor(self.record.mean, device=pixels.device)
-        std = torch.tensor(self.record.std, device=pixels.device)
-        return ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2).contiguous()
+        return normalised(pixels, *self.constants(pixels.device))
+
+    def constants(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return mean and std on a device, made once: making them waits for a GPU to finish all it was given."""
+        return _constant(self.record.mean, device), _constant(self.record.std, device)
 
     def tokens(
         self,
@@ -87,15 +89,49 @@ class FrozenModel:
         With ``visible`` the blocks process the prefix tokens and these patches only, in this order, as MAE's encoder
         does (arXiv 2111.06377, section 3): position embeddings are added first, then the other patches are dropped.
         """
-        kept: dict[int, torch.Tensor] = {}
+        with self.keeping(layers, visible) as run:
+            return run(inputs)
+
+    @contextmanager
+    def keeping(
+        self,
+        layers: Collection[int],
+        visible: Int64[torch.Tensor, "sample visible"] | None = None,
+        kept: dict[int, Any] | None = None,
+    ) -> Iterator[Callable[[Pixels], dict[int, torch.Tensor]]]:
+        """Yield a function that runs the model and returns what `tokens` does; its hooks stay for the whole block.
+
+        Any other run of the model in the block leaves its outputs in ``kept``, if that is given.
+        """
+        kept = {} if kept is None else kept
         with ExitStack() as hooks:
             for layer in layers:
                 hooks.callback(self.blocks[layer].register_forward_hook(partial(keep_output, kept, layer)).remove)
             if visible is not None:
                 leave_out = partial(_leave_out, visible, self.n_prefix)
                 hooks.callback(self.blocks[0].register_forward_pre_hook(leave_out).remove)
-            self.forward(inputs)
-        return kept
+            yield partial(_outputs, self.forward, kept)
+
+
+def _outputs(forward: Callable[[Pixels], object], kept: dict[int, torch.Tensor], inputs: Pixels) -> dict[int, Any]:
+    """Run a model whose hooks put outputs into ``kept``, and take them out of it."""
+    forward(inputs)
+    found = dict(kept)
+    kept.clear()
+    return found
+
+
+def normalised(
+    pixels: Float[torch.Tensor, "sample height width 3"], mean: Float[torch.Tensor, "3"], std: Float[torch.Tensor, "3"]
+) -> Pixels:
+    """Return RGB values 0..255 divided by 255 and normalised, with the colours first."""
+    return ((pixels / 255.0 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+@lru_cache(maxsize=64)
+def _constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
 
 
 def keep_output(kept: dict[int, Any], number: int, module: nn.Module, inputs: Any, output: Any) -> None:

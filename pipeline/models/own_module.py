@@ -13,8 +13,8 @@ reading has them; otherwise ``layout`` has to say it.
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -52,18 +52,27 @@ class OwnModel(FrozenModel):
         """The layers in the order they were given."""
         return self.described
 
-    def tokens(
+    @contextmanager
+    def keeping(
         self,
-        inputs: Pixels,
         layers: Collection[int],
         visible: Int64[torch.Tensor, "sample visible"] | None = None,
-    ) -> dict[int, Float[torch.Tensor, "sample token channel"]]:
-        """Run the module once and return the outputs of some layers, prefix tokens first."""
+        kept: dict[int, Any] | None = None,
+    ) -> Iterator[Callable[[Pixels], dict[int, torch.Tensor]]]:
+        """Yield a function that runs the module and returns the outputs of some layers, prefix tokens first."""
         assert visible is None, "wanted_arrays refuses masks for models without blocks"
-        kept, _ = _outputs(self.module, [self.submodules[layer] for layer in layers], inputs)
-        return {
-            layer: _as_tokens(output, self.channels_last[layer]) for layer, output in zip(layers, kept, strict=True)
-        }
+        kept = {} if kept is None else kept
+
+        def run(inputs: Pixels) -> dict[int, torch.Tensor]:
+            self.module(inputs)
+            found = {layer: _as_tokens(kept[layer], self.channels_last[layer]) for layer in layers}
+            kept.clear()
+            return found
+
+        with ExitStack() as hooks:
+            for layer in layers:
+                hooks.callback(self.submodules[layer].register_forward_hook(partial(keep_output, kept, layer)).remove)
+            yield run
 
 
 def own_model(

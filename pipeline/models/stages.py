@@ -7,8 +7,10 @@ maps.
 """
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +44,23 @@ class StagedModel(FrozenModel):
         """Every stage, finest first."""
         return self.stages
 
-    def tokens(
+    @contextmanager
+    def keeping(
         self,
-        inputs: Pixels,
         layers: Collection[int],
         visible: Int64[torch.Tensor, "sample visible"] | None = None,
-    ) -> dict[int, Float[torch.Tensor, "sample token channel"]]:
-        """Run the model once and return the outputs of some stages; masks are not supported."""
+        kept: dict[int, Any] | None = None,
+    ) -> Iterator[Callable[[Pixels], dict[int, torch.Tensor]]]:
+        """Yield a function that runs the model and returns the outputs of some stages; masks are not supported."""
         assert visible is None, "wanted_arrays refuses masks for models without blocks"
-        numbers = sorted(layers)
-        maps = _feature_maps(self.module, inputs, numbers)
-        return {stage: each.flatten(2).transpose(1, 2) for stage, each in zip(numbers, maps, strict=True)}
+        yield partial(_tokens_of_stages, self.module, sorted(layers))
+
+
+def _tokens_of_stages(
+    module: nn.Module, stages: list[int], inputs: Pixels
+) -> dict[int, Float[torch.Tensor, "sample token channel"]]:
+    maps = _feature_maps(module, inputs, stages)
+    return {stage: each.flatten(2).transpose(1, 2) for stage, each in zip(stages, maps, strict=True)}
 
 
 def has_stages(name: str) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pipeline.extraction.capture import Capture, wanted_arrays
+from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.recipe import FeatureRecipe
 
 SMALL = {"embed_dim": 48, "depth": 3, "patch_size": 8}

@@ -1,6 +1,7 @@
 """Extraction on a tiny data set: right rows, right resume, no work twice."""
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -23,10 +24,12 @@ from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions, complete, extract, start_extraction
 from pipeline.extraction.job import prepare
 from pipeline.extraction.loading import Loader
+from pipeline.extraction.model_pass.capture import Capture
 from pipeline.labels.label_set import PIXELS
 from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe
+from pipeline.rows.pixels import read_tiles
 from stores import Store
 from stores.errors import UserError
 from stores.maintenance.describe import card
@@ -94,7 +97,7 @@ class Exploding(torch.nn.Module):
 def test_a_second_extraction_runs_no_model(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     first = extract_all(recipe(), where)
-    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
     monkeypatch.setattr("pipeline.extraction.loading.read_tiles", Exploding().forward)
     again = extract_all(recipe(), where)
     assert again.outcomes[0].rows_made == 0
@@ -160,7 +163,7 @@ def test_an_edited_label_makes_new_labels_and_no_new_features(tmp_path, data, mo
     labels = np.asarray(Image.open(path)).copy()
     labels[:10] = 3
     Image.fromarray(labels).save(path)
-    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
     again = extract_all(recipe(), where)
     assert again.labels.digest != first.labels.digest
     assert again.outcomes[0].set.digest == first.outcomes[0].set.digest
@@ -180,7 +183,7 @@ def test_terms_of_use_are_those_of_these_weights_and_these_data(tmp_path, data, 
     assert build_model(mine, wanted_size, tmp_path).licence == "CC0"
 
     # What is said of the terms names no other set: the same rows are not made twice.
-    monkeypatch.setattr("pipeline.extraction.extract.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
     said = recipe(TINY.model_copy(update={"licence": "CC0"}))
     said = said.model_copy(update={"dataset": said.dataset.model_copy(update={"licence": "ours"})})
     again = extract_all(said, site(tmp_path, data))
@@ -309,14 +312,63 @@ def test_batches_never_cross_a_range_border_and_hold_every_row_once(tmp_path, da
     wanted = recipe()
     samples = run.read_samples(wanted, where)
     job = prepare(wanted, TINY, build_model(TINY, wanted.frame.input, tmp_path), samples, where.store)
-    for batch_size in (1, 3, 5, 64):
+    for batch_size, full in itertools.product((1, 3, 5, 64), (True, False)):
         seen = []
-        for batch in Loader(samples, "bicubic", batch_size, 2).batches(job.layout.ranges()):
-            stop = batch.start + len(batch.pixels)
+        for batch in Loader(samples, "bicubic", batch_size, 2, full=full).batches(job.layout.ranges()):
+            stop = batch.start + len(batch)
             assert batch.range.start <= batch.start < stop <= batch.range.stop
-            assert len(batch.pixels) == batch_size or stop == batch.range.stop
-            seen += range(batch.start, stop)
+            assert len(batch) == batch_size or stop == batch.range.stop
+            assert len(batch.pixels) == (batch_size if full else len(batch))
+            assert (batch.pixels[len(batch) :] == batch.pixels[len(batch) - 1]).all()
+            expected = np.concatenate([read_tiles(samples, "bicubic", row, row + 1)[0] for row in batch.rows])
+            np.testing.assert_array_equal(batch.pixels[: len(batch)], expected)
+            seen += batch.rows
         assert seen == list(range(28))
+
+
+def test_every_forward_pass_of_a_set_has_one_number_of_rows(tmp_path, data, monkeypatch):
+    """However the rows are dealt out: ranges of 4 in batches of 3, shards, and what was missing."""
+    shapes, original = set(), Capture.__call__
+
+    def call(self, pixels, tile_ids):
+        shapes.add(len(pixels))
+        assert len(tile_ids) == len(pixels)
+        return original(self, pixels, tile_ids)
+
+    monkeypatch.setattr(Capture, "__call__", call)
+    where, other = site(tmp_path, data), Compute("cpu", batch_size=3, threads=1)
+    for shard in ((0, 3), (0, 1)):
+        run.extract_recipe(recipe(), where, other, ExtractOptions(shard=shard))
+    assert shapes == {3}
+    shapes.clear()
+    run.extract_recipe(recipe(), site(tmp_path, data, "more"), Compute("cpu", batch_size=64, threads=1))
+    assert shapes == {4}, "no more than a range has"
+
+
+def test_a_set_of_an_earlier_version_is_completed_with_the_batches_it_was_begun_with(tmp_path, data, monkeypatch):
+    shapes, original = [], Capture.__call__
+
+    def call(self, pixels, tile_ids):
+        shapes.append(len(pixels))
+        return original(self, pixels, tile_ids)
+
+    monkeypatch.setattr(Capture, "__call__", call)
+    where, wanted = site(tmp_path, data), recipe()
+    before = Compute("cpu", batch_size=3, threads=1, full_batches=False)
+    record = Compute.record
+
+    def as_before(self, dtype):
+        return {key: value for key, value in record(self, dtype).items() if key != "full_batches"}
+
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Compute, "record", as_before)
+        run.extract_recipe(wanted, where, before, ExtractOptions(shard=(0, 2)))
+    assert shapes == [3, 1] * 4
+    shapes.clear()
+    done = run.extract_recipe(wanted, where, Compute("cpu", batch_size=3, threads=1)).outcomes[0]
+    assert shapes == [3, 1] * 3
+    assert done.notes == []
+    assert done.missing == {}
 
 
 def test_mixed_sizes_without_a_tile_are_brought_to_one_grid(tmp_path):

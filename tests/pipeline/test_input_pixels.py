@@ -6,8 +6,8 @@ import xarray
 from PIL import Image
 
 from pipeline.extraction import run
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.plan import plan_models
 from pipeline.extraction.repair import repair_recipe
 from pipeline.labels import input_pixels

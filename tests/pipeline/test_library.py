@@ -180,7 +180,8 @@ def test_what_follows_a_layer_does_not_change_it(data, make, layer):
     model = own_model(net, name="in-place", layers=[layer], input=32)
     seen.clear()
     [made] = extract({**TABLES, "features": {"store_dtype": "float32"}}, model=model, **data)
-    np.testing.assert_array_equal(made["stage.0"][:], torch.cat(seen).flatten(2).transpose(1, 2).numpy())
+    whole = torch.cat(seen)[: len(made.samples)]  # the last batch is padded
+    np.testing.assert_array_equal(made["stage.0"][:], whole.flatten(2).transpose(1, 2).numpy())
 
 
 class ChannelsLast(nn.Module):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from evaluate.decoder import PatchDecoder
-from pipeline.extraction.capture import Capture, wanted_arrays
+from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.models import build_model
 from pipeline.models.loading.patch_pixels import patchify, unpatchify
 from pipeline.models.mae_decoder import build_decoder, decoder_of

@@ -6,9 +6,9 @@ import torch
 import xarray
 
 from pipeline.extraction import run
-from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
 from pipeline.rows.masking import visible_ids

@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 
-from pipeline.extraction.capture import Capture, wanted_arrays
+from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.models import build_model
 from pipeline.models.loading.position import fit_bias_table, fit_embedding
 from pipeline.models.loading.weights import random_weights

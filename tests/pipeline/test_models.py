@@ -6,7 +6,7 @@ import safetensors.torch
 import timm
 import torch
 
-from pipeline.extraction.capture import Capture, wanted_arrays
+from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.models import build_model
 from pipeline.models.loading.weights import random_weights, weights_digest
 from pipeline.models.loading.wrappings import read_checkpoint

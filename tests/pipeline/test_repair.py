@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.damage import COMPUTE, KINDS, bytes_of, campaign, check_and_repair, small_store
 from pipeline.extraction import repair
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.repair import batch_span, repair_recipe
 from pipeline.extraction.run import Recorded, Workspace
 from pipeline.views import CLEAN
@@ -121,7 +121,7 @@ def test_other_bytes_replace_nothing_until_they_are_accepted(site, monkeypatch):
     content = dict(target.content)
     damaged = Path(where.store.location) / target.prefix / "tokens" / "block.3" / "c.1.0.0"
     damaged.write_bytes(b"not a chunk")
-    monkeypatch.setattr("pipeline.extraction.extract.Capture", Shifted)
+    monkeypatch.setattr("pipeline.extraction.computing.Capture", Shifted)
     one = next(one for one in run_repair() if one.title == "test_vit")
     assert one.report.lost == {"tokens/block.3": [1]}
     assert "--accept-new" in one.reason

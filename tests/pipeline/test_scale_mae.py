@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.extraction.capture import Capture, wanted_arrays
+from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
 from stores.errors import UserError

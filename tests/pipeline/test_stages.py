@@ -9,8 +9,8 @@ import xarray
 
 from evaluate.inputs.model_sets import ModelSets
 from pipeline.extraction import run
-from pipeline.extraction.capture import Capture, wanted_arrays
 from pipeline.extraction.compute import Compute
+from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.extraction.plan import plan_models
 from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model, family_of

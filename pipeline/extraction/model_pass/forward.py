@@ -1,61 +1,32 @@
 """Runs batches of pixels through the model and returns the wanted arrays in host memory."""
 
-import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int64
-from torch import nn
 
-from pipeline.extraction.capture import Capture
 from pipeline.extraction.loading import Batch
+from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.device import Device, Fetched
 from pipeline.extraction.progress import StageSeconds
 from pipeline.rows.samples import Samples
 from stores.errors import UserError
 
 BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
-"""Batches with their arrays, by address."""
+"""Batches with their arrays, by address; those of a batch are valid until the next is asked for."""
 
-
-@contextlib.contextmanager
-def converted(module: nn.Module, device: str, dtype: torch.dtype) -> Iterator[None]:
-    """Move a module to a device and a precision, and give it its own values back at the end.
-
-    A module of the user's own may be extracted again in another precision, where rounded weights would be others.
-
-    Args:
-        module: The module, changed in place.
-        device: Device that it stays on.
-        dtype: Precision of its floating-point parameters and buffers inside this block.
-    """
-    parameters = [
-        (one, one.data.cpu()) for one in module.parameters() if one.is_floating_point() and one.dtype != dtype
-    ]
-    buffers = [
-        (part, name, value)
-        for part in module.modules()
-        for name, value in part.named_buffers(recurse=False)
-        if value.is_floating_point() and value.dtype != dtype
-    ]
-    module.to(device=device, dtype=dtype)
-    try:
-        yield
-    finally:
-        for parameter, values in parameters:
-            parameter.data = values.to(device)
-        for part, name, value in buffers:
-            setattr(part, name, value.to(device))
+_SUMS = ""
+"""Name of the arrays' sums among what is fetched."""
 
 
 def forward(
-    batches: Iterator[Batch], run: Capture, samples: Samples, device: str, seconds: StageSeconds
+    batches: Iterator[Batch], run: Capture, samples: Samples, device: Device, seconds: StageSeconds
 ) -> BatchArrays:
-    """Yield every batch with its arrays in host memory; on a GPU one batch late, so that copies overlap.
+    """Yield every batch with its arrays in host memory; on a GPU one batch late, so that copies and writing overlap.
 
-    Rows of bad images hold the fill value. Raises UserError when a valid row has a NaN or infinite value.
+    The arrays of a batch are valid until the next is asked for. Rows of bad images hold the fill value. Raises
+    UserError when a valid row has a NaN or infinite value.
 
     Args:
         batches: Batches of decoded pixels.
@@ -64,53 +35,44 @@ def forward(
         device: Device that the model is on.
         seconds: Time spent here is added to its ``model``.
     """
-    on_gpu = device.startswith("cuda")
-    tile_ids = samples.tile_ids
-    pending: tuple[Batch, dict[str, torch.Tensor], torch.Tensor, Any] | None = None
+    pending: tuple[Batch, Fetched] | None = None
     for batch in batches:
         if not run.arrays:  # only statistics of the view are missing
             yield batch, {}
             continue
         before = time.perf_counter()
-        pixels = torch.from_numpy(batch.pixels)
-        if on_gpu:
-            pixels = pixels.pin_memory().to(device, non_blocking=True)
-        stored, sums = run(pixels.float(), [tile_ids[row] for row in batch.padded_rows])
-        stored = {name: values[: len(batch)] for name, values in stored.items()}
-        done = None
-        if on_gpu:
-            stored = {name: _to_host(values) for name, values in stored.items()}
-            sums = _to_host(sums)
-            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            done.record()
-        ahead, pending = pending, (batch, stored, sums, done)
-        if not on_gpu:
+        ahead, pending = pending, (batch, _started(batch, run, samples, device))
+        if not device.runs_behind:
             ahead, pending = pending, None
         result = _finished(ahead, run, samples) if ahead is not None else None
         seconds.model += time.perf_counter() - before
-        if result is not None:
+        if ahead is not None and result is not None:
             yield result
+            ahead[1].give_back()
     if pending is not None:
         before = time.perf_counter()
         result = _finished(pending, run, samples)
         seconds.model += time.perf_counter() - before
         yield result
+        pending[1].give_back()
 
 
-def _to_host(values: torch.Tensor) -> torch.Tensor:
-    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-    return host.copy_(values, non_blocking=True)
+def _started(batch: Batch, run: Capture, samples: Samples, device: Device) -> Fetched:
+    """Run the model on a batch and start copying its arrays, without the rows that pad it."""
+    with device.guard():
+        pixels = device.pixels(batch.pixels)
+        stored, sums = run(
+            pixels, [(name, tile.box) for name, tile in map(samples.tiles.__getitem__, batch.padded_rows)]
+        )
+        return device.fetch({name: values[: len(batch)] for name, values in stored.items()} | {_SUMS: sums})
 
 
-def _finished(
-    pending: tuple[Batch, dict[str, torch.Tensor], torch.Tensor, Any], run: Capture, samples: Samples
-) -> tuple[Batch, dict[str, np.ndarray]]:
-    batch, stored, sums, done = pending
-    if done is not None:
-        done.synchronize()
-    arrays = {name: values.numpy() for name, values in stored.items()}
+def _finished(pending: tuple[Batch, Fetched], run: Capture, samples: Samples) -> tuple[Batch, dict[str, np.ndarray]]:
+    batch, fetched = pending
+    arrays = fetched.wait()
+    sums = arrays.pop(_SUMS)
     invalid = np.array([samples.tiles[row][0] in samples.bad_images for row in batch.rows], dtype=bool)
-    if not bool(torch.isfinite(sums).all()):
+    if not np.isfinite(sums).all():
         _check_finite(run.model.record.name, arrays, samples, np.array(batch.rows)[~invalid], ~invalid)
     if invalid.any():
         for array in run.arrays:

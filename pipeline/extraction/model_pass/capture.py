@@ -1,20 +1,23 @@
 """Captures the outputs of all wanted layers in one forward pass, with hooks that leave the pass unchanged.
 
-Forward hooks, set by `FrozenModel.tokens`, keep each block's output; the model's own fused kernels stay in use, so the
+Forward hooks, set by `FrozenModel.keeping`, keep each block's output; the model's own fused kernels stay in use, so the
 tokens are those of a plain forward. Layers are counted from 0: layer ``l`` is the output of block ``l``, residual
 added. A normed layer is that output through the model's *final* norm with its affine weights (DINO's
 ``get_intermediate_layers``; paper A, appendix A.1). A masked capture is a second pass over the visible patches; it
 does not change the first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 
-from pipeline.models.contract import FrozenModel, Layer
+from pipeline.extraction.model_pass.precision import autocast, module_dtype
+from pipeline.models.contract import FrozenModel, Layer, normalised
 from pipeline.recipe import FeatureRecipe, MaskRecipe
 from pipeline.rows import masking
 from pipeline.rows.masking import TileId
@@ -129,13 +132,14 @@ def _masked(model: FrozenModel, features: FeatureRecipe, mask: MaskRecipe) -> li
 class Capture:
     """Runs a model and returns the wanted arrays of a batch, on the model's device, in the store's dtype."""
 
-    def __init__(self, model: FrozenModel, arrays: Sequence[ArraySpec], compute_dtype: str) -> None:
+    def __init__(self, model: FrozenModel, arrays: Sequence[ArraySpec], precision: str) -> None:
         self.model = model
         self.arrays = tuple(arrays)
-        self.compute_dtype: torch.dtype = getattr(torch, compute_dtype)
+        self.precision = precision
         self._passes: dict[tuple[float, int] | None, list[ArraySpec]] = {}
         for array in self.arrays:
             self._passes.setdefault(_mask_of(array), []).append(array)
+        self._compiled: Callable[..., dict[str, torch.Tensor]] | None = None
 
     def __call__(
         self, pixels: Float[torch.Tensor, "sample height width 3"], tile_ids: Sequence[TileId] = ()
@@ -145,15 +149,60 @@ class Capture:
         A finite sum proves that every value is finite. The caller checks the sums later, so that a GPU is not
         synchronised here. ``pixels`` are RGB values 0..255 as float32; ``tile_ids`` are needed for masked arrays only.
         """
-        with torch.inference_mode():
-            inputs = self.model.normalise(pixels).to(self.compute_dtype)
+        with torch.inference_mode(), autocast(self.precision, pixels.device.type):
+            constants = self.model.constants(pixels.device)
             stored: dict[str, torch.Tensor] = {}
             for mask, arrays in self._passes.items():
-                stored |= self._full(inputs, arrays) if mask is None else self._masked(inputs, arrays, tile_ids, *mask)
+                if mask is not None:
+                    stored |= self._masked(self._inputs(pixels, *constants), arrays, tile_ids, *mask)
+                elif self._compiled is None:
+                    with self.model.keeping(_layers(arrays)) as run:
+                        stored |= self._full(run, arrays, pixels, *constants)
+                else:
+                    stored |= self._compiled(arrays, pixels, *constants)
             return stored, torch.stack([stored[array.name].sum(dtype=torch.float32) for array in self.arrays])
 
-    def _full(self, inputs: torch.Tensor, arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
-        return self._cut(self.model.tokens(inputs, {array.layer or 0 for array in arrays}), arrays)
+    @contextmanager
+    def compiled(self) -> Iterator[None]:
+        """Compile the pass into one function (normalise, blocks, norms, cast) for this block; masked ones run as usual.
+
+        Raises UserError, from the pass, where PyTorch cannot compile it.
+        """
+        arrays = self._passes.get(None, [])
+        kept: dict[int, torch.Tensor] = {}
+        with self.model.keeping(_layers(arrays), kept=kept) as run:
+            step = torch.compile(partial(self._full, run), dynamic=False)
+
+            def compiled(*arguments: Any) -> dict[str, torch.Tensor]:
+                kept.clear()  # of a masked pass: the compiled function is made for an empty one
+                try:
+                    return step(*arguments)
+                except torch._dynamo.exc.TorchDynamoException as error:
+                    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                    raise UserError(
+                        f"{self.model.record.name} cannot be compiled on this machine ({reason}): set compile = false "
+                        "in [features]"
+                    ) from error
+
+            self._compiled = compiled
+            try:
+                yield
+            finally:
+                self._compiled = None
+                torch.compiler.reset()  # what is compiled counts towards a limit, beyond which nothing is any more
+
+    def _inputs(self, pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+        return normalised(pixels, mean, std).to(module_dtype(self.precision))
+
+    def _full(
+        self,
+        run: Callable[[torch.Tensor], dict[int, torch.Tensor]],
+        arrays: Sequence[ArraySpec],
+        pixels: torch.Tensor,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
+        return self._cut(run(self._inputs(pixels, mean, std)), arrays)
 
     def _masked(
         self, inputs: torch.Tensor, arrays: Sequence[ArraySpec], tile_ids: Sequence[TileId], ratio: float, seed: int
@@ -163,8 +212,7 @@ class Capture:
         of_tokens = [array for array in arrays if array.layer is not None]
         stored = {array.name: ids.to(getattr(torch, array.dtype)) for array in of_ids}
         if of_tokens:
-            layers = {array.layer or 0 for array in of_tokens}
-            stored |= self._cut(self.model.tokens(inputs, layers, ids), of_tokens)
+            stored |= self._cut(self.model.tokens(inputs, _layers(of_tokens), ids), of_tokens)
         return stored
 
     def _cut(self, kept: dict[int, torch.Tensor], arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
@@ -183,6 +231,11 @@ class Capture:
             part = tokens[:, :split] if array.group == "prefix" else tokens[:, split:]
             stored[array.name] = part.to(getattr(torch, array.dtype)).contiguous()
         return stored
+
+
+def _layers(arrays: Sequence[ArraySpec]) -> list[int]:
+    """Return the layers of some arrays, every one once."""
+    return sorted({array.layer or 0 for array in arrays})
 
 
 def _mask_of(array: ArraySpec) -> tuple[float, int] | None:
