@@ -8,7 +8,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import damage, extraction, growth, kills, neighbours, probes, store, two_faults, verifying, worlds
+from benchmarks import (
+    damage,
+    extraction,
+    growth,
+    kills,
+    neighbours,
+    probes,
+    store,
+    two_faults,
+    verifying,
+    visbench,
+    worlds,
+)
 
 BENCHMARKS = {
     "store": store.rows,
@@ -20,7 +32,7 @@ BENCHMARKS = {
     "probes": probes.rows,
     "worlds": worlds.rows,
 }
-OPT_IN = {"kills": kills.rows}
+OPT_IN = {"kills": kills.rows, "visbench": visbench.rows}
 """Minutes long, run only when named."""
 
 
