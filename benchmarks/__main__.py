@@ -8,13 +8,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import damage, extraction, kills, neighbours, probes, store, two_faults, verifying, worlds
+from benchmarks import damage, extraction, kills, neighbours, probes, reading, store, two_faults, verifying, worlds
 
 BENCHMARKS = {
     "store": store.rows,
     "verify": verifying.rows,
     "damage": lambda: [*damage.rows(), *two_faults.rows()],
     "extraction": extraction.rows,
+    "reading": reading.rows,
     "neighbours": neighbours.rows,
     "probes": probes.rows,
     "worlds": worlds.rows,

@@ -8,6 +8,7 @@ and the weights of a decoder.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluate.inputs.chunks import held_bytes, readers
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
 from evaluate.kernels import bootstrap, confusion, moments, penalties, treatments
@@ -29,9 +30,8 @@ def rows_bytes(model: ModelSets, array: str, n_rows: int) -> int:
 
 
 def reading_bytes(model: ModelSets, array: str) -> int:
-    """Return what reading an array chunk by chunk holds: the chunk before, this one, its bytes and a copy."""
-    stored = model.features[array]
-    return 4 * stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes + moments.WORK_BYTES
+    """Return what reading an array chunk by chunk holds, and moments of the rows meanwhile."""
+    return held_bytes(model.features[array]) + moments.WORK_BYTES + readers() * moments.THREAD_BYTES
 
 
 def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
@@ -118,7 +118,8 @@ class ClassifierMemory:
         pixels = self.model.labels[PIXELS]
         of_row = confusion.histogram_bytes(n_patches(self.model, self.array, 1), n_classes)
         return (
-            pixels.layout.chunk_rows(pixels.spec) * (4 * pixels.spec.row_bytes + of_row)
+            held_bytes(pixels)
+            + readers() * pixels.layout.chunk_rows(pixels.spec) * of_row
             + confusion.histogram_bytes(self._n_queries, n_classes)
             + PATCH_BYTES * self._n_queries
             + confusion.matrix_bytes(n_images, n_classes, n_matrices)

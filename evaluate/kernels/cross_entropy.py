@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from evaluate.kernels.moments import read_float32
+from evaluate.kernels.moments import convert_alone, read_float32
 from stores.storage.cores import available_cores
 
 BLOCK_ROWS = 2048
@@ -68,7 +68,10 @@ class _Sums(NamedTuple):
 @contextmanager
 def all_cores() -> Iterator[ThreadPoolExecutor]:
     """Threads for the passes of an `Objective`, one a core, with BLAS held to one thread meanwhile."""
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(available_cores()) as pool:
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        ThreadPoolExecutor(available_cores(), initializer=convert_alone) as pool,
+    ):
         yield pool
 
 
@@ -97,10 +100,21 @@ class Objective:
     def covariance(self) -> Float64[np.ndarray, "channel channel"]:
         """Return the covariance of the rows, from float32 products of blocks."""
         total = np.zeros((len(self._centre), len(self._centre)))
-        for start in range(0, len(self._targets), BLOCK_ROWS):
+
+        def product(start: int) -> Float32[np.ndarray, "channel channel"]:
             block = self._block(start)
-            total += block.T @ block
+            return block.T @ block
+
+        for starts in self._windows():
+            for part in self._pool.map(product, starts):
+                total += part
         return total / len(self._targets)
+
+    def _windows(self) -> Iterator[range]:
+        """Yield the first rows of the blocks of a pass, as many at a time as may be in flight."""
+        window = WINDOW * available_cores() * BLOCK_ROWS
+        for first in range(0, len(self._targets), window):
+            yield range(first, min(first + window, len(self._targets)), BLOCK_ROWS)
 
     def _block(self, start: int) -> Float32[np.ndarray, "_ channel"]:
         return self._blocks[start // BLOCK_ROWS] if self._blocks else self._rows.centred_block(start, self._centre)
@@ -120,9 +134,7 @@ class Objective:
         losses = np.zeros(n_heads)
         weight_sums = np.zeros(stacked.shape)
         bias_sums = np.zeros((n_classes, n_heads))
-        window = WINDOW * available_cores() * BLOCK_ROWS
-        for first in range(0, len(self._targets), window):
-            starts = range(first, min(first + window, len(self._targets)), BLOCK_ROWS)
+        for starts in self._windows():
             for sums in self._pool.map(lambda start: self._block_sums(start, stacked, offsets), starts):
                 losses += sums.losses
                 weight_sums += sums.weights

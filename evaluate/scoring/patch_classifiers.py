@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.patches import patch_labels, token_variance, tokens
+from evaluate.inputs.patches import patch_labels, tokens, tokens_and_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.first_order import fit_adamw
 from evaluate.kernels.moments import variance_ranking, without_top
@@ -54,13 +54,14 @@ def read_patches(model: ModelSets, array: str, train: RowSelection, validation: 
     labelled = labels != VOID
     if not labelled.any():
         raise UserError(f"none of the {train.title} for training has a labelled patch: choose other training images")
+    bank, variance = tokens_and_variance(model, array, train, labelled)
     return PatchData(
         model=model,
-        bank=tokens(model, array, train, labelled),
+        bank=bank,
         bank_labels=labels[labelled],
         bank_images=image_numbers(model, train, n_patches)[labelled],
         queries=tokens(model, array, validation),
-        ranking=variance_ranking(token_variance(model, array, train)),
+        ranking=variance_ranking(variance),
     )
 
 
