@@ -8,7 +8,19 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import damage, extraction, kills, neighbours, probes, reading, store, two_faults, verifying, worlds
+from benchmarks import (
+    damage,
+    extraction,
+    kills,
+    neighbours,
+    probes,
+    reading,
+    searches,
+    store,
+    two_faults,
+    verifying,
+    worlds,
+)
 
 BENCHMARKS = {
     "store": store.rows,
@@ -17,6 +29,7 @@ BENCHMARKS = {
     "extraction": extraction.rows,
     "reading": reading.rows,
     "neighbours": neighbours.rows,
+    "searches": searches.rows,
     "probes": probes.rows,
     "worlds": worlds.rows,
 }

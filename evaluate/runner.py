@@ -68,7 +68,7 @@ def evaluate(
         on_start: called with the number of tasks to compute, before the first.
         on_progress: called before each task with whether its result is reused.
     """
-    context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders)
+    context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders, results)
     tasks, notes = collect_tasks(models, settings, context)
     evaluation = Evaluation(long_table([]), notes=notes)
     missing = [task for task in tasks if not task.is_stored(results)]

@@ -16,7 +16,7 @@ from evaluate.kernels.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import ProbeOptions, predict_knn, predict_probe, read_patches
+from evaluate.scoring.patch_classifiers import KnnOptions, ProbeOptions, predict_probe, read_patches
 from evaluate.settings import RemovalSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.specs import VOID
@@ -90,7 +90,8 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         patches = read_patches(self.model, self.array, self.train, self.images)
         predicted: dict[int, np.ndarray]
         if self.settings.classifier == "knn":
-            by_m = predict_knn(patches, self.removed, memory_bytes=self.search_bytes)
+            options = KnnOptions(self.search_bytes, self.context.results)
+            by_m = options.votes(patches, options.neighbours(patches, self.removed, larger=self.validation))
             predicted = {m: classes for (m, _), (classes, _) in by_m.items()}
         else:
             fits = predict_probe(patches, self.removed, ProbeOptions(self.context.seed))

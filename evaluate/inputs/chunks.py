@@ -30,20 +30,18 @@ def readers() -> int:
     return min(MOST_READERS, max(2, available_cores()))
 
 
-def ahead(stored: ZarrArray) -> int:
-    """Return how many chunks of an array are under way at a time."""
-    chunk_bytes = stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
+def ahead(chunk_bytes: int) -> int:
+    """Return how many chunks of this size are under way at a time."""
     return max(1, min(readers() + 1, AHEAD_BYTES // chunk_bytes))
 
 
-def held_bytes(stored: ZarrArray) -> int:
-    """Return what reading an array chunk by chunk holds.
+def held_bytes(chunk_bytes: int) -> int:
+    """Return what reading an array by chunks of this size holds.
 
     That is the chunk before, this one, those under way, and once more the bytes of those that are just read.
     """
-    window = ahead(stored)
-    chunks = 2 + window + min(readers(), window)
-    return chunks * stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
+    window = ahead(chunk_bytes)
+    return (2 + window + min(readers(), window)) * chunk_bytes
 
 
 def of_chunks(
@@ -58,7 +56,8 @@ def of_chunks(
         rows: rows to read, increasing.
         function: what is done with each block; ``first`` is the position of its first row in ``rows``.
     """
-    borders = np.flatnonzero(np.diff(rows // stored.layout.chunk_rows(stored.spec))) + 1
+    chunk_rows = stored.layout.chunk_rows(stored.spec)
+    borders = np.flatnonzero(np.diff(rows // chunk_rows)) + 1
     starts = [0, *borders.tolist()] if len(rows) else []
     single = copy(stored)
     single.executor = None
@@ -71,7 +70,7 @@ def of_chunks(
     if len(starts) < 2:
         yield from map(read, range(len(starts)))
         return
-    window, pending = ahead(stored), deque[Future[T]]()
+    window, pending = ahead(chunk_rows * stored.spec.row_bytes), deque[Future[T]]()
     with ThreadPoolExecutor(min(readers(), window), initializer=convert_alone) as pool:
         try:
             for number in range(len(starts)):

@@ -31,7 +31,9 @@ def rows_bytes(model: ModelSets, array: str, n_rows: int) -> int:
 
 def reading_bytes(model: ModelSets, array: str) -> int:
     """Return what reading an array chunk by chunk holds, and moments of the rows meanwhile."""
-    return held_bytes(model.features[array]) + moments.WORK_BYTES + readers() * moments.THREAD_BYTES
+    stored = model.features[array]
+    chunk_bytes = stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
+    return held_bytes(chunk_bytes) + moments.WORK_BYTES + readers() * moments.THREAD_BYTES
 
 
 def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
@@ -116,10 +118,11 @@ class ClassifierMemory:
         """Return what scoring holds: pixels of every class in every patch, ``n_matrices`` an image, and resamples."""
         n_classes, n_images = len(self.model.classes), len(self.validation.sources)
         pixels = self.model.labels[PIXELS]
+        chunk_rows = pixels.layout.chunk_rows(pixels.spec)
         of_row = confusion.histogram_bytes(n_patches(self.model, self.array, 1), n_classes)
         return (
-            held_bytes(pixels)
-            + readers() * pixels.layout.chunk_rows(pixels.spec) * of_row
+            held_bytes(chunk_rows * pixels.spec.row_bytes)
+            + readers() * chunk_rows * of_row
             + confusion.histogram_bytes(self._n_queries, n_classes)
             + PATCH_BYTES * self._n_queries
             + confusion.matrix_bytes(n_images, n_classes, n_matrices)

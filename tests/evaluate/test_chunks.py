@@ -54,13 +54,13 @@ def test_no_more_chunks_are_under_way_than_are_counted(model, monkeypatch):
     for _ in of_chunks(stored, np.array(ROWS), note):
         with lock:
             given[0] += 1
-    window = ahead(stored)
+    chunk_bytes = stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
+    window = ahead(chunk_bytes)
     assert window == module.MOST_READERS + 1
     assert 1 < most[0] <= window + 1
-    chunk_bytes = stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
-    assert held_bytes(stored) == (2 + window + module.MOST_READERS) * chunk_bytes
+    assert held_bytes(chunk_bytes) == (2 + window + module.MOST_READERS) * chunk_bytes
     monkeypatch.setattr(module, "AHEAD_BYTES", 1)
-    assert ahead(stored) == 1
+    assert ahead(chunk_bytes) == 1
 
 
 def test_damage_is_raised_at_its_place(model, monkeypatch):
