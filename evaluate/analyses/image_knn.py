@@ -143,7 +143,8 @@ class ImageKnnTask(ModelTask[ImageKnn]):
                 for m in self.removed:
                     kept = np.sort(ranking[m:])
                     parts = np.take(bank, kept, axis=1), np.take(queries, kept, axis=1)
-                    neighbours = nearest(*parts, settings.k, metric="cosine", memory_bytes=self.search_bytes)
+                    neighbours = nearest(*parts, settings.k, metric="cosine", memory_bytes=self.search_bytes,
+                                         device=self.context.device.name)  # fmt: skip
                     predicted = vote(neighbours, classes, len(self.model.classes), settings.k, weights="softmax",
                                      temperature=settings.temperature)  # fmt: skip
                     columns = {

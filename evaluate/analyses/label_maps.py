@@ -76,8 +76,9 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         return RowSelection(shown, self.validation.rows[np.isin(of_row, shown)])
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters that the class lists, and whether probes standardise features."""
-        return {**super().parameters(), "batchnorm": self.model.probe_batchnorm}
+        """Return the parameters that the class lists, whether probes standardise, and where they are fitted."""
+        device = self.device_parameter(self.settings.classifier == "probe")
+        return {**super().parameters(), "batchnorm": self.model.probe_batchnorm, **device}
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -90,11 +91,13 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         patches = read_patches(self.model, self.array, self.train, self.images)
         predicted: dict[int, np.ndarray]
         if self.settings.classifier == "knn":
-            options = KnnOptions(self.search_bytes, self.context.results)
+            options = KnnOptions(self.search_bytes, self.context.results, device=self.context.device.name)
             by_m = options.votes(patches, options.neighbours(patches, self.removed, larger=self.validation))
             predicted = {m: classes for (m, _), (classes, _) in by_m.items()}
         else:
-            fits = predict_probe(patches, self.removed, ProbeOptions(self.context.seed))
+            fits = predict_probe(
+                patches, self.removed, ProbeOptions(self.context.seed, device=self.context.device.name)
+            )
             predicted = {m: classes for m, (classes, _) in fits.items()}
         truth = scored_labels(self.model, self.array, self.images)
         numbers = image_numbers(self.model, self.images, len(truth) // len(self.images.rows))

@@ -80,7 +80,8 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
             return {**super().parameters(), **self.probe_parameters}
         names = {"metric", "search", "weights"} | ({"temperature"} if self.settings.weights == "softmax" else set())
         votes = self.settings.model_dump(mode="json", include=names)
-        return {**super().parameters(), **votes, "k": sorted(set(self.k))}
+        faiss = self.device_parameter(self.settings.search == "faiss")
+        return {**super().parameters(), **votes, "k": sorted(set(self.k)), **faiss}
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -117,6 +118,7 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
             settings.search,
             settings.weights,
             settings.temperature,
+            self.context.device.name,
         )
         predictions = options.votes(patches, options.neighbours(patches, self.removed))
         for (m, k), (predicted, redone) in predictions.items():

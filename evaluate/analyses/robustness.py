@@ -100,7 +100,7 @@ class RobustnessTask(ClassifierTask[Robustness]):
         if self.classifier == "probe":
             kept = [without_top(patches.ranking, m) for m in self.removed]
             probes = [one.probe for one in self.probe_options.fit_probes(patches, kept)]
-        options = KnnOptions(self.search_bytes, self.context.results)
+        options = KnnOptions(self.search_bytes, self.context.results, device=self.context.device.name)
         predicted: dict[tuple[int, View], np.ndarray] = {}
         for view in (CLEAN, *self.views):
             if view == CLEAN and self.classifier == "knn":

@@ -74,15 +74,33 @@ class Shortlist:
         pair, offset = np.nonzero(gathered >= self.threshold[query][:, None])
         row = group[pair] * size + offset
         value = gathered[pair, offset]
-        self._append(query[pair], row + first_row, value, value - margin[row])
+        self.add(query[pair], row + first_row, value, value - margin[row])
 
-    def _append(
+    def reached(self, kth: Float[np.ndarray, " query"]) -> None:
+        """Note that k rows of every query have this lower score or a larger one."""
+        self._raise_threshold(np.arange(self.count.size), kth)
+
+    def overflow(self, queries: Int64[np.ndarray, " some"]) -> None:
+        """Give up queries that have too many candidates."""
+        self.overflowed[queries] = True
+        self.threshold[queries] = np.inf
+        self.count[queries] = 0
+
+    def add(
         self,
         query: Int64[np.ndarray, " new"],
         row: Int64[np.ndarray, " new"],
         score: Float[np.ndarray, " new"],
         lower: Float[np.ndarray, " new"],
     ) -> None:
+        """Add candidates, ordered by query.
+
+        Args:
+            query: query of each.
+            row: bank row of each.
+            score: upper scores.
+            lower: lower scores, without the query's slack.
+        """
         added = np.bincount(query, minlength=self.count.size)
         starts = np.cumsum(added) - added
         full = self.count + added > self._scores.shape[1]
@@ -123,9 +141,7 @@ class Shortlist:
         keep = scores >= self.threshold[query]
         self._lower[query] = -np.inf
         if np.count_nonzero(keep) > self._scores.shape[1]:
-            self.overflowed[query] = True
-            self.threshold[query] = np.inf
-            self.count[query] = 0
+            self.overflow(np.array([query]))
             return
         self.count[query] = np.count_nonzero(keep)
         self._scores[query, : self.count[query]] = scores[keep]
@@ -163,6 +179,14 @@ class Level:
     squared_distances: Float64[np.ndarray, "query k"]
     unresolved: Bool[np.ndarray, " query"]
     """Queries with too many candidates, whose other entries are not valid."""
+
+
+def empty_levels(n_queries: int, k: int, n_levels: int) -> list[Level]:
+    """Return levels without any neighbour."""
+    return [
+        Level(np.full((n_queries, k), -1, np.int64), np.full((n_queries, k), np.inf), np.zeros(n_queries, bool))
+        for _ in range(n_levels)
+    ]
 
 
 def merge(

@@ -111,6 +111,8 @@ class KnnOptions:
     weights: Literal["uniform", "softmax"] = "uniform"
     temperature: float = 0.07
     """Of softmax votes."""
+    device: str | None = None
+    """Where products are computed; None for numpy."""
 
     def neighbours(
         self, patches: PatchData, removed: Sequence[int], larger: RowSelection | None = None
@@ -141,13 +143,14 @@ class KnnOptions:
         """Return the exact neighbours of rows among the training patches, whether stored or not."""
         return nearest_without_top(
             patches.bank, queries, patches.ranking, removed, max(self.k), metric=self.metric,
-            memory_bytes=self.memory_bytes,
+            memory_bytes=self.memory_bytes, device=self.device,
         )  # fmt: skip
 
     def _by_faiss(self, patches: PatchData, m: int, k: int) -> Neighbours:
         kept = np.sort(patches.ranking[m:])
         bank, queries = np.take(patches.bank, kept, axis=1), np.take(patches.queries, kept, axis=1)
-        return nearest(bank, queries, k, metric=self.metric, method="faiss", memory_bytes=self.memory_bytes)
+        options = {"metric": self.metric, "memory_bytes": self.memory_bytes, "device": self.device}
+        return nearest(bank, queries, k, method="faiss", **options)  # type: ignore[arg-type]
 
     def votes(
         self, patches: PatchData, by_m: dict[int, Neighbours]
@@ -183,6 +186,8 @@ class ProbeOptions:
     fit: Literal["converged", "adamw"] = "converged"
     epochs: int = 10
     learning_rate: float = 1e-3
+    device: str | None = None
+    """Where converged fits are computed; None for numpy."""
 
     def fit_probes(
         self,
@@ -217,7 +222,7 @@ class ProbeOptions:
             return FittedProbe(probe, {TRAINING_LOSS: probe.objective})
         choice = choose_penalty(
             bank, labels, patches.bank_images, n_classes, standardise=standardise, seed=self.seed, kept=kept,
-            penalties=self.penalties, score=self.penalty_score,
+            penalties=self.penalties, score=self.penalty_score, device=self.device,
         )  # fmt: skip
         details = {PENALTY: choice.probe.head.penalty, CONVERGED: float(choice.probe.converged)}
         if choice.trials:
