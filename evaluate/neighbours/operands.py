@@ -97,7 +97,9 @@ def squared_distances(
     for begin in range(0, bank_rows.size, step):
         pairs = slice(begin, begin + step)
         difference = bank.float64(bank_rows[pairs], first)
-        difference -= queries.float64(query_rows[pairs], first)
+        # Pairs come by query: each query is converted once for all of its pairs that are together.
+        is_next = np.diff(query_rows[pairs], prepend=-1) != 0
+        difference -= queries.float64(query_rows[pairs][is_next], first)[np.cumsum(is_next) - 1]
         np.square(difference, out=difference)
         difference.sum(axis=1, out=result[pairs])
     return result
