@@ -18,6 +18,7 @@ from benchmarks.store import CHANNELS, PATCHES, specs, write_ours
 from evaluate.inputs.chunks import of_chunks, readers, whole
 from evaluate.kernels.cross_entropy import Objective, Rows, all_cores
 from evaluate.kernels.moments import Moments, convert_alone
+from stores.format import seal_checks
 from stores.maintenance.checked import checked
 from stores.writing.sealing import seal
 
@@ -81,6 +82,15 @@ def rows() -> list[dict[str, Any]]:
         for stage, goal, call in stages:
             table.append(_line(stage, goal, call, plain, f"plain read, {readers()} threads"))
 
+        def first_time(call: Callable[[], None]) -> Callable[..., None]:
+            def forget_and_call(*_: int) -> None:
+                seal_checks.forget()
+                call()
+
+            return forget_and_call
+
+        stage = "moments, chunks compared with their seals"
+        table.append(_line(stage, None, first_time(all_moments), first_time(one_thread), "the same in one thread"))
         in_memory = [stored[start : start + 32] for start in range(0, len(values), 32)]
 
         def moments_in_memory(repeat: int) -> None:

@@ -56,8 +56,8 @@ def _plan(n_bank: int, n_queries: int, width: int, k: int, n_levels: int, free: 
     for shrink in range(8):
         queries, rows = max(64, _MOST_QUERIES >> shrink), max(GROUP, _MOST_ROWS >> shrink)
         queries, rows = min(queries, n_queries), min(rows, -(-n_bank // GROUP) * GROUP)
-        # Candidates of every level, with copies of those that are added and rescored.
-        on_host = queries * capacity_for(k) * n_levels * (2 * 8 + 4 + 40)
+        # Candidates of every level with copies of those that are rescored, and the rows that one block may add.
+        on_host = queries * capacity_for(k) * (n_levels * (8 + 4 + 40) + GROUP * 40)
         # Scores, their maxima and masks, and the groups that are looked at.
         scores = queries * (rows * 10 + capacity_for(k) * GROUP * 24) + queries * row_bytes
         slab = min(n_bank, (free - scores) // row_bytes)
