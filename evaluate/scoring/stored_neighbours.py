@@ -19,8 +19,9 @@ from stores.errors import MissingError, UserError
 
 REVISION = 1
 """Raised when the same key would have other neighbours."""
-MOST_BYTES = 64 << 20
-"""Indices and distances of one search, all m together, that are kept at most; larger ones are searched again."""
+MOST_BYTES = 32 << 20
+"""Indices and distances of one search, all m together, that are kept at most; larger ones are searched again. With what
+reading them holds meanwhile it is less than `evaluate.neighbours.knn.SEARCH_BYTES`, which every estimate counts."""
 
 _PAIR_BYTES = 4 + 8  # an int32 index and a float64 distance
 
@@ -58,7 +59,7 @@ class Search:
         results: ResultStore | None,
         search: Callable[[list[int]], dict[int, Neighbours]],
     ) -> dict[int, Neighbours]:
-        """Return the k nearest training patches or more for every m; those that are not stored are searched and stored.
+        """Return the k nearest training patches for every m; those that are not stored are searched and stored.
 
         Args:
             removed: numbers m of features to leave out.
@@ -77,7 +78,7 @@ class Search:
         return {m: found[m] for m in removed}
 
     def stored(self, removed: Sequence[int], k: int, results: ResultStore) -> dict[int, Neighbours]:
-        """Return the stored neighbours of those m that have k or more."""
+        """Return the k nearest training patches of those m of which as many are stored."""
         found = {m: self._read(m, k, results) for m in removed}
         return {m: neighbours for m, neighbours in found.items() if neighbours is not None}
 
@@ -106,7 +107,8 @@ class Search:
         )
         if not is_whole:
             return None
-        return Neighbours(indices.astype(np.int64), distances, float(redone[0]), "exact", self.metric)
+        nearest = indices[:, :k].astype(np.int64), distances[:, :k].copy()
+        return Neighbours(*nearest, float(redone[0]), "exact", self.metric)
 
 
 def _arrays(neighbours: Neighbours) -> dict[str, np.ndarray]:
