@@ -109,7 +109,7 @@ def owned_patches(model: ModelSets, array: str, selection: RowSelection) -> Bool
 
 def patch_labels(model: ModelSets, array: str, selection: RowSelection) -> UInt8[np.ndarray, " patch"]:
     """Return the patch labels on an array's grid, 255 for void."""
-    return whole(model.labels[model.label_array(model.grid(array))], selection.rows).reshape(-1)
+    return model.labels[model.label_array(model.grid(array))][selection.rows].reshape(-1)
 
 
 def scored_labels(model: ModelSets, array: str, selection: RowSelection) -> UInt8[np.ndarray, " patch"]:
