@@ -15,6 +15,8 @@ from benchmarks import (
     kills,
     neighbours,
     probes,
+    reading,
+    searches,
     store,
     two_faults,
     verifying,
@@ -28,7 +30,9 @@ BENCHMARKS = {
     "damage": lambda: [*damage.rows(), *two_faults.rows()],
     "extraction": extraction.rows,
     "growth": growth.rows,
+    "reading": reading.rows,
     "neighbours": neighbours.rows,
+    "searches": searches.rows,
     "probes": probes.rows,
     "worlds": worlds.rows,
 }

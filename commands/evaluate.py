@@ -9,7 +9,14 @@ from commands.experiment.free_memory import free_memory
 from commands.experiment.reading import load_experiment
 from commands.experiment.stored_sets import model_sets, other_experiment
 from commands.terminal.evaluation_progress import EvaluationProgress
-from commands.terminal.options import Experiment, JsonOption, MemoryOption, ResultsOption, StoreOption
+from commands.terminal.options import (
+    EvaluationDeviceOption,
+    Experiment,
+    JsonOption,
+    MemoryOption,
+    ResultsOption,
+    StoreOption,
+)
 from commands.terminal.output import counted, echo, echo_json, say
 from stores.errors import UserError
 
@@ -23,10 +30,12 @@ def evaluate(
     store: StoreOption = "store",
     results: ResultsOption = Path("results"),
     memory: MemoryOption = None,
+    device: EvaluationDeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
     """Run the analyses whose results are missing. Reads stored sets only; needs no images and runs no backbone."""
     from evaluate.claims.roles import model_info
+    from evaluate.kernels.cross_entropy import choose_device
     from evaluate.kernels.progress import listening
     from evaluate.report.store_state import states
     from evaluate.report.unchanged import PAGE, check_folder, inputs_digest, is_unchanged, remember
@@ -37,6 +46,7 @@ def evaluate(
     recipe, settings = load_experiment(experiment)
     if not settings.analyses:
         raise UserError(f"{experiment} lists no analyses: add an [[analyses]] table")
+    chosen = choose_device(device)
     opened = Store(store)
     models = model_sets(experiment, recipe, settings, opened)
     other_experiments = {name: other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
@@ -59,6 +69,7 @@ def evaluate(
             memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
             other_experiments=other_experiments,
             decoders=decoders(experiment, recipe),
+            device=chosen,
             on_start=start,
             on_progress=progress.task,
         )

@@ -13,6 +13,7 @@ from evaluate.decoder import PatchDecoder
 from evaluate.inputs.counterparts import unmatched_notes
 from evaluate.inputs.limits import fit_removals
 from evaluate.inputs.model_sets import ModelSets
+from evaluate.kernels.cross_entropy import CPU, Device
 from evaluate.registry import ANALYSES, EvaluationSettings
 from evaluate.results.metrics import INVALID_ROWS
 from evaluate.results.runs import append_run
@@ -48,6 +49,7 @@ def evaluate(
     memory_bytes: int = 2 << 30,
     other_experiments: Mapping[str, Sequence[tuple[ModelSets, Selection | None]]] = MappingProxyType({}),
     decoders: Mapping[str, Callable[[], PatchDecoder]] = MappingProxyType({}),
+    device: Device = CPU,
     on_start: Callable[[int], None] = lambda n_tasks: None,
     on_progress: Callable[[Task, bool], None] = lambda task, reused: None,
 ) -> Evaluation:
@@ -65,10 +67,11 @@ def evaluate(
         memory_bytes: memory limit of one task above the idle process.
         other_experiments: models and selections of the experiments that ``settings.experiments()`` names.
         decoders: builds a model's decoder, by the model's title, for the analyses that need one.
+        device: where neighbours are searched and probes are fitted (`evaluate.kernels.cross_entropy.choose_device`).
         on_start: called with the number of tasks to compute, before the first.
         on_progress: called before each task with whether its result is reused.
     """
-    context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders)
+    context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders, device, results)
     tasks, notes = collect_tasks(models, settings, context)
     evaluation = Evaluation(long_table([]), notes=notes)
     missing = [task for task in tasks if not task.is_stored(results)]

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from evaluate.decoder import PatchDecoder
+from evaluate.kernels.cross_entropy import CPU, Device
 from evaluate.kernels.penalties import PenaltyScore
+from evaluate.results.table import ResultStore
 from evaluate.selection import SelectionRule
 from stores.specs import Record
 
@@ -128,3 +130,7 @@ class Context:
     """Models (`ModelSets`) of other experiments with their selections, by the file's name in the settings."""
     decoders: Mapping[str, Callable[[], PatchDecoder]] = field(default_factory=dict)
     """Builds a model's decoder, by the model's title; called only by analyses that need it."""
+    device: Device = CPU
+    """Where neighbours are searched and probes are fitted."""
+    results: ResultStore | None = None
+    """Where neighbours are stored, for other analyses to read; without it they are searched each time."""

@@ -236,6 +236,10 @@ class ModelTask(Task, Generic[S]):
         """Return how intervals are drawn over ``units`` (names of images or videos)."""
         return Bootstrap(tuple(units), unit, self.context.seed, getattr(self.settings, "resamples", 0))
 
+    def device_parameter(self, is_used: bool) -> dict[str, str]:
+        """Return the parameter that names the kind of device, empty where none is used whose last bits are its own."""
+        return {"device": self.context.device.kind} if is_used and self.context.device.kind else {}
+
     @property
     def search_bytes(self) -> int:
         """Memory that a neighbour search of this task may use beside its inputs, in bytes."""

@@ -114,6 +114,15 @@ def test_without_faiss_the_exact_search_answers_and_the_other_says_so(site, run,
     assert "faiss does not load (importing it ends the process with -6): leave out `search" in err
 
 
+def test_devices_that_evaluate_has_no_code_for_are_refused(site, run):
+    for device in ("mps", "xpu", "cuda:99"):
+        code, _, err = run("evaluate", "tiny.toml", "--device", device)
+        assert code == 2
+        assert err.startswith("error: ")
+        assert err.rstrip().endswith("--device cpu")
+        assert err.count("\n") == 1
+
+
 def test_the_version_is_printed(run):
     code, out, _ = run("--version")
     assert code == 0

@@ -15,6 +15,14 @@ DataOption = Annotated[
 ResultsOption = Annotated[Path, typer.Option("--results", envvar="PATCHBANK_RESULTS", help="Folder for results.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto uses a GPU if there is one.")]
+EvaluationDeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1, ...: where neighbours are searched and probes fitted. Exact neighbours are equal "
+        "everywhere; results of probes and of FAISS name the kind of GPU in their key.",
+    ),
+]
 MemoryOption = Annotated[
     float | None,
     typer.Option(

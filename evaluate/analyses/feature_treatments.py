@@ -140,7 +140,11 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
         for treatment in self.treatments:
             treat = fit_treatment(treatment, patches.bank, rankings[treatment.experiment], self.context.seed)
             neighbours = nearest(
-                treat(patches.bank), treat(patches.queries), self.settings.k, memory_bytes=self.search_bytes
+                treat(patches.bank),
+                treat(patches.queries),
+                self.settings.k,
+                memory_bytes=self.search_bytes,
+                device=self.context.device.name,
             )
             yield treatment, vote(neighbours, labels, len(self.model.classes), self.settings.k), None
 

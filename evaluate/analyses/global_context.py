@@ -14,9 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
+from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import PIXELS, ModelSets
-from evaluate.inputs.patches import chunkwise, token_variance
+from evaluate.inputs.patches import token_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.inputs.work import CALL, Work, ranking, reading
 from evaluate.kernels.bootstrap import draw_units
@@ -61,8 +62,8 @@ def central_tokens(model: ModelSets, array: str, selection: RowSelection) -> Flo
     """Return the token of each row's central patch."""
     rows, columns = model.grid(array)
     patch = (rows // 2) * columns + columns // 2
-    blocks = chunkwise(model.features[array], selection.rows)
-    return np.concatenate([block[:, patch].astype(np.float64) for block in blocks])
+    stored = model.features[array]
+    return np.concatenate(list(of_chunks(stored, selection.rows, lambda _, block: block[:, patch].astype(np.float64))))
 
 
 def class_ids(model: ModelSets, names: Sequence[str]) -> Int64[np.ndarray, " class"]:

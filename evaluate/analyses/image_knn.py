@@ -14,10 +14,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from pydantic import Field
 
+from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.patches import chunkwise, token_variance
+from evaluate.inputs.patches import token_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.inputs.work import CALL, Work, comparing, ranking, reading
 from evaluate.kernels.moments import variance_ranking
@@ -73,9 +74,13 @@ def _image_vectors(
     stored = model.features[address]
     numbers = image_numbers(model, selection)
     summed = np.zeros((len(selection.sources), stored.shape[-1]))
-    rows = (row for block in chunkwise(stored, selection.rows) for row in block)
-    for number, row in zip(numbers, rows, strict=True):
-        summed[number] += row[0] if pooled == "class-token" else row.astype(np.float64).mean(axis=0)
+
+    def vectors(first: int, block: np.ndarray) -> list[np.ndarray]:
+        return [row[0].copy() if pooled == "class-token" else row.astype(np.float64).mean(axis=0) for row in block]
+
+    rows = (vector for some in of_chunks(stored, selection.rows, vectors) for vector in some)
+    for number, vector in zip(numbers, rows, strict=True):
+        summed[number] += vector
     return (summed / np.bincount(numbers, minlength=len(selection.sources))[:, None]).astype(np.float32)
 
 
@@ -139,7 +144,8 @@ class ImageKnnTask(ModelTask[ImageKnn]):
                 for m in self.removed:
                     kept = np.sort(ranking[m:])
                     parts = np.take(bank, kept, axis=1), np.take(queries, kept, axis=1)
-                    neighbours = nearest(*parts, settings.k, metric="cosine", memory_bytes=self.search_bytes)
+                    neighbours = nearest(*parts, settings.k, metric="cosine", memory_bytes=self.search_bytes,
+                                         device=self.context.device.name)  # fmt: skip
                     predicted = vote(neighbours, classes, len(self.model.classes), settings.k, weights="softmax",
                                      temperature=settings.temperature)  # fmt: skip
                     columns = {

@@ -17,7 +17,7 @@ from evaluate.kernels.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import ProbeOptions, predict_knn, predict_probe, read_patches
+from evaluate.scoring.patch_classifiers import KnnOptions, ProbeOptions, predict_probe, read_patches
 from evaluate.settings import RemovalSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.specs import VOID
@@ -77,8 +77,9 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         return RowSelection(shown, self.validation.rows[np.isin(of_row, shown)])
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters that the class lists, and whether probes standardise features."""
-        return {**super().parameters(), "batchnorm": self.model.probe_batchnorm}
+        """Return the parameters that the class lists, whether probes standardise, and where they are fitted."""
+        device = self.device_parameter(self.settings.classifier == "probe")
+        return {**super().parameters(), "batchnorm": self.model.probe_batchnorm, **device}
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -91,10 +92,13 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         patches = read_patches(self.model, self.array, self.train, self.images)
         predicted: dict[int, np.ndarray]
         if self.settings.classifier == "knn":
-            by_m = predict_knn(patches, self.removed, memory_bytes=self.search_bytes)
+            options = KnnOptions(self.search_bytes, self.context.results, device=self.context.device.name)
+            by_m = options.votes(patches, options.neighbours(patches, self.removed, larger=self.validation))
             predicted = {m: classes for (m, _), (classes, _) in by_m.items()}
         else:
-            fits = predict_probe(patches, self.removed, ProbeOptions(self.context.seed))
+            fits = predict_probe(
+                patches, self.removed, ProbeOptions(self.context.seed, device=self.context.device.name)
+            )
             predicted = {m: classes for m, (classes, _) in fits.items()}
         truth = scored_labels(self.model, self.array, self.images)
         numbers = image_numbers(self.model, self.images, len(truth) // len(self.images.rows))

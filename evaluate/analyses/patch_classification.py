@@ -20,7 +20,7 @@ from evaluate.results.metrics import PATCH_MIOU, REDONE_IN_FLOAT64
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.classifier_task import ClassifierTask
-from evaluate.scoring.patch_classifiers import PatchData, predict_knn, predict_probe, read_patches
+from evaluate.scoring.patch_classifiers import KnnOptions, PatchData, predict_probe, read_patches
 from evaluate.scoring.patches import Truth
 from evaluate.selection import SelectionRule
 from evaluate.settings import BootstrapSettings, ClassifierSettings, Context, LayerSettings, RemovalSettings, Selection
@@ -81,7 +81,8 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
             return {**super().parameters(), **self.probe_parameters}
         names = {"metric", "search", "weights"} | ({"temperature"} if self.settings.weights == "softmax" else set())
         votes = self.settings.model_dump(mode="json", include=names)
-        return {**super().parameters(), **votes, "k": sorted(set(self.k))}
+        faiss = self.device_parameter(self.settings.search == "faiss")
+        return {**super().parameters(), **votes, "k": sorted(set(self.k)), **faiss}
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -110,16 +111,17 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
             for m, (predicted, details) in predict_probe(patches, self.removed, self.probe_options).items():
                 yield {"m": m}, predicted, details
             return
-        predictions = predict_knn(
-            patches,
-            self.removed,
+        options = KnnOptions(
+            self.search_bytes,
+            self.context.results,
             settings.k,
-            metric=settings.metric,
-            search=settings.search,
-            weights=settings.weights,
-            temperature=settings.temperature,
-            memory_bytes=self.search_bytes,
+            settings.metric,
+            settings.search,
+            settings.weights,
+            settings.temperature,
+            self.context.device.name,
         )
+        predictions = options.votes(patches, options.neighbours(patches, self.removed))
         for (m, k), (predicted, redone) in predictions.items():
             yield {"m": m, "k": k}, predicted, {REDONE_IN_FLOAT64: redone} if settings.search == "exact" else {}
 

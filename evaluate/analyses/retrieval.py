@@ -153,6 +153,7 @@ class RetrievalTask(ModelTask[Retrieval]):
             bank_groups=None if groups is None else groups[gallery.patches // gallery.n_patches],
             query_groups=None if groups is None else groups[queries.rows],
             memory_bytes=self.search_bytes,
+            device=self.context.device.name,
         )
         bootstrap = self.bootstrap(gallery.selection.sources)
         images, n_images = gallery.sources[queries.rows], len(bootstrap.units)

@@ -6,7 +6,7 @@ models' nearest neighbours fall on one class under the slightest corruption.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from evaluate.results import metrics
 from evaluate.results.rows import Bootstrap, score_row
 from evaluate.results.table import Result
 from evaluate.scoring.classifier_task import ClassifierTask
-from evaluate.scoring.patch_classifiers import PatchData, predict_knn, read_patches
+from evaluate.scoring.patch_classifiers import KnnOptions, PatchData, read_patches
 from evaluate.scoring.patches import Truth
 from evaluate.settings import BootstrapSettings, ClassifierSettings, LayerSettings, RemovalSettings
 from stores.errors import UserError
@@ -101,15 +101,19 @@ class RobustnessTask(ClassifierTask[Robustness]):
         if self.classifier == "probe":
             kept = [without_top(patches.ranking, m) for m in self.removed]
             probes = [one.probe for one in self.probe_options.fit_probes(patches, kept)]
+        options = KnnOptions(self.search_bytes, self.context.results, device=self.context.device.name)
         predicted: dict[tuple[int, View], np.ndarray] = {}
         for view in (CLEAN, *self.views):
+            if view == CLEAN and self.classifier == "knn":
+                by_view = options.neighbours(patches, self.removed)
+                predicted |= {(m, view): classes for (m, _), (classes, _) in options.votes(patches, by_view).items()}
+                continue
             queries = patches.queries
             if view != CLEAN:
                 queries = tokens(self.model.for_view(*view), self.array, self.validation)
             if self.classifier == "knn":
-                viewed = replace(patches, queries=queries)
-                by_m = predict_knn(viewed, self.removed, memory_bytes=self.search_bytes)
-                predicted |= {(m, view): classes for (m, _), (classes, _) in by_m.items()}
+                by_view = options.searched(patches, self.removed, queries)
+                predicted |= {(m, view): classes for (m, _), (classes, _) in options.votes(patches, by_view).items()}
             else:
                 by_probe = predict_side_by_side(probes, queries)
                 predicted |= {(m, view): by_probe[index] for index, m in enumerate(self.removed)}

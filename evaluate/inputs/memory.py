@@ -8,6 +8,7 @@ and the weights of a decoder.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evaluate.inputs.chunks import held_bytes, readers
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
 from evaluate.kernels import bootstrap, confusion, moments, penalties, treatments
@@ -29,9 +30,10 @@ def rows_bytes(model: ModelSets, array: str, n_rows: int) -> int:
 
 
 def reading_bytes(model: ModelSets, array: str) -> int:
-    """Return what reading an array chunk by chunk holds: the chunk before, this one, its bytes and a copy."""
+    """Return what reading an array chunk by chunk holds, and moments of the rows meanwhile."""
     stored = model.features[array]
-    return 4 * stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes + moments.WORK_BYTES
+    chunk_bytes = stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
+    return held_bytes(chunk_bytes) + moments.WORK_BYTES + readers() * moments.THREAD_BYTES
 
 
 def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
@@ -116,9 +118,11 @@ class ClassifierMemory:
         """Return what scoring holds: pixels of every class in every patch, ``n_matrices`` an image, and resamples."""
         n_classes, n_images = len(self.model.classes), len(self.validation.sources)
         pixels = self.model.labels[PIXELS]
+        chunk_rows = pixels.layout.chunk_rows(pixels.spec)
         of_row = confusion.histogram_bytes(n_patches(self.model, self.array, 1), n_classes)
         return (
-            pixels.layout.chunk_rows(pixels.spec) * (4 * pixels.spec.row_bytes + of_row)
+            held_bytes(chunk_rows * pixels.spec.row_bytes)
+            + readers() * chunk_rows * of_row
             + confusion.histogram_bytes(self._n_queries, n_classes)
             + PATCH_BYTES * self._n_queries
             + confusion.matrix_bytes(n_images, n_classes, n_matrices)

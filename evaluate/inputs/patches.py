@@ -5,19 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, UInt8, UInt32
 
+from evaluate.inputs.chunks import of_chunks, whole
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
 from evaluate.kernels.confusion import patch_histograms
 from evaluate.kernels.moments import Moments
 from stores.arrays import ZarrArray
 from stores.specs import VOID
-
-
-def chunkwise(stored: ZarrArray, rows: Int64[np.ndarray, " row"]) -> Iterator[np.ndarray]:
-    """Yield the rows, which increase, those of one chunk at a time: no chunk is read twice, and one is held."""
-    borders = np.flatnonzero(np.diff(rows // stored.layout.chunk_rows(stored.spec))) + 1
-    for part in np.split(rows, borders):
-        yield stored[part]
 
 
 def tokens(
@@ -32,26 +26,67 @@ def tokens(
         kept: which patches of these rows to return, all by default.
     """
     stored = model.features[array]
-    n_channels = stored.shape[-1]
     if kept is None:
-        return stored[selection.rows].reshape(-1, n_channels)
-    # Filled in place: a copy of what is kept beside the whole would need both in memory.
-    values = np.empty((np.count_nonzero(kept), n_channels), stored.dtype)
-    seen = filled = 0
-    for block in chunkwise(stored, selection.rows):
-        patches = block.reshape(-1, n_channels)
-        part = patches[kept[seen : seen + len(patches)]]
-        values[filled : filled + len(part)] = part
-        seen, filled = seen + len(patches), filled + len(part)
-    return values
+        return whole(stored, selection.rows).reshape(-1, stored.shape[-1])
+    sink = _Sink(stored, kept)
+    for _ in of_chunks(stored, selection.rows, sink.keep):
+        pass
+    return sink.values
+
+
+def tokens_and_variance(
+    model: ModelSets, array: str, selection: RowSelection, kept: Bool[np.ndarray, " read"]
+) -> tuple[Float[np.ndarray, "patch channel"], Float64[np.ndarray, " channel"]]:
+    """Return what `tokens` and `token_variance` return, of one pass over the stored rows.
+
+    Args:
+        model: stored sets of the model.
+        array: address of the token array.
+        selection: rows to read; all their patches count for the variance.
+        kept: which patches of these rows to return.
+    """
+    stored = model.features[array]
+    sink = _Sink(stored, kept)
+
+    def keep(first: int, block: np.ndarray) -> list[Moments]:
+        sink.keep(first, block)
+        return Moments.from_blocks(block)
+
+    variance = Moments.merged(one for some in of_chunks(stored, selection.rows, keep) for one in some).variance
+    return sink.values, variance
 
 
 def token_variance(model: ModelSets, array: str, selection: RowSelection) -> Float64[np.ndarray, " channel"]:
-    """Return each feature's variance over the patch tokens of the selected rows: one pass, float64.
+    """Return each feature's variance over the patch tokens of the selected rows: one pass, float64."""
+    return Moments.merged(row_moments(model, array, selection)).variance
 
-    Rows are merged one by one, so that the bits do not depend on how a set is cut into chunks.
+
+def row_moments(model: ModelSets, array: str, selection: RowSelection) -> Iterator[Moments]:
+    """Yield the moments of the patch tokens of every selected row, computed by the threads that read.
+
+    They are merged one by one, so that the bits do not depend on how a set is cut into chunks.
     """
-    return Moments.of(row for block in chunkwise(model.features[array], selection.rows) for row in block).variance
+
+    def moments(first: int, block: np.ndarray) -> list[Moments]:
+        return Moments.from_blocks(block)
+
+    for some in of_chunks(model.features[array], selection.rows, moments):
+        yield from some
+
+
+class _Sink:
+    """The kept patches of rows, filled in place: a copy beside the rows as read would need both in memory."""
+
+    def __init__(self, stored: ZarrArray, kept: Bool[np.ndarray, " read"]) -> None:
+        self.kept = kept.reshape(-1, stored.shape[1])
+        self.starts = np.cumsum([0, *np.count_nonzero(self.kept, axis=1)])
+        self.values = np.empty((self.starts[-1], stored.shape[-1]), stored.dtype)
+
+    def keep(self, first: int, block: np.ndarray) -> None:
+        """Copy the kept patches of rows to their place."""
+        last = first + len(block)
+        patches, kept = block.reshape(-1, block.shape[-1]), self.kept[first:last].reshape(-1)
+        np.compress(kept, patches, axis=0, out=self.values[self.starts[first] : self.starts[last]])
 
 
 def _owned_boxes(model: ModelSets, selection: RowSelection) -> Int64[np.ndarray, "sample 4"]:
@@ -92,9 +127,11 @@ def pixel_histograms(
     n_classes = len(model.classes)
     rows, columns = model.grid(array)
     histograms = np.empty((len(selection.rows), rows * columns, n_classes + 1), np.uint32)
-    done = 0
-    for block in chunkwise(model.labels[PIXELS], selection.rows):
-        here = slice(done, done + len(block))
+
+    def count(first: int, block: np.ndarray) -> None:
+        here = slice(first, first + len(block))
         histograms[here] = patch_histograms(block, (rows, columns), n_classes, boxes[here])
-        done += len(block)
+
+    for _ in of_chunks(model.labels[PIXELS], selection.rows, count):
+        pass
     return histograms.reshape(-1, n_classes + 1)

@@ -20,6 +20,11 @@ EPSILON = 1e-6
 WORK_BYTES = 8 << 20
 """Buffers of a fixed number of elements that moments and other passes over blocks of rows hold, at most."""
 
+TOGETHER = 2
+"""Blocks of equal size whose moments share every step; more would leave the processor's caches."""
+THREAD_BYTES = 4 << 20
+"""Buffers of one thread that computes moments, at most."""
+
 _PIECE = 2**17  # elements whose float64 copy, of a megabyte, about fits the second-level cache
 _CONVERTED = 2**15
 # Elements that torch converts in the calling thread: for more it wakes its threads, which costs more than it saves.
@@ -34,10 +39,20 @@ def read_float32(block: Float[np.ndarray, "row channel"], out: Float32[np.ndarra
         return
     import torch  # here, because reading stored results needs none of it
 
-    rows = max(1, _CONVERTED // max(1, block.shape[1]))
+    rows = max(1, len(block) if torch.get_num_threads() == 1 else _CONVERTED // max(1, block.shape[1]))
     for start in range(0, len(block), rows):
         piece = slice(start, start + rows)
         torch.from_numpy(out[piece]).copy_(torch.from_numpy(block[piece]))
+
+
+def convert_alone() -> None:
+    """Keep torch from waking threads of its own in the calling thread, one of several that convert.
+
+    Conversions then need no cutting into small pieces, after each of which threads would wait for the interpreter lock.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # of the calling thread
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,40 +70,59 @@ class Moments:
         The block is read once, in pieces of a bounded number of rows that depends on the number of channels
         only. Raises UserError when a value is not finite.
         """
-        n_rows, n_channels = block.shape
+        return cls._together(block[None])[0]
+
+    @classmethod
+    def from_blocks(cls, blocks: Float[np.ndarray, "block row channel"]) -> list["Moments"]:
+        """Return the moments of each of several blocks of equal size, to the bits of `from_block`.
+
+        `TOGETHER` of them share every step: a step of one is so short that threads wait for the interpreter lock.
+        """
+        return [
+            one for start in range(0, len(blocks), TOGETHER) for one in cls._together(blocks[start : start + TOGETHER])
+        ]
+
+    @classmethod
+    def _together(cls, blocks: Float[np.ndarray, "block row channel"]) -> list["Moments"]:
+        n_blocks, n_rows, n_channels = blocks.shape
         piece_rows = max(1, _PIECE // max(1, n_channels))
-        narrow = np.empty((min(piece_rows, n_rows), n_channels), dtype=np.float32)
+        narrow = np.empty((n_blocks, min(piece_rows, n_rows), n_channels), dtype=np.float32)
         wide = np.empty(narrow.shape, dtype=np.float64)
-        count, mean, squared_deviations = 0, np.zeros(n_channels), np.zeros(n_channels)
+        count, mean, squared_deviations = 0, np.zeros((n_blocks, n_channels)), np.zeros((n_blocks, n_channels))
         with np.errstate(invalid="ignore", over="ignore"):
             for start in range(0, n_rows, piece_rows):
-                piece = block[start : start + piece_rows]
-                rows = len(piece)
-                values = wide[:rows]
+                piece = blocks[:, start : start + piece_rows]
+                rows = piece.shape[1]
+                values = wide[:, :rows]
                 if piece.dtype == np.float16:
-                    read_float32(piece, narrow[:rows])
-                    np.copyto(values, narrow[:rows])
+                    for one, out in zip(piece, narrow, strict=True):
+                        read_float32(one, out[:rows])
+                    np.copyto(values, narrow[:, :rows])
                 else:
                     np.copyto(values, piece)
-                piece_mean = values.sum(axis=0) / rows
-                values -= piece_mean
-                piece_squares = np.einsum("rc,rc->c", values, values)
+                piece_mean = values.sum(axis=1) / rows
+                values -= piece_mean[:, None]
+                piece_squares = np.einsum("brc,brc->bc", values, values)
                 mean, squared_deviations = _merge(count, mean, squared_deviations, rows, piece_mean, piece_squares)
                 count += rows
-        finite = np.isfinite(mean) & np.isfinite(squared_deviations)
+        finite = (np.isfinite(mean) & np.isfinite(squared_deviations)).all(axis=0)
         if not finite.all():
             raise UserError(
                 f"channel {int(np.argmin(finite))} of the features holds a value that is not finite, so it has no "
                 "variance; verify the set, and extract it with float32 storage if float16 overflowed"
             )
-        return cls(count, mean, squared_deviations)
+        return [cls(count, *of_one) for of_one in zip(mean, squared_deviations, strict=True)]
 
     @classmethod
     def of(cls, blocks: Iterable[Float[np.ndarray, "_ channel"]]) -> "Moments":
         """Return the merged moments of blocks, in their order; raises UserError where there is no row."""
+        return cls.merged(cls.from_block(block) for block in blocks)
+
+    @classmethod
+    def merged(cls, parts: Iterable["Moments"]) -> "Moments":
+        """Return the moments of parts one after another; raises UserError where there is no row."""
         merged: Moments | None = None
-        for block in blocks:
-            moments = cls.from_block(block)
+        for moments in parts:
             merged = moments if merged is None else merged.merge(moments)
         if merged is None or merged.count == 0:
             raise UserError(_NO_ROW)
@@ -111,12 +145,12 @@ class Moments:
 
 def _merge(
     count_a: int,
-    mean_a: Float64[np.ndarray, " channel"],
-    squares_a: Float64[np.ndarray, " channel"],
+    mean_a: Float64[np.ndarray, "*blocks channel"],
+    squares_a: Float64[np.ndarray, "*blocks channel"],
     count_b: int,
-    mean_b: Float64[np.ndarray, " channel"],
-    squares_b: Float64[np.ndarray, " channel"],
-) -> tuple[Float64[np.ndarray, " channel"], Float64[np.ndarray, " channel"]]:
+    mean_b: Float64[np.ndarray, "*blocks channel"],
+    squares_b: Float64[np.ndarray, "*blocks channel"],
+) -> tuple[Float64[np.ndarray, "*blocks channel"], Float64[np.ndarray, "*blocks channel"]]:
     """Return mean and squared deviations of the union (Chan et al. 1979, equation 2.1)."""
     if count_a == 0 or count_b == 0:  # exact: an empty block must not change a bit
         return (mean_b, squares_b) if count_a == 0 else (mean_a, squares_a)

@@ -59,6 +59,7 @@ def choose_penalty(
     score: PenaltyScore = "patch_miou",
     tolerance: float = TOLERANCE,
     max_iterations: int = 1000,
+    device: str | None = None,
 ) -> PenaltyChoice:
     """Choose a penalty on held-out images, then refit on all rows.
 
@@ -84,9 +85,10 @@ def choose_penalty(
         score: what is maximised on the held-out images.
         tolerance: as in `fit_probes`.
         max_iterations: as in `fit_probes`.
+        device: as in `fit_probes`.
     """
     grid = sorted(penalties, reverse=True)
-    options: dict[str, Any] = {"standardise": standardise, "max_iterations": max_iterations}
+    options: dict[str, Any] = {"standardise": standardise, "max_iterations": max_iterations, "device": device}
     if len(grid) == 1:
         [probe] = fit_probes(features, labels, n_classes, [Head(grid[0], kept)], tolerance=tolerance, **options)
         return PenaltyChoice(probe, tuple(grid), np.full(1, np.nan), (), ())

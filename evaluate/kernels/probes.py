@@ -88,6 +88,7 @@ def fit_probes(
     tolerance: float = TOLERANCE,
     max_iterations: int = 1000,
     starts: Sequence[Probe | None] | None = None,
+    device: str | None = None,
 ) -> tuple[Probe, ...]:
     """Fit one probe a head on the labelled rows (those whose label is not void) among ``rows``.
 
@@ -109,6 +110,8 @@ def fit_probes(
         tolerance: preconditioned gradient norm over objective at which a head has converged.
         max_iterations: iterations after which a head stops.
         starts: fitted probe of each head to start from, None to start from zero weights.
+        device: where torch computes the passes over the rows, such as ``cuda``; None for numpy on all cores. Their last
+            bits differ.
     """
     chosen = np.arange(len(labels)) if rows is None else np.unique(rows)
     used = Rows(features, chosen[labels[chosen] != VOID])
@@ -132,7 +135,7 @@ def fit_probes(
 
     probes: list[Probe] = []
     with all_cores() as pool:
-        objective = Objective(used, targets.astype(np.int64), centre, pool)
+        objective = Objective(used, targets.astype(np.int64), centre, pool, device)
         covariance = objective.covariance() * np.outer(scale, scale)
         for first in range(0, len(heads), together):
             group = heads[first : first + together]

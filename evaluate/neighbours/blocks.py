@@ -42,10 +42,11 @@ from evaluate.neighbours.operands import (
     exclude,
     fill_operand,
     groups_bytes,
+    score_errors,
     segment_edges,
     squared_distances,
 )
-from evaluate.neighbours.shortlist import Level, Shortlist, capacity_for, merge
+from evaluate.neighbours.shortlist import Level, Shortlist, capacity_for, empty_levels, merge
 from stores.errors import UserError
 
 _BLOCKS = ((2048, 1024), (1024, 512), (512, 128), (128, 32), (64, 4))
@@ -154,19 +155,10 @@ def search(
         memory_bytes: memory beside the inputs and the result.
     """
     n_bank, n_queries = bank.array.shape[0], queries.array.shape[0]
-    levels = [
-        Level(np.full((n_queries, k), -1, np.int64), np.full((n_queries, k), np.inf), np.zeros(n_queries, bool))
-        for _ in removed
-    ]
+    levels = empty_levels(n_queries, k, len(removed))
     if not n_queries:
         return levels
-    precision = float(np.finfo(dtype).eps) / 2
-    terms = bank.width + len(removed)
-    gamma = terms * precision / (1 - terms * precision)
-    if not 0 <= gamma <= 0.01:
-        raise UserError(f"rows of {bank.width:,} channels are too wide for a float32 product; split the channels")
-    error = 1.01 * gamma + 16 * precision + 4 * (bank.width + 4) * 2.0**-53
-    underflow = 32 * terms * float(np.finfo(dtype).tiny)
+    error, underflow = score_errors(bank.width, len(removed), dtype)
     if groups is not None:
         memory_bytes -= groups_bytes(n_bank, n_queries)
     blocks = plan(n_bank, n_queries, bank.width, k, len(removed), np.dtype(dtype).itemsize, memory_bytes)

@@ -39,7 +39,9 @@ def query_bytes(n_queries: int, n_channels: int, k: int) -> int:
     return n_queries * (channel * n_channels + answer * k)
 
 
-def search_flat(bank: Rows, queries: Rows, k: int, groups: Groups | None, memory_bytes: int) -> Level:
+def search_flat(
+    bank: Rows, queries: Rows, k: int, groups: Groups | None, memory_bytes: int, device: str | None = None
+) -> Level:
     """Return the k nearest bank rows of each query by ``faiss.knn`` over slabs of the bank that fit the memory.
 
     Args:
@@ -48,6 +50,7 @@ def search_flat(bank: Rows, queries: Rows, k: int, groups: Groups | None, memory
         k: neighbours of each query.
         groups: with groups given, rows of a query's own group are left out.
         memory_bytes: bytes it may use beside inputs and result; UserError says how many it needs at least.
+        device: a CUDA device, where faiss-gpu searches if it is that FAISS that loads; else the processor does.
     """
     (n_bank, width), n_queries = bank.array.shape, queries.array.shape[0]
     wanted = k
@@ -62,11 +65,12 @@ def search_flat(bank: Rows, queries: Rows, k: int, groups: Groups | None, memory
             f"FAISS needs at least {needed:,} bytes beside its inputs and may use {memory_bytes:,}; raise memory_bytes"
         )
     faiss = load_faiss()
+    knn = faiss.knn if device is None else _on_gpu(faiss, device)
     converted = _float32(queries, slice(None))
     best = Level(np.full((n_queries, k), -1), np.full((n_queries, k), np.inf), np.zeros(n_queries, bool))
     for begin in range(0, n_bank, slab):
         stored = _float32(bank, slice(begin, begin + slab))
-        distances, indices = faiss.knn(converted, stored, min(wanted, len(stored)))
+        distances, indices = knn(converted, stored, min(wanted, len(stored)))
         allowed = np.ones(indices.shape, bool)
         if groups is not None:
             allowed = groups.bank[indices + begin] != groups.queries[:, None]
@@ -74,6 +78,15 @@ def search_flat(bank: Rows, queries: Rows, k: int, groups: Groups | None, memory
         pairs = indices[query, rank] + begin, distances[query, rank].astype(np.float64)
         merge(best, 0, n_queries, query, *pairs)
     return best
+
+
+def _on_gpu(faiss: Any, device: str) -> Any:
+    """Return FAISS's search on a GPU, or its search on the processor where this FAISS has none."""
+    if not device.startswith("cuda") or not hasattr(faiss, "knn_gpu") or not faiss.get_num_gpus():
+        return faiss.knn
+    number = int(device.partition(":")[2] or 0)
+    resources = faiss.StandardGpuResources()
+    return lambda queries, bank, k: faiss.knn_gpu(resources, queries, bank, k, device=number)
 
 
 def _float32(rows: Rows, chosen: slice) -> Float32[np.ndarray, "row channel"]:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 
 from evaluate.neighbours.blocks import has_same_plan, search
+from evaluate.neighbours.device import search_on
 from evaluate.neighbours.faiss_library import query_bytes, search_flat
 from evaluate.neighbours.operands import Frame, Groups, Rows, frame_of, largest_magnitude, squared_distances
 from stores.errors import UserError
@@ -49,6 +50,7 @@ def nearest(
     query_groups: Integer[np.ndarray, " query"] | None = None,
     method: Method = "exact",
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    device: str | None = None,
 ) -> Neighbours:
     """Return the k nearest bank rows of each query.
 
@@ -66,15 +68,17 @@ def nearest(
         method: ``faiss`` is FAISS's flat index: float32 norm expansion, whose order is wrong where squared distances
             differ by less than its rounding.
         memory_bytes: memory beside inputs and result.
+        device: where torch computes the products, such as ``cuda``; None for numpy and SciPy. Exact neighbours are the
+            same everywhere.
     """
     _check(bank, queries, k)
     groups = _groups(bank, queries, k, bank_groups, query_groups)
     rows = Rows(bank, None, metric == "cosine"), Rows(queries, None, metric == "cosine")
     frame = _frame(*rows)
     if method == "faiss":
-        level = search_flat(*rows, k, groups, memory_bytes)
+        level = search_flat(*rows, k, groups, memory_bytes, device)
         return Neighbours(level.indices, level.squared_distances, 0.0, "faiss", metric)
-    return _exact(*rows, k, [0], frame, groups, memory_bytes)[0]
+    return _exact(*rows, k, [0], frame, groups, memory_bytes, device)[0]
 
 
 def nearest_without_top(
@@ -88,6 +92,7 @@ def nearest_without_top(
     bank_groups: Integer[np.ndarray, " bank"] | None = None,
     query_groups: Integer[np.ndarray, " query"] | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    device: str | None = None,
 ) -> dict[int, Neighbours]:
     """Return, for each m of ``removed``, the exact neighbours on the features ``ranking[m:]``.
 
@@ -104,6 +109,7 @@ def nearest_without_top(
         bank_groups: group of each bank row; rows of a query's own group are left out.
         query_groups: group of each query.
         memory_bytes: memory beside inputs and result.
+        device: as in `nearest`.
     """
     _check(bank, queries, k)
     if not np.array_equal(np.sort(ranking), np.arange(bank.shape[1])):
@@ -118,20 +124,21 @@ def nearest_without_top(
     if metric == "cosine":
         for m in levels:
             pair = Rows(bank, order[m:], True), Rows(queries, order[m:], True)
-            found[m] = _exact(*pair, k, [0], _frame(*pair), groups, memory_bytes)[0]
+            found[m] = _exact(*pair, k, [0], _frame(*pair), groups, memory_bytes, device)[0]
     elif levels:
         pair = Rows(bank, order, False), Rows(queries, order, False)
         frame = _frame(*pair)
         copy_bytes = bank.nbytes + queries.nbytes
         sizes = bank.shape[0], queries.shape[0], bank.shape[1], k
-        if has_same_plan(*sizes, len(levels), groups is not None, memory_bytes, memory_bytes - copy_bytes):
+        has_room = has_same_plan(*sizes, len(levels), groups is not None, memory_bytes, memory_bytes - copy_bytes)
+        if device is None and has_room:
             # A permuted copy is read in whole runs, which is faster than gathering columns.
             pair = (
                 Rows(np.take(bank, order, axis=1), None, False),
                 Rows(np.take(queries, order, axis=1), None, False),
             )
             memory_bytes -= copy_bytes
-        found = dict(zip(levels, _exact(*pair, k, levels, frame, groups, memory_bytes), strict=True))
+        found = dict(zip(levels, _exact(*pair, k, levels, frame, groups, memory_bytes, device), strict=True))
     return {m: found[m] for m in removed}
 
 
@@ -202,8 +209,12 @@ def _exact(
     frame: Frame,
     groups: Groups | None,
     memory_bytes: int,
+    device: str | None,
 ) -> list[Neighbours]:
-    searched = search(bank, queries, k, levels, frame, groups, np.float32, memory_bytes)
+    if device is None:
+        searched = search(bank, queries, k, levels, frame, groups, np.float32, memory_bytes)
+    else:
+        searched = search_on(device, bank, queries, k, levels, frame, groups, memory_bytes)
     results = []
     for m, level in zip(levels, searched, strict=True):
         unresolved = np.flatnonzero(level.unresolved)

@@ -97,7 +97,9 @@ def squared_distances(
     for begin in range(0, bank_rows.size, step):
         pairs = slice(begin, begin + step)
         difference = bank.float64(bank_rows[pairs], first)
-        difference -= queries.float64(query_rows[pairs], first)
+        # Pairs come by query: each query is converted once for all of its pairs that are together.
+        is_next = np.diff(query_rows[pairs], prepend=-1) != 0
+        difference -= queries.float64(query_rows[pairs][is_next], first)[np.cumsum(is_next) - 1]
         np.square(difference, out=difference)
         difference.sum(axis=1, out=result[pairs])
     return result
@@ -138,6 +140,24 @@ def frame_of(bank: Rows, largest: float) -> Frame:
         total += bank.float64(chosen[begin : begin + step]).sum(axis=0)
     bound = 2.0 if bank.unit else 2.0 * largest
     return Frame(total / chosen.size, float(2.0 ** -np.frexp(bound)[1]) if bound else 1.0)
+
+
+def score_errors(width: int, n_levels: int, dtype: type[np.float32] | type[np.float64]) -> tuple[float, float]:
+    """Return e and a of the bound in `evaluate.neighbours.blocks`: relative error of scores, and that of underflow.
+
+    Raises UserError when the rows are too wide for the bound.
+
+    Args:
+        width: channels of a row.
+        n_levels: sets of removed channels, each of which adds a column.
+        dtype: type of the products.
+    """
+    precision = float(np.finfo(dtype).eps) / 2
+    terms = width + n_levels
+    gamma = terms * precision / (1 - terms * precision)
+    if not 0 <= gamma <= 0.01:
+        raise UserError(f"rows of {width:,} channels are too wide for a float32 product; split the channels")
+    return 1.01 * gamma + 16 * precision + 4 * (width + 4) * 2.0**-53, 32 * terms * float(np.finfo(dtype).tiny)
 
 
 def segment_edges(width: int, removed: Iterable[int]) -> list[tuple[int, int]]:

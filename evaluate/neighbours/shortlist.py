@@ -36,7 +36,8 @@ class Shortlist:
         self.count = np.zeros(slack.size, np.int64)
         shape = (slack.size, capacity_for(k))
         self._scores: np.ndarray = np.full(shape, -np.inf, dtype)
-        self._lower: np.ndarray = np.full(shape, -np.inf, dtype)
+        self._best: np.ndarray = np.full((slack.size, k), -np.inf, dtype)
+        """The k largest lower scores of each query, the smallest of them first."""
         self._rows = np.zeros(shape, np.int32)
         self._raise_threshold(np.arange(slack.size), known)
 
@@ -66,29 +67,50 @@ class Shortlist:
             # k groups hold k different rows, so the k-th largest lower bound of group maxima is valid.
             lower = maxima[:, unset] - margin.reshape(-1, size).max(axis=1)[:, None]
             self._raise_threshold(unset, np.partition(lower, -self.k, axis=0)[-self.k])
-        query, group = np.nonzero(np.ascontiguousarray((maxima >= self.threshold).T))
+        place = np.flatnonzero(np.ascontiguousarray((maxima >= self.threshold).T))
+        query, group = place // maxima.shape[0], place % maxima.shape[0]
         if not query.size:
             return
         flat = (group * (size * scores.shape[1]) + query)[:, None] + np.arange(size) * scores.shape[1]
-        gathered = scores.reshape(-1)[flat]
-        pair, offset = np.nonzero(gathered >= self.threshold[query][:, None])
-        row = group[pair] * size + offset
-        value = gathered[pair, offset]
-        self._append(query[pair], row + first_row, value, value - margin[row])
+        gathered = np.take(scores.reshape(-1), flat)
+        hit = np.flatnonzero(gathered >= self.threshold[query][:, None])  # faster than in two dimensions
+        pair = hit // size
+        row = group[pair] * size + hit % size
+        value = gathered.reshape(-1)[hit]
+        self.add(query[pair], row + first_row, value, value - margin[row])
 
-    def _append(
+    def reached(self, kth: Float[np.ndarray, " query"]) -> None:
+        """Note that k rows of every query have this lower score or a larger one."""
+        self._raise_threshold(np.arange(self.count.size), kth)
+
+    def overflow(self, queries: Int64[np.ndarray, " some"]) -> None:
+        """Give up queries that have too many candidates."""
+        self.overflowed[queries] = True
+        self.threshold[queries] = np.inf
+        self.count[queries] = 0
+
+    def add(
         self,
         query: Int64[np.ndarray, " new"],
         row: Int64[np.ndarray, " new"],
         score: Float[np.ndarray, " new"],
         lower: Float[np.ndarray, " new"],
     ) -> None:
+        """Add candidates, ordered by query.
+
+        Args:
+            query: query of each.
+            row: bank row of each.
+            score: upper scores.
+            lower: lower scores, without the query's slack.
+        """
         added = np.bincount(query, minlength=self.count.size)
         starts = np.cumsum(added) - added
         full = self.count + added > self._scores.shape[1]
         for number in np.flatnonzero(full):
             new = slice(starts[number], starts[number] + added[number])
             self._merge(int(number), row[new], score[new], lower[new])
+        changed = np.flatnonzero((added > 0) & ~full)
         if full.any():
             fits = ~full[query]
             query, row, score, lower = query[fits], row[fits], score[fits], lower[fits]
@@ -96,15 +118,20 @@ class Shortlist:
             starts = np.cumsum(added) - added
         slot = self.count[query] + np.arange(query.size) - starts[query]
         self._scores[query, slot] = score
-        self._lower[query, slot] = lower
         self._rows[query, slot] = row
-        self.count += added
-        changed = np.flatnonzero((added > 0) & (self.count >= self.k))
         if changed.size:
-            width = int(self.count[changed].max())
-            kth = np.partition(self._lower[changed, :width], width - self.k, axis=1)[:, width - self.k]
-            self._raise_threshold(changed, kth)
-            self._compact(changed[self.count[changed] > self._scores.shape[1] // 2])
+            padded = np.full((changed.size, int(added[changed].max())), -np.inf, lower.dtype)
+            padded[np.repeat(np.arange(changed.size), added[changed]), slot - self.count[query]] = lower
+            self._improve(changed, padded)
+        self.count += added
+        self._compact(changed[self.count[changed] > self._scores.shape[1] // 2])
+
+    def _improve(self, queries: Int64[np.ndarray, " some"], lower: Float[np.ndarray, "some new"]) -> None:
+        """Add lower scores to the k best of some queries, and raise their thresholds to the k-th."""
+        both = np.concatenate([self._best[queries], lower], axis=1)
+        both.partition(lower.shape[1], axis=1)
+        self._best[queries] = both[:, lower.shape[1] :]
+        self._raise_threshold(queries, both[:, lower.shape[1]])
 
     def _merge(
         self,
@@ -116,20 +143,14 @@ class Shortlist:
         """Add rows to a full list, and keep those that reach the new threshold."""
         count = int(self.count[query])
         scores = np.concatenate([self._scores[query, :count], score])
-        lowers = np.concatenate([self._lower[query, :count], lower])
         rows = np.concatenate([self._rows[query, :count], row])
-        if rows.size >= self.k:
-            self._raise_threshold(np.array([query]), np.partition(lowers, -self.k)[-self.k :][:1])
+        self._improve(np.array([query]), lower[None])
         keep = scores >= self.threshold[query]
-        self._lower[query] = -np.inf
         if np.count_nonzero(keep) > self._scores.shape[1]:
-            self.overflowed[query] = True
-            self.threshold[query] = np.inf
-            self.count[query] = 0
+            self.overflow(np.array([query]))
             return
         self.count[query] = np.count_nonzero(keep)
         self._scores[query, : self.count[query]] = scores[keep]
-        self._lower[query, : self.count[query]] = lowers[keep]
         self._rows[query, : self.count[query]] = rows[keep]
 
     def _compact(self, queries: Int64[np.ndarray, " some"]) -> None:
@@ -138,10 +159,8 @@ class Shortlist:
         keep = self._is_candidate(queries)
         order = np.argsort(~keep, axis=1, kind="stable")
         self.count[queries] = keep.sum(axis=1)
-        for array in (self._scores, self._lower, self._rows):
+        for array in (self._scores, self._rows):
             array[queries] = np.take_along_axis(array[queries], order, axis=1)
-        beyond = np.arange(self._scores.shape[1]) >= self.count[queries][:, None]
-        self._lower[queries] = np.where(beyond, -np.inf, self._lower[queries])
 
     def _is_candidate(self, queries: Int64[np.ndarray, " some"]) -> Bool[np.ndarray, "some slot"]:
         used = np.arange(self._scores.shape[1]) < self.count[queries][:, None]
@@ -163,6 +182,14 @@ class Level:
     squared_distances: Float64[np.ndarray, "query k"]
     unresolved: Bool[np.ndarray, " query"]
     """Queries with too many candidates, whose other entries are not valid."""
+
+
+def empty_levels(n_queries: int, k: int, n_levels: int) -> list[Level]:
+    """Return levels without any neighbour."""
+    return [
+        Level(np.full((n_queries, k), -1, np.int64), np.full((n_queries, k), np.inf), np.zeros(n_queries, bool))
+        for _ in range(n_levels)
+    ]
 
 
 def merge(

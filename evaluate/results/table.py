@@ -7,7 +7,8 @@ the arrays it read, so that nothing is computed twice and no outdated result is 
 
     RESULTS/answers/<digest>/answer.json     the result key, self-checksummed, written last
                              rows.parquet    rows of the long table
-                             arrays.npz      arrays for figures, if any
+                             arrays.npz      arrays for figures, if any; of a neighbour search, which has no rows,
+                                             the neighbours (`evaluate.scoring.stored_neighbours`)
     RESULTS/<experiment>/results.parquet     the experiment's long table
                          results.csv         the same
 """

@@ -66,6 +66,7 @@ class ClassifierTask(ModelTask[C]):
             settings.probe,
             settings.epochs,
             settings.learning_rate,
+            self.context.device.name,
         )
 
     @property
@@ -79,8 +80,9 @@ class ClassifierTask(ModelTask[C]):
         return {"batchnorm": self.model.probe_batchnorm, **chosen}
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters that all classifiers have."""
-        return {**super().parameters(), "classifier": self.classifier}
+        """Return the parameters that all classifiers have, and the device where last bits depend on it."""
+        is_fitted_there = self.classifier == "probe" and self.settings.probe == "converged"
+        return {**super().parameters(), "classifier": self.classifier, **self.device_parameter(is_fitted_there)}
 
     @property
     def columns(self) -> dict[str, Any]:

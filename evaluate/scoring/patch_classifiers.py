@@ -6,6 +6,7 @@ of all training patches.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,35 +14,70 @@ from jaxtyping import Bool, Int64, UInt8
 
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.patches import patch_labels, token_variance, tokens
+from evaluate.inputs.patches import patch_labels, tokens, tokens_and_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.first_order import fit_adamw
 from evaluate.kernels.moments import variance_ranking, without_top
 from evaluate.kernels.penalties import PENALTIES, PenaltyScore, choose_penalty
 from evaluate.kernels.probes import Probe, predict_side_by_side
-from evaluate.neighbours.knn import Neighbours, nearest, nearest_without_top
+from evaluate.neighbours.knn import Method, Metric, Neighbours, nearest, nearest_without_top
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import CONVERGED, PENALTY, TRAINING_LOSS, TRIALS_CONVERGED
+from evaluate.results.table import ResultStore
+from evaluate.scoring.stored_neighbours import Search, only
 from stores.errors import UserError
 from stores.specs import VOID
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PatchData:
-    """Training and validation patches of one array."""
+    """Training and validation patches of one array; tokens are read when they are first used."""
 
     model: ModelSets
-    bank: np.ndarray
-    """Labelled training patches, ``(bank, channel)``, as stored."""
+    array: str
+    train: RowSelection
+    """Rows whose labelled patches train, and whose patches rank the features."""
+    validation: RowSelection
+    """Rows whose patches are predicted."""
+    labelled: Bool[np.ndarray, " patch"]
+    """Which training patches have a label."""
     bank_labels: UInt8[np.ndarray, " bank"]
     bank_images: Int64[np.ndarray, " bank"]
-    queries: np.ndarray
-    """Validation patches, ``(query, channel)``, void ones included so that maps have no holes."""
-    ranking: Int64[np.ndarray, " channel"]
+
+    @cached_property
+    def _training(self) -> tuple[np.ndarray, np.ndarray]:
+        return tokens_and_variance(self.model, self.array, self.train, self.labelled)
+
+    @property
+    def bank(self) -> np.ndarray:
+        """Labelled training patches, ``(bank, channel)``, as stored."""
+        return self._training[0]
+
+    @cached_property
+    def ranking(self) -> Int64[np.ndarray, " channel"]:
+        """Features by decreasing variance over all training patches."""
+        return variance_ranking(self._training[1])
+
+    @cached_property
+    def queries(self) -> np.ndarray:
+        """Validation patches, ``(query, channel)``, void ones included so that maps have no holes."""
+        return tokens(self.model, self.array, self.validation)
+
+    @property
+    def n_queries(self) -> int:
+        """Number of validation patches."""
+        rows, columns = self.model.grid(self.array)
+        return rows * columns * len(self.validation.rows)
+
+    def search(self, validation: RowSelection, metric: Metric) -> Search:
+        """Return the search of the patches of some validation rows among the training patches."""
+        rows, columns = self.model.grid(self.array)
+        n_queries = rows * columns * len(validation.rows)
+        return Search(self.model, self.array, self.train, validation, metric, len(self.bank_labels), n_queries)
 
 
 def read_patches(model: ModelSets, array: str, train: RowSelection, validation: RowSelection) -> PatchData:
-    """Read the patches of one array; raises UserError when no training patch is labelled.
+    """Return the patches of one array; raises UserError when no training patch is labelled.
 
     Args:
         model: stored sets of the model.
@@ -54,65 +90,82 @@ def read_patches(model: ModelSets, array: str, train: RowSelection, validation: 
     labelled = labels != VOID
     if not labelled.any():
         raise UserError(f"none of the {train.title} for training has a labelled patch: choose other training images")
-    return PatchData(
-        model=model,
-        bank=tokens(model, array, train, labelled),
-        bank_labels=labels[labelled],
-        bank_images=image_numbers(model, train, n_patches)[labelled],
-        queries=tokens(model, array, validation),
-        ranking=variance_ranking(token_variance(model, array, train)),
-    )
+    images = image_numbers(model, train, n_patches)[labelled]
+    return PatchData(model, array, train, validation, labelled, labels[labelled], images)
 
 
-def predict_knn(
-    patches: PatchData,
-    removed: Sequence[int],
-    k: Sequence[int] = (1,),
-    *,
-    metric: Literal["euclidean", "cosine"] = "euclidean",
-    search: Literal["exact", "faiss"] = "exact",
-    weights: Literal["uniform", "softmax"] = "uniform",
-    temperature: float = 0.07,
-    memory_bytes: int,
-) -> dict[tuple[int, int], tuple[Int64[np.ndarray, " query"], float]]:
-    """Return, for every (m, k), the predicted classes and the share of queries redone in float64.
+@dataclass(frozen=True)
+class KnnOptions:
+    """How nearest neighbours are searched and vote."""
 
-    Args:
-        patches: training and validation patches.
-        removed: numbers m of highest-variance features to leave out.
-        k: numbers of neighbours that vote.
-        metric: distance between features.
-        search: exact neighbours, or those of FAISS's flat index.
-        weights: how neighbours vote.
-        temperature: of softmax votes.
-        memory_bytes: memory the search may use beside its inputs.
-    """
-    most = max(k)
-    check_k(most, len(patches.bank))
-    if search == "exact":
-        by_m = nearest_without_top(
-            patches.bank, patches.queries, patches.ranking, removed, most, metric=metric, memory_bytes=memory_bytes
-        )
-    else:
-        by_m = {m: _nearest_by_faiss(patches, m, most, metric, memory_bytes) for m in removed}
-    n_classes = len(patches.model.classes)
-    labels = patches.bank_labels.astype(np.int64)
-    return {
-        (m, votes): (
-            vote(neighbours, labels, n_classes, votes, weights=weights, temperature=temperature),
-            neighbours.redone,
-        )
-        for m, neighbours in by_m.items()
-        for votes in k
-    }
+    memory_bytes: int
+    """Memory the search may use beside its inputs."""
+    results: ResultStore | None = None
+    """Where exact neighbours are stored and read."""
+    k: tuple[int, ...] = (1,)
+    """Numbers of neighbours that vote."""
+    metric: Metric = "euclidean"
+    """Distance between features."""
+    search: Method = "exact"
+    """Exact neighbours, or those of FAISS's flat index."""
+    weights: Literal["uniform", "softmax"] = "uniform"
+    temperature: float = 0.07
+    """Of softmax votes."""
+    device: str | None = None
+    """Where products are computed; None for numpy."""
 
+    def neighbours(
+        self, patches: PatchData, removed: Sequence[int], larger: RowSelection | None = None
+    ) -> dict[int, Neighbours]:
+        """Return the neighbours of the validation patches for every m of ``removed``, stored ones where there are.
 
-def _nearest_by_faiss(
-    patches: PatchData, m: int, k: int, metric: Literal["euclidean", "cosine"], memory_bytes: int
-) -> Neighbours:
-    kept = np.sort(patches.ranking[m:])
-    bank, queries = np.take(patches.bank, kept, axis=1), np.take(patches.queries, kept, axis=1)
-    return nearest(bank, queries, k, metric=metric, method="faiss", memory_bytes=memory_bytes)
+        Args:
+            patches: training and validation patches.
+            removed: numbers m of highest-variance features to leave out.
+            larger: more rows, among them the validation rows, whose neighbours may be stored.
+        """
+        most = max(self.k)
+        check_k(most, len(patches.bank_labels))
+        if self.search == "faiss":
+            return {m: self._by_faiss(patches, m, most) for m in removed}
+        found: dict[int, Neighbours] = {}
+        if larger is not None and self.results is not None:
+            n_patches = patches.n_queries // len(patches.validation.rows)
+            among = np.repeat(np.isin(larger.rows, patches.validation.rows), n_patches)
+            stored = patches.search(larger, self.metric).stored(removed, most, self.results)
+            found = {m: only(neighbours, among) for m, neighbours in stored.items()}
+        missing = [m for m in removed if m not in found]
+        search = patches.search(patches.validation, self.metric)
+        found |= search.of(missing, most, self.results, lambda some: self.searched(patches, some, patches.queries))
+        return {m: found[m] for m in removed}
+
+    def searched(self, patches: PatchData, removed: Sequence[int], queries: np.ndarray) -> dict[int, Neighbours]:
+        """Return the exact neighbours of rows among the training patches, whether stored or not."""
+        return nearest_without_top(
+            patches.bank, queries, patches.ranking, removed, max(self.k), metric=self.metric,
+            memory_bytes=self.memory_bytes, device=self.device,
+        )  # fmt: skip
+
+    def _by_faiss(self, patches: PatchData, m: int, k: int) -> Neighbours:
+        kept = np.sort(patches.ranking[m:])
+        bank, queries = np.take(patches.bank, kept, axis=1), np.take(patches.queries, kept, axis=1)
+        options = {"metric": self.metric, "memory_bytes": self.memory_bytes, "device": self.device}
+        return nearest(bank, queries, k, method="faiss", **options)  # type: ignore[arg-type]
+
+    def votes(
+        self, patches: PatchData, by_m: dict[int, Neighbours]
+    ) -> dict[tuple[int, int], tuple[Int64[np.ndarray, " query"], float]]:
+        """Return, for every (m, k), the classes that neighbours vote for, and the share redone in float64."""
+        n_classes = len(patches.model.classes)
+        labels = patches.bank_labels.astype(np.int64)
+        return {
+            (m, k): (
+                vote(found, labels, n_classes, k, weights=self.weights, temperature=self.temperature),
+                found.redone,
+            )
+            for m, found in by_m.items()
+            for k in self.k
+        }
 
 
 class FittedProbe(NamedTuple):
@@ -133,6 +186,8 @@ class ProbeOptions:
     fit: Literal["converged", "adamw"] = "converged"
     epochs: int = 10
     learning_rate: float = 1e-3
+    device: str | None = None
+    """Where converged fits are computed; None for numpy."""
 
     def fit_probes(
         self,
@@ -167,7 +222,7 @@ class ProbeOptions:
             return FittedProbe(probe, {TRAINING_LOSS: probe.objective})
         choice = choose_penalty(
             bank, labels, patches.bank_images, n_classes, standardise=standardise, seed=self.seed, kept=kept,
-            penalties=self.penalties, score=self.penalty_score,
+            penalties=self.penalties, score=self.penalty_score, device=self.device,
         )  # fmt: skip
         details = {PENALTY: choice.probe.head.penalty, CONVERGED: float(choice.probe.converged)}
         if choice.trials:

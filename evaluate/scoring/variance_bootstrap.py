@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.patches import chunkwise
+from evaluate.inputs.patches import row_moments
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.bootstrap import FEWEST_UNITS, draw_units
 from evaluate.kernels.moments import Moments
@@ -21,9 +21,7 @@ def moments_by_image(model: ModelSets, array: str, selection: RowSelection) -> t
     nothing = np.zeros(int(model.features.arrays[array].row_shape[-1]))
     whole = Moments(0, nothing, nothing)
     of_image = [whole] * len(selection.sources)
-    rows = (row for block in chunkwise(model.features[array], selection.rows) for row in block)
-    for number, row in zip(numbers, rows, strict=True):
-        moments = Moments.from_block(row)
+    for number, moments in zip(numbers, row_moments(model, array, selection), strict=True):
         whole = whole.merge(moments)
         of_image[number] = of_image[number].merge(moments)
     return whole, of_image
