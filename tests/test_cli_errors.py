@@ -196,7 +196,7 @@ def test_a_set_from_a_newer_format(site, run):
     for command in (("evaluate", "tiny.toml"), ("extract", "tiny.toml"), ("show", spec.parent.name[:8])):
         code, _, err = run(*command)
         assert (code, err.count("\n")) == (2, 1), err
-        assert "was written in format 9" in err
+        assert "is of format 9" in err
         assert "install a newer patchbank" in err
 
 
