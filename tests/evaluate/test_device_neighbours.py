@@ -21,7 +21,7 @@ def assert_same(one, other):
     np.testing.assert_array_equal(one.squared_distances, other.squared_distances)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     shape=st.tuples(st.integers(2, 600), st.integers(1, 80), st.integers(2, 40)),

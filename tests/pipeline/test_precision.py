@@ -103,6 +103,7 @@ print("breaks", sum(torch._dynamo.utils.counters["graph_break"].values()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", ["masked", "whole"])
 def test_a_compiled_pass_is_one_function_with_the_same_values_within_tolerance(masked):
     """In a process of its own: the checks of shapes that run in tests are not compiled."""
@@ -113,6 +114,7 @@ def test_a_compiled_pass_is_one_function_with_the_same_values_within_tolerance(m
     assert done.stdout.split() == ["graphs", "1", "breaks", "0"]
 
 
+@pytest.mark.slow
 def test_a_module_of_the_users_own_is_compiled_too():
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 8, 8), torch.nn.GELU(), torch.nn.Conv2d(8, 6, 1))
     model = own_model(net, name="own", layers=["1", "2"], input=32)
@@ -122,6 +124,7 @@ def test_a_module_of_the_users_own_is_compiled_too():
         torch.testing.assert_close(compiled[name], values, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_compiled_set_says_so_and_goes_on_as_it_was_begun(tmp_path):
     made = extracted(tmp_path, "store", layers=(-1,), compile=True)
     assert made.compute["compiled"] is True
@@ -143,6 +146,7 @@ def test_what_cannot_be_compiled_is_one_sentence(tmp_path, monkeypatch):
         captured(model, "float32", FeatureRecipe(), compiled=True)
 
 
+@pytest.mark.slow
 def test_shards_of_a_compiled_set_are_equal_to_one_process(tmp_path):
     alone = extracted(tmp_path, "alone", layers=(-1,), compile=True)
     where = run.Workspace(Store(tmp_path / "shards"), tmp_path / "data", tmp_path)
