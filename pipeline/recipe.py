@@ -134,6 +134,9 @@ class FeatureRecipe(Record):
     means: bool = False
     """Also keep the mean of each input's patch tokens, one vector a layer, taken in float32 on the device; a masked
     input has none."""
+    deviations: bool = False
+    """Also keep the standard deviation of each input's patch tokens beside their mean, with which features are ranked
+    by variance where patch tokens are not kept."""
     input_pixels: bool = False
     """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``."""
     masked: MaskRecipe | None = None
@@ -158,6 +161,8 @@ class FeatureRecipe(Record):
     def _something_is_kept(self) -> "FeatureRecipe":
         if self.tokens == "none" and not self.prefix and not self.means:
             raise ValueError('tokens = "none" keeps nothing of a layer without prefix = true or means = true')
+        if self.deviations and not self.means:
+            raise ValueError("deviations = true needs means = true: a variance over images is made of both")
         return self
 
 

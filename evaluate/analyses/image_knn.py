@@ -3,10 +3,11 @@
 The protocol of bair-climate-initiative/scale-mae, mae/eval/knn.py: features of training and validation images at the
 same size, directions only (cosine), k = 20 neighbours that vote with exp(similarity / 0.07). Computed for the class
 token and for the mean of the patch tokens, each as it is and without the m features whose variance over the training
-images' *patch tokens* is highest. Where only means of patch tokens are stored, these serve, and no feature can be
-removed. The x axis is the relative ground distance: the size the model saw over the native size.
+images' *patch tokens* is highest. Where no patch tokens are stored, their means serve, and deviations rank the
+features. The x axis is the relative ground distance: the size the model saw over the native size.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,18 +18,19 @@ from pydantic import Field
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.patches import chunkwise, token_variance
+from evaluate.inputs.patches import chunkwise
 from evaluate.inputs.rows import RowSelection, image_numbers
-from evaluate.inputs.work import CALL, READ, Work, comparing, ranking, reading
-from evaluate.kernels.moments import variance_ranking
+from evaluate.inputs.work import CALL, Work, comparing, ranking, reading
+from evaluate.kernels.moments import Moments, variance_ranking
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.table import Result
+from evaluate.scoring.variance_bootstrap import moments_by_row
 from evaluate.settings import BootstrapSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.errors import MissingError, UserError
-from stores.format.paths import MEANS, OF_LAYERS
+from stores.format.paths import DEVIATIONS, MEANS, OF_LAYERS
 from stores.specs import Size
 
 Pooled = Literal["class-token", "mean-patch"]
@@ -71,6 +73,12 @@ def _pooled_array(model: ModelSets, array: str, pooled: Pooled) -> str:
             f"`{model.extract_command}`"
         )
     return address
+
+
+def _ranked(model: ModelSets, array: str) -> tuple[str, ...]:
+    """Return the addresses of what ranks a layer's features: patch tokens, or deviations and means; none without."""
+    tokens, *others = (_stored(model, array, group) for group in ("tokens", DEVIATIONS, MEANS))
+    return (tokens,) if tokens is not None else tuple(one for one in others if one and None not in others)
 
 
 def _image_vectors(
@@ -123,12 +131,13 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         for level, sized in sizes(self.model):
             for pooled in self.settings.pooled:
                 _pooled_array(sized, self.array, pooled)
-            if any(self.removed) and _stored(sized, self.array, "tokens") is None:
+            if any(self.removed) and not _ranked(sized, self.array):
                 at = "" if level is None else f" at size {level:g}"
                 raise UserError(
                     f"image-knn ranks the features that it removes by the variance of patch tokens, and "
                     f"{sized.title}{at} keeps none of {self.array.partition('/')[2]}: set remove = [0], or name the "
-                    f"layer in `tokens` of [features] and run `{sized.extract_command}`"
+                    "layer in `tokens` of [features] or set means = true and deviations = true there, and run "
+                    f"`{sized.extract_command}`"
                 )
 
     def inputs(self) -> dict[str, str]:
@@ -138,6 +147,8 @@ class ImageKnnTask(ModelTask[ImageKnn]):
             for address in (_stored(sized, self.array, "tokens", MEANS), _stored(sized, self.array, "prefix")):
                 if address is not None:
                     inputs[f"size {level} {address}"] = sized.features.content[address]
+            for address in _ranked(sized, self.array) if any(self.removed) else ():
+                inputs[f"size {level} {address}"] = sized.features.content[address]
         return inputs
 
     def compute(self) -> Result:
@@ -156,7 +167,8 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         for level, sized in sizes(self.model):
             ranking = np.arange(self.n_channels)
             if any(self.removed):
-                ranking = variance_ranking(token_variance(sized, self.array, train))
+                moments = moments_by_row(sized, _ranked(sized, self.array)[0], train)
+                ranking = variance_ranking(functools.reduce(Moments.merge, moments).variance)
             seen = sized.spec.frame.input.height if level is None else level
             for pooled in settings.pooled:
                 bank, queries = (_image_vectors(sized, self.array, some, pooled) for some in (train, validation))
@@ -183,9 +195,7 @@ class ImageKnnTask(ModelTask[ImageKnn]):
     def work(self) -> Work:
         """Estimate the operations: every patch of every size is read and averaged, those that train twice."""
         n_train, n_rows = len(self.train.rows), len(self.train.rows) + len(self.validation.rows)
-        one = Work(passes=READ * 2 * n_rows * self.n_channels)
-        if self.model.features.arrays[self.array].group == "tokens":
-            one = ranking(self.model, self.array, n_train) + reading(self.model, self.array, 2 * n_rows)
+        one = ranking(self.model, self.array, n_train) + reading(self.model, self.array, 2 * n_rows)
         n_images = len(self.train.sources) * float(len(self.validation.sources))
         searched = comparing(n_images, self.n_channels, 1) + Work(passes=10 * CALL)
         return (one + searched * (len(self.settings.pooled) * len(self.removed))) * len(sizes(self.model))
@@ -200,7 +210,10 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
         summed, copied = 20 * n_train, 4 * n_train + 20 * n_queries
         per_channel = 4 * (n_train + n_queries) + max(summed, copied, 8 * (n_train + n_queries))
-        read = ((sized, _stored(sized, self.array, *OF_LAYERS)) for _, sized in sizes(self.model))
-        reading = max(reading_bytes(sized, address or self.array) for sized, address in read)
+        reading = max(
+            sum(reading_bytes(sized, one) for one in _ranked(sized, self.array))
+            or reading_bytes(sized, _stored(sized, self.array, *OF_LAYERS) or self.array)
+            for _, sized in sizes(self.model)
+        )
         searching = neighbours_bytes(n_queries, self.settings.k, 1, 1)
         return reading + self.n_channels * per_channel + numbers + searching

@@ -1,6 +1,6 @@
 """Bootstrap of feature variances over images, from which intervals of shares, ratios and rankings are computed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
@@ -10,6 +10,26 @@ from evaluate.inputs.patches import chunkwise
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.bootstrap import FEWEST_UNITS, draw_units
 from evaluate.kernels.moments import Moments
+from stores.format.paths import DEVIATIONS, MEANS
+
+
+def ranking_arrays(array: str) -> tuple[str, ...]:
+    """Return the addresses of what the variance of an array's features is made of."""
+    group, _, name = array.partition("/")
+    return (array,) if group != DEVIATIONS else (array, f"{MEANS}/{name}")
+
+
+def moments_by_row(model: ModelSets, array: str, selection: RowSelection) -> Iterator[Moments]:
+    """Yield the moments of every selected row's patch tokens, of the tokens or of their stored means and deviations."""
+    if array.partition("/")[0] != DEVIATIONS:
+        for block in chunkwise(model.features[array], selection.rows):
+            yield from map(Moments.from_block, block)
+        return
+    deviations, means = (model.features[one] for one in ranking_arrays(array))
+    n_patches = int(deviations.spec.attributes["n_patches"] or 1)
+    for blocks in zip(chunkwise(deviations, selection.rows), chunkwise(means, selection.rows), strict=True):
+        for deviation, mean in zip(*(block.astype(np.float64) for block in blocks), strict=True):
+            yield Moments(n_patches, mean, n_patches * deviation**2)
 
 
 def moments_by_image(model: ModelSets, array: str, selection: RowSelection) -> tuple[Moments, list[Moments]]:
@@ -21,9 +41,7 @@ def moments_by_image(model: ModelSets, array: str, selection: RowSelection) -> t
     nothing = np.zeros(int(model.features.arrays[array].row_shape[-1]))
     whole = Moments(0, nothing, nothing)
     of_image = [whole] * len(selection.sources)
-    rows = (row for block in chunkwise(model.features[array], selection.rows) for row in block)
-    for number, row in zip(numbers, rows, strict=True):
-        moments = Moments.from_block(row)
+    for number, moments in zip(numbers, moments_by_row(model, array, selection), strict=True):
         whole = whole.merge(moments)
         of_image[number] = of_image[number].merge(moments)
     return whole, of_image

@@ -33,5 +33,8 @@ def seal_path(array: str) -> str:
 MEANS = "means"
 """Group of the arrays that hold the mean of a row's patch tokens."""
 
-OF_LAYERS = ("tokens", MEANS, "prefix")
-"""Groups of what a model's layers put out: patch tokens, their means, prefix tokens."""
+DEVIATIONS = "deviations"
+"""Group of the arrays that hold the standard deviation of a row's patch tokens."""
+
+OF_LAYERS = ("tokens", MEANS, DEVIATIONS, "prefix")
+"""Groups of what a model's layers put out: patch tokens, their means and deviations, prefix tokens."""

@@ -23,14 +23,17 @@ def measured(tmp_path_factory):
     return viewed_sets(tmp_path_factory.mktemp("tokens") / "store", n_images=60)
 
 
-def reduced(measured, folder, *, mean=True, prefix=True):
-    """The same model with a set that holds means and prefix tokens of its layer, and no patch tokens."""
+def reduced(measured, folder, *, mean=True, prefix=True, deviation=False):
+    """The same model with a set that holds means, deviations and prefix tokens of its layer, and no patch tokens."""
     tokens = measured.features["block.0.norm"][:]
     facts = {"layer": 0, "norm": True}
     arrays = {}
     if mean:
         values = tokens.mean(axis=1, dtype=np.float32).astype(np.float16)
         arrays["means/block.0.norm"] = (values, ("sample", "channel"), facts)
+    if deviation:
+        values = tokens.std(axis=1, dtype=np.float32).astype(np.float16)
+        arrays["deviations/block.0.norm"] = (values, ("sample", "channel"), {**facts, "n_patches": tokens.shape[1]})
     if prefix:
         arrays["prefix/block.0.norm"] = (tokens[:, :1] * 2, ("sample", "prefix", "channel"), facts)
     spec = FEATURES.model_copy(update={"frame": FrameSpec(input=Size(height=16, width=16))})
@@ -64,10 +67,33 @@ def test_prefix_tokens_alone_serve_the_class_token(tmp_path, measured):
 
 def test_removal_needs_tokens_and_says_what_to_keep(tmp_path, measured):
     model = reduced(measured, tmp_path / "store")
-    with pytest.raises(UserError, match=r"keeps none of block.0.norm: set remove = \[0\], or name the layer in"):
+    with pytest.raises(
+        UserError, match=r"keeps none of block.0.norm: set remove = \[0\], or name the layer in `tokens`"
+    ):
         table_of(tmp_path, model, remove=(0, 6))
     with pytest.raises(MissingError, match="ask for mean-patch, or set prefix = true"):
         table_of(tmp_path, reduced(measured, tmp_path / "means", prefix=False), remove=(0,))
+
+
+def test_deviations_rank_features_as_tokens_do(tmp_path, measured):
+    model = reduced(measured, tmp_path / "store", deviation=True)
+    expected = table_of(tmp_path / "a", dataclasses.replace(measured, views={}), remove=(0, 6))
+    table = table_of(tmp_path / "b", model, remove=(0, 6))
+    assert table[["token", "m", "value"]].equals(expected[["token", "m", "value"]])
+
+
+def test_the_spectrum_of_deviations_is_that_of_tokens(tmp_path, measured):
+    """Deviations and means are rounded to float16, each to half a part in a thousand."""
+    analysis = VarianceSpectrum(kind="variance-spectrum", top=(3,), resamples=50)
+    wanted = EvaluationSettings(selection=SELECTION, analyses=(analysis,), seed=1)
+    model = reduced(measured, tmp_path / "store", deviation=True)
+    tables = [
+        evaluate("t", [one], wanted, ResultStore(tmp_path / str(number))).table
+        for number, one in enumerate((dataclasses.replace(measured, views={}), model))
+    ]
+    assert tables[0]["metric"].tolist() == tables[1]["metric"].tolist()
+    for column in ("value", "low", "high"):
+        np.testing.assert_allclose(tables[1][column], tables[0][column], rtol=1e-3)
 
 
 def test_analyses_of_patches_name_the_key_that_keeps_tokens(tmp_path, measured):

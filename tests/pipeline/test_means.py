@@ -71,6 +71,17 @@ def test_means_are_those_of_the_stored_tokens(tmp_path, data):
         np.testing.assert_array_equal(halves[name][:], made[name][:].astype(np.float16))
 
 
+def test_deviations_are_those_of_the_stored_tokens(tmp_path, data):
+    wanted = FeatureRecipe(norm="both", layers=(0, -1), means=True, deviations=True, store_dtype="float32")
+    made = extracted(tmp_path, data, wanted)
+    names = [name for name in made.arrays if name.startswith("deviations/")]
+    assert len(names) == 4
+    for name in names:
+        tokens = made[name.partition("/")[2]][:].astype(np.float64)
+        np.testing.assert_allclose(made[name][:], tokens.std(axis=1), rtol=0, atol=1e-6 * np.abs(tokens).max())
+        assert made.arrays[name].attributes["n_patches"] == tokens.shape[1]
+
+
 def test_the_forward_pass_and_the_digest_of_a_set_do_not_change(tmp_path, data):
     plain = extracted(tmp_path / "plain", data, FeatureRecipe(norm="both"))
     more = extracted(tmp_path / "more", data, FeatureRecipe(norm="both", means=True))
@@ -156,6 +167,8 @@ def test_a_first_pass_without_tokens_has_ranges_of_bounded_length(tmp_path, data
 def test_what_keeps_nothing_or_names_no_layer_is_refused(tmp_path):
     with pytest.raises(ValidationError, match="keeps nothing of a layer"):
         FeatureRecipe(tokens="none", prefix=False)
+    with pytest.raises(ValidationError, match="deviations = true needs means = true"):
+        FeatureRecipe(deviations=True)
     model = build_model(TINY, Size(height=32, width=32), tmp_path)
     with pytest.raises(UserError, match="no block 9: change `tokens` in"):
         wanted_arrays(model, FeatureRecipe(tokens=(9,)))

@@ -22,7 +22,7 @@ from pipeline.recipe import FeatureRecipe, Layers, MaskRecipe
 from pipeline.rows import masking
 from pipeline.rows.masking import TileId
 from stores.errors import UserError
-from stores.format.paths import MEANS
+from stores.format.paths import DEVIATIONS, MEANS
 from stores.specs import ArraySpec
 
 REVISION = 1
@@ -69,7 +69,7 @@ def _of_layer(model: FrozenModel, number: int, features: FeatureRecipe, is_whole
     if layer.name.startswith("stage."):
         attributes: dict[str, Any] = {"layer": number, "norm": None}
         arrays = [_patch_tokens(layer, layer.name, features, attributes, own_axes=True)] if is_whole else []
-        return [*arrays, *([_mean(layer, layer.name, features, attributes, own_axes=True)] if features.means else [])]
+        return arrays + _statistics(layer, layer.name, features, attributes, own_axes=True)
     norms = {"final": (True,), "none": (False,), "both": (False, True)}[features.norm]
     if True in norms and model.norm is None:
         raise UserError(f'{model.record.name} has no final norm: set norm = "none" in [features]')
@@ -81,8 +81,7 @@ def _of_layer(model: FrozenModel, number: int, features: FeatureRecipe, is_whole
             arrays.append(_patch_tokens(layer, name, features, attributes))
         if features.prefix and model.n_prefix:
             arrays.append(_prefix_tokens(model, name, features, attributes))
-        if features.means:
-            arrays.append(_mean(layer, name, features, attributes))
+        arrays += _statistics(layer, name, features, attributes)
     return arrays
 
 
@@ -101,16 +100,22 @@ def _patch_tokens(
     )
 
 
-def _mean(
+def _statistics(
     layer: Layer, name: str, features: FeatureRecipe, attributes: dict[str, Any], own_axes: bool = False
-) -> ArraySpec:
-    return ArraySpec(
-        name=f"{MEANS}/{name}",
-        row_shape=(layer.width,),
-        dtype=features.store_dtype,
-        dimension_names=("sample", f"channel_{layer.width}" if own_axes else "channel"),
-        attributes=attributes,
-    )
+) -> list[ArraySpec]:
+    """Return the arrays with one vector a row that are made of its patch tokens: their mean and deviation."""
+    kept = [(MEANS, attributes)] if features.means else []
+    kept += [(DEVIATIONS, {**attributes, "n_patches": layer.n_patches})] if features.deviations else []
+    return [
+        ArraySpec(
+            name=f"{group}/{name}",
+            row_shape=(layer.width,),
+            dtype=features.store_dtype,
+            dimension_names=("sample", f"channel_{layer.width}" if own_axes else "channel"),
+            attributes=facts,
+        )
+        for group, facts in kept
+    ]
 
 
 def _prefix_tokens(model: FrozenModel, name: str, features: FeatureRecipe, attributes: dict[str, Any]) -> ArraySpec:
@@ -248,7 +253,7 @@ class Capture:
         return stored
 
     def _cut(self, kept: dict[int, torch.Tensor], arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
-        """Return each array's tokens: prefix or patch tokens of its layer or their mean, normed if it says so."""
+        """Return each array: prefix or patch tokens of its layer or what is made of these, normed if it says so."""
         stored: dict[str, torch.Tensor] = {}
         normed: dict[int, torch.Tensor] = {}
         split = self.model.n_prefix
@@ -263,6 +268,8 @@ class Capture:
             part = tokens[:, :split] if array.group == "prefix" else tokens[:, split:]
             if array.group == MEANS:
                 part = part.mean(dim=1, dtype=torch.float32)
+            elif array.group == DEVIATIONS:
+                part = part.float().std(dim=1, correction=0)
             stored[array.name] = part.to(getattr(torch, array.dtype)).contiguous()
         return stored
 
