@@ -122,6 +122,8 @@ class ModelTask(Task, Generic[S]):
 
     what: ClassVar[str]
     """What is computed, as a format string with the fields of ``task``."""
+    groups: ClassVar[tuple[str, ...]] = ("tokens",)
+    """Groups of arrays that serve, the preferred one first: patch tokens, unless less is enough."""
     labelled: ClassVar[bool] = False
     """Whether the analysis reads patch and pixel labels."""
     key_settings: ClassVar[tuple[str, ...]] = ()
@@ -148,7 +150,7 @@ class ModelTask(Task, Generic[S]):
     def of_model(cls, model: ModelSets, settings: S, context: Context) -> Iterator[Self]:
         """Yield one task a layer."""
         split = RowSplit(model, context.selection, cls.analysis)
-        for array in model.arrays(settings.selected_layers, getattr(settings, "norm", "final")):
+        for array in model.arrays(settings.selected_layers, getattr(settings, "norm", "final"), cls.groups):
             yield cls(model, array, settings, context, split)
 
     @property

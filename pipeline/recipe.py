@@ -127,8 +127,16 @@ class FeatureRecipe(Record):
     """Blocks counted from 0; negative numbers count from the end."""
     norm: Literal["final", "none", "both"] = "final"
     """Keep each layer after the model's final norm, without it, or both; backbones with stages have no such norm."""
+    tokens: Layers | Literal["none"] = "all"
+    """Those of ``layers`` whose patch tokens are kept, or ``none`` of them, where means or prefix tokens are enough."""
     prefix: bool = True
     """Also keep prefix tokens (class token, registers)."""
+    means: bool = False
+    """Also keep the mean of each input's patch tokens, one vector a layer, taken in float32 on the device; a masked
+    input has none."""
+    deviations: bool = False
+    """Also keep the standard deviation of each input's patch tokens beside their mean, with which features are ranked
+    by variance where patch tokens are not kept."""
     input_pixels: bool = False
     """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``."""
     masked: MaskRecipe | None = None
@@ -148,6 +156,14 @@ class FeatureRecipe(Record):
     always stop the run."""
     clean: bool = True
     """Extract the clean view. Without it only [[views]] are extracted, and there is nothing to compare them with."""
+
+    @model_validator(mode="after")
+    def _something_is_kept(self) -> "FeatureRecipe":
+        if self.tokens == "none" and not self.prefix and not self.means:
+            raise ValueError('tokens = "none" keeps nothing of a layer without prefix = true or means = true')
+        if self.deviations and not self.means:
+            raise ValueError("deviations = true needs means = true: a variance over images is made of both")
+        return self
 
 
 class StorageRecipe(Record):

@@ -203,7 +203,7 @@ class ZarrSet(ShownSet):
 
     @property
     def lost_layers(self) -> frozenset[int]:
-        """Layers of token arrays that the summary lists and whose own records are lost, counted from 0."""
+        """Layers of token arrays and means that the summary lists and whose own records are lost, counted from 0."""
         return layers_without_records(self.objects, self.prefix, self.arrays)
 
     @property

@@ -3,8 +3,8 @@
 The protocol of bair-climate-initiative/scale-mae, mae/eval/knn.py: features of training and validation images at the
 same size, directions only (cosine), k = 20 neighbours that vote with exp(similarity / 0.07). Computed for the class
 token and for the mean of the patch tokens, each as it is and without the m features whose variance over the training
-images' *patch tokens* is highest. The x axis is the relative ground distance: the size the model saw over the native
-size.
+images' *patch tokens* is highest. Where no patch tokens are stored, their means serve, and deviations rank the
+features. The x axis is the relative ground distance: the size the model saw over the native size.
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,18 @@ from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.patches import token_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.inputs.work import CALL, Work, comparing, ranking, reading
-from evaluate.kernels.moments import variance_ranking
+from evaluate.kernels.moments import Moments, variance_ranking
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.table import Result
+from evaluate.scoring.variance_bootstrap import moments_by_row
 from evaluate.settings import BootstrapSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.errors import MissingError, UserError
+from stores.format.paths import DEVIATIONS, MEANS, OF_LAYERS
 from stores.specs import Size
 
 Pooled = Literal["class-token", "mean-patch"]
@@ -54,29 +55,45 @@ def sizes(model: ModelSets) -> list[tuple[float | None, ModelSets]]:
     return [(None, model), *((level, model.for_view("size", level)) for level in levels)]
 
 
-def _prefix_array(array: str) -> str:
-    """Return the address of the prefix tokens of a token array's layer."""
-    return f"prefix/{array.partition('/')[2]}"
+def _stored(model: ModelSets, array: str, *groups: str) -> str | None:
+    """Return the address of a layer's array in the first of some groups that has it complete; None where none has."""
+    addresses = (f"{group}/{array.partition('/')[2]}" for group in groups)
+    return next((one for one in addresses if one in model.features.arrays and model.features.sealed(one)), None)
+
+
+def _pooled_array(model: ModelSets, array: str, pooled: Pooled) -> str:
+    """Return the address of what a vector is made of; raises MissingError without it, naming the key that keeps it."""
+    is_mean = pooled == "mean-patch"
+    address = _stored(model, array, *(("tokens", MEANS) if is_mean else ("prefix",)))
+    if address is None:
+        what, other, key = ("mean", "class-token", "means") if is_mean else ("class token", "mean-patch", "prefix")
+        raise MissingError(
+            f"{model.title} has no stored {what}: ask for {other}, or set {key} = true in [features] and run "
+            f"`{model.extract_command}`"
+        )
+    return address
+
+
+def _ranked(model: ModelSets, array: str) -> tuple[str, ...]:
+    """Return the addresses of what ranks a layer's features: patch tokens, or deviations and means; none without."""
+    tokens, *others = (_stored(model, array, group) for group in ("tokens", DEVIATIONS, MEANS))
+    return (tokens,) if tokens is not None else tuple(one for one in others if one and None not in others)
 
 
 def _image_vectors(
     model: ModelSets, array: str, selection: RowSelection, pooled: Pooled
 ) -> Float32[np.ndarray, "image channel"]:
-    """Return one vector an image: tiles of one source are averaged; raises MissingError without prefix tokens."""
-    address = array
-    if pooled == "class-token":
-        address = _prefix_array(array)
-        if address not in model.features.arrays or not model.features.sealed(address):
-            raise MissingError(
-                f"{model.title} has no stored class token: ask for mean-patch, or set prefix = true in [features] "
-                f"and run `{model.extract_command}`"
-            )
+    """Return one vector an image: tiles of one source are averaged; raises MissingError for what is not stored."""
+    address = _pooled_array(model, array, pooled)
     stored = model.features[address]
     numbers = image_numbers(model, selection)
     summed = np.zeros((len(selection.sources), stored.shape[-1]))
+    is_mean = stored.spec.group == MEANS
 
     def vectors(first: int, block: np.ndarray) -> list[np.ndarray]:
-        return [row[0].copy() if pooled == "class-token" else row.astype(np.float64).mean(axis=0) for row in block]
+        if pooled == "class-token":
+            return [row[0].copy() for row in block]
+        return [row.astype(np.float64) if is_mean else row.astype(np.float64).mean(axis=0) for row in block]
 
     rows = (vector for some in of_chunks(stored, selection.rows, vectors) for vector in some)
     for number, vector in zip(numbers, rows, strict=True):
@@ -102,6 +119,7 @@ class ImageKnnTask(ModelTask[ImageKnn]):
 
     analysis = "image-knn"
     revision = 4
+    groups = OF_LAYERS
     by_removal = True
     compared = (IMAGE_ACCURACY,)
     what = "image k-NN on {task.array}"
@@ -109,18 +127,31 @@ class ImageKnnTask(ModelTask[ImageKnn]):
     key_counts = ("remove",)
 
     def check(self) -> None:
-        """Raise UserError for images without a class, and for more neighbours than training images."""
+        """Raise UserError for images without a class, too few of them, and features or rankings that are not there."""
         n_train = len(_image_classes(self.model, self.train))
         _image_classes(self.model, self.validation)
         check_k(self.settings.k, n_train, "images")
+        for level, sized in sizes(self.model):
+            for pooled in self.settings.pooled:
+                _pooled_array(sized, self.array, pooled)
+            if any(self.removed) and not _ranked(sized, self.array):
+                at = "" if level is None else f" at size {level:g}"
+                raise UserError(
+                    f"image-knn ranks the features that it removes by the variance of patch tokens, and "
+                    f"{sized.title}{at} keeps none of {self.array.partition('/')[2]}: set remove = [0], or name the "
+                    "layer in `tokens` of [features] or set means = true and deviations = true there, and run "
+                    f"`{sized.extract_command}`"
+                )
 
     def inputs(self) -> dict[str, str]:
-        """Return the digests of patch and prefix tokens at every size."""
+        """Return the digests of patch tokens, or their means, and of prefix tokens at every size."""
         inputs = super().inputs()
         for level, sized in sizes(self.model):
-            for address in (self.array, _prefix_array(self.array)):
-                if sized.features.sealed(address):
+            for address in (_stored(sized, self.array, "tokens", MEANS), _stored(sized, self.array, "prefix")):
+                if address is not None:
                     inputs[f"size {level} {address}"] = sized.features.content[address]
+            for address in _ranked(sized, self.array) if any(self.removed) else ():
+                inputs[f"size {level} {address}"] = sized.features.content[address]
         return inputs
 
     def compute(self) -> Result:
@@ -137,7 +168,10 @@ class ImageKnnTask(ModelTask[ImageKnn]):
 
         rows = [accuracy_row(MAJORITY_ACCURACY, truth == np.bincount(classes).argmax(), reference="majority")]
         for level, sized in sizes(self.model):
-            ranking = variance_ranking(token_variance(sized, self.array, train))
+            ranking = np.arange(self.n_channels)
+            if any(self.removed):
+                moments = moments_by_row(sized, _ranked(sized, self.array)[0], train)
+                ranking = variance_ranking(Moments.merged(moments).variance)
             seen = sized.spec.frame.input.height if level is None else level
             for pooled in settings.pooled:
                 bank, queries = (_image_vectors(sized, self.array, some, pooled) for some in (train, validation))
@@ -180,6 +214,10 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
         summed, copied = 20 * n_train, 4 * n_train + 20 * n_queries
         per_channel = 4 * (n_train + n_queries) + max(summed, copied, 8 * (n_train + n_queries))
-        reading = max(reading_bytes(sized, self.array) for _, sized in sizes(self.model))
+        reading = max(
+            sum(reading_bytes(sized, one) for one in _ranked(sized, self.array))
+            or reading_bytes(sized, _stored(sized, self.array, *OF_LAYERS) or self.array)
+            for _, sized in sizes(self.model)
+        )
         searching = neighbours_bytes(n_queries, self.settings.k, 1, 1)
         return reading + self.n_channels * per_channel + numbers + searching

@@ -12,15 +12,16 @@ import numpy as np
 from jaxtyping import Float64
 from pydantic import Field
 
-from evaluate.inputs.memory import spectrum_bytes
+from evaluate.inputs.memory import reading_bytes, spectrum_bytes
 from evaluate.inputs.work import Work, ranking, resampling
 from evaluate.kernels.moments import share_of_variance, variance_ranking
 from evaluate.results.metrics import MAX_TO_MEDIAN_VARIANCE, SHARE_OF_VARIANCE, VARIANCE
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.variance_bootstrap import moments_by_image, resampled_variances
+from evaluate.scoring.variance_bootstrap import moments_by_image, ranking_arrays, resampled_variances
 from evaluate.settings import BootstrapSettings, LayerSettings
 from evaluate.task import ModelTask
+from stores.format.paths import DEVIATIONS
 
 
 class VarianceSpectrum(LayerSettings, BootstrapSettings):
@@ -48,10 +49,16 @@ class VarianceSpectrumTask(ModelTask[VarianceSpectrum]):
 
     analysis = "variance-spectrum"
     revision = 4
+    groups = ("tokens", DEVIATIONS)
     what = "variance of {task.array}"
     key_settings = ("top", "resamples")
     key_rows = ("train",)
     fixed_columns: ClassVar[Mapping[str, Any]] = {"x_name": "rank"}
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of the tokens, or of their means and deviations."""
+        content = self.model.features.content
+        return super().inputs() | {array: content[array] for array in ranking_arrays(self.array)}
 
     def compute(self) -> Result:
         """Return one row a feature, then shares and spread with their intervals."""
@@ -84,4 +91,5 @@ class VarianceSpectrumTask(ModelTask[VarianceSpectrum]):
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, the moments of every image and resampled variances are kept."""
-        return spectrum_bytes(self.model, self.array, len(self.train.sources), self.settings.resamples)
+        more = sum(reading_bytes(self.model, array) for array in ranking_arrays(self.array)[1:])
+        return more + spectrum_bytes(self.model, self.array, len(self.train.sources), self.settings.resamples)

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from evaluate.inputs.model_sets import ModelSets
+from stores.format.paths import OF_LAYERS
 from stores.specs import FrameSpec, Record
 
 ROLES: dict[str, str] = {
@@ -80,7 +81,7 @@ def role_of(name: str, said: str | None) -> str:
 
 def model_info(model: ModelSets) -> ModelInfo:
     """Return the facts about a model's sets that claims need."""
-    arrays = [array for array in model.features.arrays.values() if array.group == "tokens"]
+    arrays = [array for array in model.features.arrays.values() if array.group in OF_LAYERS]
     sets = {"features": model.features.digest, "labels": model.labels.digest}
     for (name, level), viewed in model.views.items():
         sets[f"features {name} {level:g}"] = viewed.features.digest

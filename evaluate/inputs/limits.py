@@ -5,13 +5,14 @@ from typing import Any
 
 from evaluate.inputs.model_sets import ModelSets
 from stores.errors import UserError
+from stores.format.paths import OF_LAYERS
 from stores.specs import Record
 
 
 def width(model: ModelSets) -> int:
-    """Return the number of channels of a model's widest token array."""
+    """Return the number of channels of a model's widest layer."""
     arrays = model.features.arrays.values()
-    return max((array.row_shape[-1] for array in arrays if array.group == "tokens"), default=0)
+    return max((array.row_shape[-1] for array in arrays if array.group in OF_LAYERS), default=0)
 
 
 def fit_counts(counts: Sequence[int], n_features: int) -> list[int]:

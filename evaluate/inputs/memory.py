@@ -37,8 +37,8 @@ def reading_bytes(model: ModelSets, array: str) -> int:
 
 
 def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
-    """Return the number of patches of rows of a token array."""
-    rows, columns = model.grid(array)
+    """Return the number of patches of rows of a token array; one a row of an array without a grid."""
+    rows, columns = model.features.arrays[array].grid or (1, 1)
     return n_rows * rows * columns
 
 

@@ -1,6 +1,6 @@
 """One model's sealed sets: spec, tables, token arrays by layer, and the content digests of what is read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -9,6 +9,7 @@ import pandas as pd
 from evaluate.settings import Layers
 from stores import ZarrSet
 from stores.errors import MissingError, UserError
+from stores.format.paths import OF_LAYERS
 from stores.specs import FeatureSpec, LabelSpec
 
 PIXELS = "pixels/classes"
@@ -108,30 +109,39 @@ class ModelSets:
             )
         return self.labels.table("objects")
 
-    def arrays(self, layers: Layers, norm: str) -> list[str]:
+    def arrays(self, layers: Layers, norm: str, groups: Sequence[str] = ("tokens",)) -> list[str]:
         """Return the token arrays of some layers, inner ones first; negative layers count from the last stored.
 
         Layers are blocks, or the stages of a backbone that has them: these have no norm to choose, and ``norm`` does
         not count. Raises MissingError when one is not there or not sealed, with the command that makes it and, where
         the set does not list it, the key that adds it.
+
+        Args:
+            layers: ``all`` or numbers.
+            norm: ``final`` or ``none``; stages have no norm.
+            groups: groups that serve, the preferred one first, where means or prefix tokens are enough.
         """
-        stored = {
-            array.layer or 0: name
-            for name, array in self.features.arrays.items()
-            if array.group == "tokens" and array.is_normed in (None, norm == "final")
-        }
+        kept: dict[str, dict[int, str]] = {group: {} for group in OF_LAYERS}
+        for name, array in self.features.arrays.items():
+            is_whole = array.group in kept and "mask_ratio" not in array.attributes
+            if is_whole and array.is_normed in (None, norm == "final"):
+                kept[array.group][array.layer or 0] = name
+        stored = {layer: name for group in reversed(groups) for layer, name in kept[group].items()}
+        reduced = {layer for group in kept for layer in kept[group]} - {*stored}
         # A layer whose records are lost still counts, so that -1 never means another one.
-        numbers = sorted({*stored, *self.features.lost_layers})
+        numbers = sorted({*stored, *self.features.lost_layers}) or sorted(reduced)
         if layers == "all":
             wanted = numbers
         else:
             wanted = sorted({numbers[layer] if -len(numbers) <= layer < 0 else layer for layer in layers})
         suffix = ".norm" if norm == "final" else ""
-        names = [stored.get(layer, f"tokens/block.{layer}{suffix}") for layer in wanted]
+        names = [stored.get(layer, f"{groups[0]}/block.{layer}{suffix}") for layer in wanted]
         missing = [name for name in names if not self.features.sealed(name)]
         if missing or not names:
             what = missing[0] if missing else f'tokens with norm = "{norm}"'
             asks = "" if missing and missing[0] in self.features.arrays else "add it to [features] and "
+            if missing and asks and wanted[names.index(missing[0])] in reduced:
+                asks = "name its layer in `tokens` of [features] and "
             raise MissingError(
                 f"{what} of {self.title} is not complete in {self.features.objects.url}: "
                 f"{asks}run `{self.extract_command}`"

@@ -31,8 +31,8 @@ class Fidelity:
 
 def compare(
     array: str,
-    stored: Float[np.ndarray, "sample token channel"],
-    again: Float[np.ndarray, "sample token channel"],
+    stored: Float[np.ndarray, "sample ... channel"],
+    again: Float[np.ndarray, "sample ... channel"],
     images: Int64[np.ndarray, " sample"],
     labels: UInt8[np.ndarray, "sample patch"] | None,
 ) -> Fidelity:
@@ -68,7 +68,7 @@ def compare(
 
 
 def nearest_rows(
-    bank: Float[np.ndarray, "sample token channel"], queries: Float[np.ndarray, "sample token channel"]
+    bank: Float[np.ndarray, "sample ... channel"], queries: Float[np.ndarray, "sample token channel"]
 ) -> Int64[np.ndarray, " sample"]:
     """Return for each query row the nearest bank row of another number; -1 where there is none."""
     rows = bank.reshape(len(bank), -1).astype(np.float64)

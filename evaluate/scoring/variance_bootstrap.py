@@ -1,15 +1,39 @@
 """Bootstrap of feature variances over images, from which intervals of shares, ratios and rankings are computed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int32, Int64
 
+from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import row_moments
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.bootstrap import FEWEST_UNITS, draw_units
 from evaluate.kernels.moments import Moments
+from stores.format.paths import DEVIATIONS, MEANS
+
+
+def ranking_arrays(array: str) -> tuple[str, ...]:
+    """Return the addresses of what the variance of an array's features is made of."""
+    group, _, name = array.partition("/")
+    return (array,) if group != DEVIATIONS else (array, f"{MEANS}/{name}")
+
+
+def moments_by_row(model: ModelSets, array: str, selection: RowSelection) -> Iterator[Moments]:
+    """Yield the moments of every selected row's patch tokens, of the tokens or of their stored means and deviations."""
+    if array.partition("/")[0] != DEVIATIONS:
+        yield from row_moments(model, array, selection)
+        return
+    deviations, means = (model.features[one] for one in ranking_arrays(array))
+    n_patches = int(deviations.spec.attributes["n_patches"] or 1)
+    read = (
+        of_chunks(stored, selection.rows, lambda first, block: block.astype(np.float64))
+        for stored in (deviations, means)
+    )
+    for blocks in zip(*read, strict=True):
+        for deviation, mean in zip(*blocks, strict=True):
+            yield Moments(n_patches, mean, n_patches * deviation**2)
 
 
 def moments_by_image(model: ModelSets, array: str, selection: RowSelection) -> tuple[Moments, list[Moments]]:
@@ -21,7 +45,7 @@ def moments_by_image(model: ModelSets, array: str, selection: RowSelection) -> t
     nothing = np.zeros(int(model.features.arrays[array].row_shape[-1]))
     whole = Moments(0, nothing, nothing)
     of_image = [whole] * len(selection.sources)
-    for number, moments in zip(numbers, row_moments(model, array, selection), strict=True):
+    for number, moments in zip(numbers, moments_by_row(model, array, selection), strict=True):
         whole = whole.merge(moments)
         of_image[number] = of_image[number].merge(moments)
     return whole, of_image

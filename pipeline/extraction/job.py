@@ -22,6 +22,10 @@ from stores.writing.known_rows import OtherSet, sets_with_equal_rows
 QUEUE_BYTES = 256 << 20
 """Size of the queue of chunks that wait to be written, in bytes."""
 
+MOST_SMALL_ROWS = 4096
+"""Rows of the longest range of a set that begins without patch tokens: a killed run loses the ranges it was writing,
+and means are so small that 64 MiB of them are hours of computing."""
+
 SAMPLE_STATS = "view"
 """Group of the statistics that a view stores of every row; they do not come from the model."""
 
@@ -212,10 +216,14 @@ def _stat_arrays(view: View) -> tuple[ArraySpec, ...]:
 
 
 def _layout(arrays: Sequence[ArraySpec], n_rows: int, storage: StorageRecipe) -> Layout:
+    range_bytes = int(storage.range_megabytes * (1 << 20))
+    largest = max(array.row_bytes for array in arrays)
+    if all(array.group != "tokens" for array in arrays):  # rows that take as long to compute are small
+        largest = max(largest, range_bytes // MOST_SMALL_ROWS)
     return plan_layout(
         n_rows,
-        max(array.row_bytes for array in arrays),
-        range_bytes=int(storage.range_megabytes * (1 << 20)),
+        largest,
+        range_bytes=range_bytes,
         chunk_bytes=max(1, int(storage.chunk_megabytes * (1 << 20))),
         compression=storage.compression,
     )

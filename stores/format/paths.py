@@ -28,3 +28,13 @@ MACHINES = "machines"
 def seal_path(array: str) -> str:
     """Return where the seal of an array is inside its set's folder: ``seals/tokens__block.11.json``."""
     return f"{SEALS}/{array.replace('/', '__')}.json"
+
+
+MEANS = "means"
+"""Group of the arrays that hold the mean of a row's patch tokens."""
+
+DEVIATIONS = "deviations"
+"""Group of the arrays that hold the standard deviation of a row's patch tokens."""
+
+OF_LAYERS = ("tokens", MEANS, DEVIATIONS, "prefix")
+"""Groups of what a model's layers put out: patch tokens, their means and deviations, prefix tokens."""

@@ -137,10 +137,10 @@ def list_unsealed(objects: Objects, prefix: str, arrays: Mapping[str, ArraySpec]
 
 
 def layers_without_records(objects: Objects, prefix: str, arrays: Container[str]) -> frozenset[int]:
-    """Return the layers of token arrays that a summary lists and that are not among ``arrays``, counted from 0."""
+    """Return the layers, from 0, of token arrays and means that a summary lists and that are not among ``arrays``."""
     summary = read_summary(objects, prefix)
     names = [] if summary is None else [name for name in summary["arrays"] if name not in arrays]
-    found = [re.fullmatch(r"tokens/(?:block|stage)\.(\d+)(?:\.norm)?", name) for name in names]
+    found = [re.fullmatch(r"(?:tokens|means)/(?:block|stage)\.(\d+)(?:\.norm)?", name) for name in names]
     return frozenset(int(match[1]) for match in found if match is not None)
 
 

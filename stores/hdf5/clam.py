@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Float, Int64
 
 from stores.errors import UserError
+from stores.format.paths import MEANS
 from stores.hdf5.atomic import need_space, new_folder
 from stores.hdf5.exporting import choose_arrays, converted
 from stores.maintenance.checked import checked
@@ -44,7 +45,12 @@ def choose_tokens(
     if not isinstance(stored_set.spec, FeatureSpec):
         raise UserError(f"set {stored_set.digest[:12]} holds labels: tile files are made of features")
     group = "prefix" if vector == "prefix" else "tokens"
-    chosen = [name for name in choose_arrays(stored_set, layers, arrays) if stored_set.arrays[name].group == group]
+    complete = choose_arrays(stored_set, layers, arrays)
+    chosen = [name for name in complete if stored_set.arrays[name].group == group]
+    if vector == "mean":
+        patches = {name.partition("/")[2] for name in chosen}
+        means = [name for name in complete if stored_set.arrays[name].group == MEANS]
+        chosen += [name for name in means if name.partition("/")[2] not in patches]
     if not chosen:
         raise UserError(
             f"set {stored_set.digest[:12]} has no complete array {group}/... among those chosen: choose another "
@@ -137,6 +143,8 @@ def file_names(sources: list[str]) -> dict[str, str]:
 
 def _reduced(block: np.ndarray, vector: Vector) -> np.ndarray:
     """Return (sample, vector, channel): one vector for each tile, or for each patch."""
+    if block.ndim == 2:  # means that were taken before they were stored
+        return block[:, None].astype(np.float32)
     if vector == "mean":
         return block.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
     return block[:, :1] if vector == "prefix" else block

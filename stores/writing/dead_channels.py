@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from stores.errors import DamageError
+from stores.format.paths import DEVIATIONS, MEANS
 from stores.format.records import record_bytes
 from stores.format.tables import read_table
 from stores.specs import ArraySpec
@@ -22,9 +23,10 @@ _FIRST = 16
 def has_channels(array: ArraySpec) -> bool:
     """Return whether an array holds patch tokens, with channels on its last axis.
 
-    Prefix tokens are left out: in the first layers a class token can be the same in all samples.
+    Prefix tokens are left out, because in the first layers a class token can be the same in all samples, and means
+    and deviations, because those of alike inputs can be equal after rounding.
     """
-    is_tokens = array.dimension_names[-1].startswith("channel") and array.group != "prefix"
+    is_tokens = array.dimension_names[-1].startswith("channel") and array.group not in ("prefix", MEANS, DEVIATIONS)
     return array.dtype.startswith("float") and is_tokens
 
 

@@ -18,10 +18,11 @@ from timm.models.vision_transformer import VisionTransformer
 
 from pipeline.extraction.model_pass.precision import autocast, module_dtype
 from pipeline.models.contract import FrozenModel, Layer, normalised
-from pipeline.recipe import FeatureRecipe, MaskRecipe
+from pipeline.recipe import FeatureRecipe, Layers, MaskRecipe
 from pipeline.rows import masking
 from pipeline.rows.masking import TileId
 from stores.errors import UserError
+from stores.format.paths import DEVIATIONS, MEANS
 from stores.specs import ArraySpec
 
 REVISION = 1
@@ -30,39 +31,57 @@ REVISION = 1
 
 def wanted_arrays(model: FrozenModel, features: FeatureRecipe) -> tuple[ArraySpec, ...]:
     """Return the arrays a recipe keeps of a model, inner layers first; raises UserError for layers it lacks."""
-    layers = model.layers
-    n_layers = len(layers)
-    if features.layers == "all":
-        numbers = list(range(n_layers))
-    else:
-        numbers = sorted({layer % n_layers if -n_layers <= layer < n_layers else layer for layer in features.layers})
-        if numbers and not 0 <= numbers[0] <= numbers[-1] < n_layers:
-            wrong = next(number for number in numbers if not 0 <= number < n_layers)
-            kind = layers[0].name.partition(".")[0]
-            raise UserError(
-                f"{model.record.name} has {n_layers} {kind}s, numbered 0 to {n_layers - 1}, and no {kind} {wrong}: "
-                "change `layers` in [features]"
-            )
-    arrays = [array for number in numbers for array in _of_layer(model, number, features)]
+    whole = [] if features.tokens == "none" else _numbers(model, features.tokens, "tokens")
+    arrays = [
+        array
+        for number in _numbers(model, features.layers, "layers")
+        for array in _of_layer(model, number, features, number in whole)
+    ]
     if features.masked is not None:
         arrays += _masked(model, features, features.masked)
+    if not arrays:
+        raise UserError(
+            f"nothing is kept of {model.record.name}: `tokens` in [features] names none of the layers and the model "
+            "has no prefix tokens to keep; change `tokens`, or set means = true"
+        )
     return tuple(arrays)
 
 
-def _of_layer(model: FrozenModel, number: int, features: FeatureRecipe) -> list[ArraySpec]:
+def _numbers(model: FrozenModel, wanted: Layers, key: str) -> list[int]:
+    """Return the layers that a key of [features] names, increasing; raises UserError for those the model lacks."""
+    n_layers = len(model.layers)
+    if wanted == "all":
+        return list(range(n_layers))
+    numbers = sorted({layer % n_layers if -n_layers <= layer < n_layers else layer for layer in wanted})
+    if numbers and not 0 <= numbers[0] <= numbers[-1] < n_layers:
+        wrong = next(number for number in numbers if not 0 <= number < n_layers)
+        kind = model.layers[0].name.partition(".")[0]
+        raise UserError(
+            f"{model.record.name} has {n_layers} {kind}s, numbered 0 to {n_layers - 1}, and no {kind} {wrong}: "
+            f"change `{key}` in [features]"
+        )
+    return numbers
+
+
+def _of_layer(model: FrozenModel, number: int, features: FeatureRecipe, is_whole: bool) -> list[ArraySpec]:
+    """Return the arrays of one layer; ``is_whole`` keeps its patch tokens."""
     layer = model.layers[number]
     if layer.name.startswith("stage."):
-        return [_patch_tokens(layer, layer.name, features, {"layer": number, "norm": None}, own_axes=True)]
+        attributes: dict[str, Any] = {"layer": number, "norm": None}
+        arrays = [_patch_tokens(layer, layer.name, features, attributes, own_axes=True)] if is_whole else []
+        return arrays + _statistics(layer, layer.name, features, attributes, own_axes=True)
     norms = {"final": (True,), "none": (False,), "both": (False, True)}[features.norm]
     if True in norms and model.norm is None:
         raise UserError(f'{model.record.name} has no final norm: set norm = "none" in [features]')
     arrays = []
     for normed in norms:
         name = f"{layer.name}.norm" if normed else layer.name
-        attributes: dict[str, Any] = {"layer": number, "norm": normed}
-        arrays.append(_patch_tokens(layer, name, features, attributes))
+        attributes = {"layer": number, "norm": normed}
+        if is_whole:
+            arrays.append(_patch_tokens(layer, name, features, attributes))
         if features.prefix and model.n_prefix:
             arrays.append(_prefix_tokens(model, name, features, attributes))
+        arrays += _statistics(layer, name, features, attributes)
     return arrays
 
 
@@ -79,6 +98,24 @@ def _patch_tokens(
         dimension_names=("sample", patch, channel),
         attributes={**attributes, "grid_rows": rows, "grid_columns": columns},
     )
+
+
+def _statistics(
+    layer: Layer, name: str, features: FeatureRecipe, attributes: dict[str, Any], own_axes: bool = False
+) -> list[ArraySpec]:
+    """Return the arrays with one vector a row that are made of its patch tokens: their mean and deviation."""
+    kept = [(MEANS, attributes)] if features.means else []
+    kept += [(DEVIATIONS, {**attributes, "n_patches": layer.n_patches})] if features.deviations else []
+    return [
+        ArraySpec(
+            name=f"{group}/{name}",
+            row_shape=(layer.width,),
+            dtype=features.store_dtype,
+            dimension_names=("sample", f"channel_{layer.width}" if own_axes else "channel"),
+            attributes=facts,
+        )
+        for group, facts in kept
+    ]
 
 
 def _prefix_tokens(model: FrozenModel, name: str, features: FeatureRecipe, attributes: dict[str, Any]) -> ArraySpec:
@@ -216,7 +253,7 @@ class Capture:
         return stored
 
     def _cut(self, kept: dict[int, torch.Tensor], arrays: Sequence[ArraySpec]) -> dict[str, torch.Tensor]:
-        """Return each array's tokens: prefix or patch tokens of its layer, normed if its attributes say so."""
+        """Return each array: prefix or patch tokens of its layer or what is made of these, normed if it says so."""
         stored: dict[str, torch.Tensor] = {}
         normed: dict[int, torch.Tensor] = {}
         split = self.model.n_prefix
@@ -229,6 +266,10 @@ class Capture:
                     normed[layer] = self.model.norm(tokens)
                 tokens = normed[layer]
             part = tokens[:, :split] if array.group == "prefix" else tokens[:, split:]
+            if array.group == MEANS:
+                part = part.mean(dim=1, dtype=torch.float32)
+            elif array.group == DEVIATIONS:
+                part = part.float().std(dim=1, correction=0)
             stored[array.name] = part.to(getattr(torch, array.dtype)).contiguous()
         return stored
 
