@@ -168,3 +168,8 @@ def test_batches_of_a_gpu_are_timed_after_the_first_and_all_are_fetched(site, tm
     cost = measuring.model_cost(job(site(tmp_path / "store"), tmp_path), np.zeros((1, 32, 32, 3), np.uint8), CPU)
     assert cost.seconds > 0
     assert gpus.done.count("host waits for down") == measuring.GPU_BATCHES
+
+
+def test_a_gpu_holds_two_blocks_of_results(site, tmp_path):
+    made = job(site(tmp_path / "store"), tmp_path)
+    assert made.buffer_bytes(8, on_gpu=True) - made.buffer_bytes(8, on_gpu=False) == 8 * made.row_bytes

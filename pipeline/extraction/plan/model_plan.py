@@ -142,7 +142,9 @@ def _plan(view: View, job: Job, weights_found: bool, compute: Compute, measureme
         objects=job.n_objects,
         bytes=job.layout.n_rows * sum(array.row_bytes for array in kept),
         bytes_missing=job.missing_bytes,
-        memory_bytes=weights + job.buffer_bytes(compute.batch_size) + 2 * compute.batch_size * 4 * tokens,
+        memory_bytes=weights
+        + job.buffer_bytes(compute.batch_size, compute.on_gpu)
+        + 2 * compute.batch_size * 4 * tokens,
         forecast=forecast,
     )
 
