@@ -83,15 +83,23 @@ class Forecast:
 
     def sentence(self) -> str:
         """Return the limiting stage, the rates, and what would help, in words."""
-        others = ", ".join(
+        alone = "alone: " if self.cores_decide else ""
+        others = alone + ", ".join(
             f"{name} {_rate(rate)}" for name, rate in self.rates.items() if self.cores_decide or name != self.limit
         )
-        with_threads = f" with {_counted(self.machine.workers, 'thread')}" if self.limit == "decode" else ""
+        return f"{self.limit}, {_rate(1 / self.seconds_per_row)} rows/s{self._used()} ({others}): {self._advice()}"
+
+    def _used(self) -> str:
+        """Return the threads or the cores that the limiting stage had; other programs may have had the rest."""
+        cores = _counted(self.machine.cores, "core")
         if self.cores_decide:
-            share = self.on_cores[self.limit] / sum(self.on_cores.values())
-            with_threads = f" on {_counted(self.machine.cores, 'core')}, of which it takes {share:.0%}"
-            others = f"alone: {others}"
-        return f"{self.limit}, {_rate(1 / self.seconds_per_row)} rows/s{with_threads} ({others}): {self._advice()}"
+            return f" on {cores}, of which it takes {self.on_cores[self.limit] / sum(self.on_cores.values()):.0%}"
+        if self.limit == "decode":
+            return f" with {_counted(self.machine.workers, 'thread')}"
+        if self.limit == "model" and not self.machine.on_gpu:
+            model = self.measured["model"]
+            return f" on {model.cpu_seconds / model.seconds:.1f} of {cores}"
+        return ""
 
     def _advice(self) -> str:
         if self.limit == "model":
