@@ -118,14 +118,15 @@ class Job:
         """Chunk objects of all wanted arrays when they are complete."""
         return sum(self.layout.n_objects(array) for array in self.arrays)
 
-    def buffer_bytes(self, batch_size: int) -> int:
+    def buffer_bytes(self, batch_size: int, on_gpu: bool) -> int:
         """Return the memory of an extraction without the model's activations, in bytes.
 
-        One chunk per array is being filled, a queue waits to be written, a batch is copied, two more are decoded.
+        One chunk per array is being filled, a queue waits to be written, a batch is copied, two more are decoded. On a
+        GPU the results of the next batch arrive meanwhile, in a second block.
         """
         filling = sum(self.layout.chunk_rows(array) * array.row_bytes for array in self.arrays)
         pixels = self.samples.frame.input.height * self.samples.frame.input.width * 3
-        return filling + QUEUE_BYTES + batch_size * (self.row_bytes + 4 * pixels)
+        return filling + QUEUE_BYTES + batch_size * ((2 if on_gpu else 1) * self.row_bytes + 4 * pixels)
 
 
 def prepare(
