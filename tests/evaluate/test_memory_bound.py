@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 HELD = SETTINGS.keys() - STREAMS
 COPIES = {"patch-classification", "feature-treatments"}
 """What copies the patches it holds, and takes too much first when a copy is too many."""
-STREAMED = 1100
+STREAMED = 860
 """Tiles of the set that is streamed: larger than what any streaming analysis states."""
 
 
