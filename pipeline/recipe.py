@@ -161,6 +161,10 @@ class FeatureRecipe(Record):
     def _something_is_kept(self) -> "FeatureRecipe":
         if self.tokens == "none" and not self.prefix and not self.means:
             raise ValueError('tokens = "none" keeps nothing of a layer without prefix = true or means = true')
+        if isinstance(self.tokens, tuple) and isinstance(self.layers, tuple) and min(*self.tokens, *self.layers) >= 0:
+            others = sorted(set(self.tokens) - set(self.layers))
+            if others:  # negative layers are known once the model is
+                raise ValueError(f"tokens names layer {others[0]}, which layers leaves out: name it in both")
         if self.deviations and not self.means:
             raise ValueError("deviations = true needs means = true: a variance over images is made of both")
         return self

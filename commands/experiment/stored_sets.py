@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.experiment.reading import load_experiment, recorded_sets
+from stores.errors import MissingError
 
 if TYPE_CHECKING:
     from evaluate.inputs.model_sets import ModelSets
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from evaluate.settings import Selection
     from pipeline.recipe import Recipe
     from stores import Store
+    from stores.sets import ZarrSet
 
 
 def model_sets(experiment: Path, recipe: "Recipe", settings: "EvaluationSettings", store: "Store") -> list["ModelSets"]:
@@ -18,7 +20,6 @@ def model_sets(experiment: Path, recipe: "Recipe", settings: "EvaluationSettings
     from evaluate.inputs.model_sets import ModelSets, ViewSets
     from evaluate.inputs.views import check_rows
     from pipeline.views import CLEAN
-    from stores.maintenance.checked import checked
 
     command = f"patchbank extract {experiment}"
     recorded = recorded_sets(experiment, recipe, settings, store, clean=True)
@@ -30,16 +31,16 @@ def model_sets(experiment: Path, recipe: "Recipe", settings: "EvaluationSettings
             ViewSets(
                 sets.view.name,
                 sets.view.level or 0.0,
-                checked(store.open(sets.features, from_summary=True)),
-                checked(store.open(sets.labels, from_summary=True)),
+                _opened(store, sets.features, "features", command),
+                _opened(store, sets.labels, "labels", command),
             )
             for sets in of_model
             if sets is not clean
         ]
         one = ModelSets(
             title=model.display,
-            features=checked(store.open(clean.features, from_summary=True)),
-            labels=checked(store.open(clean.labels, from_summary=True)),
+            features=_opened(store, clean.features, "features", command),
+            labels=_opened(store, clean.labels, "labels", command),
             probe_batchnorm=model.standardised_probe,
             extract_command=command,
             views={(view.name, view.level): view for view in views},
@@ -49,6 +50,18 @@ def model_sets(experiment: Path, recipe: "Recipe", settings: "EvaluationSettings
             check_rows(one, viewed)
         models.append(one)
     return models
+
+
+def _opened(store: "Store", digest: str, kind: str, command: str) -> "ZarrSet":
+    """Return a set whose chunks are compared with their seals; raises MissingError where the store lacks it."""
+    from stores.maintenance.checked import checked
+
+    if digest not in store.objects.children(kind):
+        raise MissingError(
+            f"{store.location} does not hold the {kind} {digest[:12]} of this experiment: import that set too, or run "
+            f"`{command}`"
+        )
+    return checked(store.open(f"{kind}/{digest}", from_summary=True))
 
 
 def other_experiment(experiment: Path, store: "Store") -> list[tuple["ModelSets", "Selection | None"]]:

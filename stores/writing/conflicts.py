@@ -20,7 +20,9 @@ def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, 
     The record is read first, because it is removed only after the seals are written.
     """
     first = read_commit(objects, f"{prefix}/{COMMITS}/{commit.name}")
-    committed: dict[str, Mapping[str, StoredObject]] = {} if first is None else {**first.objects}
+    committed: dict[str, Mapping[str, StoredObject]] = {}
+    if first is not None and (first.set, first.name) == (commit.set, commit.name):  # else it is of another range
+        committed |= first.objects
     for name in commit.arrays:
         seal = read_seal(objects, prefix, name)
         if seal is not None:

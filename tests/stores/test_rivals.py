@@ -302,3 +302,19 @@ def test_processes_that_race_with_unequal_bytes_and_are_killed(tmp_path):
         assert [finding for verdict in verify(Store(root)) for finding in verdict.findings] == []
         for name in NAMES:
             assert all(writers_of(made, name, number, 3) for number in range(made.layout.n_ranges))
+
+
+def test_a_record_of_another_range_under_a_name_keeps_nobody_from_committing(tmp_path):
+    """What a copied or swapped record says is of another range: the range is written, and its record replaced."""
+    made = create(LocalObjects(tmp_path))
+    for number in (0, 1):
+        write(made, number, 0)
+    first, second = sorted(tmp_path.glob("*/*/commits/*.json"))
+    first.write_bytes(second.read_bytes())
+    made.refresh()
+    assert made.committed(NAMES[0]) == {1}
+    for number in sorted(set(range(made.layout.n_ranges)) - {1}):
+        write(made, number, 0)
+    made.refresh()
+    assert seal(made, NAMES) == {}
+    assert not [one for verdict in verify(Store(tmp_path)) for one in verdict.findings]
