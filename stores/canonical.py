@@ -37,7 +37,7 @@ def checksummed(record: Mapping[str, Any]) -> bytes:
 
 def read_checksummed(data: bytes | None) -> dict[str, Any] | None:
     """Return a record written by `checksummed`, or None when it is absent (None), torn, edited or not JSON."""
-    if data is None:
+    if data is None or not data.endswith(b"\n"):  # its last byte: without it the JSON is whole and the object torn
         return None
     try:
         record = json.loads(data)
