@@ -25,7 +25,7 @@ from pipeline.extraction.compute import choose_compute
 from pipeline.extraction.extract import extract
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.loading import Loader
-from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.frame_recipe import FrameRecipe
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe
@@ -62,7 +62,7 @@ def bare_model(job: Job, batches: list[np.ndarray], device: str) -> None:
 
 def model_and_norms(job: Job, batches: list[np.ndarray], device: str) -> None:
     """Run the model with the final norm of every layer and the cast, keeping nothing: what any extraction computes."""
-    capture = Capture(job.model, job.arrays, job.precision)
+    capture = ModelPass(job.model, job.arrays, job.precision)
     for pixels in batches:
         capture(torch.from_numpy(pixels).to(device).float())[1].cpu()
 

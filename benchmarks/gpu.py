@@ -29,10 +29,10 @@ from pipeline.extraction.compute import Compute, choose_compute
 from pipeline.extraction.extract import ExtractOptions, extract
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.loading import Batch, default_workers
-from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.model_pass.device import Device, open_device
 from pipeline.extraction.model_pass.forward import forward
 from pipeline.extraction.model_pass.precision import autocast, converted, module_dtype
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.progress import StageSeconds
 from pipeline.frame_recipe import FrameRecipe
 from pipeline.models import build_model
@@ -204,7 +204,7 @@ def layers(bench: Bench) -> None:
             if compiled and kept != "last layer" and (bench.tiny or kept == "all layers"):
                 continue  # a compilation takes half a minute
             job = bench.job(kept)
-            capture = Capture(frozen, job.arrays, bench.precision)
+            capture = ModelPass(frozen, job.arrays, bench.precision)
             pixels = torch.rand(compute.batch_size, 224, 224, 3, device=compute.device) * 255
             name = f"{kept}, {'compiled' if compiled else 'eager'}"
             in_precision = converted(frozen.module, compute.device, bench.precision)
@@ -219,7 +219,7 @@ def layers(bench: Bench) -> None:
                 bench.note("layers", f"{name}, into host memory", rate, "images/s")
 
 
-def _through(bench: Bench, job: Job, capture: Capture, number: int) -> None:
+def _through(bench: Bench, job: Job, capture: ModelPass, number: int) -> None:
     """Run batches through the device and the model, and drop what comes out."""
     for _ in forward(bench.batches(bench.device, number), capture, job.samples, bench.device, StageSeconds()):
         pass

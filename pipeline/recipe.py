@@ -14,6 +14,14 @@ from stores.canonical import digest
 from stores.specs import Record
 
 Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
+Capture = Literal["attention", "class-attention", "frequency", "token-statistics", "grams"]
+"""Names of ``captures`` in [features]; pipeline/captures has one file for each."""
+CapturePoint = Literal["embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2", "output"]
+"""Names of ``capture_points`` in [features]; pipeline/captures/points.py explains them."""
+Sublayer = Literal[
+    "embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2",
+    "query", "key", "value", "heads",
+]  # fmt: skip
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -141,6 +149,20 @@ class FeatureRecipe(Record):
     """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``."""
     masked: MaskRecipe | None = None
     """Also keep the encoder's tokens of a masked input, for example ``{ ratio = 0.75, seed = 0 }``."""
+    captures: tuple[Capture, ...] = ()
+    """Also keep what is computed while the model runs, of every layer in ``layers``: ``attention`` (distance, entropy
+    and mutual information of every head's weights), ``class-attention`` (the class token's weights over the patches),
+    ``frequency`` (Fourier amplitudes of the tokens), ``token-statistics`` (cosines over heads, positions and depth) and
+    ``grams`` (products of rows, with which models are compared). They can be added to a set that is complete."""
+    capture_points: tuple[CapturePoint, ...] = ("output",)
+    """Where in a block ``frequency`` and ``grams`` are taken: its ``output``, the ``attention-residual`` (the sum after
+    the attention), the outputs of ``norm1``, ``attention``, ``ls1``, ``norm2``, ``mlp`` and ``ls2``, and once the
+    ``embedding`` that enters the first block."""
+    gram_rows: int = Field(default=32, ge=4, le=1024)
+    """Rows of a minibatch of ``grams``, a power of two; two models can be compared where theirs are equal."""
+    sublayers: tuple[Sublayer, ...] = ()
+    """Also keep these tensors of every layer in ``layers`` as they are, for few images: points as in
+    ``capture_points``, and ``query``, ``key``, ``value`` and ``heads`` (their outputs) of the attention."""
     compute_dtype: Literal["float32", "bfloat16", "bfloat16-autocast", "float16"] = "float32"
     """Precision the model runs in. ``bfloat16`` and ``float16`` round all of the model; ``bfloat16-autocast`` keeps
     norms and the sums between blocks in float32, which takes a quarter off the error."""
@@ -159,8 +181,10 @@ class FeatureRecipe(Record):
 
     @model_validator(mode="after")
     def _something_is_kept(self) -> "FeatureRecipe":
-        if self.tokens == "none" and not self.prefix and not self.means:
+        if self.tokens == "none" and not (self.prefix or self.means or self.captures or self.sublayers):
             raise ValueError('tokens = "none" keeps nothing of a layer without prefix = true or means = true')
+        if self.gram_rows & (self.gram_rows - 1):
+            raise ValueError(f"gram_rows = {self.gram_rows} is no power of two, as the rows of a range are")
         if isinstance(self.tokens, tuple) and isinstance(self.layers, tuple) and min(*self.tokens, *self.layers) >= 0:
             others = sorted(set(self.tokens) - set(self.layers))
             if others:  # negative layers are known once the model is
@@ -228,7 +252,7 @@ class Recipe(Record):
             yield CLEAN, self.features.model_copy(update=own)
         for settings in self.views:
             changes: dict[str, Any] = {"layers": settings.layers, "norm": settings.norm or self.features.norm}
-            changes |= {"masked": None, "input_pixels": False}
+            changes |= {"masked": None, "input_pixels": False, "captures": (), "sublayers": ()}
             for level in settings.all_levels():
                 yield settings.at(level, self.frame), self.features.model_copy(update=changes)
 

@@ -148,14 +148,14 @@ def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site, server):
 
 STOPPED_IN_THE_MODEL = """
 import signal
-from pipeline.extraction.model_pass.capture import Capture
-call, left = Capture.__call__, [{batch}]
+from pipeline.extraction.model_pass.running import ModelPass
+call, left = ModelPass.__call__, [{batch}]
 def interrupted(self, *given):
     left[0] -= 1
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGINT)
     return call(self, *given)
-Capture.__call__ = interrupted
+ModelPass.__call__ = interrupted
 """
 
 

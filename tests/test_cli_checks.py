@@ -19,7 +19,7 @@ def unrun(monkeypatch):
     def run(*arguments):
         raise AssertionError("a model was run")
 
-    monkeypatch.setattr("pipeline.extraction.model_pass.capture.Capture.__call__", run)
+    monkeypatch.setattr("pipeline.extraction.model_pass.running.ModelPass.__call__", run)
 
 
 def analysis(kind, *lines):

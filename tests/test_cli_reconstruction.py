@@ -133,7 +133,7 @@ def lacking(weights, key):
 )
 def test_a_decoder_that_does_not_fit_is_said_before_any_model_runs(site, run, monkeypatch, kind, made, says):
     monkeypatch.setattr(
-        "pipeline.extraction.model_pass.capture.Capture.__call__", lambda *arguments: pytest.fail("a model ran")
+        "pipeline.extraction.model_pass.running.ModelPass.__call__", lambda *arguments: pytest.fail("a model ran")
     )
     (site / "tiny.toml").write_text(wrong(EXPERIMENT, '"random"', '"mae.pth"'))
     if made is not None and kind == "torch":

@@ -10,10 +10,10 @@ import torch
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.job import SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch, Loader, every_row, full_shape
-from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.model_pass.device import open_device
 from pipeline.extraction.model_pass.forward import forward
 from pipeline.extraction.model_pass.precision import converted
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.progress import StageSeconds
 from pipeline.extraction.taking_over import Missing, passes
 from stores.errors import UserError
@@ -93,7 +93,7 @@ def results_of(
     """Yield batches of some ``rows`` of ranges with the arrays of the model and the statistics of the view."""
     stats = {array.name.partition("/")[2]: array.name for array in arrays if array.group == SAMPLE_STATS}
     tokens = [array for array in arrays if array.name not in stats.values()]
-    run = Capture(job.model, tokens, job.precision)
+    run = ModelPass(job.model, tokens, job.precision)
     device = open_device(compute.device)
     rows_at_once = full_shape(job.layout, compute.batch_size) if compute.full_batches else compute.batch_size
     loader = Loader(

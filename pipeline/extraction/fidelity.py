@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
+from pipeline.captures.contract import rows_together
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.computing import recompute
 from pipeline.extraction.job import SAMPLE_STATS, Job
@@ -64,8 +65,9 @@ def recompute_rows(job: Job, compute: Compute, samples: int, seed: int, workers:
         notes.append(f"the set was made on {stored.compute.get('device')} and is compared on {compute.device}")
     valid = np.flatnonzero(job.samples.table["valid"].to_numpy(dtype=bool))
     rows = valid[draw_rows(stored.digest, len(valid), samples, seed)]
+    together = max(map(rows_together, arrays))
     wanted: dict[RowRange, tuple[ArraySpec, ...]] = {
-        batch_span(job.layout, int(row), int(row) + 1, compute.batch_size): arrays for row in rows
+        batch_span(job.layout, int(row), int(row) + 1, compute.batch_size, together): arrays for row in rows
     }
     parts: dict[str, list[np.ndarray]] = {array.name: [] for array in arrays}
 

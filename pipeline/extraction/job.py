@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline import views
-from pipeline.extraction.model_pass import capture, precision
+from pipeline.captures import table as captures
+from pipeline.captures.contract import rows_together
+from pipeline.captures.grams import remembered_bytes
+from pipeline.extraction.model_pass import precision
 from pipeline.labels.input_pixels import input_array
 from pipeline.labels.label_set import label_spec
 from pipeline.models.contract import FrozenModel
@@ -15,6 +18,7 @@ from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
 from pipeline.views import CLEAN, View
 from stores import Store, ZarrSet
+from stores.errors import UserError
 from stores.format.layout import Layout, RowRange, plan_layout
 from stores.specs import ArraySpec, FeatureSpec
 from stores.writing.known_rows import OtherSet, sets_with_equal_rows
@@ -125,6 +129,7 @@ class Job:
         GPU the results of the next batch arrive meanwhile, in a second block.
         """
         filling = sum(self.layout.chunk_rows(array) * array.row_bytes for array in self.arrays)
+        filling += sum(remembered_bytes(self.model, array) for array in self.arrays)
         pixels = self.samples.frame.input.height * self.samples.frame.input.width * 3
         return filling + QUEUE_BYTES + batch_size * ((2 if on_gpu else 1) * self.row_bytes + 4 * pixels)
 
@@ -155,8 +160,8 @@ def prepare(
     if view is not CLEAN:
         samples = for_view(samples, view)
     spec = feature_spec(model, samples, features)
-    tokens = capture.wanted_arrays(model, features)
-    clean = tokens if clean_model is None else capture.wanted_arrays(clean_model, features)
+    tokens = captures.wanted_arrays(model, features)
+    clean = tokens if clean_model is None else captures.wanted_arrays(clean_model, features)
     grids = [(own.grid, other.grid) for own, other in zip(tokens, clean, strict=True)]
     clean_grids = {own: other for own, other in grids if own is not None and other is not None}
     arrays = (*tokens, *_stat_arrays(view))
@@ -168,13 +173,24 @@ def prepare(
         samples=samples,
         spec=spec,
         arrays=arrays,
-        layout=existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage),
+        layout=_fitting(existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage), arrays),
         existing=existing,
         labels=LabelJob(clean_grids, pixels, pixels is None or _has_inputs(store, samples, pixels)),
         dead_features=features.dead_features or _default_dead_features(tokens),
     )
     others = sets_with_equal_rows(store, spec, samples.table) if job.missing() else ()
     return dataclasses.replace(job, others=tuple(others))
+
+
+def _fitting(layout: Layout, arrays: Sequence[ArraySpec]) -> Layout:
+    """Return the layout; raises UserError where a range does not hold the rows that are computed together."""
+    together = max(map(rows_together, arrays), default=1)
+    if layout.n_ranges > 1 and layout.range_rows % together:
+        raise UserError(
+            f"ranges of this set have {layout.range_rows} rows, fewer than the {together} of a minibatch of grams: set "
+            f"gram_rows = {layout.range_rows} in [features], or a larger range_megabytes in [storage] for a new store"
+        )
+    return layout
 
 
 def _default_dead_features(tokens: Sequence[ArraySpec]) -> str:
@@ -185,7 +201,7 @@ def _default_dead_features(tokens: Sequence[ArraySpec]) -> str:
 
 def feature_spec(model: FrozenModel, samples: Samples, features: FeatureRecipe) -> FeatureSpec:
     """Return the record that names the feature set."""
-    revisions = {"capture": capture.REVISION, "frames": frames.REVISION, "images": samples.images_revision}
+    revisions = {"capture": captures.REVISION, "frames": frames.REVISION, "images": samples.images_revision}
     revisions |= precision.revisions(features.compute_dtype)
     if samples.view is not CLEAN:
         revisions["views"] = views.REVISION

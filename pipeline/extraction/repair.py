@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.captures.contract import rows_together
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.computing import recompute
 from pipeline.extraction.extract import ExtractOptions, extract
@@ -182,10 +183,12 @@ def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means
     job = prepare(recipe, sets.model, model, means.samples, store, sets.view, features, clean_model)
     assert job.existing is not None
     compute, one.notes = reconcile_with_recorded(means.compute(), job.existing.compute, allow_mixed=False)
-    rebuilder = ChunkRebuilder(job.existing, one.report.lost)
+    rebuilder, arrays = ChunkRebuilder(job.existing, one.report.lost), job.existing.arrays
     wanted = {
-        span: tuple(job.existing.arrays[name] for name in sorted(names))
-        for span, names in _merged(rebuilder.rows(), job.layout, compute.batch_size)
+        span: tuple(arrays[name] for name in sorted(names))
+        for span, names in _merged(
+            rebuilder.rows(), job.layout, compute.batch_size, lambda name: rows_together(arrays[name])
+        )
     }
 
     def take(batch: Batch, values: dict[str, np.ndarray]) -> None:
@@ -197,33 +200,42 @@ def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means
     if one.report.lost and means.accept_new:
         accepted_new = dict(one.report.lost)
         unseal(job.existing, accepted_new)
-        arrays = tuple(job.existing.arrays[name] for name in sorted(accepted_new))
-        extract(dataclasses.replace(job, arrays=arrays), store, compute, ExtractOptions(workers=means.workers))
+        accepted = tuple(arrays[name] for name in sorted(accepted_new))
+        extract(dataclasses.replace(job, arrays=accepted), store, compute, ExtractOptions(workers=means.workers))
         one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 
 
-def batch_span(layout: Layout, start: int, stop: int, batch_size: int) -> RowRange:
-    """Return the span of whole batches of a range that contains some rows.
+def batch_span(layout: Layout, start: int, stop: int, batch_size: int, together: int = 1) -> RowRange:
+    """Return the span of whole batches of a range that contains some rows, and all rows they are computed with.
 
     Args:
         layout: Layout of the set.
         start: First row.
         stop: Row after the last, in the same range.
         batch_size: Rows of a batch; batches are counted from the start of the range.
+        together: Rows that are computed together, counted from the start of the range.
     """
     whole = layout.range(start // layout.range_rows)
-    first = whole.start + (start - whole.start) // batch_size * batch_size
+    first = (start - whole.start) // together * together
+    first = whole.start + first // batch_size * batch_size
     last = whole.start + -(-(stop - whole.start) // batch_size) * batch_size
     return RowRange(whole.number, first, min(last, whole.stop))
 
 
 def _merged(
-    rows: Mapping[tuple[int, int], Iterable[str]], layout: Layout, batch_size: int
+    rows: Mapping[tuple[int, int], Iterable[str]], layout: Layout, batch_size: int, together: Callable[[str], int]
 ) -> list[tuple[RowRange, set[str]]]:
-    """Return the spans of batches that contain some chunks; spans that share a batch are joined."""
+    """Return the spans of batches that contain some chunks; spans that share a batch are joined.
+
+    Args:
+        rows: Arrays by the first row of their chunks and the row after the last.
+        layout: Layout of the set.
+        batch_size: Rows of a batch.
+        together: Returns how many rows of an array are computed together.
+    """
     joined: list[tuple[RowRange, set[str]]] = []
     for (start, stop), names in sorted(rows.items()):
-        span, wanted = batch_span(layout, start, stop, batch_size), set(names)
+        span, wanted = batch_span(layout, start, stop, batch_size, max(map(together, names), default=1)), set(names)
         if joined and joined[-1][0].stop > span.start:
             before, others = joined.pop()
             span, wanted = before._replace(stop=max(before.stop, span.stop)), wanted | others

@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
+from pipeline.captures.contract import rows_together
 from pipeline.extraction.job import Job
 from pipeline.extraction.loading import batch_shape, full_shape
 from pipeline.extraction.model_pass.forward import BatchArrays
@@ -101,7 +102,10 @@ class KnownRows:
         """Yield rows ``start`` to ``stop``, all of which other sets hold."""
         while start < stop:
             index, end = int(self.chosen[start]), start + 1
-            while end < min(stop, start + _ROWS_AT_ONCE) and self.chosen[end] == index:
+            while (
+                end < min(stop, start + max(_ROWS_AT_ONCE, *map(rows_together, self.arrays)))
+                and self.chosen[end] == index
+            ):
                 end += 1
             try:
                 numbers = self.sets[index].rows[start:end]
@@ -183,9 +187,26 @@ def known_rows(job: Job, arrays: Sequence[ArraySpec], compute: Mapping[str, Any]
             usable.append((bool(differs), other))
     usable.sort(key=lambda pair: (pair[0], -int((pair[1].rows >= 0).sum()), pair[1].stored.digest))
     chosen = np.full(job.layout.n_rows, -1, dtype=np.int64)
+    together = max(map(rows_together, arrays), default=1)
     for index, (_, other) in enumerate(usable):
-        chosen[(chosen < 0) & other.available(arrays)] = index
+        chosen[(chosen < 0) & _whole_groups(other, other.available(arrays), together)] = index
     return KnownRows(tuple(arrays), tuple(other for _, other in usable), chosen)
+
+
+def _whole_groups(other: OtherSet, available: Bool[np.ndarray, " row"], together: int) -> Bool[np.ndarray, " row"]:
+    """Return which available rows another set computed together with the same rows as the set to be made would.
+
+    Args:
+        other: The other set.
+        available: Rows that it holds.
+        together: Rows that are computed together, counted from row 0 in both sets.
+    """
+    if together == 1:
+        return available
+    places = np.arange(len(available))
+    begins = places // together * together
+    in_order = available & (other.rows == other.rows[begins] + places - begins) & (other.rows[begins] % together == 0)
+    return np.logical_and.reduceat(in_order, np.arange(0, len(available), together))[places // together]
 
 
 def marks(stored: ZarrSet) -> dict[str, dict[str, Any]]:

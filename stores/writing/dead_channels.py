@@ -23,10 +23,12 @@ _FIRST = 16
 def has_channels(array: ArraySpec) -> bool:
     """Return whether an array holds patch tokens, with channels on its last axis.
 
-    Prefix tokens are left out, because in the first layers a class token can be the same in all samples, and means
-    and deviations, because those of alike inputs can be equal after rounding.
+    Prefix tokens are left out, because in the first layers a class token can be the same in all samples, means and
+    deviations, because those of alike inputs can be equal after rounding, and what is inside a block, where dead
+    channels are no fault.
     """
-    is_tokens = array.dimension_names[-1].startswith("channel") and array.group not in ("prefix", MEANS, DEVIATIONS)
+    others = ("prefix", MEANS, DEVIATIONS, "sublayers")
+    is_tokens = array.dimension_names[-1].startswith("channel") and array.group not in others
     return array.dtype.startswith("float") and is_tokens
 
 

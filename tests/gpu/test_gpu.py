@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from evaluate.neighbours.knn import nearest
+from pipeline.captures.table import wanted_arrays
 from pipeline.extraction import run
 from pipeline.extraction.compute import choose_compute
 from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.fidelity import recompute_rows
 from pipeline.extraction.job import prepare
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.extraction.model_pass.device import open_device
 from pipeline.extraction.model_pass.precision import converted
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores import Store
@@ -57,7 +58,7 @@ def pixels(n=8, device="cpu"):
 
 
 def captured(model, precision, device, values, compiled=False):
-    capture = Capture(model, wanted_arrays(model, KEEP), precision)
+    capture = ModelPass(model, wanted_arrays(model, KEEP), precision)
     with converted(model.module, device, precision), open_device(device).guard(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the compiler's own
         if not compiled:
@@ -138,7 +139,7 @@ def test_copies_have_streams_of_their_own():
 def test_nothing_waits_for_the_gpu_between_batches(vit):
     """Uploading, the model and starting the download: PyTorch raises if one of them synchronises."""
     device = open_device(HIGHEST)
-    capture = Capture(vit, wanted_arrays(vit, KEEP), "bfloat16")
+    capture = ModelPass(vit, wanted_arrays(vit, KEEP), "bfloat16")
     with converted(vit.module, HIGHEST, "bfloat16"), device.guard():
         for number in range(4):
             slot = device.input_slot((4, 224, 224, 3))
@@ -247,13 +248,13 @@ def test_a_killed_extraction_resumes_to_the_same_bytes(where, tmp_path):
 
 def test_a_batch_that_does_not_fit_is_halved_on_a_real_device(where, monkeypatch):
     total = torch.cuda.get_device_properties(0).total_memory
-    original = Capture.__call__
+    original = ModelPass.__call__
 
-    def hungry(self, values, tile_ids=()):
+    def hungry(self, values, tile_ids=(), rows=None):
         torch.empty(len(values) * total // 4, dtype=torch.uint8, device=values.device)
-        return original(self, values, tile_ids)
+        return original(self, values, tile_ids, rows)
 
-    monkeypatch.setattr(Capture, "__call__", hungry)
+    monkeypatch.setattr(ModelPass, "__call__", hungry)
     made = extracted(where)
     assert made.set.compute["batch_size"] in (1, 2), "one if others use the GPU"
     assert any("do not fit the free memory of cuda: batches of 2 are used" in note for note in made.notes)

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
+from pipeline.captures.table import wanted_arrays
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.recipe import FeatureRecipe
 
 SMALL = {"embed_dim": 48, "depth": 3, "patch_size": 8}
@@ -24,7 +25,7 @@ def compare(model, reference, images, atol=1e-6):
     model.module.double()
     reference.double()
     wanted = wanted_arrays(model, FeatureRecipe(norm="both", store_dtype="float32"))
-    stored, _ = Capture(model, [array.model_copy(update={"dtype": "float64"}) for array in wanted], "float64")(images)
+    stored, _ = ModelPass(model, [array.model_copy(update={"dtype": "float64"}) for array in wanted], "float64")(images)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.record.mean, model.record.std))
     with torch.inference_mode():
         layers = reference.layers(((images.permute(0, 3, 1, 2) / 255 - mean) / std).double())

@@ -168,7 +168,7 @@ def test_a_bad_label_makes_label_rows_invalid_and_never_runs_a_model_again(tmp_p
     spoil(label_of(data))
     with pytest.raises(UserError, match="train001"):
         extract_all(recipe(), where)
-    monkeypatch.setattr("pipeline.extraction.computing.Capture", None)
+    monkeypatch.setattr("pipeline.extraction.computing.ModelPass", None)
     report = extract_all(recipe(dataset=KEEP), where)
     assert_whole(where.store)
     assert report.outcomes[0].set.digest == clean.outcomes[0].set.digest

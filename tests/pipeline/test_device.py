@@ -9,9 +9,9 @@ import torch
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.loading import Batch
-from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.model_pass.device import Gpu, Processor, open_device
 from pipeline.extraction.model_pass.forward import forward
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.progress import StageSeconds
 from pipeline.rows.samples import Samples
 from stores import Store
@@ -22,7 +22,7 @@ from tests.pipeline.tiny import recipe, write_camvid
 ROWS = 4
 
 
-class Mean(Capture):
+class Mean(ModelPass):
     """A model whose one array is the first pixel of each row, doubled."""
 
     arrays = (SimpleNamespace(name="tokens/block.0", fill=0),)
@@ -30,7 +30,7 @@ class Mean(Capture):
     def __init__(self):
         self.model = SimpleNamespace(record=SimpleNamespace(name="mean"))
 
-    def __call__(self, pixels, tile_ids):
+    def __call__(self, pixels, tile_ids, rows):
         values = 2 * pixels[:, 0, 0, :1]
         return {"tokens/block.0": values}, values.sum()[None]
 

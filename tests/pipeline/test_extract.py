@@ -24,7 +24,7 @@ from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions, complete, extract, start_extraction
 from pipeline.extraction.job import prepare
 from pipeline.extraction.loading import Loader
-from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.labels.label_set import PIXELS
 from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model
@@ -97,7 +97,7 @@ class Exploding(torch.nn.Module):
 def test_a_second_extraction_runs_no_model(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     first = extract_all(recipe(), where)
-    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.ModelPass", Exploding)
     monkeypatch.setattr("pipeline.extraction.loading.read_tiles", Exploding().forward)
     again = extract_all(recipe(), where)
     assert again.outcomes[0].rows_made == 0
@@ -163,7 +163,7 @@ def test_an_edited_label_makes_new_labels_and_no_new_features(tmp_path, data, mo
     labels = np.asarray(Image.open(path)).copy()
     labels[:10] = 3
     Image.fromarray(labels).save(path)
-    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.ModelPass", Exploding)
     again = extract_all(recipe(), where)
     assert again.labels.digest != first.labels.digest
     assert again.outcomes[0].set.digest == first.outcomes[0].set.digest
@@ -183,7 +183,7 @@ def test_terms_of_use_are_those_of_these_weights_and_these_data(tmp_path, data, 
     assert build_model(mine, wanted_size, tmp_path).licence == "CC0"
 
     # What is said of the terms names no other set: the same rows are not made twice.
-    monkeypatch.setattr("pipeline.extraction.computing.Capture", Exploding)
+    monkeypatch.setattr("pipeline.extraction.computing.ModelPass", Exploding)
     said = recipe(TINY.model_copy(update={"licence": "CC0"}))
     said = said.model_copy(update={"dataset": said.dataset.model_copy(update={"licence": "ours"})})
     again = extract_all(said, site(tmp_path, data))
@@ -328,14 +328,14 @@ def test_batches_never_cross_a_range_border_and_hold_every_row_once(tmp_path, da
 
 def test_every_forward_pass_of_a_set_has_one_number_of_rows(tmp_path, data, monkeypatch):
     """However the rows are dealt out: ranges of 4 in batches of 3, shards, and what was missing."""
-    shapes, original = set(), Capture.__call__
+    shapes, original = set(), ModelPass.__call__
 
-    def call(self, pixels, tile_ids):
+    def call(self, pixels, tile_ids, rows):
         shapes.add(len(pixels))
         assert len(tile_ids) == len(pixels)
-        return original(self, pixels, tile_ids)
+        return original(self, pixels, tile_ids, rows)
 
-    monkeypatch.setattr(Capture, "__call__", call)
+    monkeypatch.setattr(ModelPass, "__call__", call)
     where, other = site(tmp_path, data), Compute("cpu", batch_size=3, threads=1)
     for shard in ((0, 3), (0, 1)):
         run.extract_recipe(recipe(), where, other, ExtractOptions(shard=shard))
@@ -346,13 +346,13 @@ def test_every_forward_pass_of_a_set_has_one_number_of_rows(tmp_path, data, monk
 
 
 def test_a_set_of_an_earlier_version_is_completed_with_the_batches_it_was_begun_with(tmp_path, data, monkeypatch):
-    shapes, original = [], Capture.__call__
+    shapes, original = [], ModelPass.__call__
 
-    def call(self, pixels, tile_ids):
+    def call(self, pixels, tile_ids, rows):
         shapes.append(len(pixels))
-        return original(self, pixels, tile_ids)
+        return original(self, pixels, tile_ids, rows)
 
-    monkeypatch.setattr(Capture, "__call__", call)
+    monkeypatch.setattr(ModelPass, "__call__", call)
     where, wanted = site(tmp_path, data), recipe()
     before = Compute("cpu", batch_size=3, threads=1, full_batches=False)
     record = Compute.record

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.plan import plan_models
 from pipeline.extraction.repair import repair_recipe
 from pipeline.labels import input_pixels
@@ -58,7 +58,7 @@ def test_inputs_are_added_without_touching_labels_or_running_a_model(site, monke
     plain = extract(recipe(features=FeatureRecipe(layers=(-1,))), site)
     assert NAME not in plain.labels
     content, features = dict(plain.labels.content), plain.outcomes[0].set.digest
-    monkeypatch.setattr(Capture, "__call__", lambda *arguments: pytest.fail("a model was run"))
+    monkeypatch.setattr(ModelPass, "__call__", lambda *arguments: pytest.fail("a model was run"))
     report = extract(recipe(features=LAST), site)
     assert report.labels.digest == plain.labels.digest
     assert report.outcomes[0].set.digest == features

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from evaluate.decoder import PatchDecoder
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
+from pipeline.captures.table import wanted_arrays
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
 from pipeline.models.loading.patch_pixels import patchify, unpatchify
 from pipeline.models.mae_decoder import build_decoder, decoder_of
@@ -36,7 +37,7 @@ def pixels():
 def stored_tokens(model, pixels, **mask):
     """What the store holds of the last layer, class token first, and the visible ids."""
     features = FeatureRecipe(layers=(-1,), store_dtype="float32", masked=MaskRecipe(**mask))
-    stored, _ = Capture(model, wanted_arrays(model, features), "float32")(torch.from_numpy(pixels).float(), PLACES)
+    stored, _ = ModelPass(model, wanted_arrays(model, features), "float32")(torch.from_numpy(pixels).float(), PLACES)
     arrays = {name: values.numpy() for name, values in stored.items()}
     title = f"mask{100 * mask['ratio']:g}.seed{mask['seed']}"
     full = np.concatenate([arrays["prefix/block.2.norm"], arrays["tokens/block.2.norm"]], axis=1)
@@ -179,7 +180,7 @@ def test_the_published_size_equals_the_reference(tmp_path):
     inputs = model.normalise(torch.from_numpy(pixels).float())
     ids = visible_ids(PLACES[:1], 196, 0.75, 0)
     arrays = wanted_arrays(model, FeatureRecipe(layers=(-1,), store_dtype="float32", masked=MaskRecipe()))
-    stored, _ = Capture(model, arrays, "float32")(torch.from_numpy(pixels).float(), PLACES[:1])
+    stored, _ = ModelPass(model, arrays, "float32")(torch.from_numpy(pixels).float(), PLACES[:1])
     latent = mae.encode(official, inputs, 12, ids_shuffle=torch.from_numpy(ids), n_keep=49)[1]
     visible = torch.cat([stored["prefix/mask75.seed0.block.11.norm"], stored["visible/mask75.seed0.block.11.norm"]], 1)
     np.testing.assert_allclose(visible, latent, rtol=1e-4, atol=1e-4)

@@ -5,10 +5,11 @@ import pytest
 import torch
 import xarray
 
+from pipeline.captures.table import wanted_arrays
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
 from pipeline.rows.masking import visible_ids
@@ -41,7 +42,7 @@ def pixels():
 def test_encoder_layers_equal_the_reference(official, pixels):
     """Every layer, class token included, in grid order: nothing is shuffled when nothing is masked."""
     weights, model = official
-    stored, _ = Capture(model, wanted_arrays(model, FeatureRecipe(norm="both", store_dtype="float32")), "float32")(
+    stored, _ = ModelPass(model, wanted_arrays(model, FeatureRecipe(norm="both", store_dtype="float32")), "float32")(
         pixels
     )
     layers, normed = mae.encode(weights, model.normalise(pixels), heads=2)
@@ -62,7 +63,7 @@ def test_masked_tokens_equal_the_reference_on_the_same_patches(official, pixels)
         f"visible/{TITLE}.block.2.norm",
         f"prefix/{TITLE}.block.2.norm",
     ]
-    stored, sums = Capture(model, arrays, "float32")(pixels, PLACES)
+    stored, sums = ModelPass(model, arrays, "float32")(pixels, PLACES)
     assert torch.isfinite(sums).all()
     ids = stored[f"visible/{TITLE}.ids"]
     assert ids.dtype == torch.int32
@@ -71,7 +72,7 @@ def test_masked_tokens_equal_the_reference_on_the_same_patches(official, pixels)
     _, normed = mae.encode(weights, model.normalise(pixels), 2, ids_shuffle=ids.long(), n_keep=4)
     np.testing.assert_allclose(stored[f"visible/{TITLE}.block.2.norm"], normed[:, 1:], rtol=0, atol=1e-5)
     np.testing.assert_allclose(stored[f"prefix/{TITLE}.block.2.norm"], normed[:, :1], rtol=0, atol=1e-5)
-    plain, _ = Capture(model, arrays[:2], "float32")(pixels)
+    plain, _ = ModelPass(model, arrays[:2], "float32")(pixels)
     assert all(torch.equal(plain[name], stored[name]) for name in plain), "the full pass must not notice the mask"
     assert not model.blocks[0]._forward_pre_hooks
 
@@ -133,7 +134,7 @@ def test_a_mask_is_added_to_a_finished_set_without_a_second_full_pass(tmp_path, 
         return run.extract_recipe(recipe(model, features=features), where, compute).outcomes[0].set
 
     plain = extract(None)
-    monkeypatch.setattr(Capture, "_full", lambda *arguments: pytest.fail("the stored arrays were made again"))
+    monkeypatch.setattr(ModelPass, "_full", lambda *arguments: pytest.fail("the stored arrays were made again"))
     masked = extract(MaskRecipe())
     assert masked.digest == plain.digest
     assert {name: masked.content[name] for name in plain.content} == plain.content

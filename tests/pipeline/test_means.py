@@ -9,11 +9,11 @@ import xarray
 from PIL import Image
 from pydantic import ValidationError
 
+from pipeline.captures.table import wanted_arrays
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction import job, run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.model_pass.capture import wanted_arrays
 from pipeline.extraction.repair import repair_recipe
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe, StorageRecipe

@@ -5,7 +5,8 @@ import pytest
 import timm
 import torch
 
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
+from pipeline.captures.table import wanted_arrays
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
 from pipeline.models.loading.position import fit_bias_table, fit_embedding
 from pipeline.models.loading.weights import random_weights
@@ -112,7 +113,7 @@ def test_bias_tables_and_positions_of_other_grids_are_recorded(tmp_path):
         assert model.grid == (6, 8)
         assert model.record.position_embedding == ("timm-resample" if kind == "mae" else "beit-resample")
         arrays = wanted_arrays(model, FeatureRecipe())
-        assert torch.isfinite(Capture(model, arrays, "float32")(pixels(48, 64))[1]).all()
+        assert torch.isfinite(ModelPass(model, arrays, "float32")(pixels(48, 64))[1]).all()
     recipe = ModelRecipe(
         name="simmim-base",
         weights="official.pth",

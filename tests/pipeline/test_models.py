@@ -6,7 +6,8 @@ import safetensors.torch
 import timm
 import torch
 
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
+from pipeline.captures.table import wanted_arrays
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
 from pipeline.models.loading.weights import random_weights, weights_digest
 from pipeline.models.loading.wrappings import read_checkpoint
@@ -44,7 +45,7 @@ def test_tokens_equal_a_plain_timm_forward(tmp_path, pixels, n_prefix):
     mean, std = (torch.tensor(check_samples.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     inputs = (pixels.permute(0, 3, 1, 2) / 255 - mean) / std
     arrays = wanted_arrays(model, FeatureRecipe(norm="both", store_dtype="float32"))
-    stored, sums = Capture(model, arrays, "float32")(pixels)
+    stored, sums = ModelPass(model, arrays, "float32")(pixels)
     assert torch.isfinite(sums).all()
     norm = final_norm(check_samples)
     with torch.inference_mode():
@@ -71,7 +72,7 @@ def test_capture_leaves_the_forward_pass_alone(tmp_path, pixels, n_prefix):
     inputs = model.normalise(pixels)
     with torch.inference_mode():
         before = model.forward(inputs)
-    Capture(model, wanted_arrays(model, FeatureRecipe(norm="both")), "float32")(pixels)
+    ModelPass(model, wanted_arrays(model, FeatureRecipe(norm="both")), "float32")(pixels)
     with torch.inference_mode():
         after = model.forward(inputs)
     assert torch.equal(before, after)
@@ -80,8 +81,8 @@ def test_capture_leaves_the_forward_pass_alone(tmp_path, pixels, n_prefix):
 
 def test_float16_is_the_rounded_float32(tmp_path, pixels):
     model = build_model(MODELS[1], SIZE, tmp_path)
-    single = Capture(model, wanted_arrays(model, FeatureRecipe(store_dtype="float32")), "float32")(pixels)[0]
-    half = Capture(model, wanted_arrays(model, FeatureRecipe(store_dtype="float16")), "float32")(pixels)[0]
+    single = ModelPass(model, wanted_arrays(model, FeatureRecipe(store_dtype="float32")), "float32")(pixels)[0]
+    half = ModelPass(model, wanted_arrays(model, FeatureRecipe(store_dtype="float16")), "float32")(pixels)[0]
     for name, values in half.items():
         np.testing.assert_array_equal(values.numpy(), single[name].numpy().astype(np.float16))
 
@@ -166,7 +167,7 @@ def test_a_class_token_that_joins_after_the_blocks_is_no_prefix(tmp_path, pixels
     assert any("class token joins after the blocks" in note for note in model.notes)
     arrays = wanted_arrays(model, FeatureRecipe(norm="none", store_dtype="float32"))
     assert {array.group for array in arrays} == {"tokens"}
-    stored, _ = Capture(model, arrays, "float32")(pixels)
+    stored, _ = ModelPass(model, arrays, "float32")(pixels)
     kept = {}
     with torch.inference_mode():
         model.module.blocks[-1].register_forward_hook(lambda module, inputs, output: kept.update(out=output))

@@ -8,7 +8,7 @@ from pipeline.extraction.compute import Compute
 from pipeline.extraction.computing import recompute
 from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.job import prepare
-from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.plan import plan_models
 from pipeline.models import build_model
 from pipeline.recipe import StorageRecipe
@@ -28,16 +28,16 @@ def memory(monkeypatch):
     class Memory:
         rows, passes, seen = 1000, 0, []
 
-    original = Capture.__call__
+    original = ModelPass.__call__
 
-    def call(self, pixels, tile_ids=()):
+    def call(self, pixels, tile_ids=(), rows=None):
         Memory.passes -= 1
         if len(pixels) > Memory.rows and Memory.passes < 0:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1000 GiB")
         Memory.seen.append(len(pixels))
-        return original(self, pixels, tile_ids)
+        return original(self, pixels, tile_ids, rows)
 
-    monkeypatch.setattr(Capture, "__call__", call)
+    monkeypatch.setattr(ModelPass, "__call__", call)
     Memory.seen = []
     return Memory
 

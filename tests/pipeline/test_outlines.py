@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
+from pipeline.captures.table import wanted_arrays
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.model_pass.capture import wanted_arrays
 from pipeline.extraction.plan import plan_models
 from pipeline.models import build_model, build_on_meta
 from pipeline.models.known import KNOWN

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.captures.table import wanted_arrays
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
 from pipeline.extraction.model_pass.precision import converted, precision_of
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
 from pipeline.models.own_module import own_model
 from pipeline.recipe import FeatureRecipe, ModelRecipe
@@ -32,7 +33,7 @@ def pixels(n=4, size=32):
 
 
 def captured(model, precision, features, compiled=False, n=4, passes=1):
-    capture = Capture(model, wanted_arrays(model, features), precision)
+    capture = ModelPass(model, wanted_arrays(model, features), precision)
     ids = [("a", (0, 0, 32, 32))] * n
     with converted(model.module, "cpu", precision):
         if not compiled:

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.damage import COMPUTE, KINDS, bytes_of, campaign, check_and_repair, small_store
 from pipeline.extraction import repair
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.repair import batch_span, repair_recipe
 from pipeline.extraction.run import Recorded, Workspace
 from pipeline.views import CLEAN
@@ -106,11 +106,11 @@ def test_without_images_the_lost_rows_are_named_and_records_are_still_mended(sit
     assert findings(where.store) == [f"{target.prefix}/tokens/block.3/c.1.0.0"]
 
 
-class Shifted(Capture):
+class Shifted(ModelPass):
     """A library version that computes otherwise."""
 
-    def __call__(self, pixels, places=()):
-        stored, sums = super().__call__(pixels, places)
+    def __call__(self, pixels, places=(), rows=None):
+        stored, sums = super().__call__(pixels, places, rows)
         return {name: values + 1 for name, values in stored.items()}, sums
 
 
@@ -121,7 +121,7 @@ def test_other_bytes_replace_nothing_until_they_are_accepted(site, monkeypatch):
     content = dict(target.content)
     damaged = Path(where.store.location) / target.prefix / "tokens" / "block.3" / "c.1.0.0"
     damaged.write_bytes(b"not a chunk")
-    monkeypatch.setattr("pipeline.extraction.computing.Capture", Shifted)
+    monkeypatch.setattr("pipeline.extraction.computing.ModelPass", Shifted)
     one = next(one for one in run_repair() if one.title == "test_vit")
     assert one.report.lost == {"tokens/block.3": [1]}
     assert "--accept-new" in one.reason

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
+from pipeline.captures.table import wanted_arrays
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
 from stores.errors import UserError
@@ -38,7 +39,7 @@ def test_layers_equal_the_reference(tmp_path, weights, size, resolution):
     model = built(tmp_path, size, input_res=resolution)
     pixels = images(size)
     arrays = wanted_arrays(model, FeatureRecipe(norm="both", store_dtype="float32"))
-    stored, _ = Capture(model, arrays, "float32")(pixels)
+    stored, _ = ModelPass(model, arrays, "float32")(pixels)
     layers, normed = scale_mae.encode(weights, model.normalise(pixels), 2, [resolution] * 3)
     for number, expected in enumerate(layers):
         np.testing.assert_allclose(stored[f"tokens/block.{number}"], expected[:, 1:], rtol=0, atol=1e-5)
@@ -61,7 +62,7 @@ def test_masked_input_keeps_the_positions_of_the_visible_patches(tmp_path, weigh
     model = built(tmp_path, input_res=2.0)
     features = FeatureRecipe(layers=(-1,), store_dtype="float32", masked=MaskRecipe(ratio=0.5))
     places = [(f"{number}.png", (0, 0, 32, 32)) for number in range(3)]
-    stored, _ = Capture(model, wanted_arrays(model, features), "float32")(images(SIZE), places)
+    stored, _ = ModelPass(model, wanted_arrays(model, features), "float32")(images(SIZE), places)
     ids = stored["visible/mask50.seed0.ids"].long()
     table = mae.sin_cos_table(24, 4, 4, scale=2.0)[None]
     _, normed = mae.encode(weights, model.normalise(images(SIZE)), 2, ids_shuffle=ids, n_keep=8, table=table)

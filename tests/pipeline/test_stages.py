@@ -8,9 +8,10 @@ import torch
 import xarray
 
 from evaluate.inputs.model_sets import ModelSets
+from pipeline.captures.table import wanted_arrays
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.model_pass.capture import Capture, wanted_arrays
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.plan import plan_models
 from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model, family_of
@@ -44,7 +45,7 @@ def test_stages_equal_timms_features_only(tmp_path, name):
     assert model.record.family == family_of(name) == "stages"
     pixels = pixels_of(SIZE)
     arrays = wanted_arrays(model, FeatureRecipe(store_dtype="float32"))
-    stored, sums = Capture(model, arrays, "float32")(pixels)
+    stored, sums = ModelPass(model, arrays, "float32")(pixels)
     assert torch.isfinite(sums).all()
     configuration = model.module.pretrained_cfg
     mean, std = (torch.tensor(configuration[key]).view(3, 1, 1) for key in ("mean", "std"))
@@ -71,7 +72,7 @@ def test_windowed_transformers_are_stages_too(tmp_path):
         ((4, 4), 96),
         ((2, 2), 192),
     ]
-    stored, _ = Capture(model, wanted_arrays(model, FeatureRecipe(store_dtype="float32")), "float32")(pixels_of(size))
+    stored, _ = ModelPass(model, wanted_arrays(model, FeatureRecipe(store_dtype="float32")), "float32")(pixels_of(size))
     with torch.inference_mode():
         last = model.module.norm(stored["tokens/stage.3"])
         plain = model.module.forward_features(model.normalise(pixels_of(size)))
@@ -83,8 +84,8 @@ def test_layers_are_chosen_and_refused_by_stage(tmp_path):
     for norm in ("final", "none", "both"):
         arrays = wanted_arrays(model, FeatureRecipe(layers=(-1, 1), norm=norm))
         assert [array.name for array in arrays] == ["tokens/stage.1", "tokens/stage.4"]
-    chosen, _ = Capture(model, arrays, "float32")(pixels_of(SIZE))
-    every, _ = Capture(model, wanted_arrays(model, FeatureRecipe()), "float32")(pixels_of(SIZE))
+    chosen, _ = ModelPass(model, arrays, "float32")(pixels_of(SIZE))
+    every, _ = ModelPass(model, wanted_arrays(model, FeatureRecipe()), "float32")(pixels_of(SIZE))
     assert all(torch.equal(chosen[name], every[name]) for name in chosen)
     with pytest.raises(UserError, match="5 stages, numbered 0 to 4, and no stage 7"):
         wanted_arrays(model, FeatureRecipe(layers=(7,)))
@@ -103,7 +104,7 @@ def test_weights_come_from_files_with_or_without_the_head(tmp_path, name):
     path = tmp_path / "whole.safetensors"
     safetensors.torch.save_file({key: value.clone() for key, value in official.state_dict().items()}, path)
     model = build_model(ModelRecipe(name=name, weights=path.name), SIZE, tmp_path)
-    stored, _ = Capture(model, wanted_arrays(model, FeatureRecipe(store_dtype="float32")), "float32")(pixels_of(SIZE))
+    stored, _ = ModelPass(model, wanted_arrays(model, FeatureRecipe(store_dtype="float32")), "float32")(pixels_of(SIZE))
     with torch.inference_mode():
         last = official.forward_intermediates(model.normalise(pixels_of(SIZE)), intermediates_only=True)[-1]
     *_, deepest = stored.values()
@@ -146,7 +147,7 @@ def test_published_sizes_equal_timms_features_only(tmp_path, name):
     check_samples = judge_of(name, model).double()
     model.module.double()  # float32 sums in another order would hide whatever is smaller than 1e-4
     wanted = wanted_arrays(model, FeatureRecipe(store_dtype="float32"))
-    stored, _ = Capture(model, [array.model_copy(update={"dtype": "float64"}) for array in wanted], "float64")(pixels)
+    stored, _ = ModelPass(model, [array.model_copy(update={"dtype": "float64"}) for array in wanted], "float64")(pixels)
     with torch.inference_mode():
         maps = check_samples(model.normalise(pixels).double())
     for tokens, each in zip(stored.values(), maps, strict=True):

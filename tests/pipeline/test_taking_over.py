@@ -11,7 +11,7 @@ from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.model_pass.capture import Capture
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.plan import plan_models
 from pipeline.recipe import StorageRecipe
 from pipeline.source_choice import SourceChoice
@@ -59,15 +59,15 @@ def model_rows(monkeypatch):
             self.seen, self.refused = set(), set()
 
     counted = Counted()
-    original = Capture.__call__
+    original = ModelPass.__call__
 
-    def call(self, pixels, tile_ids):
+    def call(self, pixels, tile_ids, rows):
         names = {name for name, _ in tile_ids}
         assert not names & counted.refused, f"the model was run on {sorted(names & counted.refused)[:3]}"
         counted.seen |= names
-        return original(self, pixels, tile_ids)
+        return original(self, pixels, tile_ids, rows)
 
-    monkeypatch.setattr(Capture, "__call__", call)
+    monkeypatch.setattr(ModelPass, "__call__", call)
     return counted
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from pipeline.extraction.loading import Batch
-from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.model_pass.device import Device, Fetched
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.progress import StageSeconds
 from pipeline.rows.samples import Samples
 from stores.errors import UserError
@@ -21,7 +21,7 @@ _SUMS = ""
 
 
 def forward(
-    batches: Iterator[Batch], run: Capture, samples: Samples, device: Device, seconds: StageSeconds
+    batches: Iterator[Batch], run: ModelPass, samples: Samples, device: Device, seconds: StageSeconds
 ) -> BatchArrays:
     """Yield every batch with its arrays in host memory; on a GPU one batch late, so that copies and writing overlap.
 
@@ -57,17 +57,17 @@ def forward(
         pending[1].give_back()
 
 
-def _started(batch: Batch, run: Capture, samples: Samples, device: Device) -> Fetched:
+def _started(batch: Batch, run: ModelPass, samples: Samples, device: Device) -> Fetched:
     """Run the model on a batch and start copying its arrays, without the rows that pad it."""
     with device.guard():
         pixels = device.pixels(batch.pixels)
         stored, sums = run(
-            pixels, [(name, tile.box) for name, tile in map(samples.tiles.__getitem__, batch.padded_rows)]
+            pixels, [(name, tile.box) for name, tile in map(samples.tiles.__getitem__, batch.padded_rows)], batch.rows
         )
         return device.fetch({name: values[: len(batch)] for name, values in stored.items()} | {_SUMS: sums})
 
 
-def _finished(pending: tuple[Batch, Fetched], run: Capture, samples: Samples) -> tuple[Batch, dict[str, np.ndarray]]:
+def _finished(pending: tuple[Batch, Fetched], run: ModelPass, samples: Samples) -> tuple[Batch, dict[str, np.ndarray]]:
     batch, fetched = pending
     arrays = fetched.wait()
     sums = arrays.pop(_SUMS)

@@ -31,9 +31,9 @@ from pipeline.extraction.compute import Compute
 from pipeline.extraction.computing import halved
 from pipeline.extraction.job import SAMPLE_STATS, Job
 from pipeline.extraction.loading import full_shape
-from pipeline.extraction.model_pass.capture import Capture
 from pipeline.extraction.model_pass.device import Fetched, open_device
 from pipeline.extraction.model_pass.precision import converted
+from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.plan.forecast import Cost, Forecast, Machine
 from pipeline.rows.pixels import read_tiles
 from stores import Store
@@ -200,7 +200,7 @@ def _model_cost(job: Job, pixels: np.ndarray, compute: Compute) -> Cost:
     n_rows = full_shape(job.layout, compute.batch_size)
     tokens = [array for array in job.arrays if array.group != SAMPLE_STATS]
     tile_ids = job.samples.tile_ids[:n_rows]
-    run, device = Capture(job.model, tokens, job.precision), open_device(compute.device)
+    run, device = ModelPass(job.model, tokens, job.precision), open_device(compute.device)
     compiled = run.compiled() if compute.compiled and tokens else contextlib.nullcontext()
     with converted(job.model.module, compute.device, job.precision), compiled, device.guard():
         slots = [device.input_slot((n_rows, *pixels.shape[1:])) for _ in range(MOST_BATCHES)]

@@ -1,0 +1,1 @@
+"""What is kept of a model's forward pass: one file a capture, listed in `table`."""
