@@ -21,10 +21,10 @@ from jaxtyping import Float32, Int64
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from evaluate.kernels.lbfgs import Head
 from evaluate.kernels.moments import Moments, variance_ranking, without_top
-from evaluate.kernels.penalties import choose_penalty
-from evaluate.kernels.probes import TOLERANCE, Probe, fit_probes, predict
+from evaluate.kernels.probing.lbfgs import Head
+from evaluate.kernels.probing.penalties import choose_penalty
+from evaluate.kernels.probing.probes import TOLERANCE, Probe, fit_probes, predict
 
 ROWS, CHANNELS, CLASSES = 6_000, 384, 12
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.measure import pairs, row
 from benchmarks.store import CHANNELS, PATCHES, specs, write_ours
 from evaluate.inputs.chunks import of_chunks, readers, whole
-from evaluate.kernels.cross_entropy import Objective, Rows, all_cores
 from evaluate.kernels.moments import Moments, convert_alone
+from evaluate.kernels.probing.cross_entropy import Objective, Rows, all_cores
 from stores.format import seal_checks
 from stores.maintenance.checked import checked
 from stores.writing.sealing import seal

@@ -35,7 +35,7 @@ def evaluate(
 ) -> None:
     """Run the analyses whose results are missing. Reads stored sets only; needs no images and runs no backbone."""
     from evaluate.claims.roles import model_info
-    from evaluate.kernels.cross_entropy import choose_device
+    from evaluate.kernels.probing.cross_entropy import choose_device
     from evaluate.kernels.progress import listening
     from evaluate.report.store_state import states
     from evaluate.report.unchanged import PAGE, check_folder, inputs_digest, is_unchanged, remember

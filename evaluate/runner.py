@@ -13,7 +13,7 @@ from evaluate.decoder import PatchDecoder
 from evaluate.inputs.counterparts import unmatched_notes
 from evaluate.inputs.limits import fit_removals
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.kernels.cross_entropy import CPU, Device
+from evaluate.kernels.probing.cross_entropy import CPU, Device
 from evaluate.registry import ANALYSES, EvaluationSettings
 from evaluate.results.metrics import INVALID_ROWS
 from evaluate.results.runs import append_run
@@ -67,7 +67,7 @@ def evaluate(
         memory_bytes: memory limit of one task above the idle process.
         other_experiments: models and selections of the experiments that ``settings.experiments()`` names.
         decoders: builds a model's decoder, by the model's title, for the analyses that need one.
-        device: where neighbours are searched and probes are fitted (`evaluate.kernels.cross_entropy.choose_device`).
+        device: where neighbours are searched and probes are fitted (`choose_device`).
         on_start: called with the number of tasks to compute, before the first.
         on_progress: called before each task with whether its result is reused.
     """

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from evaluate.decoder import PatchDecoder
-from evaluate.kernels.cross_entropy import CPU, Device
-from evaluate.kernels.penalties import PenaltyScore
+from evaluate.kernels.probing.cross_entropy import CPU, Device
+from evaluate.kernels.probing.penalties import PenaltyScore
 from evaluate.results.table import ResultStore
 from evaluate.selection import SelectionRule
 from stores.specs import Record

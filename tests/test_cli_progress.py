@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from commands.terminal.evaluation_progress import EvaluationProgress
-from evaluate.kernels.penalties import choose_penalty
+from evaluate.kernels.probing.penalties import choose_penalty
 from evaluate.kernels.progress import Step, listening
 from evaluate.neighbours.knn import nearest
 from tests.tiny_experiment import EXPERIMENT, wrong

@@ -19,7 +19,7 @@ from evaluate.inputs.counterparts import Counterpart, counterparts
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.work import Work, ranking
 from evaluate.kernels.confusion import miou_present
-from evaluate.kernels.probes import predict_side_by_side
+from evaluate.kernels.probing.probes import predict_side_by_side
 from evaluate.kernels.treatments import Treatment, fit_treatment, kept_features
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote

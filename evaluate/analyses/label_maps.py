@@ -13,7 +13,7 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import owned_patches, scored_labels
 from evaluate.inputs.rows import RowSelection, image_numbers, spread_evenly
 from evaluate.inputs.work import ClassifierWork, Work
-from evaluate.kernels.penalties import PENALTIES
+from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result

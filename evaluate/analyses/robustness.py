@@ -18,7 +18,7 @@ from evaluate.inputs.views import selected_views, view_inputs
 from evaluate.inputs.work import Work, reading
 from evaluate.kernels.confusion import largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
 from evaluate.kernels.moments import without_top
-from evaluate.kernels.probes import Probe, predict_side_by_side
+from evaluate.kernels.probing.probes import Probe, predict_side_by_side
 from evaluate.results import metrics
 from evaluate.results.rows import Bootstrap, score_row
 from evaluate.results.table import Result

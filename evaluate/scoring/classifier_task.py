@@ -9,7 +9,7 @@ from evaluate.inputs.memory import ClassifierMemory, n_patches
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.work import ClassifierWork, Work
-from evaluate.kernels.penalties import PENALTIES
+from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.scoring.patch_classifiers import ProbeOptions
 from evaluate.settings import Classifier, ClassifierSettings, Context
 from evaluate.task import ModelTask

@@ -16,10 +16,10 @@ from evaluate.inputs.limits import check_k
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, tokens, tokens_and_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
-from evaluate.kernels.first_order import fit_adamw
 from evaluate.kernels.moments import variance_ranking, without_top
-from evaluate.kernels.penalties import PENALTIES, PenaltyScore, choose_penalty
-from evaluate.kernels.probes import Probe, predict_side_by_side
+from evaluate.kernels.probing.first_order import fit_adamw
+from evaluate.kernels.probing.penalties import PENALTIES, PenaltyScore, choose_penalty
+from evaluate.kernels.probing.probes import Probe, predict_side_by_side
 from evaluate.neighbours.knn import Method, Metric, Neighbours, nearest, nearest_without_top
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import CONVERGED, PENALTY, TRAINING_LOSS, TRIALS_CONVERGED

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from evaluate.inputs.model_sets import ViewSets
-from evaluate.kernels.cross_entropy import BLOCK_ROWS, CPU, Device, Objective, Rows, choose_device
-from evaluate.kernels.lbfgs import Head
-from evaluate.kernels.probes import fit_probes, predict
+from evaluate.kernels.probing.cross_entropy import BLOCK_ROWS, CPU, Device, Objective, Rows, choose_device
+from evaluate.kernels.probing.lbfgs import Head
+from evaluate.kernels.probing.probes import fit_probes, predict
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
@@ -59,7 +59,7 @@ def test_neighbours_have_the_same_key_and_rows_and_probes_a_key_of_their_own(tmp
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_objective_on_a_device_is_that_of_numpy(name, kept, monkeypatch):
     if not kept:
-        monkeypatch.setattr("evaluate.kernels.cross_entropy.COPY_BYTES", 0)
+        monkeypatch.setattr("evaluate.kernels.probing.cross_entropy.COPY_BYTES", 0)
     rng = np.random.default_rng(0)
     features = (rng.standard_normal((2 * BLOCK_ROWS + 300, 24)) * 2 + 1).astype(np.float16)
     targets = rng.integers(0, 5, len(features))

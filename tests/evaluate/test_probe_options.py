@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.feature_treatments import FeatureTreatments
-from evaluate.kernels.first_order import fit_adamw
-from evaluate.kernels.lbfgs import Head
-from evaluate.kernels.penalties import choose_penalty
-from evaluate.kernels.probes import fit_probes, predict, predict_side_by_side
+from evaluate.kernels.probing.first_order import fit_adamw
+from evaluate.kernels.probing.lbfgs import Head
+from evaluate.kernels.probing.penalties import choose_penalty
+from evaluate.kernels.probing.probes import fit_probes, predict, predict_side_by_side
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from tests.evaluate.planted import planted

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from evaluate.kernels.lbfgs import Head
 from evaluate.kernels.moments import Moments, Standardisation, variance_ranking, without_top
-from evaluate.kernels.penalties import choose_penalty
-from evaluate.kernels.probes import fit_probes, predict, predict_side_by_side, scores
+from evaluate.kernels.probing.lbfgs import Head
+from evaluate.kernels.probing.penalties import choose_penalty
+from evaluate.kernels.probing.probes import fit_probes, predict, predict_side_by_side, scores
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -97,7 +97,7 @@ def test_many_heads_fitted_in_small_groups_give_the_same_probes(monkeypatch):
     features, labels = rows(3, n_rows=500)
     heads = [Head(penalty) for penalty in (1e-4, 1e-3, 1e-2)]
     together = fit_probes(features, labels, N_CLASSES, heads, standardise=False)
-    monkeypatch.setattr("evaluate.kernels.probes._BATCH_BYTES", 1)
+    monkeypatch.setattr("evaluate.kernels.probing.probes._BATCH_BYTES", 1)
     for a, b in zip(together, fit_probes(features, labels, N_CLASSES, heads, standardise=False), strict=True):
         np.testing.assert_allclose(a.objective, b.objective, rtol=2e-5)
 
@@ -255,10 +255,10 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
     features, labels = rows(16, n_rows=5000)
     fits = []
     for cores in (1, 3):
-        monkeypatch.setattr("evaluate.kernels.cross_entropy.available_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("evaluate.kernels.probing.cross_entropy.available_cores", lambda cores=cores: cores)
         fits.append(fit_probes(features, labels, N_CLASSES, [Head(1e-4)], standardise=False)[0])
     np.testing.assert_array_equal(fits[0].weight, fits[1].weight)
-    monkeypatch.setattr("evaluate.kernels.cross_entropy.COPY_BYTES", 0)
+    monkeypatch.setattr("evaluate.kernels.probing.cross_entropy.COPY_BYTES", 0)
     (unkept,) = fit_probes(features, labels, N_CLASSES, [Head(1e-4)], standardise=False)
     np.testing.assert_array_equal(unkept.weight, fits[0].weight)
 

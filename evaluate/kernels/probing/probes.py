@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, Integer
 
-from evaluate.kernels.cross_entropy import BLOCK_ROWS, COPY_BYTES, WINDOW, Objective, Rows, all_cores
-from evaluate.kernels.lbfgs import HISTORY, Descent, Head, Preconditioner, descend, preconditioners
 from evaluate.kernels.moments import WORK_BYTES, Moments, Standardisation
+from evaluate.kernels.probing.cross_entropy import BLOCK_ROWS, COPY_BYTES, WINDOW, Objective, Rows, all_cores
+from evaluate.kernels.probing.lbfgs import HISTORY, Descent, Head, Preconditioner, descend, preconditioners
 from stores.errors import UserError
 from stores.specs import VOID
 from stores.storage.cores import available_cores

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from evaluate.kernels.lbfgs import Head
 from evaluate.kernels.moments import EPSILON, Standardisation, read_float32
-from evaluate.kernels.probes import Probe
+from evaluate.kernels.probing.lbfgs import Head
+from evaluate.kernels.probing.probes import Probe
 from stores.errors import UserError
 from stores.specs import VOID
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from evaluate.kernels.cross_entropy import Objective
+from evaluate.kernels.probing.cross_entropy import Objective
 from evaluate.kernels.progress import report
 
 HISTORY = 10

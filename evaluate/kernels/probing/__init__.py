@@ -1,0 +1,1 @@
+"""Fits of linear classifiers: losses, optimisers, and the choice of a penalty."""
