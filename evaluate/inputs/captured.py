@@ -1,4 +1,4 @@
-"""Arrays that were captured inside a model while it ran: which a set has, at which point of which block, and their rows."""
+"""Arrays that were captured inside a model while it ran: which a set has, at which point of which block."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def captured_arrays(
         capture: Its name in ``captures`` of [features], for the message.
         layers: ``all`` captured layers, or numbers; negative ones count from the last captured.
         points: Points to keep; None keeps every one.
-        suffix: What the addresses end with, where a capture has several arrays a layer; those with another are left out.
+        suffix: What the addresses end with, where a capture has several arrays a layer.
     """
     found: list[CapturedArray] = []
     for address, array in model.features.arrays.items():
