@@ -3,8 +3,9 @@
 The protocol of bair-climate-initiative/scale-mae, mae/eval/knn.py: features of training and validation images at the
 same size, directions only (cosine), k = 20 neighbours that vote with exp(similarity / 0.07). Computed for the class
 token and for the mean of the patch tokens, each as it is and without the m features whose variance over the training
-images' *patch tokens* is highest. Where no patch tokens are stored, their means serve, and deviations rank the
-features. The x axis is the relative ground distance: the size the model saw over the native size.
+images' *patch tokens* is highest, at every size by a ranking of its own. Where no patch tokens are stored, their means
+serve, and deviations rank the features. The x axis is the relative ground distance: the size the model saw over the
+native size.
 """
 
 from dataclasses import dataclass
