@@ -101,10 +101,11 @@ class Job:
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes still to be written, input pixels included."""
+        """Bytes still to be written without compression, input pixels included; a set's last chunks are padded."""
         return self.missing_input_bytes + sum(
-            (row_range.stop - row_range.start) * sum(array.row_bytes for array in arrays)
+            self.layout.stored_bytes(array, row_range)
             for row_range, arrays in self.missing().items()
+            for array in arrays
         )
 
     @property
