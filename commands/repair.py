@@ -89,8 +89,7 @@ def repair(
         )
     if absent:
         raise UserError(
-            f"{absent[0]} was not extracted to the end, and what is repaired of it are committed ranges: run "
-            f"`patchbank extract {target}`, which makes the others"
+            f"{absent[0]} was not extracted to the end: run `patchbank extract {target}`, which makes what is missing"
         )
 
 
