@@ -148,11 +148,12 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         """Return the digests of patch tokens, or their means, and of prefix tokens at every size."""
         inputs = super().inputs()
         for level, sized in sizes(self.model):
+            at = "clean" if level is None else f"size {level:g}"
             for address in (_stored(sized, self.array, "tokens", MEANS), _stored(sized, self.array, "prefix")):
                 if address is not None:
-                    inputs[f"size {level} {address}"] = sized.features.content[address]
+                    inputs[f"{at} {address}"] = sized.features.content[address]
             for address in _ranked(sized, self.array) if any(self.removed) else ():
-                inputs[f"size {level} {address}"] = sized.features.content[address]
+                inputs[f"{at} {address}"] = sized.features.content[address]
         return inputs
 
     def compute(self) -> Result:
