@@ -4,11 +4,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from evaluate.analyses.agreement import Agreement, AgreementTask
 from evaluate.analyses.association import Association, AssociationTask
 from evaluate.analyses.feature_treatments import FeatureTreatments, FeatureTreatmentsTask
 from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
+from evaluate.analyses.image_classification import ImageClassification, ImageClassificationTask
 from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
+from evaluate.analyses.information import Information, InformationTask
+from evaluate.analyses.invariance import Invariance, InvarianceTask
 from evaluate.analyses.label_maps import LabelMaps, LabelMapsTask
+from evaluate.analyses.object_positions import ObjectPositions, ObjectPositionsTask
 from evaluate.analyses.patch_classification import PatchClassification, PatchClassificationTask
 from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
 from evaluate.analyses.reconstruction import Reconstruction, ReconstructionTask
@@ -33,13 +38,19 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Tracking: TrackingTask,
     Association: AssociationTask,
     ImageKnn: ImageKnnTask,
+    ImageClassification: ImageClassificationTask,
+    Agreement: AgreementTask,
+    Information: InformationTask,
+    Invariance: InvarianceTask,
+    ObjectPositions: ObjectPositionsTask,
     LabelMaps: LabelMapsTask,
 }
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
-    | Association | ImageKnn | GlobalContext | Reconstruction | LabelMaps,
+    | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
+    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

@@ -52,6 +52,12 @@ PENALTY = "penalty"
 CONVERGED = "converged"
 TRIALS_CONVERGED = "trials_converged"
 TRAINING_LOSS = "training_loss"
+AGREEMENT = "agreement"
+ERROR_CONSISTENCY = "error_consistency"
+PARTICIPATION_RATIO = "participation_ratio"
+COSINE = "cosine"
+RANDOM_COSINE = "random_cosine"
+INVARIANCE = "invariance"
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,12 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (CONVERGED, "0 or 1", "higher", "whether the fit of the probe converged"),
     (TRIALS_CONVERGED, "share", "higher", "of the fits that the penalty was chosen from, how many converged"),
     (TRAINING_LOSS, "nats", "lower", 'mean cross-entropy of the last epoch of a probe with `probe = "adamw"`'),
+    (AGREEMENT, "share", "none", "images of which the model and `reference` predict the same class"),
+    (ERROR_CONSISTENCY, "ratio", "none", "Cohen's kappa of being right, model and `reference`; 0 is chance"),
+    (PARTICIPATION_RATIO, "directions", "none", "(sum l)² / sum l² of the eigenvalues of a covariance"),
+    (COSINE, "ratio", "none", "mean cosine of an image's vector and its vector under the view"),
+    (RANDOM_COSINE, "ratio", "none", "baseline: mean cosine with the vectors of other images under the view"),
+    (INVARIANCE, "ratio", "none", "`cosine` less `random_cosine`"),
 )
 
 METRICS: dict[str, Metric] = {entry[0]: Metric(*entry) for entry in _METRICS}

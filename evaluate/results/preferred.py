@@ -11,7 +11,12 @@ import pandas as pd
 
 from evaluate.results.metrics import PATCH_MIOU
 
-_TOKENS = {"patch": "patch tokens", "class-token": "class token", "mean-patch": "mean of patch tokens"}
+_TOKENS = {
+    "patch": "patch tokens",
+    "class-token": "class token",
+    "mean-patch": "mean of patch tokens",
+    "class-and-mean": "class token and mean of patch tokens",
+}
 _DISTANCES = {"euclidean": "Euclidean"}
 _MOST_LISTED = 5
 """Values of one column that are listed; of more, the first and the last."""
