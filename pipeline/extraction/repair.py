@@ -196,12 +196,8 @@ def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means
     assert job.existing is not None
     compute, one.notes = reconcile_with_recorded(means.compute(), job.existing.compute, allow_mixed=False)
     rebuilder, arrays = ChunkRebuilder(job.existing, one.report.lost), job.existing.arrays
-    wanted = {
-        span: tuple(arrays[name] for name in sorted(names))
-        for span, names in _merged(
-            rebuilder.rows(), job.layout, compute.batch_size, lambda name: rows_together(arrays[name])
-        )
-    }
+    spans = _merged(rebuilder.rows(), job.layout, compute.batch_size, lambda name: rows_together(arrays[name]))
+    wanted = {span: tuple(arrays[name] for name in sorted(names)) for span, names in spans}
 
     def take(batch: Batch, values: dict[str, np.ndarray]) -> None:
         for name, rows in values.items():
