@@ -5,7 +5,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from evaluate.analyses.association import Association, AssociationTask
+from evaluate.analyses.attention import Attention, AttentionTask
 from evaluate.analyses.feature_treatments import FeatureTreatments, FeatureTreatmentsTask
+from evaluate.analyses.frequency import Frequency, FrequencyTask
 from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
 from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
 from evaluate.analyses.label_maps import LabelMaps, LabelMapsTask
@@ -14,6 +16,7 @@ from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
 from evaluate.analyses.reconstruction import Reconstruction, ReconstructionTask
 from evaluate.analyses.retrieval import Retrieval, RetrievalTask
 from evaluate.analyses.robustness import Robustness, RobustnessTask
+from evaluate.analyses.token_geometry import TokenGeometry, TokenGeometryTask
 from evaluate.analyses.tracking import Tracking, TrackingTask
 from evaluate.analyses.variance_spectrum import VarianceSpectrum, VarianceSpectrumTask
 from evaluate.selection import SelectionRule
@@ -34,12 +37,16 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Association: AssociationTask,
     ImageKnn: ImageKnnTask,
     LabelMaps: LabelMapsTask,
+    Attention: AttentionTask,
+    Frequency: FrequencyTask,
+    TokenGeometry: TokenGeometryTask,
 }
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
-    | Association | ImageKnn | GlobalContext | Reconstruction | LabelMaps,
+    | Association | ImageKnn | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency
+    | TokenGeometry,
     Field(discriminator="kind"),
 ]  # fmt: skip
 
