@@ -4,9 +4,9 @@ Statistics of each block as they were captured while the model ran (``captures =
 attention.py has the formulas), mean over images: distance in pixels of the input and on the unit square, entropy in
 nats, normalised mutual information. Mean over heads with its interval, and each head. Park et al. (ICLR 2023) as their
 code has it (naver-ai/cl-vs-mim, self_attention_analysis.ipynb); the unit square is that of Raghu et al. (NeurIPS 2021).
-Prefix tokens are left out as queries and keys. Depth 1 is the first block. Uniform attention has the distance of the mean pair of patches
-(116.5 px at 224 px with 14 x 14 patches) and the entropy ``log N``. Pixels are those the model saw: models that saw
-other sizes compare on the unit square.
+Prefix tokens are left out as queries and keys. Depth 1 is the first block. Uniform attention has the distance of the
+mean pair of patches (116.5 px at 224 px with 14 x 14 patches) and the entropy ``log N``. Pixels are those the model
+saw: models that saw other sizes compare on the unit square.
 
 Maps are pictures of a few inputs: the class token's weights over the patches (``class-attention``; as DINO shows them,
 Caron et al., ICCV 2021, figure 1), and those of chosen query patches, computed again from stored queries and keys
@@ -194,7 +194,7 @@ class AttentionMapsTask(ScoredTask[Attention]):
         distances = patch_distances(grid, patch_sides(self.model, grid))
         place = self.captured.place("distance_px")
         maps, furthest = [], 0.0
-        for row in self.shown:
+        for row in self.shown.tolist():
             query, key = (captured_rows(self.model, name, [row])[0] for name in self.query_arrays)
             captured = captured_rows(self.model, self.array, [row])[0, place]
             of_heads = []

@@ -2,10 +2,10 @@
 
 ``mean over images of log A_i - log A_0`` with the amplitudes ``A`` along the half diagonal of the frequency plane as
 they were captured (``captures = ["frequency"]``, pipeline/captures/frequency.py). Park et al. (ICLR 2023) as
-their code has it (naver-ai/cl-vs-mim, representation_analysis.ipynb), after Park and Kim (ICLR 2022). Depth is in blocks: 0 is the
-embedding, half numbers are the sums after the attention, where ``capture_points`` names them. The highest frequency is
-one below half a cycle a patch (6/14 for 14 x 14 patches), so that it is another one for another grid. Differences are
-of natural logarithms (nats), and low values mean that the tokens change slowly over the image.
+their code has it (naver-ai/cl-vs-mim, representation_analysis.ipynb), after Park and Kim (ICLR 2022). Depth is in
+blocks: 0 is the embedding, half numbers are the sums after the attention, where ``capture_points`` names them. The
+highest frequency is one below half a cycle a patch (6/14 for 14 x 14 patches), so that it is another one for another
+grid. Differences are of natural logarithms (nats); low values mean that the tokens change slowly over the image.
 
 ``decoder = true`` adds the blocks of MAE's own decoder, which runs on the encoder's stored last tokens, nothing masked;
 its depths are counted from its own embedding, 0.

@@ -33,6 +33,7 @@ from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection, RowSplit, spread_selection
 from evaluate.inputs.work import Work
+from evaluate.kernels.tokens.spectra import shown_ranks
 from evaluate.results import metrics
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
@@ -51,7 +52,7 @@ STATISTICS = {
     "variance": metrics.SPATIAL_VARIANCE,
 }
 """Metric of each captured statistic."""
-TSNE = 1.5e6
+TSNE = 2e6
 """Passes of t-SNE for every token: a thousand iterations that each look at the others in a tree."""
 OF_ONE, OF_MEANS, OF_ALL = "one image", "means of images", "all images"
 """Outcomes: of the tokens of one image (mean over images), of the images' mean tokens, of the tokens of all images."""
@@ -135,26 +136,26 @@ class TokenSpectraTask(ScoredTask[TokenGeometry]):
         return spread_selection(self.model, self.split.scored, self.settings.images)
 
     def compute(self) -> Result:
-        """Return one row a singular value of images' tokens and of images, then the participation ratios."""
+        """Return some singular values of images' tokens and of images, then participation ratios; all as arrays."""
         spectra = token_spectra(self.model, self.array, self.scored)
         metric = metrics.LOG_SINGULAR_VALUE
         rows = [
-            self.mean_row(metric, values, outcome=OF_ONE, x_name="rank", x_value=float(rank))
-            for rank, values in enumerate(spectra.of_rows.T, start=1)
+            self.mean_row(metric, spectra.of_rows[:, rank - 1], outcome=OF_ONE, x_name="rank", x_value=float(rank))
+            for rank in shown_ranks(spectra.of_rows.shape[1])
         ]
         rows += [
-            score_row(metric, value, outcome=OF_MEANS, x_name="rank", x_value=float(rank))
-            for rank, value in enumerate(spectra.of_images, start=1)
+            score_row(metric, spectra.of_images[rank - 1], outcome=OF_MEANS, x_name="rank", x_value=float(rank))
+            for rank in shown_ranks(len(spectra.of_images))
         ]
         ratio, depth = metrics.PARTICIPATION_RATIO, {"x_value": self.depth}
         rows.append(self.mean_row(ratio, spectra.participation, outcome=OF_ONE, **depth))
         rows.append(score_row(ratio, spectra.pooled_participation, outcome=OF_ALL, **depth))
-        return Result(rows)
+        return Result(rows, {"token_spectrum": spectra.of_rows.mean(axis=0), "image_spectrum": spectra.of_images})
 
     def work(self) -> Work:
         """Estimate the operations: the singular values of every row, and the intervals of their means."""
-        n_ranks = min(self.model.features.arrays[self.array].row_shape)
-        return spectra_work(self.model, self.array, len(self.scored.rows)) + self.resampling_work(n_ranks)
+        ranks = shown_ranks(min(self.model.features.arrays[self.array].row_shape))
+        return spectra_work(self.model, self.array, len(self.scored.rows)) + self.resampling_work(len(ranks))
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: tokens stream, and products of a few rows are there."""
@@ -193,9 +194,13 @@ class TokenMapsTask(ScoredTask[TokenGeometry]):
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of the tokens, of those before and after the layer, and of the patches' classes."""
-        inputs = self.model.inputs(self.array, labelled=self.model.label_spec.pixel_labels)
-        step, content = self.step, self.model.features.content
-        return inputs | ({} if step is None else {name: content[name] for name in (step.before, step.after)})
+        step, content, inputs = self.step, self.model.features.content, super().inputs()
+        if step is not None:
+            inputs |= {name: content[name] for name in (step.before, step.after)}
+        if self.model.label_spec.pixel_labels:
+            labels = self.model.label_array(self.model.grid(self.array))
+            inputs |= {labels: self.model.labels.content[labels]}
+        return inputs
 
     def compute(self) -> Result:
         """Return the shares of variance that the linear maps show, and the maps."""

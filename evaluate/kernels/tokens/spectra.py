@@ -1,8 +1,8 @@
 """Singular values of centred vectors, and how many dimensions they spread over.
 
-With ``s`` the singular values of the centred matrix, decreasing, the spectrum is ``log s_i - log s_1``, and the participation ratio is
-``(sum lam)^2 / sum lam^2`` with ``lam = s^2``: 1 where all vectors lie on a line, D where they spread evenly over D
-dimensions. Centring takes a dimension, so that n vectors have n - 1 singular values.
+With ``s`` the singular values of the centred matrix, decreasing, the spectrum is ``log s_i - log s_1``, and the
+participation ratio is ``(sum lam)^2 / sum lam^2`` with ``lam = s^2``: 1 where all vectors lie on a line, D where they
+spread evenly over D dimensions. Centring takes a dimension, so that n vectors have n - 1 singular values.
 """
 
 import numpy as np
@@ -30,6 +30,11 @@ def log_singular_values(gram: Float64[np.ndarray, "side side"], n_vectors: int) 
     if squares[0] <= 0:
         return np.full(len(squares), np.nan)
     return 0.5 * np.log(np.maximum(squares / squares[0], RESOLUTION**2))
+
+
+def shown_ranks(n_ranks: int) -> list[int]:
+    """Return some numbers from 1 to ``n_ranks``, about two to a doubling, the last among them."""
+    return sorted({n_ranks, *(rank for power in range(40) if (rank := round(2 ** (power / 2))) < n_ranks)})
 
 
 def participation_ratio(gram: Float64[np.ndarray, "side side"]) -> float:

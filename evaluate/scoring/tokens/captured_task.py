@@ -1,6 +1,6 @@
 """Tasks about numbers of every scored row: their means over images, with bootstrap intervals."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar
@@ -47,13 +47,6 @@ class ScoredTask(ModelTask[S], Generic[S]):
         sums, counts = self._by_image(values), self._by_image(np.ones(len(values)))
         bootstrap = self.bootstrap(self.scored.sources)
         return bootstrap.row(metric, float(sums.sum() / counts.sum()), bootstrap.ratio(sums, counts), **columns)
-
-    def mean_rows(
-        self, metric: str, values: Float[np.ndarray, "row number"], columns: list[dict[str, Any]]
-    ) -> Iterator[dict[str, Any]]:
-        """Yield the mean of every column of some numbers with its interval."""
-        for number, others in enumerate(columns):
-            yield self.mean_row(metric, values[:, number], **others)
 
     def _by_image(self, values: Float[np.ndarray, " row"]) -> Float64[np.ndarray, " image"]:
         return np.bincount(self._images, weights=values.astype(np.float64), minlength=len(self.scored.sources))
