@@ -23,7 +23,7 @@ class TokenSpectra:
 
     of_rows: Float64[np.ndarray, "row rank"]
     """Of each row's own tokens."""
-    of_images: Float64[np.ndarray, " rank"]
+    of_images: Float64[np.ndarray, " image_rank"]
     """Of the images' mean tokens."""
     participation: Float64[np.ndarray, " row"]
     """Participation ratio of each row's own tokens."""
