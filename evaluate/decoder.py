@@ -1,5 +1,6 @@
 """The contract of a decoder, which the reconstruction analysis needs and the pipeline implements."""
 
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -45,5 +46,19 @@ class PatchDecoder(Protocol):
         """Return predictions as RGB in the scale of 0..1, not clipped.
 
         ``pixels`` are the true inputs; they are read only where targets were normalised patch by patch.
+        """
+        ...
+
+
+@runtime_checkable
+class BlockDecoder(PatchDecoder, Protocol):
+    """A decoder whose tokens can be read block by block, which the frequency analysis needs."""
+
+    def block_tokens(
+        self, tokens: Float[np.ndarray, "sample token channel"]
+    ) -> Iterator[Float32[np.ndarray, "sample patch channel"]]:
+        """Yield the patches' tokens that enter the first block, then those that every block leaves.
+
+        ``tokens`` are as in a call without ids: class token first, nothing masked.
         """
         ...

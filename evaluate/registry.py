@@ -6,7 +6,9 @@ from pydantic import Field
 
 from evaluate.analyses.agreement import Agreement, AgreementTask
 from evaluate.analyses.association import Association, AssociationTask
+from evaluate.analyses.attention import Attention, AttentionTask
 from evaluate.analyses.feature_treatments import FeatureTreatments, FeatureTreatmentsTask
+from evaluate.analyses.frequency import Frequency, FrequencyTask
 from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
 from evaluate.analyses.image_classification import ImageClassification, ImageClassificationTask
 from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
@@ -19,6 +21,7 @@ from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
 from evaluate.analyses.reconstruction import Reconstruction, ReconstructionTask
 from evaluate.analyses.retrieval import Retrieval, RetrievalTask
 from evaluate.analyses.robustness import Robustness, RobustnessTask
+from evaluate.analyses.token_geometry import TokenGeometry, TokenGeometryTask
 from evaluate.analyses.tracking import Tracking, TrackingTask
 from evaluate.analyses.variance_spectrum import VarianceSpectrum, VarianceSpectrumTask
 from evaluate.selection import SelectionRule
@@ -44,13 +47,16 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Invariance: InvarianceTask,
     ObjectPositions: ObjectPositionsTask,
     LabelMaps: LabelMapsTask,
+    Attention: AttentionTask,
+    Frequency: FrequencyTask,
+    TokenGeometry: TokenGeometryTask,
 }
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
     | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
-    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps,
+    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

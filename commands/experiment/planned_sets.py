@@ -108,6 +108,10 @@ class PlannedDecoder:
         """Raise NotExtractedError: nothing is decoded before there are tokens."""
         raise NotExtractedError("the decoder is not built while an extraction is planned")
 
+    def block_tokens(self, tokens: Any) -> Any:
+        """Raise as a call does."""
+        self(tokens, None)
+
     targets = images = __call__
 
 

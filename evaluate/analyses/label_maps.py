@@ -11,7 +11,7 @@ from pydantic import Field
 from evaluate.inputs.memory import ClassifierMemory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import owned_patches, scored_labels
-from evaluate.inputs.rows import RowSelection, image_numbers, spread_evenly
+from evaluate.inputs.rows import RowSelection, image_numbers, spread_selection
 from evaluate.inputs.work import ClassifierWork, Work
 from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
@@ -71,10 +71,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
     @cached_property
     def images(self) -> RowSelection:
         """The validation images that are shown, spread evenly over the selection."""
-        sources = self.validation.sources
-        shown = tuple(sources[index] for index in spread_evenly(len(sources), self.settings.images))
-        of_row = self.model.samples["source"].to_numpy()[self.validation.rows]
-        return RowSelection(shown, self.validation.rows[np.isin(of_row, shown)])
+        return spread_selection(self.model, self.validation, self.settings.images)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that the class lists, whether probes standardise, and where they are fitted."""

@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 from evaluate.figures import (
     agreement,
     association,
+    attention,
     class_curve,
     curves,
     feature_treatments,
+    frequency,
     global_context,
     image_classification,
     image_knn,
@@ -25,6 +27,8 @@ from evaluate.figures import (
     retrieval,
     retrieval_examples,
     robustness,
+    token_geometry,
+    token_maps,
     tracking,
     variance_spectrum,
 )
@@ -229,6 +233,69 @@ FIGURES = (
         "Validation images patch by patch: the true class of each patch, then the predicted ones. The lightest grey is "
         "void.",
         label_maps.figure,
+    ),
+    FigureEntry(
+        "attention",
+        "Attention block by block",
+        "How far a query patch attends, how much that depends on the query (0 where all attend alike), and over how "
+        "many patches it spreads; mean over heads, with a dot a head. Dotted lines are uniform attention.",
+        attention.figure,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "class-maps",
+        "Attention of the class token",
+        "The class token's attention over the patches, each map with its own scale from 0.",
+        attention.class_maps,
+        "attention",
+        'Maps of the class token are not shown: none are stored, or `pictures` is 0. Add "class-attention" to '
+        "`captures` in [features], then extract and evaluate again.",
+    ),
+    FigureEntry(
+        "query-maps",
+        "Attention of single patches",
+        "The attention of the framed patches over all patches, mean over heads, each map with its own scale from 0; "
+        "computed again from stored queries and keys.",
+        attention.query_maps,
+        "attention",
+        "Maps of query patches are not shown: no queries and keys are stored, or none are asked for. Add "
+        '`sublayers = ["query", "key"]` to [features], for few images, then extract and evaluate again.',
+    ),
+    FigureEntry(
+        "frequency",
+        "Frequencies of the tokens",
+        "How much of the tokens' Fourier amplitude is at high frequencies: low values are tokens that change slowly "
+        "over the image. Half depths are sums after the attention. Other grids have another highest frequency.",
+        frequency.figure,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "token-statistics",
+        "Likeness of the tokens",
+        "Mean cosines over pairs of heads, over pairs of positions and from one block to the next, and the variance "
+        "over positions.",
+        token_geometry.statistics,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "token-spectra",
+        "Singular values of the tokens",
+        "Singular values of each image's centred tokens and of the images' centred mean tokens at the last depth, and "
+        "over how many dimensions tokens spread. A spectrum that falls fast is one of few dimensions.",
+        token_geometry.spectra,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "token-maps",
+        "Maps of the tokens",
+        "A dot a patch of some images, all in one map. Distances in a t-SNE, and sizes of its clusters, mean little.",
+        token_maps.flat,
+    ),
+    FigureEntry(
+        "token-moves",
+        "How a layer moves tokens",
+        "The patches of one image before and after, on the first three right singular vectors of both together.",
+        token_maps.moves,
     ),
 )
 """Every figure of a report, in order."""

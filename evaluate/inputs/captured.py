@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int64, Shaped
 
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.settings import Layers
@@ -92,6 +92,8 @@ def _missing(model: ModelSets, what: str, capture: str, points: Sequence[str] | 
     )
 
 
-def captured_rows(model: ModelSets, address: str, rows: Sequence[int]) -> Shaped[np.ndarray, "row ..."]:
+def captured_rows(
+    model: ModelSets, address: str, rows: Sequence[int] | Int64[np.ndarray, " row"]
+) -> Shaped[np.ndarray, "row ..."]:
     """Return some rows of a captured array, read chunk by chunk and compared with their seals."""
     return np.asarray(model.features[address][np.asarray(rows)])

@@ -85,6 +85,13 @@ def spread_evenly(n: int, n_shown: int) -> Int64[np.ndarray, " shown"]:
     return np.unique(np.linspace(0, n - 1, min(n_shown, n)).round().astype(np.int64))
 
 
+def spread_selection(model: ModelSets, selection: RowSelection, n_shown: int) -> RowSelection:
+    """Return up to ``n_shown`` of the images of a selection, spread evenly over it, with all of their rows."""
+    shown = tuple(selection.sources[index] for index in spread_evenly(len(selection.sources), n_shown))
+    of_row = model.samples["source"].to_numpy()[selection.rows]
+    return RowSelection(shown, selection.rows[np.isin(of_row, shown)])
+
+
 def image_numbers(model: ModelSets, selection: RowSelection, n_patches: int = 1) -> Int64[np.ndarray, " patch"]:
     """Return the index into ``selection.sources`` of each patch's source image; of each row's with one patch a row."""
     order = {name: number for number, name in enumerate(selection.sources)}

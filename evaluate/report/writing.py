@@ -17,7 +17,7 @@ from evaluate.report.page import Number, drawing, escape, filter_field, page, pr
 from evaluate.report.reading import NOTE, StoredResults, read_stored_results
 from evaluate.report.store_state import WHOLE
 from evaluate.results.files import remove_partials, write_file
-from evaluate.results.metrics import VARIANCE
+from evaluate.results.metrics import LOG_SINGULAR_VALUE, VARIANCE
 from evaluate.results.table import ResultStore
 from evaluate.runner import Evaluation
 from stores.errors import MissingError
@@ -29,6 +29,9 @@ _SHOWN = (
 """Columns of the long table that the page shows; results.parquet holds all."""
 
 _NUMERIC = {"m", "k", "value", "low", "high", "level", "x_value"}
+
+_LONG = {VARIANCE, LOG_SINGULAR_VALUE}
+"""Metrics with hundreds of numbers a layer, which figures show."""
 
 UNSEEN = "not checked"
 """State of stored sets where there was no store to check."""
@@ -153,7 +156,7 @@ def _numbers(results: pd.DataFrame, states: Mapping[str, str]) -> str:
     # Marked in the model's own column, so that filtering and sorting keep the mark.
     marked = results["model"].map(lambda model: f"{model}{mark(model, states)}", na_action="ignore")
     results = results.assign(model=marked)
-    plain = results[results["class"].isna() & (results["metric"] != VARIANCE)]
+    plain = results[results["class"].isna() & ~results["metric"].isin(_LONG)]
     classes = results[results["class"].notna()]
     parts = [
         '<p class="printed">All of them are in results.parquet and results.csv, beside this page.</p>',

@@ -54,10 +54,26 @@ TRIALS_CONVERGED = "trials_converged"
 TRAINING_LOSS = "training_loss"
 AGREEMENT = "agreement"
 ERROR_CONSISTENCY = "error_consistency"
-PARTICIPATION_RATIO = "participation_ratio"
 COSINE = "cosine"
 RANDOM_COSINE = "random_cosine"
 INVARIANCE = "invariance"
+ATTENTION_DISTANCE_PX = "attention_distance_px"
+ATTENTION_DISTANCE_UNIT = "attention_distance_unit"
+ATTENTION_ENTROPY = "attention_entropy"
+ATTENTION_NMI = "attention_nmi"
+UNIFORM_DISTANCE_PX = "uniform_distance_px"
+UNIFORM_DISTANCE_UNIT = "uniform_distance_unit"
+UNIFORM_ENTROPY = "uniform_entropy"
+CLASS_ATTENTION_ON_PATCHES = "class_attention_on_patches"
+DELTA_LOG_AMPLITUDE = "delta_log_amplitude"
+DELTA_LOG_AMPLITUDE_HIGHEST = "delta_log_amplitude_highest"
+HEAD_COSINE = "head_cosine"
+SPACE_COSINE = "space_cosine"
+DEPTH_COSINE = "depth_cosine"
+SPATIAL_VARIANCE = "spatial_variance"
+LOG_SINGULAR_VALUE = "log_singular_value"
+PARTICIPATION_RATIO = "participation_ratio"
+MAP_VARIANCE_SHARE = "map_variance_share"
 
 
 @dataclass(frozen=True)
@@ -134,10 +150,26 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (TRAINING_LOSS, "nats", "lower", 'mean cross-entropy of the last epoch of a probe with `probe = "adamw"`'),
     (AGREEMENT, "share", "none", "images of which the model and `reference` predict the same class"),
     (ERROR_CONSISTENCY, "ratio", "none", "Cohen's kappa of being right, model and `reference`; 0 is chance"),
-    (PARTICIPATION_RATIO, "directions", "none", "(sum l)² / sum l² of the eigenvalues of a covariance"),
     (COSINE, "ratio", "none", "mean cosine of an image's vector and its vector under the view"),
     (RANDOM_COSINE, "ratio", "none", "baseline: mean cosine with the vectors of other images under the view"),
     (INVARIANCE, "ratio", "none", "`cosine` less `random_cosine`"),
+    (ATTENTION_DISTANCE_PX, "px of the input", "none", "mean distance from query to key patch, weighted by attention"),
+    (ATTENTION_DISTANCE_UNIT, "sides of the grid", "none", "`attention_distance_px` with patches on the unit square"),
+    (ATTENTION_ENTROPY, "nats", "none", "entropy of a query's attention over the patches, mean over queries"),
+    (ATTENTION_NMI, "share", "none", "mutual information of query and key patches, normalised; a collapse is 0"),
+    (UNIFORM_DISTANCE_PX, "px of the input", "none", "baseline: `attention_distance_px` of uniform attention"),
+    (UNIFORM_DISTANCE_UNIT, "sides of the grid", "none", "baseline: `attention_distance_unit` of uniform attention"),
+    (UNIFORM_ENTROPY, "nats", "none", "baseline: `attention_entropy` of uniform attention, log N for N patches"),
+    (CLASS_ATTENTION_ON_PATCHES, "share", "none", "the class token's attention that is on patches, not prefix tokens"),
+    (DELTA_LOG_AMPLITUDE, "nats", "none", "log Fourier amplitude of the tokens less that of frequency 0"),
+    (DELTA_LOG_AMPLITUDE_HIGHEST, "nats", "none", "`delta_log_amplitude` of the highest frequency that is taken"),
+    (HEAD_COSINE, "ratio", "none", "cosine of the outputs of two heads for the same patch, mean over pairs"),
+    (SPACE_COSINE, "ratio", "none", "cosine of two patches of the same input, mean over pairs"),
+    (DEPTH_COSINE, "ratio", "none", "cosine of a patch before and after the block, mean over patches"),
+    (SPATIAL_VARIANCE, "squared feature", "none", "variance over the patches of an input, mean over features"),
+    (LOG_SINGULAR_VALUE, "nats", "none", "log singular value of centred tokens, less the first; `outcome`: of which"),
+    (PARTICIPATION_RATIO, "dimensions", "none", "(sum λ)² / sum λ² of the covariance of vectors or patches"),
+    (MAP_VARIANCE_SHARE, "share", "none", "share of the tokens' variance that a linear map of them shows"),
 )
 
 METRICS: dict[str, Metric] = {entry[0]: Metric(*entry) for entry in _METRICS}

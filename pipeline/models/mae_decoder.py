@@ -14,24 +14,22 @@ is the same (`pipeline.rows.masking.ids_restore` converts one into the other).
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, Integer, UInt8
-from timm.models.vision_transformer import Block
-from torch import nn
 
 from pipeline.models import build_model
 from pipeline.models.contract import FrozenModel
 from pipeline.models.loading.meta_device import SkipInitialisation
 from pipeline.models.loading.patch_pixels import PatchPixels
-from pipeline.models.loading.sin_cos import sin_cos_table
 from pipeline.models.loading.weights import check_shapes, load_strictly, random_weights, weights_digest
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
+from pipeline.models.mae_decoder_module import DecoderModule
 from pipeline.recipe import OWN, DecoderRecipe, ModelRecipe
 from stores.canonical import digest
 from stores.errors import UserError
@@ -43,37 +41,6 @@ REVISION = 1
 _DECODER_KEYS = ("decoder_embed.weight", "decoder_pos_embed", "decoder_pred.weight", "decoder_norm.weight")
 
 WEIGHTS = "https://dl.fbaipublicfiles.com/mae/visualize/mae_visualize_vit_base.pth"
-
-
-class DecoderModule(nn.Module):
-    """MAE's decoder: embedding, mask token, position table, blocks, norm, prediction (arXiv 2111.06377, section 3)."""
-
-    def __init__(self, channels: int, grid: tuple[int, int], width: int, depth: int, heads: int, n_values: int) -> None:
-        super().__init__()
-        norm = partial(nn.LayerNorm, eps=1e-6)
-        self.embed = nn.Linear(channels, width)
-        self.masked = nn.Parameter(torch.zeros(1, 1, width))
-        with torch.device("cpu"):  # a fixed table, also where the module is on the meta device
-            self.pos_embed = nn.Parameter(sin_cos_table(width, grid, torch.ones(1)))
-        self.blocks = nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=norm) for _ in range(depth))
-        self.norm = norm(width)
-        self.pred = nn.Linear(width, n_values)
-
-    def forward(
-        self, tokens: Float[torch.Tensor, "sample token channel"], ids: Int64[torch.Tensor, "sample visible"] | None
-    ) -> Float[torch.Tensor, "sample patch value"]:
-        """Return the prediction for every patch of the grid."""
-        embedded = self.embed(tokens)
-        if ids is not None:
-            prefix, visible = embedded[:, :1], embedded[:, 1:]
-            patches = self.masked.repeat(len(embedded), self.pos_embed.shape[1] - 1, 1)
-            patches = patches.scatter(1, ids[:, :, None].expand_as(visible), visible)
-            embedded = torch.cat([prefix, patches], dim=1)
-        embedded = embedded + self.pos_embed
-        for block in self.blocks:
-            embedded = block(embedded)
-        predicted: torch.Tensor = self.pred(self.norm(embedded))
-        return predicted[:, 1:]
 
 
 @dataclass(frozen=True)
@@ -115,6 +82,26 @@ class MaeDecoder:
 
         Raises UserError when tokens or ids do not fit this grid.
         """
+        inputs, visible = self._checked(tokens, ids)
+        with torch.inference_mode():
+            predicted: np.ndarray = self.module(inputs, visible).cpu().numpy()
+        return predicted
+
+    @torch.inference_mode()
+    def block_tokens(
+        self, tokens: Float[np.ndarray, "sample token channel"]
+    ) -> Iterator[Float32[np.ndarray, "sample patch width"]]:
+        """Yield the patches' tokens that enter the first block, then those that every block leaves, nothing masked.
+
+        Raises UserError when the tokens do not fit this grid.
+        """
+        inputs, visible = self._checked(tokens, None)
+        for left in self.module.block_tokens(inputs, visible):
+            yield left[:, 1:].cpu().numpy()
+
+    def _checked(
+        self, tokens: Float[np.ndarray, "sample token channel"], ids: Integer[np.ndarray, "sample visible"] | None
+    ) -> tuple[Float[torch.Tensor, "sample token channel"], Int64[torch.Tensor, "sample visible"] | None]:
         n_patches = self.module.pos_embed.shape[1] - 1
         n_tokens = 1 + (n_patches if ids is None else ids.shape[1])
         if tokens.shape[1:] != (n_tokens, self.module.embed.in_features):
@@ -125,10 +112,7 @@ class MaeDecoder:
         if ids is not None and ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < n_patches:
             raise UserError(f"visible patches outside of 0..{n_patches - 1}: use the set of the decoder's own encoder")
         inputs = torch.tensor(tokens, dtype=torch.float32, device=self.device)
-        visible = None if ids is None else torch.tensor(ids, dtype=torch.int64, device=self.device)
-        with torch.inference_mode():
-            predicted: np.ndarray = self.module(inputs, visible).cpu().numpy()
-        return predicted
+        return inputs, None if ids is None else torch.tensor(ids, dtype=torch.int64, device=self.device)
 
     def targets(self, pixels: UInt8[np.ndarray, "sample height width 3"]) -> Float32[np.ndarray, "sample patch value"]:
         """Return the values to predict; raises UserError for pixels of another size."""

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 from evaluate.analyses.association import Association
+from evaluate.analyses.attention import Attention
 from evaluate.analyses.feature_treatments import FeatureTreatments
+from evaluate.analyses.frequency import Frequency
 from evaluate.analyses.global_context import GlobalContext
 from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.label_maps import LabelMaps
@@ -12,6 +14,7 @@ from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
+from evaluate.analyses.token_geometry import TokenGeometry
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.registry import EvaluationSettings
@@ -20,6 +23,7 @@ from evaluate.runner import Evaluation, evaluate
 from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
 from tests.evaluate.planted import planted
+from tests.evaluate.planted_captures import write_captures
 from tests.evaluate.planted_reconstruction import LinearDecoder, planted_reconstruction
 from tests.evaluate.planted_video import videos
 from tests.evaluate.planted_views import viewed_sets
@@ -52,6 +56,7 @@ def all_figures(folder):
         replace(planted_reconstruction(folder / f"drawn{n}", noise=0.3 + 0.4 * n, seed=n), title=title)
         for n, title in enumerate(TITLES)
     ]
+    inside = [write_captures(folder / f"inside{n}", seed=n, title=title)[0] for n, title in enumerate(TITLES)]
     other = replace(planted(folder / "other", planted=3, layers=3, seed=2), title=TITLES[0])
     asked = [
         (
@@ -95,6 +100,15 @@ def all_figures(folder):
             ),
         ),
         (drawn, SELECTION, (Reconstruction(kind="reconstruction", m=6, draws=2, pictures=2, resamples=50),)),
+        (
+            inside,
+            SELECTION,
+            (
+                Attention(kind="attention", pictures=2, resamples=50),
+                Frequency(kind="frequency", resamples=50),
+                TokenGeometry(kind="token-geometry", layers="all", norm="none", map_images=2, resamples=50),
+            ),
+        ),
     ]
     whole = Evaluation(long_table([]))
     rows = []

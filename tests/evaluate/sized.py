@@ -63,10 +63,13 @@ SETTINGS = {
     "invariance": {},
     "object-positions": {},
     "label-maps": {"images": 2},
+    "attention": {"pictures": 2},
+    "frequency": {},
+    "token-geometry": {"map_images": 2},
 }
 """Settings by the analysis and a variant of it; every analysis has one at least."""
 STREAMS = {"variance-spectrum", "ranking-overlap", "global-context", "reconstruction", "tracking", "association"}
-STREAMS |= {"image-knn", "invariance", "object-positions"}
+STREAMS |= {"image-knn", "invariance", "object-positions", "attention", "frequency", "token-geometry"}
 """Analyses whose memory does not grow with the number of patches; the others hold all patches, or fit probes of images,
 whose buffers are larger than this set."""
 
@@ -162,6 +165,7 @@ def write(folder, n_sources, channels=384, cell=2):
         {
             "tokens/block.0.norm": (tokens, patch, {"layer": 0, "norm": True, **grid}),
             "prefix/block.0.norm": (tokens[:, :1], ("sample", "prefix", "channel"), {"layer": 0, "norm": True}),
+            **captured(rng, n_sources, grid),
         },
         {"samples": table},
         16 << 20,
@@ -179,6 +183,35 @@ def write(folder, n_sources, channels=384, cell=2):
         16 << 20,
     )
     return features.digest, label_set.digest
+
+
+def captured(rng, n_sources, grid):
+    """Arrays that were captured of one block with six heads, by address."""
+    point = {"layer": 0, "norm": None, "point": "output", "depth": 1.0}
+    rows = {
+        "attention/block.0": (4, 6),
+        "attention/block.0.class": (6, GRID * GRID),
+        "frequency/block.0": (GRID // 2,),
+        "statistics/block.0": (4,),
+    }
+    axes = {
+        "attention/block.0": ("statistic", "head"),
+        "attention/block.0.class": ("head", "patch"),
+        "frequency/block.0": (f"frequency_{GRID // 2}",),
+        "statistics/block.0": ("statistic",),
+    }
+    names = {
+        "attention/block.0": "distance_px distance_unit entropy_nats nmi",
+        "statistics/block.0": "space_cosine depth_cosine variance head_cosine",
+    }
+    return {
+        name: (
+            rng.random((n_sources, *shape), dtype=np.float32),
+            ("sample", *axes[name]),
+            {**point, **grid, **({"statistics": names[name]} if name in names else {})},
+        )
+        for name, shape in rows.items()
+    }
 
 
 def opened(folder, features, labels):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluate.decoder import PatchDecoder
+from evaluate.decoder import BlockDecoder, PatchDecoder
 from pipeline.captures.table import wanted_arrays
 from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
@@ -65,6 +65,25 @@ def test_decoded_patches_equal_the_reference_with_and_without_masking(tmp_path, 
     expected = mae.decode(official, latent, shuffle.argsort(dim=1), heads=2)
     np.testing.assert_allclose(decoder(masked, ids), expected, rtol=0, atol=1e-5)
     assert expected.std() > 0.1
+
+
+def test_tokens_of_the_blocks_end_in_the_prediction(tmp_path, official, pixels):
+    model = build_model(RECIPE, SIZE, tmp_path)
+    decoder = build_decoder(RECIPE, model, tmp_path, heads=2)
+    assert isinstance(decoder, BlockDecoder)
+    full, _, _ = stored_tokens(model, pixels, ratio=0.75, seed=0)
+    module, found = decoder.module, []
+    for tokens in decoder.block_tokens(full):
+        assert not torch.is_inference_mode_enabled()
+        found.append(torch.from_numpy(tokens))
+    assert len(found) == len(module.blocks) + 1
+    entered = module.embed(torch.from_numpy(full).float()) + module.pos_embed
+    torch.testing.assert_close(found[0], entered[:, 1:])
+    torch.testing.assert_close(found[1], module.blocks[0](entered)[:, 1:])
+    predicted = module.pred(module.norm(found[-1]))
+    np.testing.assert_allclose(predicted, decoder(full, None), rtol=0, atol=1e-5)
+    with pytest.raises(UserError, match="the decoder takes 17 tokens"):
+        next(decoder.block_tokens(full[:, 1:]))
 
 
 def test_visible_tokens_may_come_in_any_order(tmp_path, official, pixels):

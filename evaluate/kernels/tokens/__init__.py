@@ -1,0 +1,1 @@
+"""Numbers of tokens and attention, from arrays alone."""

@@ -1,0 +1,1 @@
+"""Tasks about captured arrays and token maps, which several analyses share."""
