@@ -14,6 +14,7 @@ from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
 from evaluate.analyses.reconstruction import Reconstruction, ReconstructionTask
 from evaluate.analyses.retrieval import Retrieval, RetrievalTask
 from evaluate.analyses.robustness import Robustness, RobustnessTask
+from evaluate.analyses.similarity import Similarity, SimilarityTask
 from evaluate.analyses.tracking import Tracking, TrackingTask
 from evaluate.analyses.variance_spectrum import VarianceSpectrum, VarianceSpectrumTask
 from evaluate.selection import SelectionRule
@@ -34,12 +35,13 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Association: AssociationTask,
     ImageKnn: ImageKnnTask,
     LabelMaps: LabelMapsTask,
+    Similarity: SimilarityTask,
 }
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
-    | Association | ImageKnn | GlobalContext | Reconstruction | LabelMaps,
+    | Association | ImageKnn | GlobalContext | Reconstruction | LabelMaps | Similarity,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

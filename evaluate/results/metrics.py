@@ -52,6 +52,14 @@ PENALTY = "penalty"
 CONVERGED = "converged"
 TRIALS_CONVERGED = "trials_converged"
 TRAINING_LOSS = "training_loss"
+CKA = "cka"
+DIVERGENCE_DEPTH = "divergence_depth"
+LINEAR_CKA = "linear_cka"
+PROCRUSTES = "procrustes"
+CCA = "cca"
+RSA = "rsa"
+MUTUAL_KNN = "mutual_knn"
+CHANCE_MUTUAL_KNN = "chance_mutual_knn"
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,14 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (CONVERGED, "0 or 1", "higher", "whether the fit of the probe converged"),
     (TRIALS_CONVERGED, "share", "higher", "of the fits that the penalty was chosen from, how many converged"),
     (TRAINING_LOSS, "nats", "lower", 'mean cross-entropy of the last epoch of a probe with `probe = "adamw"`'),
+    (CKA, "ratio", "none", "unbiased minibatch CKA with a layer of `reference`; 1 alike, about 0 or below independent"),
+    (DIVERGENCE_DEPTH, "blocks", "none", "first depth at which `cka` of equal depths is below 0.5; empty where never"),
+    (LINEAR_CKA, "ratio", "none", "biased linear CKA over all images, in 0..1; near 1 where they are few"),
+    (PROCRUSTES, "ratio", "none", "1 less half the squared orthogonal Procrustes distance, in 0..1"),
+    (CCA, "ratio", "none", "mean canonical correlation of the components with 99 % of the variance (SVCCA), in 0..1"),
+    (RSA, "ratio", "none", "Spearman correlation of the cosine distances of all pairs of images, in -1..1"),
+    (MUTUAL_KNN, "share", "none", "share of an image's `k` nearest neighbours (cosine) that are nearest in both"),
+    (CHANCE_MUTUAL_KNN, "share", "none", "baseline: `mutual_knn` of unrelated representations, k/(n - 1)"),
 )
 
 METRICS: dict[str, Metric] = {entry[0]: Metric(*entry) for entry in _METRICS}
