@@ -1,10 +1,10 @@
 """How alike layers and models represent the same images: CKA of all pairs of layers (papers B-1 to B-6).
 
 Unbiased minibatch CKA (`evaluate.kernels.similarity.cka`: formula, sources and what other code does) serves every kind
-of token: of patch tokens and of all tokens, flattened to one vector an image, Gram matrices were captured while the
-models ran, so that models of other widths and patch sizes are compared; class tokens and mean patches are cut into
-shuffled minibatches here. The other measures (`evaluate.kernels.similarity.vectors`) are of class tokens and mean
-patches alone. A pair of layers is at the same point of its blocks: outputs with outputs, attentions with attentions.
+of token. Of patch tokens and of all tokens, flattened to one vector an image, Gram matrices of consecutive rows were
+captured while the models ran, so that models of other widths and patch sizes are compared; class tokens and mean
+patches are cut into shuffled minibatches here. The other measures (`evaluate.kernels.similarity.vectors`) are of these
+two alone. A pair of layers is at the same point of its blocks: outputs with outputs, attentions with attentions.
 
 A result is the matrix of all layers of two models, or of one with itself. Of two models of the same depth one row says
 at which depth CKA of corresponding layers first falls below 0.5. Intervals are bootstraps over minibatches.
@@ -50,6 +50,9 @@ from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from evaluate.task import ModelTask
 from stores.errors import MissingError, UserError
 
+ROW_BYTES = 4096
+"""One row of the result with its columns, before and after it is written."""
+
 Measure = Literal["cka", "linear-cka", "procrustes", "cca", "rsa", "mutual-knn"]
 Point = Literal["embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2", "output"]
 
@@ -65,7 +68,8 @@ class Similarity(LayerSettings, BootstrapSettings):
     class tokens and mean patches). Layers are compared at the same point."""
     tokens: Annotated[tuple[Tokens, ...], Field(min_length=1)] = ("patches",)
     """What stands for an image: the ``class`` token, the ``mean`` patch, all ``patches`` as one vector, or ``all``
-    tokens. The last two need ``captures = ["grams"]`` in [features]."""
+    tokens. The last two need ``captures = ["grams"]`` in [features] and are compared within minibatches of consecutive
+    rows: where images are listed class by class, these differ in little else than what classes share."""
     measures: Annotated[tuple[Measure, ...], Field(min_length=1)] = ("cka",)
     """Unbiased ``cka`` from minibatches; of class tokens and mean patches also ``linear-cka`` (biased, all images),
     ``procrustes``, ``cca`` (of components with 99 % of the variance), ``rsa`` and ``mutual-knn``."""
@@ -139,7 +143,7 @@ class SimilarityTask(ModelTask[Similarity]):
         return rows if self.other is self.own else np.intersect1d(rows, self.other.split.train.rows)
 
     @cached_property
-    def minibatches(self) -> list[Int64[np.ndarray, " row"]]:
+    def minibatches(self) -> list[Int64[np.ndarray, " _"]]:
         """Rows of every minibatch: of the set for Gram matrices, of `rows` for vectors."""
         if self.gram_rows is not None:
             return stored_minibatches(self.rows, self.gram_rows)
@@ -232,7 +236,9 @@ class SimilarityTask(ModelTask[Similarity]):
         if self.other is not self.own and np.array_equal(depths[0], depths[1]):
             diverged = cka.divergence_depth(np.diagonal(values)[None], depths[0])[0]
             draws = None if drawn is None else cka.divergence_depth(np.diagonal(drawn, axis1=1, axis2=2), depths[0])
-            rows.append(bootstrap.row(DIVERGENCE_DEPTH, float(diverged), draws))
+            row = bootstrap.row(DIVERGENCE_DEPTH, float(diverged), draws)
+            never = {name: None for name in ("low", "high") if row[name] == np.inf}
+            rows.append(row | never)
         return rows
 
     def _pair(self, layer: int, other_layer: int) -> dict[str, Any]:
@@ -272,16 +278,17 @@ class SimilarityTask(ModelTask[Similarity]):
         sides = [self.own] if self.other is self.own else [self.own, self.other]
         lengths = [len(self.own.layers), len(self.other.layers)]
         size = self.gram_rows or self.settings.minibatch
+        rows_of_table = ROW_BYTES * lengths[0] * lengths[1] * len(self.measures)
         most = cka.peak_bytes(lengths[0], lengths[1], size, len(self.minibatches), self.settings.resamples)
         if self.gram_rows is not None:
             grams = [StoredGrams(side.model, side.layers, self.gram_rows) for side in sides]
             block_rows = max(one.block_rows for one in grams)
-            return most + sum(one.held_bytes(block_rows) for one in grams)
+            return rows_of_table + most + sum(one.held_bytes(block_rows) for one in grams)
         widths = tuple(width for side in sides for width in side.widths)
         for measure in self.measures:
             if measure != "cka":
                 most = max(most, vectors.peak_bytes(measure, len(self.rows), widths, self.settings.k))
-        return most + sum(vector_bytes(side.model, side.layers, len(self.rows)) for side in sides)
+        return rows_of_table + most + sum(vector_bytes(side.model, side.layers, len(self.rows)) for side in sides)
 
 
 def _layers(

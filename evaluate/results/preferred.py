@@ -11,7 +11,15 @@ import pandas as pd
 
 from evaluate.results.metrics import PATCH_MIOU
 
-_TOKENS = {"patch": "patch tokens", "class-token": "class token", "mean-patch": "mean of patch tokens"}
+_TOKENS = {
+    "patch": "patch tokens",
+    "patches": "patch tokens",
+    "all": "all tokens",
+    "class-token": "class token",
+    "class": "class token",
+    "mean-patch": "mean of patch tokens",
+    "mean": "mean of patch tokens",
+}
 _MOST_LISTED = 5
 """Values of one column that are listed; of more, the first and the last."""
 

@@ -12,6 +12,7 @@ from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
+from evaluate.analyses.similarity import Similarity
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.registry import EvaluationSettings
@@ -21,6 +22,7 @@ from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_reconstruction import LinearDecoder, planted_reconstruction
+from tests.evaluate.planted_similarity import compared, related
 from tests.evaluate.planted_video import videos
 from tests.evaluate.planted_views import viewed_sets
 
@@ -28,6 +30,11 @@ SELECTION = Selection(train=SelectionRule(split="train"), validation=SelectionRu
 NOISE = ((10, 0.5), (20, 1.5), (40, 4.0))
 FRAMES = Selection(train=SelectionRule(split="val"), validation=SelectionRule(split="val"))
 TITLES = ("MAE ViT-B/16 (planted)", '<b>&" DINO ViT-B/16')
+
+
+def with_mlp(layers):
+    """Add the outputs of each MLP: what the block adds, made up as half of its output."""
+    return layers | {(block, "mlp"): tokens / 2 for (block, _), tokens in layers.items()}
 
 
 def all_figures(folder):
@@ -51,6 +58,10 @@ def all_figures(folder):
     drawn = [
         replace(planted_reconstruction(folder / f"drawn{n}", noise=0.3 + 0.4 * n, seed=n), title=title)
         for n, title in enumerate(TITLES)
+    ]
+    alike = [
+        compared(folder / f"alike{n}", title, with_mlp(related(n, n_rows=40, n_layers=2)), size=4, range_bytes=1 << 11)
+        for n, title in enumerate((*TITLES, "Third"))
     ]
     other = replace(planted(folder / "other", planted=3, layers=3, seed=2), title=TITLES[0])
     asked = [
@@ -94,6 +105,7 @@ def all_figures(folder):
                 Association(kind="association", remove=(0, 4), resamples=50),
             ),
         ),
+        (alike, None, (Similarity(kind="similarity", points=("mlp", "output"), resamples=50),)),
         (drawn, SELECTION, (Reconstruction(kind="reconstruction", m=6, draws=2, pictures=2, resamples=50),)),
     ]
     whole = Evaluation(long_table([]))

@@ -60,7 +60,7 @@ def check_same_rows(model: ModelSets, other: ModelSets) -> None:
 
 
 def vector_hsic(
-    own: list[np.ndarray], other: list[np.ndarray], minibatches: Sequence[Int64[np.ndarray, " row"]]
+    own: list[np.ndarray], other: list[np.ndarray], minibatches: Sequence[Int64[np.ndarray, " _"]]
 ) -> MinibatchHsic:
     """Return HSIC1 of minibatches of vectors.
 

@@ -1,7 +1,9 @@
 """Minibatches of rows, and their Gram matrices as they are stored.
 
 Stored Gram matrices are of minibatches of consecutive rows of the set (pipeline/captures/grams.py), of which rows that
-are invalid or not selected are left out; vectors are cut into minibatches of shuffled rows.
+are invalid or not selected are left out; vectors are cut into minibatches of shuffled rows. Where a data set lists its
+images class by class or frame by frame, a minibatch of consecutive rows shows few classes or scenes, and CKA tells how
+alike differences *within* these are; shuffled minibatches differ in more.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,19 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.kernels.similarity.cka import FEWEST_ROWS
 from evaluate.scoring.similarity.representations import Representation
 
 
-def shuffled_minibatches(n_rows: int, size: int, seed: int) -> list[Int64[np.ndarray, " row"]]:
+def shuffled_minibatches(n_rows: int, size: int, seed: int) -> list[Int64[np.ndarray, " _"]]:
     """Return minibatches of shuffled rows, 0 .. ``n_rows - 1``; a last one of fewer than four rows is left out."""
     order = np.random.Generator(np.random.PCG64(seed)).permutation(n_rows)
     cut = (np.sort(order[start : start + size]) for start in range(0, n_rows, size))
     return [rows for rows in cut if len(rows) >= FEWEST_ROWS]
 
 
-def stored_minibatches(rows: Int64[np.ndarray, " row"], size: int) -> list[Int64[np.ndarray, " row"]]:
+def stored_minibatches(rows: Int64[np.ndarray, " row"], size: int) -> list[Int64[np.ndarray, " _"]]:
     """Return the rows of every minibatch of consecutive rows of a set that keeps four at least.
 
     Args:
@@ -61,11 +64,12 @@ class StoredGrams:
 
     def held_bytes(self, block_rows: int) -> int:
         """Return what a block of all layers holds, and reading one array of it."""
-        return 8 * min(block_rows, len(self.model.samples)) * self.n_rows * (len(self.representations) + 4)
+        n_rows, first = min(block_rows, len(self.model.samples)), self.representations[0].addresses[0]
+        return 8 * n_rows * self.n_rows * (len(self.representations) + 1) + reading_bytes(self.model, first)
 
 
 def gram_minibatches(
-    one: StoredGrams, other: StoredGrams, minibatches: Sequence[Int64[np.ndarray, " row"]]
+    one: StoredGrams, other: StoredGrams, minibatches: Sequence[Int64[np.ndarray, " _"]]
 ) -> Iterator[tuple[Float64[np.ndarray, "layer row row"], Float64[np.ndarray, "other row row"]]]:
     """Yield the Gram matrices of both models minibatch by minibatch; only a block of chunks is in memory at a time.
 
@@ -78,10 +82,10 @@ def gram_minibatches(
     step = max(one.block_rows, other.block_rows)
     start, blocks = -1, [np.empty((0, 0, 0))]
     for rows in minibatches:
-        if (first := rows[0] // step * step) != start:
+        if (first := int(rows[0]) // step * step) != start:
             start, stop = first, min(first + step, n_rows)
             blocks = [grams.block(start, stop) for grams in ((one,) if other is one else (one, other))]
-        begin = rows[0] // size * size
+        begin = int(rows[0]) // size * size
         pair = [_mirrored(block[:, begin - start :][:, :size], rows - begin) for block in blocks]
         yield pair[0], pair[-1]
 
