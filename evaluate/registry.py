@@ -21,6 +21,7 @@ from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
 from evaluate.analyses.reconstruction import Reconstruction, ReconstructionTask
 from evaluate.analyses.retrieval import Retrieval, RetrievalTask
 from evaluate.analyses.robustness import Robustness, RobustnessTask
+from evaluate.analyses.similarity import Similarity, SimilarityTask
 from evaluate.analyses.token_geometry import TokenGeometry, TokenGeometryTask
 from evaluate.analyses.tracking import Tracking, TrackingTask
 from evaluate.analyses.variance_spectrum import VarianceSpectrum, VarianceSpectrumTask
@@ -50,13 +51,14 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Attention: AttentionTask,
     Frequency: FrequencyTask,
     TokenGeometry: TokenGeometryTask,
+    Similarity: SimilarityTask,
 }
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
     | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
-    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry,
+    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | Similarity,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

@@ -118,6 +118,7 @@ def collect_tasks(
         notes += unmatched_notes(models, analysis, context)
         for fitted, some, note in fit_removals(analysis, models):
             notes += [note] if note else []
+            notes += ANALYSES[type(analysis)].notes(some, fitted)
             task: Task
             for task in ANALYSES[type(analysis)].tasks(some, fitted, context):
                 task.check()

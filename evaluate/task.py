@@ -147,6 +147,11 @@ class ModelTask(Task, Generic[S]):
             yield from cls.of_model(model, settings, context)
 
     @classmethod
+    def notes(cls, models: Sequence[ModelSets], settings: S) -> list[str]:
+        """Return sentences on what the settings ask for and some models lack, for people."""
+        return []
+
+    @classmethod
     def of_model(cls, model: ModelSets, settings: S, context: Context) -> Iterator[Self]:
         """Yield one task a layer."""
         split = RowSplit(model, context.selection, cls.analysis)

@@ -27,6 +27,7 @@ from evaluate.figures import (
     retrieval,
     retrieval_examples,
     robustness,
+    similarity,
     token_geometry,
     token_maps,
     tracking,
@@ -35,6 +36,7 @@ from evaluate.figures import (
 from evaluate.results.table import Result
 
 _OVER_IMAGES = " {marks} are 95 % bootstrap intervals over images."
+_OVER_MINIBATCHES = " {marks} are 95 % bootstrap intervals over minibatches."
 _OVER_VIDEOS = " {marks} are 95 % bootstrap intervals over videos."
 
 
@@ -226,6 +228,33 @@ FIGURES = (
         "Validation tiles as MAE's decoder draws them, nothing pasted in; what the encoder did not see is grey in the "
         "input. Of the random choices the first is shown.",
         reconstruction_pictures.figure,
+    ),
+    FigureEntry(
+        "similarity",
+        "Similarity of layers and models",
+        "Unbiased CKA of every pair of layers, within a model on the diagonal and between models beside it: 1 is alike "
+        "up to rotation, scale and offset, 0 is unrelated, and it may be below. Depth counts the blocks passed.",
+        similarity.figure,
+    ),
+    FigureEntry(
+        "similarity-models",
+        "Models grouped by similarity",
+        "Average linkage of models by CKA of their last layers: the further to the left two branches join, the less "
+        "alike they are.",
+        similarity.by_model,
+    ),
+    FigureEntry(
+        "similarity-sublayers",
+        "Similarity of sub-layers",
+        "CKA of every pair of blocks at the same point in them, such as the outputs of their attention.",
+        similarity.sublayers,
+    ),
+    FigureEntry(
+        "similarity-depth",
+        "Where models diverge",
+        "CKA of corresponding layers of models of the same depth. Below the dashed line at 0.5 they count as diverged.",
+        similarity.by_depth,
+        interval=_OVER_MINIBATCHES,
     ),
     FigureEntry(
         "label-maps",

@@ -150,9 +150,9 @@ def legend(figure: Figure, handles: Sequence[Any], **options: Any) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=fitting, frameon=False, **options)
 
 
-def name_conditions(figure: Figure, rows: pd.DataFrame) -> None:
-    """Write under the panels what the drawn rows were computed with: layer, k, m, training images and tokens."""
-    text = conditions(rows)
+def name_conditions(figure: Figure, rows: pd.DataFrame, more: str = "") -> None:
+    """Write under the panels what the drawn rows were computed with: layer, k, m, training images, tokens, and more."""
+    text = "; ".join(part for part in (conditions(rows), more) if part)
     if given := _GIVEN.get():
         given[0].annotate(wrapped(text, 60), (0, 0), (0, -36), "axes fraction", "offset points", fontsize=7, va="top")
         return

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NOTE = "report.json"
 """File of what the page needs beside the long table: the models' sets and the results with arrays for figures."""
 
-_NAMES = ("model", "class", "array", "view", "classifier")
+_NAMES = ("model", "class", "array", "view", "classifier", "reference")
 """Columns whose text comes from outside and enters figures."""
 
 

@@ -156,7 +156,8 @@ def _numbers(results: pd.DataFrame, states: Mapping[str, str]) -> str:
     # Marked in the model's own column, so that filtering and sorting keep the mark.
     marked = results["model"].map(lambda model: f"{model}{mark(model, states)}", na_action="ignore")
     results = results.assign(model=marked)
-    plain = results[results["class"].isna() & ~results["metric"].isin(_LONG)]
+    of_layers = (results["x_name"] == "reference_depth").fillna(False)
+    plain = results[results["class"].isna() & ~results["metric"].isin(_LONG) & ~of_layers]
     classes = results[results["class"].notna()]
     parts = [
         '<p class="printed">All of them are in results.parquet and results.csv, beside this page.</p>',
@@ -166,6 +167,9 @@ def _numbers(results: pd.DataFrame, states: Mapping[str, str]) -> str:
     if not classes.empty:
         inner = _sortable(classes, "class-numbers")
         parts.append(f"<details><summary>Numbers of single classes</summary>{inner}</details>")
+    if of_layers.any():
+        inner = _sortable(results[of_layers], "layer-numbers")
+        parts.append(f"<details><summary>Numbers of pairs of layers</summary>{inner}</details>")
     return "\n".join([*parts, "</div>"])
 
 

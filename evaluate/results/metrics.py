@@ -74,6 +74,14 @@ SPATIAL_VARIANCE = "spatial_variance"
 LOG_SINGULAR_VALUE = "log_singular_value"
 PARTICIPATION_RATIO = "participation_ratio"
 MAP_VARIANCE_SHARE = "map_variance_share"
+CKA = "cka"
+DIVERGENCE_DEPTH = "divergence_depth"
+LINEAR_CKA = "linear_cka"
+PROCRUSTES = "procrustes"
+CCA = "cca"
+RSA = "rsa"
+MUTUAL_KNN = "mutual_knn"
+CHANCE_MUTUAL_KNN = "chance_mutual_knn"
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,14 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (LOG_SINGULAR_VALUE, "nats", "none", "log singular value of centred tokens, less the first; `outcome`: of which"),
     (PARTICIPATION_RATIO, "dimensions", "none", "(sum λ)² / sum λ² of the covariance of vectors or patches"),
     (MAP_VARIANCE_SHARE, "share", "none", "share of the tokens' variance that a linear map of them shows"),
+    (CKA, "ratio", "none", "unbiased minibatch CKA with a layer of `reference`; 1 alike, about 0 or below independent"),
+    (DIVERGENCE_DEPTH, "blocks", "none", "first depth at which `cka` of equal depths is below 0.5; empty where never"),
+    (LINEAR_CKA, "ratio", "none", "biased linear CKA over all images, in 0..1; near 1 where they are few"),
+    (PROCRUSTES, "ratio", "none", "1 less half the squared orthogonal Procrustes distance, in 0..1"),
+    (CCA, "ratio", "none", "mean canonical correlation of the components with 99 % of the variance (SVCCA), in 0..1"),
+    (RSA, "ratio", "none", "Spearman correlation of the cosine distances of all pairs of images, in -1..1"),
+    (MUTUAL_KNN, "share", "none", "share of an image's `k` nearest neighbours (cosine) that are nearest in both"),
+    (CHANCE_MUTUAL_KNN, "share", "none", "baseline: `mutual_knn` of unrelated representations, k/(n - 1)"),
 )
 
 METRICS: dict[str, Metric] = {entry[0]: Metric(*entry) for entry in _METRICS}

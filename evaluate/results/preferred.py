@@ -13,8 +13,12 @@ from evaluate.results.metrics import PATCH_MIOU
 
 _TOKENS = {
     "patch": "patch tokens",
+    "patches": "patch tokens",
+    "all": "all tokens",
     "class-token": "class token",
+    "class": "class token",
     "mean-patch": "mean of patch tokens",
+    "mean": "mean of patch tokens",
     "class-and-mean": "class token and mean of patch tokens",
 }
 _DISTANCES = {"euclidean": "Euclidean"}

@@ -24,9 +24,9 @@ class Bootstrap:
     """How the intervals of one task are drawn: over which units, with which seed, how often."""
 
     units: tuple[str, ...]
-    """Names of the images or videos that are resampled, in order."""
+    """Names of the images, videos or minibatches that are resampled, in order."""
     unit: str
-    """``image`` or ``video``."""
+    """``image``, ``video`` or ``minibatch``."""
     seed: int
     resamples: int
 

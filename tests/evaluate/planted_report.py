@@ -14,6 +14,7 @@ from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
+from evaluate.analyses.similarity import Similarity
 from evaluate.analyses.token_geometry import TokenGeometry
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
@@ -25,6 +26,7 @@ from evaluate.settings import Selection
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_captures import write_captures
 from tests.evaluate.planted_reconstruction import LinearDecoder, planted_reconstruction
+from tests.evaluate.planted_similarity import compared, related
 from tests.evaluate.planted_video import videos
 from tests.evaluate.planted_views import viewed_sets
 
@@ -32,6 +34,11 @@ SELECTION = Selection(train=SelectionRule(split="train"), validation=SelectionRu
 NOISE = ((10, 0.5), (20, 1.5), (40, 4.0))
 FRAMES = Selection(train=SelectionRule(split="val"), validation=SelectionRule(split="val"))
 TITLES = ("MAE ViT-B/16 (planted)", '<b>&" DINO ViT-B/16')
+
+
+def with_mlp(layers):
+    """Add the outputs of each MLP: what the block adds, made up as half of its output."""
+    return layers | {(block, "mlp"): tokens / 2 for (block, _), tokens in layers.items()}
 
 
 def all_figures(folder):
@@ -57,6 +64,10 @@ def all_figures(folder):
         for n, title in enumerate(TITLES)
     ]
     inside = [write_captures(folder / f"inside{n}", seed=n, title=title)[0] for n, title in enumerate(TITLES)]
+    alike = [
+        compared(folder / f"alike{n}", title, with_mlp(related(n, n_rows=40, n_layers=2)), size=4, range_bytes=1 << 11)
+        for n, title in enumerate((*TITLES, "Third"))
+    ]
     other = replace(planted(folder / "other", planted=3, layers=3, seed=2), title=TITLES[0])
     asked = [
         (
@@ -99,6 +110,7 @@ def all_figures(folder):
                 Association(kind="association", remove=(0, 4), resamples=50),
             ),
         ),
+        (alike, None, (Similarity(kind="similarity", points=("mlp", "output"), resamples=50),)),
         (drawn, SELECTION, (Reconstruction(kind="reconstruction", m=6, draws=2, pictures=2, resamples=50),)),
         (
             inside,

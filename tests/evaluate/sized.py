@@ -25,6 +25,7 @@ from evaluate.settings import Context, Selection
 from stores import Store
 from stores.specs import FrameSpec, Size
 from tests.evaluate.planted import write_set
+from tests.evaluate.planted_similarity import lower_triangles
 from tests.stores.specs_for_tests import FEATURES, LABELS
 
 GRID = 14
@@ -66,10 +67,13 @@ SETTINGS = {
     "attention": {"pictures": 2},
     "frequency": {},
     "token-geometry": {"map_images": 2},
+    "similarity": {"tokens": ("all",)},
+    "similarity by components": {"tokens": ("class",), "measures": ("cka", "linear-cka", "procrustes", "cca")},
+    "similarity by distances": {"tokens": ("class",), "measures": ("rsa", "mutual-knn")},
 }
 """Settings by the analysis and a variant of it; every analysis has one at least."""
 STREAMS = {"variance-spectrum", "ranking-overlap", "global-context", "reconstruction", "tracking", "association"}
-STREAMS |= {"image-knn", "invariance", "object-positions", "attention", "frequency", "token-geometry"}
+STREAMS |= {"image-knn", "invariance", "object-positions", "attention", "frequency", "token-geometry", "similarity"}
 """Analyses whose memory does not grow with the number of patches; the others hold all patches, or fit probes of images,
 whose buffers are larger than this set."""
 
@@ -156,6 +160,7 @@ def write(folder, n_sources, channels=384, cell=2):
     pixels = labels.repeat(cell, axis=1).repeat(cell, axis=2)
     tokens = rng.standard_normal((n_sources, GRID * GRID, channels), dtype=np.float32).astype(np.float16)
     tokens[..., :3] += 2 * np.eye(3, dtype=np.float16)[labels.reshape(n_sources, -1)]
+    parts = {"patches": tokens[:, 1:3], "prefix": tokens[:, :1]}
     grid = {"grid_rows": GRID, "grid_columns": GRID}
     patch = ("sample", "patch", "channel")
     frame = {"frame": FrameSpec(input=Size(height=side, width=side), tile=Size(height=side, width=side))}
@@ -166,6 +171,7 @@ def write(folder, n_sources, channels=384, cell=2):
             "tokens/block.0.norm": (tokens, patch, {"layer": 0, "norm": True, **grid}),
             "prefix/block.0.norm": (tokens[:, :1], ("sample", "prefix", "channel"), {"layer": 0, "norm": True}),
             **captured(rng, n_sources, grid),
+            **{f"grams/block.0.{kind}.rows32": grams(part, kind) for kind, part in parts.items()},
         },
         {"samples": table},
         16 << 20,
@@ -214,6 +220,12 @@ def captured(rng, n_sources, grid):
     }
 
 
+def grams(tokens, kind):
+    """Return Gram matrices of minibatches of 32 rows, with axes and facts."""
+    facts = {"layer": 0, "norm": None, "point": "output", "depth": 1.0, "tokens": kind, "rows_together": 32}
+    return lower_triangles(tokens, 32), ("sample", "minibatch_32"), facts
+
+
 def opened(folder, features, labels):
     """Return the set, under a view that changes nothing too, as two models that are compared."""
     store = Store(folder)
@@ -231,7 +243,7 @@ def settings_of(name):
 
 def tasks_of(name, models):
     """Return the settings, the models that are evaluated, their decoders and the tasks."""
-    some = models if name in ("ranking-overlap", "agreement") else models[:1]
+    some = models if name in ("ranking-overlap", "agreement", "similarity") else models[:1]
     settings = settings_of(name)
     given = {one.title: partial(Decoder, one.spec.frame.input.height // GRID) for one in some}
     (analysis,) = settings.analyses

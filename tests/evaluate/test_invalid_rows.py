@@ -19,6 +19,7 @@ from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
+from evaluate.analyses.similarity import Similarity
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.inputs.rows import select_rows
@@ -30,6 +31,7 @@ from evaluate.settings import Selection
 from stores.errors import UserError
 from tests.evaluate.planted import planted, write_set
 from tests.evaluate.planted_reconstruction import BOLD, LinearDecoder, planted_reconstruction
+from tests.evaluate.planted_similarity import compared, related
 from tests.evaluate.planted_video import videos
 from tests.evaluate.planted_views import viewed_sets
 
@@ -47,6 +49,10 @@ ASKED = {
         ),
     ),
     "rankings": (SELECTION, (RankingOverlap(kind="ranking-overlap", m=(3,)),)),
+    "layers": (
+        None,
+        (Similarity(kind="similarity", tokens=("mean",), norm="none", minibatch=8, measures=("cka", "rsa")),),
+    ),
     "pictures": (SELECTION, (Reconstruction(kind="reconstruction", m=len(BOLD), draws=1, resamples=20),)),
     "views": (
         SELECTION,
@@ -67,6 +73,7 @@ ASKED = {
 BAD = {
     "patches": ("image03.png", "image20.png"),
     "rankings": ("image03.png",),
+    "layers": ("image0003.png",),
     "pictures": ("image03.png", "image20.png"),
     "views": ("image03.png", "image12.png"),
     "videos": ("v01/000002.png",),
@@ -85,6 +92,10 @@ def made(folder, what):
     if what == "rankings":
         first, second = (planted(folder / f"p{seed}", planted=3, seed=seed) for seed in (0, 1))
         return [first, dataclasses.replace(second, title="other")]
+    if what == "layers":
+        return [
+            compared(folder / title, title, related(n), grams=False) for n, title in enumerate(("planted", "other"))
+        ]
     if what == "pictures":
         return [planted_reconstruction(folder / "r")]
     if what == "views":

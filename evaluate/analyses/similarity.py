@@ -1,0 +1,299 @@
+"""How alike layers and models represent the same images: CKA of all pairs of layers (papers B-1 to B-6).
+
+Unbiased minibatch CKA (`evaluate.kernels.similarity.cka`: formula, sources and what other code does) serves every kind
+of token. Of patch tokens and of all tokens, flattened to one vector an image, Gram matrices of consecutive rows were
+captured while the models ran, so that models of other widths and patch sizes are compared; class tokens and mean
+patches are cut into shuffled minibatches here. The other measures (`evaluate.kernels.similarity.vectors`) are of these
+two alone. A pair of layers is at the same point of its blocks: outputs with outputs, attentions with attentions.
+
+A result is the matrix of all layers of two models, or of one with itself. Of two models of the same depth one row says
+at which depth CKA of corresponding layers first falls below 0.5. Intervals are bootstraps over minibatches.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from jaxtyping import Int64
+from pydantic import Field, model_validator
+
+from evaluate.inputs.limits import check_k
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.rows import RowSplit
+from evaluate.inputs.work import CALL, READ, Work
+from evaluate.kernels.similarity import cka, vectors
+from evaluate.results.metrics import CHANCE_MUTUAL_KNN, CKA, DIVERGENCE_DEPTH, MUTUAL_KNN
+from evaluate.results.rows import Bootstrap, score_row
+from evaluate.results.table import Result
+from evaluate.scoring.similarity.compared import ComparedModel, check_same_rows, vector_hsic, vector_matrix, vector_work
+from evaluate.scoring.similarity.minibatches import (
+    StoredGrams,
+    gram_minibatches,
+    shuffled_minibatches,
+    stored_minibatches,
+)
+from evaluate.scoring.similarity.representations import (
+    OUTPUT,
+    VECTORS,
+    Representation,
+    Tokens,
+    gram_representations,
+    has_class_token,
+    shared_gram_rows,
+    vector_bytes,
+    vector_representations,
+)
+from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
+from evaluate.task import ModelTask
+from stores.errors import MissingError, UserError
+
+ROW_BYTES = 4096
+"""One row of the result with its columns, before and after it is written."""
+
+Measure = Literal["cka", "linear-cka", "procrustes", "cca", "rsa", "mutual-knn"]
+Point = Literal["embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2", "output"]
+
+
+class Similarity(LayerSettings, BootstrapSettings):
+    """How alike layers and models represent the training images: CKA of all pairs of layers, and other measures."""
+
+    kind: Literal["similarity"]
+    layers: Layers = "all"
+    """Layers to compare: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
+    points: Annotated[tuple[Point, ...], Field(min_length=1)] = ("output",)
+    """Where in the blocks: their ``output``, or points that ``capture_points`` of [features] lists (``sublayers`` for
+    class tokens and mean patches). Layers are compared at the same point."""
+    tokens: Annotated[tuple[Tokens, ...], Field(min_length=1)] = ("patches",)
+    """What stands for an image: the ``class`` token, the ``mean`` patch, all ``patches`` as one vector, or ``all``
+    tokens. The last two need ``captures = ["grams"]`` in [features] and are compared within minibatches of consecutive
+    rows: where images are listed class by class, these differ in little else than what classes share."""
+    measures: Annotated[tuple[Measure, ...], Field(min_length=1)] = ("cka",)
+    """Unbiased ``cka`` from minibatches; of class tokens and mean patches also ``linear-cka`` (biased, all images),
+    ``procrustes``, ``cca`` (of components with 99 % of the variance), ``rsa`` and ``mutual-knn``."""
+    minibatch: int = Field(default=32, ge=cka.FEWEST_ROWS, le=4096)
+    """Rows of a minibatch of class tokens or mean patches, shuffled by the seed; Gram matrices have ``gram_rows``."""
+    k: int = Field(default=10, ge=1)
+    """Neighbours of ``mutual-knn``."""
+
+    @model_validator(mode="after")
+    def _measures_fit_tokens(self) -> "Similarity":
+        """Every kind of token has a measure, and every measure a kind of token."""
+        of_vectors = [name for name in self.measures if name != "cka"]
+        grams = [token for token in self.tokens if token not in VECTORS]
+        if of_vectors and len(grams) == len(self.tokens):
+            raise ValueError(f'{of_vectors[0]} needs vectors: add "class" or "mean" to tokens, or measure "cka" alone')
+        if grams and "cka" not in self.measures:
+            raise ValueError(f'{grams[0]} is compared by "cka" alone: add it to measures, or leave {grams[0]} out')
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class SimilarityTask(ModelTask[Similarity]):
+    """Similarity of every layer of a model with every layer of another, or of itself, at one point and of one token."""
+
+    analysis = "similarity"
+    revision = 1
+    what = "similarity of {task.tokens} tokens with {task.other.model.title} at {task.point}"
+    key_settings = ("resamples",)
+    key_rows = ("train",)
+
+    own: ComparedModel
+    other: ComparedModel
+    """The same object for a model with itself."""
+    tokens: Tokens
+    point: Point
+    gram_rows: int | None
+    """Rows of a minibatch of Gram matrices; None for vectors."""
+
+    @classmethod
+    def tasks(cls, models: Sequence[ModelSets], settings: Similarity, context: Context) -> Iterator["SimilarityTask"]:
+        """Yield one task a pair of models, point and kind of token; raises UserError for sets of different rows."""
+        splits = [RowSplit(model, context.selection, cls.analysis) for model in models]
+        for point, tokens in itertools.product(settings.points, settings.tokens):
+            having = [one for one in splits if tokens != "class" or has_class_token(one.model)]
+            if models and not having:
+                raise MissingError(
+                    f"no model has a stored class token: set prefix = true in [features] and run "
+                    f"`{models[0].extract_command}`, or leave class out of tokens"
+                )
+            for index, split in enumerate(having):
+                for other_split in having[index:]:
+                    check_same_rows(split.model, other_split.model)
+                    n_rows = None if tokens in VECTORS else shared_gram_rows(split.model, other_split.model)
+                    own = ComparedModel(split, _layers(split.model, settings, tokens, point, n_rows))
+                    other = own
+                    if other_split is not split:
+                        other = ComparedModel(other_split, _layers(other_split.model, settings, tokens, point, n_rows))
+                    first = own.layers[0].addresses[0]
+                    yield cls(split.model, first, settings, context, split, own, other, tokens, point, n_rows)
+
+    @classmethod
+    def notes(cls, models: Sequence[ModelSets], settings: Similarity) -> list[str]:
+        """Return one note a model that has no class token, where these are compared."""
+        lacking = [model.title for model in models if "class" in settings.tokens and not has_class_token(model)]
+        return [f"similarity leaves out class tokens of {title}, which has none stored" for title in lacking]
+
+    @cached_property
+    def rows(self) -> Int64[np.ndarray, " row"]:
+        """Training rows that are valid in the sets of both models."""
+        rows = self.train.rows
+        return rows if self.other is self.own else np.intersect1d(rows, self.other.split.train.rows)
+
+    @cached_property
+    def minibatches(self) -> list[Int64[np.ndarray, " _"]]:
+        """Rows of every minibatch: of the set for Gram matrices, of `rows` for vectors."""
+        if self.gram_rows is not None:
+            return stored_minibatches(self.rows, self.gram_rows)
+        return shuffled_minibatches(len(self.rows), self.settings.minibatch, self.context.seed)
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is computed of this kind of token, each once."""
+        return tuple(dict.fromkeys(self.settings.measures)) if self.tokens in VECTORS else ("cka",)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The shared columns, the other model and the point."""
+        return {
+            "data_set": self.model.spec.dataset.name,
+            "model": self.model.spec.model.name,
+            "view": self.model.spec.view.name,
+            "token": self.tokens,
+            "train": self.train.title,
+            "n_train": len(self.train.sources),
+            "outcome": None if self.point == OUTPUT else self.point,
+            "reference": self.other.model.title,
+        }
+
+    def check(self) -> None:
+        """Raise UserError where too few rows are left to compare."""
+        if not self.minibatches:
+            of = f"{self.gram_rows or self.settings.minibatch} rows"
+            raise UserError(
+                f"similarity of {self.model.title} and {self.other.model.title} needs a minibatch of {of} with "
+                f"{cka.FEWEST_ROWS} rows at least, and [selection.train] leaves {len(self.rows)} valid rows: choose "
+                "more images"
+            )
+        if "mutual-knn" in self.measures:
+            check_k(self.settings.k, len(self.rows) - 1, "images beside each")
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that the class lists, both sides' images, and how minibatches are made."""
+        key: dict[str, Any] = {
+            "token": self.tokens,
+            "point": self.point,
+            "reference": self.other.model.title,
+            "reference_train": list(self.other.split.train.sources),
+            "measures": list(self.measures),
+        }
+        if self.gram_rows is None:
+            key["minibatch"] = self.settings.minibatch
+        if "mutual-knn" in self.measures:
+            key["k"] = self.settings.k
+        return {**super().parameters(), **key}
+
+    def inputs(self) -> dict[str, str]:
+        """Return the digests of the arrays of all layers of both models."""
+        other = {} if self.other is self.own else self.other.inputs()
+        return self.own.inputs() | {f"reference {name}": value for name, value in other.items()}
+
+    def compute(self) -> Result:
+        """Return one row a measure and pair of layers, and at which depth two models of one depth diverge."""
+        rows: list[dict[str, Any]] = []
+        if self.gram_rows is not None:
+            own = StoredGrams(self.model, self.own.layers, self.gram_rows)
+            other = own if self.other is self.own else StoredGrams(self.other.model, self.other.layers, self.gram_rows)
+            return Result(self._cka_rows(cka.MinibatchHsic.of(gram_minibatches(own, other, self.minibatches))))
+        own_vectors = self.own.vectors(self.tokens, self.rows)
+        other_vectors = own_vectors if self.other is self.own else self.other.vectors(self.tokens, self.rows)
+        for measure in self.measures:
+            if measure == "cka":
+                rows += self._cka_rows(vector_hsic(own_vectors, other_vectors, self.minibatches))
+                continue
+            values = vector_matrix(measure, own_vectors, other_vectors, self.settings.k)
+            k = {"k": self.settings.k} if measure == "mutual-knn" else {}
+            metric = measure.replace("-", "_")
+            rows += [score_row(metric, float(values[at]), **self._pair(*at), **k) for at in np.ndindex(values.shape)]
+            if metric == MUTUAL_KNN:
+                rows.append(score_row(CHANCE_MUTUAL_KNN, self.settings.k / (len(self.rows) - 1), **k))
+        return Result(rows)
+
+    def _cka_rows(self, hsic: cka.MinibatchHsic) -> list[dict[str, Any]]:
+        """Return the rows of CKA, and of the depth at which two models of one depth diverge."""
+        where = ("row" if self.gram_rows is not None else "shuffled row", self.gram_rows or self.settings.minibatch)
+        units = tuple(f"{where[0]}s of minibatch {number} of {where[1]}" for number in range(len(self.minibatches)))
+        bootstrap = Bootstrap(units, "minibatch", self.context.seed, self.settings.resamples)
+        values = hsic.cka()
+        drawn = hsic.resampled(seed=self.context.seed, resamples=self.settings.resamples)
+        rows = [
+            bootstrap.row(CKA, float(values[at]), None if drawn is None else drawn[:, *at], **self._pair(*at))
+            for at in np.ndindex(values.shape)
+        ]
+        depths = [np.array([one.depth for one in side.layers]) for side in (self.own, self.other)]
+        if self.other is not self.own and np.array_equal(depths[0], depths[1]):
+            diverged = cka.divergence_depth(np.diagonal(values)[None], depths[0])[0]
+            draws = None if drawn is None else cka.divergence_depth(np.diagonal(drawn, axis1=1, axis2=2), depths[0])
+            row = bootstrap.row(DIVERGENCE_DEPTH, float(diverged), draws)
+            never = {name: None for name in ("low", "high") if row[name] == np.inf}
+            rows.append(row | never)
+        return rows
+
+    def _pair(self, layer: int, other_layer: int) -> dict[str, Any]:
+        """Return the columns that name a pair of layers, by their places among the compared ones."""
+        own = self.own.layers[layer]
+        return {
+            "array": own.name,
+            "layer": own.layer,
+            "normed": own.normed,
+            "x_name": "reference_depth",
+            "x_value": self.other.layers[other_layer].depth,
+        }
+
+    def work(self) -> Work:
+        """Estimate the operations: reading, products of minibatches, and measures of all pairs of layers."""
+        sides = [self.own] if self.other is self.own else [self.own, self.other]
+        n_layers = sum(len(side.layers) for side in sides)
+        n_pairs, n_rows = len(self.own.layers) * len(self.other.layers), float(len(self.rows))
+        size = self.gram_rows or self.settings.minibatch
+        compared = Work(4.0 * n_rows * size * n_pairs, 12.0 * n_rows * size * n_layers + 20 * CALL)
+        compared += Work(4.0 * self.settings.resamples * len(self.minibatches) * n_pairs)
+        numbers = sum(
+            float(np.prod(side.model.features.arrays[address].row_shape))
+            for side in sides
+            for one in side.layers
+            for address in one.addresses
+        )
+        total = compared + Work(passes=READ * n_rows * numbers)
+        widths = tuple(width for side in sides for width in side.widths)
+        for measure in self.measures:
+            if measure != "cka":
+                total += vector_work(measure, len(self.rows), widths, n_pairs)
+        return total
+
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: Gram matrices stream by chunks of all layers, vectors of all layers are held."""
+        sides = [self.own] if self.other is self.own else [self.own, self.other]
+        lengths = [len(self.own.layers), len(self.other.layers)]
+        size = self.gram_rows or self.settings.minibatch
+        rows_of_table = ROW_BYTES * lengths[0] * lengths[1] * len(self.measures)
+        most = cka.peak_bytes(lengths[0], lengths[1], size, len(self.minibatches), self.settings.resamples)
+        if self.gram_rows is not None:
+            grams = [StoredGrams(side.model, side.layers, self.gram_rows) for side in sides]
+            block_rows = max(one.block_rows for one in grams)
+            return rows_of_table + most + sum(one.held_bytes(block_rows) for one in grams)
+        widths = tuple(width for side in sides for width in side.widths)
+        for measure in self.measures:
+            if measure != "cka":
+                most = max(most, vectors.peak_bytes(measure, len(self.rows), widths, self.settings.k))
+        return rows_of_table + most + sum(vector_bytes(side.model, side.layers, len(self.rows)) for side in sides)
+
+
+def _layers(
+    model: ModelSets, settings: Similarity, tokens: Tokens, point: Point, gram_rows: int | None
+) -> tuple[Representation, ...]:
+    if tokens in VECTORS:
+        return tuple(vector_representations(model, tokens, point, settings.layers, settings.norm))
+    return tuple(gram_representations(model, tokens, point, settings.layers, gram_rows))
