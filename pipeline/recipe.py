@@ -37,7 +37,9 @@ OWN = "own"
 """Value of ``weights`` for a module that is passed in from Python."""
 
 
-Role = Literal["mae", "simmim", "dino", "dinov2", "ibot", "supervised", "scale-mae", "random", "none"]
+Role = Literal[
+    "mae", "simmim", "dino", "dinov2", "ibot", "mocov3", "mae-finetuned", "supervised", "scale-mae", "random", "none"
+]  # fmt: skip
 """Roles of models in the paper's claims; evaluate.claims.roles explains them, and a test compares both lists."""
 
 

@@ -23,8 +23,8 @@ from evaluate.inputs.work import CALL, Work, comparing, reading
 from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results.metrics import AGREEMENT, ERROR_CONSISTENCY
 from evaluate.results.table import Result
-from evaluate.scoring.image_classifiers import ImageData, ImageProbe
-from evaluate.scoring.image_vectors import Pooled, vector_addresses, vectors_bytes
+from evaluate.scoring.images.classifiers import ImageData, ImageProbe
+from evaluate.scoring.images.vectors import Pooled, vector_addresses, vectors_bytes
 from evaluate.settings import BootstrapSettings, Context, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError

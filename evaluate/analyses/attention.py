@@ -32,7 +32,7 @@ from evaluate.kernels.tokens.attention import patch_attention, patch_distances, 
 from evaluate.results import metrics
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.retrieval_examples import pixels_of
+from evaluate.scoring.retrieval.examples import pixels_of
 from evaluate.scoring.tokens.captured_task import CapturedTask, ScoredTask, reading_numbers
 from evaluate.settings import BootstrapSettings, Context, Layers
 from evaluate.task import ModelTask

@@ -24,8 +24,8 @@ from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.image_classifiers import ImageData, ImageProbe, attentive_bytes
-from evaluate.scoring.image_vectors import Pooled, vector_addresses, vectors_bytes
+from evaluate.scoring.images.classifiers import ImageData, ImageProbe, attentive_bytes
+from evaluate.scoring.images.vectors import Pooled, vector_addresses, vectors_bytes
 from evaluate.settings import BootstrapSettings, Context, LayerSettings
 from evaluate.task import ModelTask
 from stores.format.paths import OF_LAYERS

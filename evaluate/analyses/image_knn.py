@@ -24,7 +24,7 @@ from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.table import Result
-from evaluate.scoring.image_vectors import (
+from evaluate.scoring.images.vectors import (
     image_classes,
     image_vectors,
     ranking_addresses,

@@ -21,8 +21,8 @@ from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results.metrics import IMAGE_ACCURACY, PARTICIPATION_RATIO
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.image_classifiers import ImageData, ImageProbe
-from evaluate.scoring.image_vectors import Pooled, vector_addresses, vectors_bytes
+from evaluate.scoring.images.classifiers import ImageData, ImageProbe
+from evaluate.scoring.images.vectors import Pooled, vector_addresses, vectors_bytes
 from evaluate.settings import BootstrapSettings, Context, LayerSettings
 from evaluate.task import ModelTask
 from stores.format.paths import OF_LAYERS

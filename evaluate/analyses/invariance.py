@@ -20,7 +20,7 @@ from evaluate.inputs.views import check_rows, selected_views
 from evaluate.inputs.work import CALL, Work, reading
 from evaluate.results.metrics import COSINE, INVARIANCE, RANDOM_COSINE
 from evaluate.results.table import Result
-from evaluate.scoring.image_vectors import Pooled, row_vectors, vector_addresses, vectors_bytes
+from evaluate.scoring.images.vectors import Pooled, row_vectors, vector_addresses, vectors_bytes
 from evaluate.settings import BootstrapSettings, LayerSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError

@@ -26,7 +26,7 @@ from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.ridge import PENALTIES, r2, ridge
 from evaluate.results.metrics import R2
 from evaluate.results.table import Result
-from evaluate.scoring.image_vectors import Pooled, image_vectors, vector_addresses, vectors_bytes
+from evaluate.scoring.images.vectors import Pooled, image_vectors, vector_addresses, vectors_bytes
 from evaluate.settings import BootstrapSettings, LayerSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError

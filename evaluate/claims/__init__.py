@@ -1,14 +1,13 @@
 """Claims: findings of the papers as rules over results; each holds, fails or is not testable, by intervals alone.
 
-Sentences are those of paper A (arXiv 2401.00463), thresholds stand beside each rule. A claim is tested only where its
+Sentences are those of the papers, thresholds stand beside each rule. A claim is tested only where its
 models pass the gate (`evaluate.claims.gate`).
 """
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
-
+from evaluate.claims.claim import Claim as Claim
+from evaluate.claims.companions import ANALYSES, COMPANION_CLAIMS
 from evaluate.claims.evidence import Evidence
-from evaluate.claims.gate import Measure, by_images, by_probe, by_tracking, pass_gate
+from evaluate.claims.gate import by_images, by_tracking, pass_gate
 from evaluate.claims.roles import ModelInfo
 from evaluate.claims.rules import (
     global_context,
@@ -21,22 +20,7 @@ from evaluate.claims.rules import (
     variance,
     whole_inputs,
 )
-from evaluate.claims.verdicts import Condition, Decision, MissingEvidenceError, verdict_of
-
-
-class Claim(NamedTuple):
-    """One finding with its rule."""
-
-    number: int
-    sentence: str
-    needs: tuple[str, ...]
-    """Roles without which it cannot be tested."""
-    joins: tuple[str, ...]
-    """Roles that it covers too, where a model has them and passes the gate."""
-    rule: Callable[[Evidence], Iterator[Condition]]
-    measure: Measure = by_probe
-    """Score that must beat the baselines, and the baseline that needs no features."""
-
+from evaluate.claims.verdicts import Decision, MissingEvidenceError, verdict_of
 
 CLAIMS = (
     Claim(
@@ -167,7 +151,7 @@ CLAIMS = (
         robustness.bands_and_collapse,
     ),
 )
-"""Every claim, in the paper catalogue's numbering."""
+"""Every claim of the main paper, in its catalogue's numbering; those of its companions are `COMPANION_CLAIMS`."""
 
 
 def decide(claim: Claim, evidence: Evidence) -> Decision:
@@ -178,22 +162,25 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
     needed: list[ModelInfo] = []
     try:
         needed = [evidence.info(role) for role in claim.needs]
-        pass_gate(evidence, needed, claim.measure)
+        if claim.measure is not None:
+            pass_gate(evidence, needed, claim.measure)
     except MissingEvidenceError as error:
         titles = tuple(info.title for info in needed)
-        return Decision(claim.number, claim.sentence, "not testable", (), str(error), titles)
+        return Decision(claim.number, claim.sentence, "not testable", (), str(error), titles, claim.paper)
     joined, left_out = [], []
     for info in evidence.present(*claim.joins):
         try:
-            pass_gate(evidence, [info], claim.measure)
+            if claim.measure is not None:
+                pass_gate(evidence, [info], claim.measure)
             joined.append(info)
         except MissingEvidenceError as error:
             left_out.append(f"{info.title} was left out: {error}")
     verdict, numbers, reason = verdict_of(claim.rule(evidence.among([*needed, *joined])))
     titles = tuple(info.title for info in (*needed, *joined))
-    return Decision(claim.number, claim.sentence, verdict, numbers, "; ".join([reason, *left_out]), titles)
+    return Decision(claim.number, claim.sentence, verdict, numbers, "; ".join([reason, *left_out]), titles, claim.paper)
 
 
 def decide_all(evidence: Evidence) -> list[Decision]:
-    """Return the decision on every claim."""
-    return [decide(claim, evidence) for claim in CLAIMS]
+    """Return the decision on every claim; those of the companion papers only where one of their analyses was run."""
+    companions = COMPANION_CLAIMS if evidence.analyses.intersection(ANALYSES) else ()
+    return [decide(claim, evidence) for claim in (*CLAIMS, *companions)]

@@ -26,6 +26,8 @@ from evaluate.results.table import long_table
 Row = Mapping[str, Any]
 """A row of the long table by column, None where it is empty."""
 
+_BY_COSINE = ("image-knn", "image-classification", "agreement")
+"""Analyses of whole images, whose protocol is the cosine."""
 CLASSIFIERS = {"knn": "1-NN", "probe": "probe"}
 
 
@@ -40,7 +42,7 @@ class Evidence:
         beside: "Sequence[Evidence]" = (),
     ) -> None:
         """Take a long table; ``arrays`` are those of results by digest, ``beside`` other evaluated experiments."""
-        by_cosine = (table["distance"] == "cosine").fillna(False) & (table["analysis"] != "image-knn")
+        by_cosine = (table["distance"] == "cosine").fillna(False) & ~table["analysis"].isin(_BY_COSINE)
         plain = table[table["class"].isna() & (table["metric"] != VARIANCE) & ~by_cosine]
         # Plain values: rules look hundreds of rows up, for which typed columns are slow.
         filled = plain.astype(object).where(plain.notna(), None)
@@ -50,8 +52,15 @@ class Evidence:
         self.n_train = main_train_size(table)
         """Number of training images that numbers are taken of, where several were evaluated."""
         self.models_info = tuple(models_info)
+        self.every = self.models_info
+        """All models of the experiment, whichever a claim is about."""
         self.arrays = arrays or {}
         self.beside = tuple(beside)
+
+    @property
+    def analyses(self) -> frozenset[str]:
+        """Names of the analyses that there are rows of."""
+        return frozenset(analysis for _, analysis, _ in self._rows)
 
     @cached_property
     def by_role(self) -> dict[str, ModelInfo]:

@@ -55,6 +55,16 @@ def by_images(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estimate]:
     return score, evidence.estimate(majority, "accuracy of the most common class", add)
 
 
+def by_any_probe(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estimate]:
+    """Return the linear probe's score, of images where they have classes, else of patches, and its baseline."""
+    rows = evidence.rows(info, "image-classification", metrics.IMAGE_ACCURACY, classifier="probe")
+    if not rows:
+        return by_probe(evidence, info)
+    score = evidence.estimate(rows, f"probe accuracy of {info.title}", "")
+    majority = evidence.rows(info, "image-classification", metrics.MAJORITY_ACCURACY, classifier="probe")
+    return score, exactly("accuracy of the most common class", float(max(row["value"] for row in majority)))
+
+
 def pass_gate(evidence: Evidence, models_info: Sequence[ModelInfo], measure: Measure) -> None:
     """Raise MissingEvidenceError unless every model beats both baselines by the interval."""
     if measure is by_probe:

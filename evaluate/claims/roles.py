@@ -15,6 +15,8 @@ ROLES: dict[str, str] = {
     "dino": "DINO",
     "dinov2": "DINOv2",
     "ibot": "iBOT",
+    "mocov3": "MoCo v3",
+    "mae-finetuned": "fine-tuned MAE",
     "supervised": "Supervised",
     "scale-mae": "Scale-MAE",
     "random": "random weights",
@@ -41,6 +43,8 @@ _NAMES = {
         "vit_large_patch14_reg4_dinov2.lvd142m",
     ),
     "ibot": ("ibot-base", "ibot-small"),
+    "mocov3": ("mocov3-base", "mocov3-small"),
+    "mae-finetuned": ("mae-finetuned-base",),
     "supervised": ("supervised-base",),
     "scale-mae": ("scalemae-large",),
 }

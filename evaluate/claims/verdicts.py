@@ -69,6 +69,8 @@ class Decision:
     """Why the verdict is not another; for claims that are not testable, what to do."""
     models: tuple[str, ...] = ()
     """Titles of the models it rests on."""
+    paper: str = "arXiv 2401.00463"
+    """The paper whose finding it is."""
 
 
 def verdict_of(conditions: Iterator[Condition]) -> tuple[Verdict, tuple[str, ...], str]:

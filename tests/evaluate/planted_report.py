@@ -2,13 +2,18 @@
 
 from dataclasses import replace
 
+from evaluate.analyses.agreement import Agreement
 from evaluate.analyses.association import Association
 from evaluate.analyses.attention import Attention
 from evaluate.analyses.feature_treatments import FeatureTreatments
 from evaluate.analyses.frequency import Frequency
 from evaluate.analyses.global_context import GlobalContext
+from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
+from evaluate.analyses.information import Information
+from evaluate.analyses.invariance import Invariance
 from evaluate.analyses.label_maps import LabelMaps
+from evaluate.analyses.object_positions import ObjectPositions
 from evaluate.analyses.patch_classification import PatchClassification
 from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
@@ -25,6 +30,7 @@ from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
 from tests.evaluate.planted import planted
 from tests.evaluate.planted_captures import write_captures
+from tests.evaluate.planted_images import planted_images
 from tests.evaluate.planted_reconstruction import LinearDecoder, planted_reconstruction
 from tests.evaluate.planted_similarity import compared, related
 from tests.evaluate.planted_video import videos
@@ -64,6 +70,7 @@ def all_figures(folder):
         for n, title in enumerate(TITLES)
     ]
     inside = [write_captures(folder / f"inside{n}", seed=n, title=title)[0] for n, title in enumerate(TITLES)]
+    images = planted_images(folder / "images")
     alike = [
         compared(folder / f"alike{n}", title, with_mlp(related(n, n_rows=40, n_layers=2)), size=4, range_bytes=1 << 11)
         for n, title in enumerate((*TITLES, "Third"))
@@ -108,6 +115,17 @@ def all_figures(folder):
             (
                 Tracking(kind="tracking", gaps=(1, 2, 3, 5), remove=(0, 4), resamples=50),
                 Association(kind="association", remove=(0, 4), resamples=50),
+            ),
+        ),
+        (
+            [replace(model, title=title) for model, title in zip(images, TITLES, strict=True)],
+            SELECTION,
+            (
+                ImageClassification(kind="image-classification", k=(5,), penalties=(1e-2,), resamples=50),
+                Agreement(kind="agreement", classifier="knn", k=5, resamples=50),
+                Information(kind="information", features=(1, 4), draws=1, penalties=(1e-2,), resamples=50),
+                Invariance(kind="invariance", resamples=50),
+                ObjectPositions(kind="object-positions", resamples=50),
             ),
         ),
         (alike, None, (Similarity(kind="similarity", points=("mlp", "output"), resamples=50),)),

@@ -34,11 +34,12 @@ def test_the_experiment_file_knows_the_same_roles():
 
 
 def test_known_models_play_the_part_of_their_family():
-    parts = {"mae": "mae", "simmim": "simmim", "dino": "dino", "dinov2": "dinov2", "ibot": "ibot"}
+    parts = {name: name for name in ("mae", "simmim", "dino", "dinov2", "ibot", "mocov3")}
     for name, row in KNOWN.items():
         expected = parts.get(row.family, "none")
-        if name in ("mae-finetuned-base", "augreg-base"):  # other trainings than the paper's
+        if name == "augreg-base":  # another training than the paper's
             expected = "none"
+        expected = "mae-finetuned" if name == "mae-finetuned-base" else expected
         expected = "supervised" if name == "supervised-base" else expected
         assert role_of(name, None) == expected, name
         if row.tag is not None:

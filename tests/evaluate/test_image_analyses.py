@@ -18,7 +18,7 @@ from evaluate.inputs.rows import RowSplit
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
-from evaluate.scoring.image_classifiers import ImageProbe
+from evaluate.scoring.images.classifiers import ImageProbe
 from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
 from stores.errors import MissingError, UserError

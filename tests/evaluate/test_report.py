@@ -12,12 +12,12 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from evaluate.analyses.image_knn import Pooled
 from evaluate.figures import FIGURES
 from evaluate.figures.style import save
 from evaluate.report.writing import rewrite_report, write_report
 from evaluate.results.table import COLUMNS, ResultStore, long_table
 from evaluate.runner import Evaluation
+from evaluate.scoring.images.vectors import Pooled
 from stores.errors import MissingError
 from tests.evaluate.planted_report import TITLES, all_figures
 
@@ -282,4 +282,4 @@ def test_the_readme_explains_every_column_in_order():
 
 def test_the_readme_names_what_stands_for_an_image():
     [line] = re.findall(r"^\| `token` \|(.*)\|$", README.read_text(), re.MULTILINE)
-    assert re.findall(r"`(\S+)`", line) == ["patch", *get_args(Pooled)]
+    assert re.findall(r"`(\S+)`", line) == ["patch", *get_args(Pooled), "patches", "all"]

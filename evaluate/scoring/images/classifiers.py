@@ -17,7 +17,7 @@ from evaluate.kernels.probing.probes import predict_side_by_side
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import CONVERGED, PENALTY, TRAINING_LOSS, TRIALS_CONVERGED
-from evaluate.scoring.image_vectors import Pooled, image_classes, image_vectors
+from evaluate.scoring.images.vectors import Pooled, image_classes, image_vectors
 from stores.specs import VOID
 
 _ATTENTIVE_ROWS = 64

@@ -1,0 +1,1 @@
+"""Whole images: one vector an image, and classifiers of them."""

@@ -1,0 +1,1 @@
+"""Retrieval of changed patches: outcomes of queries, and examples as pictures."""
