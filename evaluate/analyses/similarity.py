@@ -202,11 +202,11 @@ class SimilarityTask(ModelTask[Similarity]):
 
     def compute(self) -> Result:
         """Return one row a measure and pair of layers, and at which depth two models of one depth diverge."""
-        rows: list[dict[str, Any]] = []
         if self.gram_rows is not None:
             own = StoredGrams(self.model, self.own.layers, self.gram_rows)
             other = own if self.other is self.own else StoredGrams(self.other.model, self.other.layers, self.gram_rows)
             return Result(self._cka_rows(cka.MinibatchHsic.of(gram_minibatches(own, other, self.minibatches))))
+        rows: list[dict[str, Any]] = []
         own_vectors = self.own.vectors(self.tokens, self.rows)
         other_vectors = own_vectors if self.other is self.own else self.other.vectors(self.tokens, self.rows)
         for measure in self.measures:
@@ -237,8 +237,7 @@ class SimilarityTask(ModelTask[Similarity]):
             diverged = cka.divergence_depth(np.diagonal(values)[None], depths[0])[0]
             draws = None if drawn is None else cka.divergence_depth(np.diagonal(drawn, axis1=1, axis2=2), depths[0])
             row = bootstrap.row(DIVERGENCE_DEPTH, float(diverged), draws)
-            never = {name: None for name in ("low", "high") if row[name] == np.inf}
-            rows.append(row | never)
+            rows.append(row | {name: None for name in ("low", "high") if row[name] == np.inf})
         return rows
 
     def _pair(self, layer: int, other_layer: int) -> dict[str, Any]:
@@ -288,7 +287,8 @@ class SimilarityTask(ModelTask[Similarity]):
         for measure in self.measures:
             if measure != "cka":
                 most = max(most, vectors.peak_bytes(measure, len(self.rows), widths, self.settings.k))
-        return rows_of_table + most + sum(vector_bytes(side.model, side.layers, len(self.rows)) for side in sides)
+        held, reading = zip(*(vector_bytes(side.model, side.layers, len(self.rows)) for side in sides), strict=True)
+        return rows_of_table + sum(held) + max(most, *reading)
 
 
 def _layers(

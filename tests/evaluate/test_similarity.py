@@ -6,14 +6,21 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.similarity import Similarity
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import collect_tasks, evaluate
 from evaluate.scoring.similarity.minibatches import StoredGrams
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.run import Workspace, extract_recipe
+from pipeline.recipe import FeatureRecipe, StorageRecipe
+from stores import Store
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted_similarity import compared, related
+from tests.pipeline.tiny import TINY, recipe, write_camvid
 from tests.stores.specs_for_tests import FEATURES
 
 TRAIN = Selection(train=SelectionRule(split="train"))
@@ -306,3 +313,28 @@ def test_one_block_of_every_layer_is_read_at_a_time(models, tmp_path, monkeypatc
     expected = [(0, 32), (32, 64), (64, 90)]
     assert read[:3] == [("Sixteen", *rows) for rows in expected]
     assert read[3:9] == [(title, *rows) for rows in expected for title in ("Sixteen", "Fourteen")]
+
+
+def test_extracted_models_of_two_patch_sizes_give_the_numbers_of_their_stored_tokens(tmp_path):
+    """From the model to the table: 28 rows in seven minibatches of four, patches of 16 and of 8 pixels."""
+    data = write_camvid(tmp_path / "data" / "CamVid").parent
+    features = FeatureRecipe(norm="none", store_dtype="float32", captures=("grams",), gram_rows=4)
+    where = Workspace(Store(tmp_path / "store"), data, tmp_path)
+    recipes = [TINY, TINY.model_copy(update={"title": "Fine", "arguments": {"patch_size": 8}})]
+    wanted = recipe(*recipes, features=features, storage=StorageRecipe(range_megabytes=0.05))
+    report = extract_recipe(wanted, where, Compute("cpu", batch_size=3, threads=1), ExtractOptions())
+    models = [
+        ModelSets(one.display, outcome.set, report.labels, False, "patchbank extract tiny.toml")
+        for one, outcome in zip(recipes, report.outcomes, strict=True)
+    ]
+    found = run(tmp_path / "r", models, tokens=("patches", "all"))
+    minibatches = [np.arange(start, start + 4) for start in range(0, 28, 4)]
+    for kind in ("patches", "all"):
+        stored = []
+        for model in models:
+            patches = model.features["block.2"][:]
+            prefix = model.features["prefix/block.2"][:]
+            stored.append(np.concatenate([prefix, patches], axis=1) if kind == "all" else patches)
+        assert stored[0].shape[1] != stored[1].shape[1]
+        values = matrix(found.table, model=models[0].title, reference="Fine", token=kind)
+        assert values[2, 2] == pytest.approx(direct_cka(*stored, minibatches), abs=1e-6)

@@ -149,8 +149,8 @@ def image_vectors(
     return np.concatenate(list(of_chunks(stored, rows, vectors)))
 
 
-def vector_bytes(model: ModelSets, representations: Sequence[Representation], n_rows: int) -> int:
-    """Return what the vectors of all layers hold, and reading the last of them."""
-    widths = sum(model.n_channels(one.addresses[0]) for one in representations)
+def vector_bytes(model: ModelSets, representations: Sequence[Representation], n_rows: int) -> tuple[int, int]:
+    """Return what the vectors of all layers hold, and what reading the last of them holds besides."""
+    widths = [model.n_channels(one.addresses[0]) for one in representations]
     reading = max(reading_bytes(model, one.addresses[0]) for one in representations)
-    return 4 * n_rows * (widths + max(model.n_channels(one.addresses[0]) for one in representations)) + reading
+    return 4 * n_rows * sum(widths), 4 * n_rows * max(widths) + reading
