@@ -27,8 +27,8 @@ from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest_without_top
 from evaluate.results.metrics import SHARE, UPPER_BOUND
 from evaluate.results.table import Result
-from evaluate.scoring.retrieval import OUTCOMES, QueryScores
-from evaluate.scoring.retrieval_examples import NEAREST, Example, example_arrays, last_levels, pixels_of
+from evaluate.scoring.retrieval.examples import NEAREST, Example, example_arrays, last_levels, pixels_of
+from evaluate.scoring.retrieval.outcomes import OUTCOMES, QueryScores
 from evaluate.settings import BootstrapSettings, LayerSettings, RemovalSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError

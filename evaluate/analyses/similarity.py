@@ -38,13 +38,11 @@ from evaluate.scoring.similarity.minibatches import (
 from evaluate.scoring.similarity.representations import (
     OUTPUT,
     VECTORS,
-    Representation,
     Tokens,
-    gram_representations,
     has_class_token,
+    representations,
     shared_gram_rows,
     vector_bytes,
-    vector_representations,
 )
 from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from evaluate.task import ModelTask
@@ -96,6 +94,7 @@ class SimilarityTask(ModelTask[Similarity]):
 
     analysis = "similarity"
     revision = 1
+    compared = (CKA,)
     what = "similarity of {task.tokens} tokens with {task.other.model.title} at {task.point}"
     key_settings = ("resamples",)
     key_rows = ("train",)
@@ -123,10 +122,11 @@ class SimilarityTask(ModelTask[Similarity]):
                 for other_split in having[index:]:
                     check_same_rows(split.model, other_split.model)
                     n_rows = None if tokens in VECTORS else shared_gram_rows(split.model, other_split.model)
-                    own = ComparedModel(split, _layers(split.model, settings, tokens, point, n_rows))
+                    place = tokens, point, settings.layers, settings.norm, n_rows
+                    own = ComparedModel(split, representations(split.model, *place))
                     other = own
                     if other_split is not split:
-                        other = ComparedModel(other_split, _layers(other_split.model, settings, tokens, point, n_rows))
+                        other = ComparedModel(other_split, representations(other_split.model, *place))
                     first = own.layers[0].addresses[0]
                     yield cls(split.model, first, settings, context, split, own, other, tokens, point, n_rows)
 
@@ -223,8 +223,9 @@ class SimilarityTask(ModelTask[Similarity]):
 
     def _cka_rows(self, hsic: cka.MinibatchHsic) -> list[dict[str, Any]]:
         """Return the rows of CKA, and of the depth at which two models of one depth diverge."""
-        where = ("row" if self.gram_rows is not None else "shuffled row", self.gram_rows or self.settings.minibatch)
-        units = tuple(f"{where[0]}s of minibatch {number} of {where[1]}" for number in range(len(self.minibatches)))
+        of_rows = self.minibatches if self.gram_rows else [self.rows[places] for places in self.minibatches]
+        samples = self.model.spec.samples
+        units = tuple(f"rows {','.join(map(str, rows))} of {samples}" for rows in of_rows)
         bootstrap = Bootstrap(units, "minibatch", self.context.seed, self.settings.resamples)
         values = hsic.cka()
         drawn = hsic.resampled(seed=self.context.seed, resamples=self.settings.resamples)
@@ -289,11 +290,3 @@ class SimilarityTask(ModelTask[Similarity]):
                 most = max(most, vectors.peak_bytes(measure, len(self.rows), widths, self.settings.k))
         held, reading = zip(*(vector_bytes(side.model, side.layers, len(self.rows)) for side in sides), strict=True)
         return rows_of_table + sum(held) + max(most, *reading)
-
-
-def _layers(
-    model: ModelSets, settings: Similarity, tokens: Tokens, point: Point, gram_rows: int | None
-) -> tuple[Representation, ...]:
-    if tokens in VECTORS:
-        return tuple(vector_representations(model, tokens, point, settings.layers, settings.norm))
-    return tuple(gram_representations(model, tokens, point, settings.layers, gram_rows))

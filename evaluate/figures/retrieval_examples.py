@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from evaluate.figures import style
 from evaluate.figures.retrieval import COLOURS
 from evaluate.results.table import Result
-from evaluate.scoring.retrieval import OUTCOMES
+from evaluate.scoring.retrieval.outcomes import OUTCOMES
 
 CELL = 1.35
 """Width of a tile, in inches."""

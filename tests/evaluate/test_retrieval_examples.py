@@ -12,8 +12,8 @@ from evaluate.inputs.rows import RowSplit, select_rows
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import Result, ResultStore
 from evaluate.runner import evaluate
-from evaluate.scoring.retrieval import OUTCOMES
-from evaluate.scoring.retrieval_examples import _smaller, example_arrays, shown_queries
+from evaluate.scoring.retrieval.examples import _smaller, example_arrays, shown_queries
+from evaluate.scoring.retrieval.outcomes import OUTCOMES
 from evaluate.settings import Context
 from tests.evaluate.planted_views import CELLS, CLASSES, viewed_sets
 

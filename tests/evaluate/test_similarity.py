@@ -8,6 +8,7 @@ import pytest
 from evaluate.analyses.similarity import Similarity
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.registry import EvaluationSettings
+from evaluate.results.draws import draws_of
 from evaluate.results.table import ResultStore
 from evaluate.runner import collect_tasks, evaluate
 from evaluate.scoring.similarity.minibatches import StoredGrams
@@ -180,6 +181,12 @@ def test_the_depth_of_divergence_is_a_row_of_models_of_one_depth(tokens, tmp_pat
     assert (row["model"], row["reference"], row["value"], row["unit"], row["n_units"]) == ("A", "B", 3, "minibatch", 20)
     assert (row["low"], row["high"]) == (3, 3)
     assert matrix(found, model="A", reference="B")[1, 1] > 0.5
+    results = ResultStore(tmp_path / "r")
+    pairs = of(found, model="A", layer=0, x_value=1.0, token="patches").to_dict("records")
+    drawn = [draws_of(results.read_digest(row["result"]).arrays, row["row"]) for row in pairs]
+    assert [row["reference"] for row in pairs] == ["A", "B", "C"]
+    assert len({draws.units for draws in drawn}) == 1, "claims compare pairs of models minibatch by minibatch"
+    np.testing.assert_allclose(drawn[0].values, 1.0)
     again = run(tmp_path / "r2", [models[0], dataclasses.replace(models[0], title="Same")]).table
     assert of(again, "divergence_depth")[["value", "low", "high"]].isna().all(axis=None), "they never diverge"
 

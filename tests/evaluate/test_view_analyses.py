@@ -13,7 +13,7 @@ from evaluate.inputs.rows import RowSelection
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
-from evaluate.scoring.retrieval import QueryScores, average_precision
+from evaluate.scoring.retrieval.outcomes import QueryScores, average_precision
 from stores.errors import UserError
 from tests.evaluate.planted_views import viewed_sets
 from tests.evaluate.test_patch_classification import SELECTION

@@ -66,18 +66,25 @@ def shared_gram_rows(model: ModelSets, other: ModelSets) -> int | None:
     return max(sizes[0] & sizes[1], default=None)
 
 
-def gram_representations(
-    model: ModelSets, tokens: Tokens, point: str, layers: Layers, n_rows: int | None
-) -> list[Representation]:
-    """Return the layers' Gram matrices by depth; raises MissingError where they were not captured.
+def representations(
+    model: ModelSets, tokens: Tokens, point: str, layers: Layers, norm: str, gram_rows: int | None
+) -> tuple[Representation, ...]:
+    """Return the layers' arrays by depth; raises MissingError where they are not stored.
 
     Args:
         model: stored sets of the model.
-        tokens: ``patches``, or ``all``, whose matrix is that of the patches and that of the prefix tokens added.
-        point: where in the block.
+        tokens: what stands for an image; of ``all`` the matrices of patches and of prefix tokens are added.
+        point: where in the block; for vectors all but the output need tensors of sub-layers.
         layers: ``all`` or numbers.
-        n_rows: rows of a minibatch; None where there are no matrices.
+        norm: ``final`` or ``none``, for vectors of outputs.
+        gram_rows: rows of a minibatch of Gram matrices; None where there are none.
     """
+    if tokens in VECTORS:
+        return tuple(_of_vectors(model, tokens, point, layers, norm))
+    return tuple(_of_grams(model, tokens, point, layers, gram_rows))
+
+
+def _of_grams(model: ModelSets, tokens: Tokens, point: str, layers: Layers, n_rows: int | None) -> list[Representation]:
     suffix = "" if n_rows is None else f".patches.rows{n_rows}"
     found = captured_arrays(model, "grams", "grams", layers=layers, points=(point,), suffix=suffix)
     addresses: list[tuple[str, ...]] = [(one.address,) for one in found]
@@ -91,18 +98,7 @@ def gram_representations(
     ]
 
 
-def vector_representations(
-    model: ModelSets, tokens: Tokens, point: str, layers: Layers, norm: str
-) -> list[Representation]:
-    """Return the layers' arrays that hold class tokens or mean patches, by depth; raises MissingError without them.
-
-    Args:
-        model: stored sets of the model.
-        tokens: ``class`` or ``mean``.
-        point: where in the block; all but the output need tensors of sub-layers.
-        layers: ``all`` or numbers.
-        norm: ``final`` or ``none``, for outputs.
-    """
+def _of_vectors(model: ModelSets, tokens: Tokens, point: str, layers: Layers, norm: str) -> list[Representation]:
     if point == OUTPUT:
         addresses = model.arrays(layers, norm, ("prefix",) if tokens == "class" else (MEANS, "tokens"))
         return [

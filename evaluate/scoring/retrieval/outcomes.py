@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from evaluate.inputs.gallery import Gallery, LeftOut, Queries
 from evaluate.results.metrics import AVERAGE_PRECISION, RECALL, SHARE, UPPER_BOUND
-from evaluate.scoring.retrieval_examples import NEAREST, Example, shown_queries
+from evaluate.scoring.retrieval.examples import NEAREST, Example, shown_queries
 
 OUTCOMES = ("same-patch", "same-category", "same-supercategory", "other-category", "background")
 """What a hit can be, the first that holds."""

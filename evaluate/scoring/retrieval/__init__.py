@@ -1,0 +1,1 @@
+"""Scores of a retrieval of patches, and examples of it for a picture."""
