@@ -105,7 +105,8 @@ class BootstrapSettings(Settings):
     """Settings of an analysis whose scores have bootstrap intervals."""
 
     resamples: int = Field(default=1000, ge=0)
-    """Bootstrap resamples over images (tracking and association: over videos); 0 prints no intervals."""
+    """Bootstrap resamples over images (tracking and association: over videos; similarity: over minibatches); 0 prints
+    no intervals."""
 
 
 class ObjectSettings(LayerSettings, RemovalSettings, BootstrapSettings):

@@ -38,13 +38,11 @@ from evaluate.scoring.similarity.minibatches import (
 from evaluate.scoring.similarity.representations import (
     OUTPUT,
     VECTORS,
-    Representation,
     Tokens,
-    gram_representations,
     has_class_token,
+    representations,
     shared_gram_rows,
     vector_bytes,
-    vector_representations,
 )
 from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from evaluate.task import ModelTask
@@ -67,7 +65,7 @@ class Similarity(LayerSettings, BootstrapSettings):
     """Where in the blocks: their ``output``, or points that ``capture_points`` of [features] lists (``sublayers`` for
     class tokens and mean patches). Layers are compared at the same point."""
     tokens: Annotated[tuple[Tokens, ...], Field(min_length=1)] = ("patches",)
-    """What stands for an image: the ``class`` token, the ``mean`` patch, all ``patches`` as one vector, or ``all``
+    """What stands for an image: the ``class-token``, the ``mean-patch``, all ``patches`` as one vector, or ``all``
     tokens. The last two need ``captures = ["grams"]`` in [features] and are compared within minibatches of consecutive
     rows: where images are listed class by class, these differ in little else than what classes share."""
     measures: Annotated[tuple[Measure, ...], Field(min_length=1)] = ("cka",)
@@ -84,7 +82,9 @@ class Similarity(LayerSettings, BootstrapSettings):
         of_vectors = [name for name in self.measures if name != "cka"]
         grams = [token for token in self.tokens if token not in VECTORS]
         if of_vectors and len(grams) == len(self.tokens):
-            raise ValueError(f'{of_vectors[0]} needs vectors: add "class" or "mean" to tokens, or measure "cka" alone')
+            raise ValueError(
+                f'{of_vectors[0]} needs vectors: add "class-token" or "mean-patch" to tokens, or measure "cka" alone'
+            )
         if grams and "cka" not in self.measures:
             raise ValueError(f'{grams[0]} is compared by "cka" alone: add it to measures, or leave {grams[0]} out')
         return self
@@ -96,6 +96,7 @@ class SimilarityTask(ModelTask[Similarity]):
 
     analysis = "similarity"
     revision = 1
+    compared = (CKA,)
     what = "similarity of {task.tokens} tokens with {task.other.model.title} at {task.point}"
     key_settings = ("resamples",)
     key_rows = ("train",)
@@ -113,27 +114,28 @@ class SimilarityTask(ModelTask[Similarity]):
         """Yield one task a pair of models, point and kind of token; raises UserError for sets of different rows."""
         splits = [RowSplit(model, context.selection, cls.analysis) for model in models]
         for point, tokens in itertools.product(settings.points, settings.tokens):
-            having = [one for one in splits if tokens != "class" or has_class_token(one.model)]
+            having = [one for one in splits if tokens != "class-token" or has_class_token(one.model)]
             if models and not having:
                 raise MissingError(
                     f"no model has a stored class token: set prefix = true in [features] and run "
-                    f"`{models[0].extract_command}`, or leave class out of tokens"
+                    f"`{models[0].extract_command}`, or leave class-token out of tokens"
                 )
             for index, split in enumerate(having):
                 for other_split in having[index:]:
                     check_same_rows(split.model, other_split.model)
                     n_rows = None if tokens in VECTORS else shared_gram_rows(split.model, other_split.model)
-                    own = ComparedModel(split, _layers(split.model, settings, tokens, point, n_rows))
+                    place = tokens, point, settings.layers, settings.norm, n_rows
+                    own = ComparedModel(split, representations(split.model, *place))
                     other = own
                     if other_split is not split:
-                        other = ComparedModel(other_split, _layers(other_split.model, settings, tokens, point, n_rows))
+                        other = ComparedModel(other_split, representations(other_split.model, *place))
                     first = own.layers[0].addresses[0]
                     yield cls(split.model, first, settings, context, split, own, other, tokens, point, n_rows)
 
     @classmethod
     def notes(cls, models: Sequence[ModelSets], settings: Similarity) -> list[str]:
         """Return one note a model that has no class token, where these are compared."""
-        lacking = [model.title for model in models if "class" in settings.tokens and not has_class_token(model)]
+        lacking = [model.title for model in models if "class-token" in settings.tokens and not has_class_token(model)]
         return [f"similarity leaves out class tokens of {title}, which has none stored" for title in lacking]
 
     @cached_property
@@ -202,11 +204,11 @@ class SimilarityTask(ModelTask[Similarity]):
 
     def compute(self) -> Result:
         """Return one row a measure and pair of layers, and at which depth two models of one depth diverge."""
-        rows: list[dict[str, Any]] = []
         if self.gram_rows is not None:
             own = StoredGrams(self.model, self.own.layers, self.gram_rows)
             other = own if self.other is self.own else StoredGrams(self.other.model, self.other.layers, self.gram_rows)
             return Result(self._cka_rows(cka.MinibatchHsic.of(gram_minibatches(own, other, self.minibatches))))
+        rows: list[dict[str, Any]] = []
         own_vectors = self.own.vectors(self.tokens, self.rows)
         other_vectors = own_vectors if self.other is self.own else self.other.vectors(self.tokens, self.rows)
         for measure in self.measures:
@@ -223,8 +225,9 @@ class SimilarityTask(ModelTask[Similarity]):
 
     def _cka_rows(self, hsic: cka.MinibatchHsic) -> list[dict[str, Any]]:
         """Return the rows of CKA, and of the depth at which two models of one depth diverge."""
-        where = ("row" if self.gram_rows is not None else "shuffled row", self.gram_rows or self.settings.minibatch)
-        units = tuple(f"{where[0]}s of minibatch {number} of {where[1]}" for number in range(len(self.minibatches)))
+        of_rows = self.minibatches if self.gram_rows else [self.rows[places] for places in self.minibatches]
+        samples = self.model.spec.samples
+        units = tuple(f"rows {','.join(map(str, rows))} of {samples}" for rows in of_rows)
         bootstrap = Bootstrap(units, "minibatch", self.context.seed, self.settings.resamples)
         values = hsic.cka()
         drawn = hsic.resampled(seed=self.context.seed, resamples=self.settings.resamples)
@@ -237,8 +240,7 @@ class SimilarityTask(ModelTask[Similarity]):
             diverged = cka.divergence_depth(np.diagonal(values)[None], depths[0])[0]
             draws = None if drawn is None else cka.divergence_depth(np.diagonal(drawn, axis1=1, axis2=2), depths[0])
             row = bootstrap.row(DIVERGENCE_DEPTH, float(diverged), draws)
-            never = {name: None for name in ("low", "high") if row[name] == np.inf}
-            rows.append(row | never)
+            rows.append(row | {name: None for name in ("low", "high") if row[name] == np.inf})
         return rows
 
     def _pair(self, layer: int, other_layer: int) -> dict[str, Any]:
@@ -288,12 +290,5 @@ class SimilarityTask(ModelTask[Similarity]):
         for measure in self.measures:
             if measure != "cka":
                 most = max(most, vectors.peak_bytes(measure, len(self.rows), widths, self.settings.k))
-        return rows_of_table + most + sum(vector_bytes(side.model, side.layers, len(self.rows)) for side in sides)
-
-
-def _layers(
-    model: ModelSets, settings: Similarity, tokens: Tokens, point: Point, gram_rows: int | None
-) -> tuple[Representation, ...]:
-    if tokens in VECTORS:
-        return tuple(vector_representations(model, tokens, point, settings.layers, settings.norm))
-    return tuple(gram_representations(model, tokens, point, settings.layers, gram_rows))
+        held, reading = zip(*(vector_bytes(side.model, side.layers, len(self.rows)) for side in sides), strict=True)
+        return rows_of_table + sum(held) + max(most, *reading)

@@ -16,9 +16,7 @@ _TOKENS = {
     "patches": "patch tokens",
     "all": "all tokens",
     "class-token": "class token",
-    "class": "class token",
     "mean-patch": "mean of patch tokens",
-    "mean": "mean of patch tokens",
     "class-and-mean": "class token and mean of patch tokens",
 }
 _DISTANCES = {"euclidean": "Euclidean"}

@@ -68,8 +68,8 @@ SETTINGS = {
     "frequency": {},
     "token-geometry": {"map_images": 2},
     "similarity": {"tokens": ("all",)},
-    "similarity by components": {"tokens": ("class",), "measures": ("cka", "linear-cka", "procrustes", "cca")},
-    "similarity by distances": {"tokens": ("class",), "measures": ("rsa", "mutual-knn")},
+    "similarity by components": {"tokens": ("class-token",), "measures": ("cka", "linear-cka", "procrustes", "cca")},
+    "similarity by distances": {"tokens": ("class-token",), "measures": ("rsa", "mutual-knn")},
 }
 """Settings by the analysis and a variant of it; every analysis has one at least."""
 STREAMS = {"variance-spectrum", "ranking-overlap", "global-context", "reconstruction", "tracking", "association"}

@@ -6,14 +6,22 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.similarity import Similarity
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.registry import EvaluationSettings
+from evaluate.results.draws import draws_of
 from evaluate.results.table import ResultStore
 from evaluate.runner import collect_tasks, evaluate
 from evaluate.scoring.similarity.minibatches import StoredGrams
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
+from pipeline.extraction.compute import Compute
+from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.run import Workspace, extract_recipe
+from pipeline.recipe import FeatureRecipe, StorageRecipe
+from stores import Store
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted_similarity import compared, related
+from tests.pipeline.tiny import TINY, recipe, write_camvid
 from tests.stores.specs_for_tests import FEATURES
 
 TRAIN = Selection(train=SelectionRule(split="train"))
@@ -119,10 +127,10 @@ def test_rows_that_are_invalid_or_not_selected_are_left_out_of_their_minibatch(t
 
 
 def test_vectors_are_cut_into_shuffled_minibatches(tokens, models, tmp_path):
-    found = run(tmp_path, models[:2], tokens=("class", "mean"), norm="none", minibatch=8).table
+    found = run(tmp_path, models[:2], tokens=("class-token", "mean-patch"), norm="none", minibatch=8).table
     order = np.random.Generator(np.random.PCG64(0)).permutation(90)
     minibatches = [order[start : start + 8] for start in range(0, 88, 8)]  # two rows are left over
-    for kind, part in (("class", slice(0, 1)), ("mean", slice(1, None))):
+    for kind, part in (("class-token", slice(0, 1)), ("mean-patch", slice(1, None))):
         one, other = (
             tokens[title][2, "output"][:, part].mean(axis=1, dtype=np.float64).astype(np.float32)
             for title in ("Sixteen", "Fourteen")
@@ -143,16 +151,16 @@ def test_tokens_serve_where_no_means_are_stored(tokens, models, tmp_path):
     values = {"tokens/block.0": (patches, ("sample", "patch", "channel"), facts)}
     features = write_set(tmp_path / "s", FEATURES, values, {"samples": whole.samples})
     bare = dataclasses.replace(whole, title="Bare", features=features)
-    settings = {"tokens": ("mean",), "norm": "none", "layers": (0,)}
+    settings = {"tokens": ("mean-patch",), "norm": "none", "layers": (0,)}
     found = run(tmp_path / "r", [whole, bare], **settings).table
     assert of(found, reference="Bare")["value"].tolist() == pytest.approx([1.0, 1.0], abs=1e-9)
 
 
 def test_other_measures_and_chance_are_rows_of_the_table(models, tmp_path):
     names = ("linear-cka", "procrustes", "cca", "rsa", "mutual-knn")
-    found = run(tmp_path, models, tokens=("mean", "patches"), measures=("cka", *names), norm="none", k=5).table
+    found = run(tmp_path, models, tokens=("mean-patch", "patches"), measures=("cka", *names), norm="none", k=5).table
     for metric in (name.replace("-", "_") for name in names):
-        own = matrix(found, metric, model="Fourteen", reference="Fourteen", token="mean")
+        own = matrix(found, metric, model="Fourteen", reference="Fourteen", token="mean-patch")
         np.testing.assert_allclose(np.diagonal(own), 1.0, atol=1e-9)
         both = matrix(found, metric, model="Sixteen", reference="Stages")
         assert both.shape == (3, 2)
@@ -173,6 +181,12 @@ def test_the_depth_of_divergence_is_a_row_of_models_of_one_depth(tokens, tmp_pat
     assert (row["model"], row["reference"], row["value"], row["unit"], row["n_units"]) == ("A", "B", 3, "minibatch", 20)
     assert (row["low"], row["high"]) == (3, 3)
     assert matrix(found, model="A", reference="B")[1, 1] > 0.5
+    results = ResultStore(tmp_path / "r")
+    pairs = of(found, model="A", layer=0, x_value=1.0, token="patches").to_dict("records")
+    drawn = [draws_of(results.read_digest(row["result"]).arrays, row["row"]) for row in pairs]
+    assert [row["reference"] for row in pairs] == ["A", "B", "C"]
+    assert len({draws.units for draws in drawn}) == 1, "claims compare pairs of models minibatch by minibatch"
+    np.testing.assert_allclose(drawn[0].values, 1.0)
     again = run(tmp_path / "r2", [models[0], dataclasses.replace(models[0], title="Same")]).table
     assert of(again, "divergence_depth")[["value", "low", "high"]].isna().all(axis=None), "they never diverge"
 
@@ -186,7 +200,7 @@ def test_sublayers_are_compared_at_the_same_point(tokens, tmp_path):
             layers[block, point] = rng.normal(size=shape).astype(np.float32)
     model = compared(tmp_path / "m", "M", layers)
     found = run(
-        tmp_path / "r", [model], points=("mlp", "output"), tokens=("patches", "class", "mean"), norm="none"
+        tmp_path / "r", [model], points=("mlp", "output"), tokens=("patches", "class-token", "mean-patch"), norm="none"
     ).table
     minibatches = [np.arange(0, 32), np.arange(32, 64), np.arange(64, 90)]
     expected = direct_cka(layers[0, "mlp"][:, 1:], layers[2, "mlp"][:, 1:], minibatches)
@@ -198,15 +212,15 @@ def test_sublayers_are_compared_at_the_same_point(tokens, tmp_path):
     order = np.random.Generator(np.random.PCG64(0)).permutation(90)
     shuffled = [order[start : start + 32] for start in (0, 32, 64)]
     expected = direct_cka(layers[0, "mlp"][:, :1], layers[2, "mlp"][:, :1], shuffled)
-    assert matrix(found, outcome="mlp", token="class")[0, 2] == pytest.approx(expected, abs=1e-6)
+    assert matrix(found, outcome="mlp", token="class-token")[0, 2] == pytest.approx(expected, abs=1e-6)
 
 
 def test_models_without_a_class_token_are_left_out_with_a_note(models, tmp_path):
-    found = run(tmp_path, models, tokens=("class",), norm="none")
+    found = run(tmp_path, models, tokens=("class-token",), norm="none")
     assert "Stages" not in set(found.table["model"]) | set(found.table["reference"])
     assert found.notes == ["similarity leaves out class tokens of Stages, which has none stored"]
     with pytest.raises(MissingError, match="no model has a stored class token: set prefix = true in \\[features\\]"):
-        run(tmp_path, models[2:], tokens=("class",), norm="none")
+        run(tmp_path, models[2:], tokens=("class-token",), norm="none")
 
 
 def keys(models, selection=None, **settings):
@@ -216,12 +230,12 @@ def keys(models, selection=None, **settings):
 
 def test_stored_results_are_found_again_and_what_changes_them_is_in_their_key(models, tmp_path):
     assert run(tmp_path, models).n_computed == 6
-    assert run(tmp_path, models, tokens=("patches", "mean"), norm="none").n_reused == 6
+    assert run(tmp_path, models, tokens=("patches", "mean-patch"), norm="none").n_reused == 6
     assert keys(models) == keys(models, minibatch=16, k=3)
-    base = keys(models[:2], tokens=("mean",), norm="none")
+    base = keys(models[:2], tokens=("mean-patch",), norm="none")
     assert len(base) == 3
     for change in ({"minibatch": 16}, {"resamples": 7}, {"measures": ("rsa",)}, {"layers": (0,)}):
-        assert not {*base} & {*keys(models[:2], **{"tokens": ("mean",), "norm": "none", **change})}, change
+        assert not {*base} & {*keys(models[:2], **{"tokens": ("mean-patch",), "norm": "none", **change})}, change
     renamed = [dataclasses.replace(models[0], title="New"), models[1]]
     before, after = keys(models[:2]), keys(renamed)
     assert before[1] == after[1]
@@ -250,7 +264,7 @@ def test_sets_that_cannot_be_compared_are_refused_by_what_differs(tokens, models
     assert "the Gram matrices of Sixteen are of 32 rows (gram_rows) and those of Small of 16" in refusal(
         [models[0], small]
     )
-    assert keys([models[0], small], tokens=("mean",), norm="none")
+    assert keys([models[0], small], tokens=("mean-patch",), norm="none")
     for one in ([models[0], data], [models[0], rows], [models[0], small]):
         assert refusal(one).count(". ") == 0
 
@@ -262,7 +276,7 @@ def test_what_was_not_captured_is_named_with_the_key_that_makes_it(tokens, model
     sentence = refusal([models[0]], MissingError, points=("mlp",))
     assert "mlp" in sentence
     assert "`capture_points`" in sentence
-    sentence = refusal([models[0]], MissingError, points=("mlp",), tokens=("mean",))
+    sentence = refusal([models[0]], MissingError, points=("mlp",), tokens=("mean-patch",))
     assert 'add "mlp" to `sublayers` in [features] and run `patchbank extract planted.toml`' in sentence
 
 
@@ -271,12 +285,12 @@ def test_too_few_rows_and_measures_without_tokens_are_refused(models, tokens, tm
     sentence = refusal([few], selection=TRAIN)
     assert "[selection.train] leaves 3 valid rows: choose more images" in sentence
     assert "k = 90 neighbours are more than the 89" in refusal(
-        models[:1], tokens=("mean",), measures=("mutual-knn",), norm="none", k=90
+        models[:1], tokens=("mean-patch",), measures=("mutual-knn",), norm="none", k=90
     )
-    with pytest.raises(ValueError, match='rsa needs vectors: add "class" or "mean" to tokens'):
+    with pytest.raises(ValueError, match='rsa needs vectors: add "class-token" or "mean-patch" to tokens'):
         asked(measures=("cka", "rsa"))
     with pytest.raises(ValueError, match='patches is compared by "cka" alone'):
-        asked(tokens=("mean", "patches"), measures=("rsa",))
+        asked(tokens=("mean-patch", "patches"), measures=("rsa",))
 
 
 def test_gram_matrices_stream_by_chunks(tmp_path):
@@ -306,3 +320,28 @@ def test_one_block_of_every_layer_is_read_at_a_time(models, tmp_path, monkeypatc
     expected = [(0, 32), (32, 64), (64, 90)]
     assert read[:3] == [("Sixteen", *rows) for rows in expected]
     assert read[3:9] == [(title, *rows) for rows in expected for title in ("Sixteen", "Fourteen")]
+
+
+def test_extracted_models_of_two_patch_sizes_give_the_numbers_of_their_stored_tokens(tmp_path):
+    """From the model to the table: 28 rows in seven minibatches of four, patches of 16 and of 8 pixels."""
+    data = write_camvid(tmp_path / "data" / "CamVid").parent
+    features = FeatureRecipe(norm="none", store_dtype="float32", captures=("grams",), gram_rows=4)
+    where = Workspace(Store(tmp_path / "store"), data, tmp_path)
+    recipes = [TINY, TINY.model_copy(update={"title": "Fine", "arguments": {"patch_size": 8}})]
+    wanted = recipe(*recipes, features=features, storage=StorageRecipe(range_megabytes=0.05))
+    report = extract_recipe(wanted, where, Compute("cpu", batch_size=3, threads=1), ExtractOptions())
+    models = [
+        ModelSets(one.display, outcome.set, report.labels, False, "patchbank extract tiny.toml")
+        for one, outcome in zip(recipes, report.outcomes, strict=True)
+    ]
+    found = run(tmp_path / "r", models, tokens=("patches", "all"))
+    minibatches = [np.arange(start, start + 4) for start in range(0, 28, 4)]
+    for kind in ("patches", "all"):
+        stored = []
+        for model in models:
+            patches = model.features["block.2"][:]
+            prefix = model.features["prefix/block.2"][:]
+            stored.append(np.concatenate([prefix, patches], axis=1) if kind == "all" else patches)
+        assert stored[0].shape[1] != stored[1].shape[1]
+        values = matrix(found.table, model=models[0].title, reference="Fine", token=kind)
+        assert values[2, 2] == pytest.approx(direct_cka(*stored, minibatches), abs=1e-6)

@@ -8,7 +8,7 @@ from evaluate.claims.roles import ModelInfo
 from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add_analysis
 from evaluate.results.metrics import CKA
 
-TOKENS = ("patches", "all", "mean", "class")
+TOKENS = ("patches", "all", "mean-patch", "class-token")
 """Kinds of token, the preferred one first."""
 _ADD = add_analysis("similarity")
 

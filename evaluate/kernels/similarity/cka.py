@@ -122,4 +122,4 @@ def peak_bytes(n_layers: int, n_others: int, n_rows: int, n_minibatches: int, re
     centring = 6 * 8 * n_rows**2 * (n_layers + n_others)
     sums = 2 * 8 * n_minibatches * (n_pairs + n_layers + n_others)
     drawn = resamples if n_minibatches >= FEWEST_UNITS else 0
-    return centring + sums + drawn * 8 * (3 * n_minibatches + 4 * n_pairs)
+    return centring + sums + drawn * 8 * (3 * n_minibatches + 6 * n_pairs)

@@ -133,7 +133,7 @@ def _of_components(compare: Callable[[Components, Components], float]) -> Vector
         lambda vectors, k: components(vectors),
         compare,
         lambda n, width, k: (n + 1) * min(n, width),
-        lambda n, width, k: 5 * n * width + 8 * min(n, width) ** 2,
+        lambda n, width, k: 3 * n * width + 5 * min(n, width) ** 2,
     )
 
 
@@ -145,13 +145,13 @@ VECTOR_MEASURES: dict[str, VectorMeasure] = {
         lambda vectors, k: distance_ranks(vectors),
         rsa,
         lambda n, width, k: n * (n - 1) // 2,
-        lambda n, width, k: 2 * n * width + 5 * n * (n - 1) // 2,
+        lambda n, width, k: 2 * n * width + 8 * (n * (n - 1) // 2),
     ),
     "mutual-knn": VectorMeasure(
         neighbours,
         mutual_knn,
         lambda n, width, k: n * k,
-        lambda n, width, k: 3 * n * width + (WORKING_MEGABYTES << 18) + n * k * (k + 4),
+        lambda n, width, k: 3 * n * width + 3 * min(n**2, WORKING_MEGABYTES << 17) + n * k * (k + 4),
     ),
 }
 """Measures by their names in the settings."""

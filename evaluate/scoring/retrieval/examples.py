@@ -34,7 +34,7 @@ class Example(NamedTuple):
     hits: Int64[np.ndarray, " hit"]
     """The retrieved patches, nearest first."""
     outcomes: Int64[np.ndarray, " hit"]
-    """What every hit is, as numbers of `evaluate.scoring.retrieval.OUTCOMES`."""
+    """What every hit is, as numbers of `evaluate.scoring.retrieval.outcomes.OUTCOMES`."""
 
 
 def pixels_of(model: ModelSets) -> str | None:

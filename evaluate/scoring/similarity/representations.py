@@ -15,9 +15,9 @@ from evaluate.settings import Layers
 from stores.errors import MissingError, UserError
 from stores.format.paths import MEANS
 
-Tokens = Literal["class", "mean", "patches", "all"]
+Tokens = Literal["class-token", "mean-patch", "patches", "all"]
 """Tokens that stand for an image: the class token, the mean patch, all patches as one vector, or all tokens."""
-VECTORS = ("class", "mean")
+VECTORS = ("class-token", "mean-patch")
 """Those that are stored as vectors; of the others only Gram matrices are."""
 OUTPUT = "output"
 """The point after a block, both residuals added."""
@@ -66,18 +66,25 @@ def shared_gram_rows(model: ModelSets, other: ModelSets) -> int | None:
     return max(sizes[0] & sizes[1], default=None)
 
 
-def gram_representations(
-    model: ModelSets, tokens: Tokens, point: str, layers: Layers, n_rows: int | None
-) -> list[Representation]:
-    """Return the layers' Gram matrices by depth; raises MissingError where they were not captured.
+def representations(
+    model: ModelSets, tokens: Tokens, point: str, layers: Layers, norm: str, gram_rows: int | None
+) -> tuple[Representation, ...]:
+    """Return the layers' arrays by depth; raises MissingError where they are not stored.
 
     Args:
         model: stored sets of the model.
-        tokens: ``patches``, or ``all``, whose matrix is that of the patches and that of the prefix tokens added.
-        point: where in the block.
+        tokens: what stands for an image; of ``all`` the matrices of patches and of prefix tokens are added.
+        point: where in the block; for vectors all but the output need tensors of sub-layers.
         layers: ``all`` or numbers.
-        n_rows: rows of a minibatch; None where there are no matrices.
+        norm: ``final`` or ``none``, for vectors of outputs.
+        gram_rows: rows of a minibatch of Gram matrices; None where there are none.
     """
+    if tokens in VECTORS:
+        return tuple(_of_vectors(model, tokens, point, layers, norm))
+    return tuple(_of_grams(model, tokens, point, layers, gram_rows))
+
+
+def _of_grams(model: ModelSets, tokens: Tokens, point: str, layers: Layers, n_rows: int | None) -> list[Representation]:
     suffix = "" if n_rows is None else f".patches.rows{n_rows}"
     found = captured_arrays(model, "grams", "grams", layers=layers, points=(point,), suffix=suffix)
     addresses: list[tuple[str, ...]] = [(one.address,) for one in found]
@@ -91,20 +98,9 @@ def gram_representations(
     ]
 
 
-def vector_representations(
-    model: ModelSets, tokens: Tokens, point: str, layers: Layers, norm: str
-) -> list[Representation]:
-    """Return the layers' arrays that hold class tokens or mean patches, by depth; raises MissingError without them.
-
-    Args:
-        model: stored sets of the model.
-        tokens: ``class`` or ``mean``.
-        point: where in the block; all but the output need tensors of sub-layers.
-        layers: ``all`` or numbers.
-        norm: ``final`` or ``none``, for outputs.
-    """
+def _of_vectors(model: ModelSets, tokens: Tokens, point: str, layers: Layers, norm: str) -> list[Representation]:
     if point == OUTPUT:
-        addresses = model.arrays(layers, norm, ("prefix",) if tokens == "class" else (MEANS, "tokens"))
+        addresses = model.arrays(layers, norm, ("prefix",) if tokens == "class-token" else (MEANS, "tokens"))
         return [
             Representation(
                 address.partition("/")[2],
@@ -141,7 +137,7 @@ def image_vectors(
     n_prefix = int(stored.spec.attributes.get("n_prefix") or 0)
 
     def vectors(first: int, block: np.ndarray) -> np.ndarray:
-        if tokens == "class":
+        if tokens == "class-token":
             return block[:, 0].astype(np.float32)
         is_mean = block.ndim == 2
         return (block if is_mean else block[:, n_prefix:].mean(axis=1, dtype=np.float64)).astype(np.float32)
@@ -149,8 +145,8 @@ def image_vectors(
     return np.concatenate(list(of_chunks(stored, rows, vectors)))
 
 
-def vector_bytes(model: ModelSets, representations: Sequence[Representation], n_rows: int) -> int:
-    """Return what the vectors of all layers hold, and reading the last of them."""
-    widths = sum(model.n_channels(one.addresses[0]) for one in representations)
+def vector_bytes(model: ModelSets, representations: Sequence[Representation], n_rows: int) -> tuple[int, int]:
+    """Return what the vectors of all layers hold, and what reading the last of them holds besides."""
+    widths = [model.n_channels(one.addresses[0]) for one in representations]
     reading = max(reading_bytes(model, one.addresses[0]) for one in representations)
-    return 4 * n_rows * (widths + max(model.n_channels(one.addresses[0]) for one in representations)) + reading
+    return 4 * n_rows * sum(widths), 4 * n_rows * max(widths) + reading

@@ -1,0 +1,113 @@
+"""Figures of similarity show the table's numbers, of the kind of token with most layers."""
+
+import numpy as np
+import pytest
+
+from evaluate.analyses.similarity import Similarity
+from evaluate.figures import similarity
+from evaluate.registry import EvaluationSettings
+from evaluate.report.reading import StoredResults
+from evaluate.results.table import ResultStore
+from evaluate.runner import evaluate
+from tests.evaluate.planted_similarity import compared, related
+
+TITLES = ("First", "Second", "Third, of two layers")
+
+
+def with_mlp(layers):
+    return layers | {(block, "mlp"): tokens[::-1].copy() for (block, _), tokens in layers.items()}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    models = [
+        compared(folder / title, title, with_mlp(related(n, n_rows=64, n_layers=2 + (n < 2))), size=4)
+        for n, title in enumerate(TITLES)
+    ]
+    analyses = (
+        Similarity(kind="similarity", tokens=("all", "patches"), points=("mlp", "output"), resamples=50),
+        Similarity(kind="similarity", tokens=("mean-patch",), norm="none", layers=(-1,)),
+    )
+    settings = EvaluationSettings(analyses=analyses)
+    return evaluate("t", models, settings, ResultStore(folder / "r")).table
+
+
+def values(table, model, reference, point=None, kind="patches", column="value"):
+    rows = table[(table["metric"] == "cka") & (table["model"] == model) & (table["reference"] == reference)]
+    rows = rows[(rows["token"] == kind) & (rows["outcome"].isna() if point is None else rows["outcome"] == point)]
+    return rows.pivot(index="layer", columns="x_value", values=column).to_numpy(dtype=float)
+
+
+def drawn_images(figure):
+    return [axes.images[0].get_array() for axes in figure.axes if axes.images]
+
+
+def test_heat_maps_are_a_triangle_of_models_with_one_scale(table):
+    figure = similarity.figure(table, [])
+    expected = [values(table, one, other) for n, one in enumerate(TITLES) for other in TITLES[n:]]
+    for found, matrix in zip(drawn_images(figure), expected, strict=True):
+        np.testing.assert_array_equal(found, matrix)
+    least = min(0.0, *(matrix.min() for matrix in expected))
+    assert {axes.images[0].get_clim() for axes in figure.axes if axes.images} == {(least, 1.0)}
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert "CKA" in labels
+    assert "depth of First, blocks" in labels
+    ticks = [[label.get_text() for label in axes.get_xticklabels()] for axes in figure.axes if axes.images]
+    assert ticks[0] == ["1", "2", "3"]
+    assert ticks[2] == ["1", "2"]
+    assert any("patch tokens" in text.get_text() for text in figure.texts)
+
+
+def test_models_are_joined_by_their_last_layers(table):
+    [axes] = similarity.by_model(table, []).axes
+    last = {(one, other): values(table, one, other)[-1, -1] for one in TITLES for other in TITLES if one < other}
+    segments = [path for line in axes.collections for path in line.get_segments()]
+    joined = sorted({round(float(x), 9) for path in segments for x in path[:, 0]})
+    assert joined[1] == pytest.approx(1 - max(last.values()))
+    apart = sorted(1 - value for value in last.values())
+    assert joined[2] == pytest.approx((apart[1] + apart[2]) / 2)
+    assert sorted(label.get_text() for label in axes.get_yticklabels()) == sorted(TITLES)
+    assert similarity.by_model(table[~table["model"].eq("First") & ~table["reference"].eq("First")], []) is None
+
+
+def test_sublayers_have_a_column_a_point(table):
+    figure = similarity.sublayers(table, [])
+    pairs = [("First", "Second"), ("First", TITLES[2]), ("Second", TITLES[2])]
+    expected = [values(table, *pair, point) for pair in pairs for point in ("mlp", None)]
+    for found, matrix in zip(drawn_images(figure), expected, strict=True):
+        np.testing.assert_array_equal(found, matrix)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.images]
+    means = [float(np.diagonal(matrix).mean()) for matrix in expected[:2]]
+    assert titles[:3] == [f"mlp: {means[0]:.2f}", f"output: {means[1]:.2f}", "mlp"]
+    assert similarity.sublayers(table[table["outcome"].isna()], []) is None
+
+
+def test_corresponding_layers_are_drawn_against_depth_with_their_intervals(table):
+    [axes] = similarity.by_depth(table, []).axes
+    lines = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+    assert list(lines) == ["First and Second"], "models of other depths have no corresponding layers"
+    np.testing.assert_array_equal(lines["First and Second"].get_xdata(), [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(lines["First and Second"].get_ydata(), np.diagonal(values(table, "First", "Second")))
+    low = np.diagonal(values(table, "First", "Second", column="low"))
+    assert axes.collections[0].get_datalim(axes.transData).y0 == pytest.approx(low.min())
+
+
+def test_titles_that_matplotlib_would_read_as_formulas_are_shown_as_they_are(table):
+    odd = {"First": "_$a$", "Second": "b$", TITLES[2]: "$"}
+    table = table.assign(**{name: table[name].replace(odd) for name in ("model", "reference")})
+    results = StoredResults(table, [], {})
+    assert [name for name in results.figures if name.startswith("similarity")] == [
+        "similarity", "similarity-models", "similarity-sublayers", "similarity-depth"
+    ]  # fmt: skip
+    figure = results.figure("similarity-depth")
+    [entry] = figure.legends[0].get_texts()
+    assert entry.get_text() == "\N{ZERO WIDTH SPACE}_\\$a\\$ and b\\$"
+
+
+def test_one_model_has_its_own_heat_map_alone(table):
+    alone = table[(table["model"] == "First") & (table["reference"] == "First")]
+    assert len(drawn_images(similarity.figure(alone, []))) == 1
+    assert len(drawn_images(similarity.sublayers(alone, []))) == 2
+    assert similarity.by_depth(alone, []) is None
+    assert similarity.by_model(alone, []) is None
