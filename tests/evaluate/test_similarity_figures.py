@@ -98,7 +98,7 @@ def test_titles_that_matplotlib_would_read_as_formulas_are_shown_as_they_are(tab
     table = table.assign(**{name: table[name].replace(odd) for name in ("model", "reference")})
     results = StoredResults(table, [], {})
     assert [name for name in results.figures if name.startswith("similarity")] == [
-        "similarity", "similarity-models", "similarity-sublayers", "similarity-depth"
+        "similarity", "similarity-models", "similarity-depth", "similarity-sublayers"
     ]  # fmt: skip
     figure = results.figure("similarity-depth")
     [entry] = figure.legends[0].get_texts()
