@@ -7,7 +7,7 @@ from commands.experiment.address_space import check_address_space
 from commands.experiment.decoders import decoders
 from commands.experiment.free_memory import free_memory
 from commands.experiment.reading import load_experiment
-from commands.experiment.stored_sets import model_sets, other_experiment
+from commands.experiment.stored_sets import model_sets, naming_lost_seals, other_experiment
 from commands.terminal.evaluation_progress import EvaluationProgress
 from commands.terminal.options import (
     EvaluationDeviceOption,
@@ -60,7 +60,8 @@ def evaluate(
             check_address_space()
         progress.start(n_tasks)
 
-    with listening(progress.step):
+    read = [*models, *(model for others in other_experiments.values() for model, _ in others)]
+    with naming_lost_seals(read), listening(progress.step):
         evaluation = run_analyses(
             experiment.stem,
             models,

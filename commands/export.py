@@ -38,8 +38,11 @@ def export(
 ) -> None:
     """Export a set, or some of its arrays, to one HDF5 file with a data card, or to one file per image for CLAM."""
     from stores import Store
+    from stores.maintenance.verify import refuse_lost_seals
 
     stored_set = Store(store).open(digest)
+    if any(not stored_set.sealed(name) for name in stored_set.arrays):
+        refuse_lost_seals(stored_set.objects, stored_set.prefix)  # an array without seal would be left out in silence
     numbers = None if layers is None else [_integer(part) for part in layers.split(",")]
     names = None if arrays is None else [part.strip() for part in arrays.split(",")]
     if style == "clam":

@@ -81,7 +81,8 @@ def extract(
             say(f"{outcome.title}: {note}")
         if outcome.missing:
             ranges = sorted({number for numbers in outcome.missing.values() for number in numbers})
-            say(f"{outcome.title}: {len(ranges)} of {outcome.set.layout.n_ranges} ranges are still missing")
+            why = "others make them" if options.shard[1] > 1 else "their stored bytes were damaged, run it again"
+            say(f"{outcome.title}: {len(ranges)} of {outcome.set.layout.n_ranges} ranges are still missing: {why}")
     if report.labels is not None and (invalid := report.labels.provenance.get("invalid_rows")):
         say(f"{invalid} rows are invalid and left out by every analysis: `patchbank show {report.labels.digest[:12]}`")
     if report.left_out:

@@ -94,7 +94,7 @@ def plan(
                 f"{one.objects:,}",
                 format_bytes(one.bytes_missing),
                 format_bytes(one.memory_bytes),
-                "-" if rate is None else f"{rate / 1e6:.0f} MB/s",
+                "-" if rate is None else f"{format_bytes(rate)}/s",
                 "-" if one.seconds is None else f"about {duration(one.seconds)}",
             ]
         )

@@ -48,10 +48,13 @@ def repair(
     of_experiment = target is not None and (target.endswith(".toml") or Path(target).is_file())
     if accept_new and not of_experiment:
         raise UserError("--accept-new recomputes values and needs an experiment file: `patchbank repair EXP`")
+    absent: list[str] = []
     with ThreadPoolExecutor(threads or available_cores()) as executor:
         if target is not None and of_experiment:
             notes = repair_index(opened, remove_strays=remove_strays)
-            found = _repair_experiment(Path(target), opened, data, device, workers, executor, remove_strays, accept_new)
+            found, absent = _repair_experiment(
+                Path(target), opened, data, device, workers, executor, remove_strays, accept_new
+            )
         else:
             found = _repair_sets(target, opened, executor, remove_strays)
             notes = repair_index(opened, remove_strays=remove_strays)
@@ -84,6 +87,10 @@ def repair(
         raise DamageError(
             f"{counted(len(strays), 'stray object')}: check that nobody needs them, then add --remove-strays"
         )
+    if absent:
+        raise UserError(
+            f"{absent[0]} was not extracted to the end: run `patchbank extract {target}`, which makes what is missing"
+        )
 
 
 def _repair_experiment(
@@ -95,18 +102,28 @@ def _repair_experiment(
     executor: "Executor",
     remove_strays: bool,
     accept_new: bool,
-) -> list["Repaired"]:
+) -> tuple[list["Repaired"], list[str]]:
+    """Repair the sets of an experiment; return them with the titles of what was not extracted to the end.
+
+    A killed extraction leaves sets that nothing names yet: they are repaired from copies, whichever experiment began
+    them. Raises MissingError where the experiment was not extracted and there are none.
+    """
     check_address_space()
-    from commands.experiment.reading import load_experiment, recorded_sets, source_choice
+    from commands.experiment.reading import find_recorded, load_experiment, recorded_sets, source_choice
     from pipeline.extraction.compute import choose_compute
-    from pipeline.extraction.repair import repair_recipe
+    from pipeline.extraction.repair import repair_recipe, repair_stored
     from pipeline.extraction.run import Workspace
 
     recipe, settings = load_experiment(experiment)
+    recorded = find_recorded(recipe, settings, store)
+    absent = [one.title for one in recorded if not one.features]
+    unnamed = _unnamed_sets(store) if absent else []
+    if absent and not unnamed:
+        recorded_sets(experiment, recipe, settings, store)  # raises MissingError
     found = repair_recipe(
         recipe,
         Workspace(store, data, experiment.parent),
-        recorded_sets(experiment, recipe, settings, store),
+        [one for one in recorded if one.features],
         lambda: choose_compute(device, None),
         source_choice(settings),
         workers=workers,
@@ -117,7 +134,22 @@ def _repair_experiment(
     for one in found:
         for note in one.notes:
             say(f"{one.title}: {note}")
-    return found
+    known = {one.report.prefix for one in found}
+    found += [
+        repair_stored(store, prefix, prefix, executor, remove_strays=remove_strays)
+        for prefix in unnamed
+        if prefix not in known
+    ]
+    return found, absent
+
+
+def _unnamed_sets(store: "Store") -> list[str]:
+    """Return the folders of the sets that no note names: their extraction is not at its end."""
+    from stores.format.paths import INDEX
+
+    notes = (store.recall(name.removesuffix(".json")) for name in store.objects.children(INDEX))
+    named = {digest for note in notes if note is not None for digest in note.values()}
+    return [f"{kind}/{name}" for kind, name in store.set_folders() if name not in named]
 
 
 def _repair_sets(digest: str | None, store: "Store", executor: "Executor", remove_strays: bool) -> list["Repaired"]:
@@ -145,6 +177,12 @@ def _lines(store: "Store", found: list["Repaired"]) -> list[str]:
         lines += [f"repaired {key}: {how}" for key, how in one.report.repaired.items()]
         lines += [f"lost     {key}: {why}" for key, why in one.report.unrepairable.items()]
         lines += [f"unread   {one.title}: {one.unfinished}"] if one.unfinished else []
+        if one.unsealed and not one.report.unrepairable:
+            more = f" and {len(one.unsealed) - 1} more are" if len(one.unsealed) > 1 else " is"
+            lines.append(
+                f"partial  {one.report.prefix}: {one.unsealed[0]}{more} not sealed: `patchbank extract EXP` "
+                "completes the set"
+            )
         parts: list[tuple[str, dict[str, list[int]], str]] = [
             ("repaired", one.remade, "recomputed, equal to the sealed bytes"),
             ("accepted", one.accepted_new, "recomputed, sealed under a new digest"),

@@ -1,12 +1,15 @@
 """``patchbank show``: print everything that is recorded about one set."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from commands.terminal.options import JsonOption, StoreOption
 from commands.terminal.output import echo, echo_json, print_table
 from stores.units import format_bytes
+
+if TYPE_CHECKING:
+    from stores import ZarrSet
 
 
 def show(
@@ -19,7 +22,8 @@ def show(
     from stores.maintenance.describe import card
     from stores.writing.dead_channels import describe_channels
 
-    found = card(Store(store).open(digest, from_summary=True))
+    opened = Store(store).open(digest, from_summary=True)
+    found = card(opened) | {"coverage": _coverage(opened)}
     if as_json:
         echo_json(found)
         return
@@ -30,6 +34,8 @@ def show(
         echo(f"{sum(found['invalid_because'].values()):,} rows are invalid; every analysis leaves them out")
         for reason, count in found["invalid_because"].items():
             echo(f"  {count:,}: {reason}")
+    if found["coverage"] is not None and found["coverage"] < 0.9995:
+        echo(f"the rows show {found['coverage']:.1%} of the pixels of their images")
     for line in other_machines(found["compute"], found["other_machines"]):
         echo(line)
     for title in ("spec", "layout", "compute", "provenance"):
@@ -57,6 +63,18 @@ def show(
             echo(f"{name}: {describe_channels(tuple(a['dead']), a['shape'][-1])}")
     echo()
     echo(f"stored digest {found['stored']}")
+
+
+def _coverage(stored_set: "ZarrSet") -> float | None:
+    """Return which share of their images the rows show, 0..1; None under a view, which may move the tiles."""
+    from pipeline.rows.frames import shown_pixels
+
+    if stored_set.spec.view.name != "clean":
+        return None
+    try:
+        return shown_pixels(stored_set.spec.frame, stored_set.samples)
+    except (KeyError, TypeError, ValueError, ArithmeticError):  # a table that Patchbank did not write
+        return None
 
 
 def other_machines(recorded: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:

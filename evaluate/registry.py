@@ -4,13 +4,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from evaluate.analyses.agreement import Agreement, AgreementTask
 from evaluate.analyses.association import Association, AssociationTask
 from evaluate.analyses.attention import Attention, AttentionTask
 from evaluate.analyses.feature_treatments import FeatureTreatments, FeatureTreatmentsTask
 from evaluate.analyses.frequency import Frequency, FrequencyTask
 from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
+from evaluate.analyses.image_classification import ImageClassification, ImageClassificationTask
 from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
+from evaluate.analyses.information import Information, InformationTask
+from evaluate.analyses.invariance import Invariance, InvarianceTask
 from evaluate.analyses.label_maps import LabelMaps, LabelMapsTask
+from evaluate.analyses.object_positions import ObjectPositions, ObjectPositionsTask
 from evaluate.analyses.patch_classification import PatchClassification, PatchClassificationTask
 from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
 from evaluate.analyses.reconstruction import Reconstruction, ReconstructionTask
@@ -36,6 +41,11 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Tracking: TrackingTask,
     Association: AssociationTask,
     ImageKnn: ImageKnnTask,
+    ImageClassification: ImageClassificationTask,
+    Agreement: AgreementTask,
+    Information: InformationTask,
+    Invariance: InvarianceTask,
+    ObjectPositions: ObjectPositionsTask,
     LabelMaps: LabelMapsTask,
     Attention: AttentionTask,
     Frequency: FrequencyTask,
@@ -45,8 +55,8 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
-    | Association | ImageKnn | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency
-    | TokenGeometry,
+    | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
+    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

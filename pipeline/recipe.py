@@ -29,6 +29,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder", "layers"}
 """Settings of a model on which no feature depends."""
 
+SMALLEST_MEGABYTES = 0.001
+"""Smallest size of ranges and chunks that can be asked for, in MiB: 1 KiB, less than a row of most arrays. A smaller
+number is a mistake (bytes or GiB in place of MiB), and would make one object a row."""
+
 OWN = "own"
 """Value of ``weights`` for a module that is passed in from Python."""
 
@@ -197,10 +201,12 @@ class FeatureRecipe(Record):
 class StorageRecipe(Record):
     """Size of ranges and compression of chunks; they do not change any value."""
 
-    range_megabytes: float = Field(default=64.0, gt=0, le=4096)
-    """Maximum size of a range of the largest array, in MiB. A killed run loses at most the ranges being written."""
-    chunk_megabytes: float = Field(default=8.0, gt=0, le=1024)
-    """Maximum size of a chunk, one stored object, in MiB; larger chunks make fewer objects and coarser reads."""
+    range_megabytes: float = Field(default=64.0, ge=SMALLEST_MEGABYTES, le=4096)
+    """Maximum size of a range of the largest array, in MiB (0.001 to 4096). A killed run loses at most the ranges being
+    written."""
+    chunk_megabytes: float = Field(default=8.0, ge=SMALLEST_MEGABYTES, le=1024)
+    """Maximum size of a chunk, one stored object, in MiB (0.001 to 1024); larger chunks make fewer objects and coarser
+    reads."""
     compression: Literal["none", "zstd"] = "none"
     """Codec of the chunks; float features compress little."""
 

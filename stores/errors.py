@@ -17,11 +17,11 @@ class PatchbankError(Exception):
     exit_code = 1
 
     def __init__(self, sentence: str = "") -> None:
-        super().__init__(_printable(sentence))
+        super().__init__(printable(sentence))
 
 
-def _printable(sentence: str) -> str:
-    """Return one printable line: file names and messages of libraries may hold line breaks or terminal codes."""
+def printable(sentence: str) -> str:
+    """Return one printable line: names, records and messages of libraries may hold line breaks or terminal codes."""
     if sentence.isprintable():
         return sentence
     line = " ".join(sentence.splitlines())

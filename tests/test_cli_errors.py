@@ -44,7 +44,7 @@ from tests.tiny_experiment import EXPERIMENT, wrong
         (
             "top = [3]",
             'top = [3]\nlayers = "last"',
-            "analyses.0.layers: input should be 'all' or write a list in [ ], not 'last'\n",
+            "analyses.0.layers: write 'all' or a list in [ ], not 'last'\n",
         ),
         (
             "top = [3]",
@@ -52,6 +52,15 @@ from tests.tiny_experiment import EXPERIMENT, wrong
             "analyses.0.layers.1: write an integer without quotes, not 'last'\n",
         ),
         ("k = [1, 3]", "k = 3", "write a list in [ ], not 3"),
+        ('norm = "both"', "tokens = []", "features.tokens: write 'all', 'none' or at least one entry, not []\n"),
+        ('norm = "both"', 'tokens = "some"', "features.tokens: write 'all', 'none' or a list in [ ], not 'some'\n"),
+        ('norm = "both"', "layers = []", "features.layers: write 'all' or at least one entry, not []\n"),
+        ('norm = "both"', "masked = 1", "features.masked: write a table, not 1\n"),
+        ('weights = "random"', 'weights = "random"\nmean = [0.5]', "models.0.mean.1 is required and missing"),
+        ('weights = "random"', 'weights = "random"\nstd = [1, 1, 1, 1]', "models.0.std: write 3 entries or fewer, not"),
+        ("tile = 32", "tile = 0", "frame.tile: input should be greater than or equal to 1, not 0\n"),
+        ("range_megabytes = 0.002", "range_megabytes = 1e-9", "greater than or equal to 0.001, not 1e-09\n"),
+        ("range_megabytes = 0.002", "chunk_megabytes = 1e-9", "greater than or equal to 0.001, not 1e-09\n"),
         ('kind = "label-maps"', 'kind = "label-map"', "there is no kind 'label-map': did you mean label-maps?"),
         ('name = "camvid"', 'name = "camvid"\nfolder = "gone"', "there is no folder data/gone for the data set camvid"),
     ],
@@ -121,6 +130,16 @@ def test_devices_that_evaluate_has_no_code_for_are_refused(site, run):
         assert err.startswith("error: ")
         assert err.rstrip().endswith("--device cpu")
         assert err.count("\n") == 1
+
+
+def test_a_gpu_that_is_not_there_is_one_short_sentence_of_every_command(site, run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for command in ("plan", "extract", "evaluate", "fidelity"):
+        code, _, err = run(command, "tiny.toml", "--device", "cuda")
+        assert (code, err) == (
+            2,
+            "error: device 'cuda' cannot be used (PyTorch finds no NVIDIA GPU): try --device cpu\n",
+        ), command
 
 
 def test_the_version_is_printed(run):

@@ -26,3 +26,12 @@ def test_plan_says_which_stage_limits(site, run, monkeypatch):
     assert (planned["rates"], planned["limit"]) == ({}, None)
     assert "limits" not in run("plan", "tiny.toml", "--no-time")[1]
     assert not (site / "store").exists(), "plan wrote something"
+
+
+def test_a_slow_rate_is_told_in_a_unit_that_fits(site, run, monkeypatch):
+    """A model that keeps means alone writes a few kilobytes a second, which was told as 0 MB/s."""
+    slow = Forecast(Machine(cores=2, workers=2, on_gpu=False), {**COSTS, "model": Cost(30.0, 30.0)})
+    monkeypatch.setattr(Measurements, "forecast", lambda self, job: slow)
+    out = run("plan", "tiny.toml")[1]
+    assert " kB/s " in out
+    assert " 0 MB/s" not in out

@@ -42,6 +42,19 @@ def test_steps_inside_a_task_are_told_every_ten_seconds(monkeypatch):
     assert lines == ["A: k-NN (1 of 4)", "  30 of 100 blocks, 35 s left, 12 s so far"]
 
 
+def test_the_last_row_is_told_once_though_rows_that_are_taken_over_follow(monkeypatch):
+    from commands.terminal.output import progress
+    from pipeline.extraction.progress import Progress
+
+    printed = []
+    monkeypatch.setattr("commands.terminal.output.say", printed.append)
+    with progress() as tell:
+        for done in (4, 8, 8, 8):
+            tell(Progress("A", done, 8, float(done), "model"))
+        tell(Progress("B", 8, 8, 1.0, "model"))
+    assert printed == ["A: 8/8 rows, 1.0 rows/s", "B: 8/8 rows, 8.0 rows/s"]
+
+
 def test_searches_and_probes_report_their_steps():
     rng = np.random.default_rng(0)
     features = rng.normal(size=(4000, 8)).astype(np.float32)

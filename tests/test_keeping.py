@@ -291,7 +291,79 @@ def test_a_lost_label_seal_is_a_sentence(site, run):
     with (site / "tiny.toml").open("a") as file:
         file.write('[[analyses]]\nkind = "patch-classification"\nclassifiers = ["knn"]\nresamples = 0\n')
     code, _, err = run("evaluate", "tiny.toml")
-    assert (code, err.count("\n"), "pixels/classes of set" in err) == (2, 1, True), err
+    assert (code, err.count("\n"), "seals/pixels__classes.json is gone: run `patchbank repair`" in err) == (3, 1, True)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_lost_seal_is_damage_of_every_command_and_repair_brings_it_back(site, run, torn):
+    """`evaluate` and `export` sent to `extract`, which ran the model again, with the exit code of a missing set."""
+    seal = folder_of(site, "features") / "seals" / "tokens__block.5.norm.json"
+    kept = seal.read_bytes()
+    if torn:
+        seal.write_bytes(kept[:-9])
+    else:
+        seal.unlink()
+    digest = folder_of(site, "features").name
+    for command in (("verify",), ("evaluate", "tiny.toml", "--results", "new"), ("export", digest, "one.h5")):
+        code, out, err = run(*command)
+        assert code == 3, (command, err)
+        assert "tokens__block.5.norm.json is " in out + err
+        assert "run `patchbank repair" in err
+    assert not (site / "one.h5").exists()
+    assert run("repair")[0] == 0
+    assert seal.read_bytes() == kept
+    assert run("evaluate", "tiny.toml", "--results", "new")[0] == 0
+
+
+def test_a_seal_that_was_lost_with_the_summary_is_named(site, run):
+    folder = folder_of(site, "features")
+    (folder / "seals" / "tokens__block.5.norm.json").unlink()
+    (folder / "summary.json").unlink()
+    for target in ((), ("tiny.toml",)):
+        code, out, _ = run("repair", *target)
+        assert code == 0
+        assert f"partial  features/{folder.name}: tokens/block.5.norm is not sealed" in out
+        assert "`patchbank extract EXP` completes" in out
+    assert run("extract", "tiny.toml")[0] == 0
+    assert "partial" not in run("repair")[1]
+
+
+def test_no_command_sends_a_killed_first_extraction_round_in_circles(site, run, monkeypatch):
+    """`verify` sent to `repair EXP`, which said that nothing was extracted yet, with the damage left as it was."""
+    shutil.rmtree(site / "store")
+    with monkeypatch.context() as killed:  # before it wrote the note, which comes last
+        killed.setattr(Store, "remember", lambda self, key, record: None)
+        assert run("extract", "tiny.toml", "--shard", "1/3")[0] == 0
+    assert "run `patchbank extract tiny.toml`" in run("evaluate", "tiny.toml")[2]
+    folder = folder_of(site, "features")
+    chunk = next(folder.glob("tokens/*/c.*"))
+    chunk.write_bytes(b"")
+    code, _, err = run("verify")
+    assert (code, "run `patchbank repair EXP`" in err) == (3, True)
+    code, out, err = run("repair", "tiny.toml")
+    assert code == 2
+    assert "counts as missing and is extracted again" in out
+    assert "was not extracted to the end: run `patchbank extract tiny.toml`, which makes what" in err
+    assert run("verify")[0] == 0
+    assert run("extract", "tiny.toml")[0] == 0
+    assert run("evaluate", "tiny.toml")[0] == 0
+
+
+def test_repair_of_what_was_never_extracted_says_so(site, run):
+    shutil.rmtree(site / "store")
+    code, _, err = run("repair", "tiny.toml")
+    assert (code, "was not extracted to" in err, "run `patchbank extract tiny.toml`" in err) == (2, True, True)
+
+
+def test_a_range_that_is_damaged_before_its_seal_says_what_to_do(site, run):
+    shutil.rmtree(site / "store")
+    assert run("extract", "tiny.toml", "--shard", "1/3")[2].count("are still missing: others make them") == 1
+    next(folder_of(site, "features").glob("tokens/block.4.norm/c.*")).write_bytes(b"")
+    code, _, err = run("extract", "tiny.toml")
+    assert code == 0
+    assert "1 of 6 ranges are still missing: their stored bytes were damaged, run it again" in err
+    assert "still missing" not in run("extract", "tiny.toml")[2]
+    assert run("verify")[0] == 0
 
 
 def model_of(site):

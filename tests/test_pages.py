@@ -1,5 +1,6 @@
 """README and docs are run as they stand: files written under the names they give, commands typed, Python executed."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -7,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
+from demo.street import write_street_world
 from stores import Store
 from tests.pipeline.tiny import write_camvid
 
@@ -120,6 +123,27 @@ def test_exchange_and_the_script_of_the_readme(run):
     assert blocks
     for block in blocks:
         exec(compile(reader.today(block), "README.md", "exec"), {})
+
+
+def test_digests_of_the_demo_are_those_that_make_demo_makes(here, run):
+    """A newcomer who types `patchbank open` or `show` with the digest on the first page has to find the set."""
+    pinned = (ROOT / "requirements" / "cpu.txt").read_text()
+    if f"pillow=={PIL.__version__}" not in pinned:
+        pytest.skip(f"PNG files of Pillow {PIL.__version__} may have other bytes than those of the pinned release")
+    write_street_world(here / "data" / "street-world")
+    demo = ROOT / "experiments" / "demo.toml"
+    planned = json.loads(run("plan", demo, "--json", "--no-time")[1])["models"]
+    digests = {one["set"][:12] for one in planned}
+    listed = set(re.findall(r"^([0-9a-f]{12})  features ", (ROOT / "README.md").read_text(), re.MULTILINE))
+    assert listed == digests
+    named = re.findall(r"[0-9a-f]{12}", (ROOT / "docs" / "concepts.md").read_text())
+    assert set(named) <= digests
+
+
+def test_the_first_page_says_how_the_command_is_found():
+    """`make demo` installs into .venv and calls the command there; a shell finds it only once that is activated."""
+    text = (ROOT / "README.md").read_text()
+    assert text.index("source .venv/bin/activate") < text.index("`patchbank ls`")
 
 
 def test_shell_scripts_parse_and_their_commands_exist():

@@ -69,6 +69,28 @@ def recorded_sets(
         store: The store to look in.
         clean: Include the clean view even if the experiment leaves it out.
     """
+    from pipeline.views import CLEAN
+
+    recorded = find_recorded(recipe, settings, store, clean=clean)
+    for one in recorded:
+        if not one.features:
+            needs = "" if recipe.features.clean or one.view is not CLEAN else " with `clean = true` in [features]"
+            command = f"`patchbank extract {experiment}`{needs}"
+            raise MissingError(f"{one.title} was not extracted to {store.location} yet: run {command}")
+    return recorded
+
+
+def find_recorded(
+    recipe: "Recipe", settings: "EvaluationSettings", store: "Store", *, clean: bool = False
+) -> list["Recorded"]:
+    """Return the sets of each model under each view, with empty digests where no extraction came to its end.
+
+    Args:
+        recipe: Extraction settings of the experiment.
+        settings: Its evaluation settings, which choose source images.
+        store: The store to look in.
+        clean: Include the clean view even if the experiment leaves it out.
+    """
     from pipeline.recorded import Recorded
     from pipeline.source_choice import ALL_SOURCES
     from pipeline.views import CLEAN
@@ -80,15 +102,11 @@ def recorded_sets(
     recorded = []
     for model in recipe.models:
         for view in views:
-            one = Recorded(model, view, "", "")
             # Sets of all images, as extracted from Python, serve every choice of images.
             noted = store.recall(recipe.model_key(model, choice, view)) or store.recall(
                 recipe.model_key(model, ALL_SOURCES, view)
             )
-            if noted is None:
-                needs = "" if recipe.features.clean or view is not CLEAN else " with `clean = true` in [features]"
-                command = f"`patchbank extract {experiment}`{needs}"
-                raise MissingError(f"{one.title} was not extracted to {store.location} yet: run {command}")
+            noted = noted or {"features": "", "labels": ""}
             recorded.append(Recorded(model, view, noted["features"], noted["labels"]))
     return recorded
 
@@ -121,10 +139,27 @@ def _first_problem(error: Any, tables: dict[str, Any]) -> str:
         return f"{where}: {problem['ctx']['error']}{hint}"
     # A key that takes one of several types has a problem with each of them.
     here = [one for one in error.errors() if _key(one, tables) == where]
-    expected = " or ".join(
-        dict.fromkeys(_EXPECTED.get(one["type"]) or f"{one['msg'][0].lower()}{one['msg'][1:]}" for one in here)
-    )
-    return f"{where}: {expected}, not {problem['input']!r}{hint}"[:600]
+    value = list(problem["input"]) if isinstance(problem["input"], tuple) else problem["input"]
+    is_size = where.rpartition(".")[2] in ("input", "tile", "resize") and not isinstance(value, int)
+    expected = "write a size: `{ height = 448, width = 672 }` or one number" if is_size else _expected(here)
+    return f"{where}: {expected}, not {value!r}{hint}"[:600]
+
+
+def _expected(problems: list[Any]) -> str:
+    """Return what to write in place of a value that none of the types of its key takes."""
+    if problems[0]["type"] == "too_long":
+        return f"write {problems[0]['ctx']['max_length']} entries or fewer"
+    if len(problems) == 1 or any(one["type"] not in (*_EXPECTED, "literal_error") for one in problems):
+        return " or ".join(dict.fromkeys(_EXPECTED.get(one["type"]) or _lower(one["msg"]) for one in problems))
+    # One verb for all: "write 'all', 'none' or a list in [ ]".
+    words = [str(one["ctx"]["expected"]) for one in problems if one["type"] == "literal_error"]
+    others = [_EXPECTED[one["type"]] for one in problems if one["type"] in _EXPECTED]
+    words = list(dict.fromkeys([*words, *(other.removeprefix("write ") for other in others)]))
+    return "write " + " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _lower(sentence: str) -> str:
+    return f"{sentence[0].lower()}{sentence[1:]}"
 
 
 def _key(problem: Any, tables: dict[str, Any]) -> str:
@@ -141,20 +176,22 @@ def _keys(location: tuple[str | int, ...], here: Any, is_key: bool) -> list[str]
     if not location:
         return []
     part, rest = location[0], location[1:]
-    is_item = isinstance(here, list) and isinstance(part, int)
+    is_item = isinstance(here, list) and isinstance(part, int) and part < len(here)
     if is_item or (isinstance(here, dict) and part in here):
         below = _keys(rest, here[part], is_key)
         if below is not None:
             return [str(part), *below]
-    if not rest and isinstance(here, dict):
+    if not rest and (isinstance(here, dict) or (isinstance(here, list) and isinstance(part, int))):
         return [str(part)]
     return None if is_key and not rest else _keys(rest, here, is_key)
 
 
 _EXPECTED = {
-    "model_type": "write a table, or for a size `{ height = 448, width = 672 }` or one number",
+    "model_type": "write a table",
+    "model_attributes_type": "write a table",
     "dict_type": "write a table",
     "tuple_type": "write a list in [ ]",
+    "too_short": "write at least one entry",
     "int_type": "write an integer without quotes",
     "int_from_float": "write an integer",
     "float_type": "write a number without quotes",

@@ -1,5 +1,7 @@
 """Opens the sets that were extracted of an experiment's models, and of the experiments that its analyses read too."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,24 @@ def _opened(store: "Store", digest: str, kind: str, command: str) -> "ZarrSet":
             f"`{command}`"
         )
     return checked(store.open(f"{kind}/{digest}", from_summary=True))
+
+
+@contextmanager
+def naming_lost_seals(models: Sequence["ModelSets"]) -> Iterator[None]:
+    """Raise DamageError in place of the MissingError about an array that was complete and lost its seal.
+
+    Extracting it again, which that error asks for, would run the model where `patchbank repair` reads the array.
+    """
+    from stores.maintenance.verify import refuse_lost_seals
+
+    try:
+        yield
+    except MissingError:
+        sets = [one for model in models for one in (model.features, model.labels)]
+        sets += [one for model in models for view in model.views.values() for one in (view.features, view.labels)]
+        for stored_set in {one.prefix: one for one in sets}.values():
+            refuse_lost_seals(stored_set.objects, stored_set.prefix)
+        raise
 
 
 def other_experiment(experiment: Path, store: "Store") -> list[tuple["ModelSets", "Selection | None"]]:

@@ -121,10 +121,15 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
             yield on_progress
         return
     last: dict[str, float] = {}
+    complete: set[str] = set()
 
     def line(progress: "ExtractProgress") -> None:
         if progress.seconds - last.get(progress.title, 0.0) < 10 and progress.rows_done < progress.rows_total:
             return
+        if progress.title in complete:  # rows that are taken over may follow the last one that is computed
+            return
+        if progress.rows_done >= progress.rows_total:
+            complete.add(progress.title)
         last[progress.title] = progress.seconds
         rate = progress.rows_done / max(progress.seconds, 1e-9)
         left = progress.rows_total - progress.rows_done

@@ -3,43 +3,50 @@
 The protocol of bair-climate-initiative/scale-mae, mae/eval/knn.py: features of training and validation images at the
 same size, directions only (cosine), k = 20 neighbours that vote with exp(similarity / 0.07). Computed for the class
 token and for the mean of the patch tokens, each as it is and without the m features whose variance over the training
-images' *patch tokens* is highest. Where no patch tokens are stored, their means serve, and deviations rank the
-features. The x axis is the relative ground distance: the size the model saw over the native size.
+images' *patch tokens* is highest, at every size by a ranking of its own. Where no patch tokens are stored, their means
+serve, and deviations rank the features. The x axis is the relative ground distance: the size the model saw over the
+native size.
 """
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool
 from pydantic import Field
 
-from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.inputs.work import CALL, Work, comparing, ranking, reading
 from evaluate.kernels.moments import Moments, variance_ranking
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.table import Result
+from evaluate.scoring.images.vectors import (
+    image_classes,
+    image_vectors,
+    ranking_addresses,
+    stored_address,
+    vector_addresses,
+)
 from evaluate.scoring.variance_bootstrap import moments_by_row
 from evaluate.settings import BootstrapSettings, SingleLayerSettings
 from evaluate.task import ModelTask
-from stores.errors import MissingError, UserError
-from stores.format.paths import DEVIATIONS, MEANS, OF_LAYERS
+from stores.errors import UserError
+from stores.format.paths import MEANS, OF_LAYERS
 from stores.specs import Size
-
-Pooled = Literal["class-token", "mean-patch"]
 
 
 class ImageKnn(SingleLayerSettings, BootstrapSettings):
     """Accuracy of k nearest neighbours on whole images, at every size of the experiment (paper A, Fig. 8)."""
 
     kind: Literal["image-knn"]
-    pooled: Annotated[tuple[Pooled, ...], Field(min_length=1)] = ("class-token", "mean-patch")
+    pooled: Annotated[tuple[Literal["class-token", "mean-patch"], ...], Field(min_length=1)] = (
+        "class-token",
+        "mean-patch",
+    )
     """What stands for an image: the first prefix token, or the mean of the patch tokens."""
     remove: tuple[Annotated[int, Field(ge=0)], ...] = (0, 200)
     """Numbers m of features to leave out, those of highest variance over the training images' patch tokens."""
@@ -53,64 +60,6 @@ def sizes(model: ModelSets) -> list[tuple[float | None, ModelSets]]:
     """Return the sets of each size: the clean input's first, then those of the views ``size``."""
     levels = sorted(level for name, level in model.views if name == "size")
     return [(None, model), *((level, model.for_view("size", level)) for level in levels)]
-
-
-def _stored(model: ModelSets, array: str, *groups: str) -> str | None:
-    """Return the address of a layer's array in the first of some groups that has it complete; None where none has."""
-    addresses = (f"{group}/{array.partition('/')[2]}" for group in groups)
-    return next((one for one in addresses if one in model.features.arrays and model.features.sealed(one)), None)
-
-
-def _pooled_array(model: ModelSets, array: str, pooled: Pooled) -> str:
-    """Return the address of what a vector is made of; raises MissingError without it, naming the key that keeps it."""
-    is_mean = pooled == "mean-patch"
-    address = _stored(model, array, *(("tokens", MEANS) if is_mean else ("prefix",)))
-    if address is None:
-        what, other, key = ("mean", "class-token", "means") if is_mean else ("class token", "mean-patch", "prefix")
-        raise MissingError(
-            f"{model.title} has no stored {what}: ask for {other}, or set {key} = true in [features] and run "
-            f"`{model.extract_command}`"
-        )
-    return address
-
-
-def _ranked(model: ModelSets, array: str) -> tuple[str, ...]:
-    """Return the addresses of what ranks a layer's features: patch tokens, or deviations and means; none without."""
-    tokens, *others = (_stored(model, array, group) for group in ("tokens", DEVIATIONS, MEANS))
-    return (tokens,) if tokens is not None else tuple(one for one in others if one and None not in others)
-
-
-def _image_vectors(
-    model: ModelSets, array: str, selection: RowSelection, pooled: Pooled
-) -> Float32[np.ndarray, "image channel"]:
-    """Return one vector an image: tiles of one source are averaged; raises MissingError for what is not stored."""
-    address = _pooled_array(model, array, pooled)
-    stored = model.features[address]
-    numbers = image_numbers(model, selection)
-    summed = np.zeros((len(selection.sources), stored.shape[-1]))
-    is_mean = stored.spec.group == MEANS
-
-    def vectors(first: int, block: np.ndarray) -> list[np.ndarray]:
-        if pooled == "class-token":
-            return [row[0].copy() for row in block]
-        return [row.astype(np.float64) if is_mean else row.astype(np.float64).mean(axis=0) for row in block]
-
-    rows = (vector for some in of_chunks(stored, selection.rows, vectors) for vector in some)
-    for number, vector in zip(numbers, rows, strict=True):
-        summed[number] += vector
-    return (summed / np.bincount(numbers, minlength=len(selection.sources))[:, None]).astype(np.float32)
-
-
-def _image_classes(model: ModelSets, selection: RowSelection) -> Int64[np.ndarray, " image"]:
-    """Return the class of every selected image; raises UserError when one has none."""
-    table = model.samples.iloc[selection.rows].drop_duplicates("source").set_index("source")["image_class"]
-    classes = table.loc[list(selection.sources)].to_numpy(dtype=np.int64)
-    if (classes < 0).any():
-        raise UserError(
-            f"image-knn needs a class for every image and {selection.sources[int((classes < 0).argmax())]} of "
-            f"{model.label_spec.dataset.name} has none: choose a data set of labelled images"
-        )
-    return classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +77,13 @@ class ImageKnnTask(ModelTask[ImageKnn]):
 
     def check(self) -> None:
         """Raise UserError for images without a class, too few of them, and features or rankings that are not there."""
-        n_train = len(_image_classes(self.model, self.train))
-        _image_classes(self.model, self.validation)
+        n_train = len(image_classes(self.model, self.train, self.analysis))
+        image_classes(self.model, self.validation, self.analysis)
         check_k(self.settings.k, n_train, "images")
         for level, sized in sizes(self.model):
             for pooled in self.settings.pooled:
-                _pooled_array(sized, self.array, pooled)
-            if any(self.removed) and not _ranked(sized, self.array):
+                vector_addresses(sized, self.array, pooled)
+            if any(self.removed) and not ranking_addresses(sized, self.array):
                 at = "" if level is None else f" at size {level:g}"
                 raise UserError(
                     f"image-knn ranks the features that it removes by the variance of patch tokens, and "
@@ -147,17 +96,16 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         """Return the digests of patch tokens, or their means, and of prefix tokens at every size."""
         inputs = super().inputs()
         for level, sized in sizes(self.model):
-            for address in (_stored(sized, self.array, "tokens", MEANS), _stored(sized, self.array, "prefix")):
-                if address is not None:
-                    inputs[f"size {level} {address}"] = sized.features.content[address]
-            for address in _ranked(sized, self.array) if any(self.removed) else ():
-                inputs[f"size {level} {address}"] = sized.features.content[address]
+            at = "clean" if level is None else f"size {level:g}"
+            used = [stored_address(sized, self.array, *groups) for groups in (("tokens", MEANS), ("prefix",))]
+            used += ranking_addresses(sized, self.array) if any(self.removed) else ()
+            inputs |= {f"{at} {address}": sized.features.content[address] for address in used if address is not None}
         return inputs
 
     def compute(self) -> Result:
         """Return one row a size, pooled token and m."""
         train, validation, settings = self.train, self.validation, self.settings
-        classes, truth = _image_classes(self.model, train), _image_classes(self.model, validation)
+        classes, truth = (image_classes(self.model, rows, self.analysis) for rows in (train, validation))
         bootstrap = self.bootstrap(validation.sources)
         frame = self.model.spec.frame
         native = (frame.resize if isinstance(frame.resize, Size) else frame.input).height
@@ -170,11 +118,11 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         for level, sized in sizes(self.model):
             ranking = np.arange(self.n_channels)
             if any(self.removed):
-                moments = moments_by_row(sized, _ranked(sized, self.array)[0], train)
+                moments = moments_by_row(sized, ranking_addresses(sized, self.array)[0], train)
                 ranking = variance_ranking(Moments.merged(moments).variance)
             seen = sized.spec.frame.input.height if level is None else level
             for pooled in settings.pooled:
-                bank, queries = (_image_vectors(sized, self.array, some, pooled) for some in (train, validation))
+                bank, queries = (image_vectors(sized, self.array, some, pooled) for some in (train, validation))
                 for m in self.removed:
                     kept = np.sort(ranking[m:])
                     parts = np.take(bank, kept, axis=1), np.take(queries, kept, axis=1)
@@ -215,8 +163,8 @@ class ImageKnnTask(ModelTask[ImageKnn]):
         summed, copied = 20 * n_train, 4 * n_train + 20 * n_queries
         per_channel = 4 * (n_train + n_queries) + max(summed, copied, 8 * (n_train + n_queries))
         reading = max(
-            sum(reading_bytes(sized, one) for one in _ranked(sized, self.array))
-            or reading_bytes(sized, _stored(sized, self.array, *OF_LAYERS) or self.array)
+            sum(reading_bytes(sized, one) for one in ranking_addresses(sized, self.array))
+            or reading_bytes(sized, stored_address(sized, self.array, *OF_LAYERS) or self.array)
             for _, sized in sizes(self.model)
         )
         searching = neighbours_bytes(n_queries, self.settings.k, 1, 1)

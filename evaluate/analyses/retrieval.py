@@ -4,7 +4,8 @@ Paper A, section 3.3 (experiments A-11 to A-15). The gallery is every labelled p
 are the patches under a view that show an object (majority label not background, not void). A hit is the *same patch*
 (the clean patch that holds the query's centre), else of the same *fine* category, else of the same *supercategory*,
 else of *another* category, else *background*. Leaving out the query's own tile, or its whole source image, tests
-whether the model finds the category elsewhere.
+whether the model finds the category elsewhere. Models of other patch sizes have other queries; they are compared image
+by image, by the same resamples.
 """
 
 from collections.abc import Iterator, Sequence

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evaluate.figures import (
+    agreement,
     association,
     attention,
     class_curve,
@@ -14,8 +15,12 @@ from evaluate.figures import (
     feature_treatments,
     frequency,
     global_context,
+    image_classification,
     image_knn,
+    information,
+    invariance,
     label_maps,
+    object_positions,
     ranking_overlap,
     reconstruction,
     reconstruction_pictures,
@@ -108,7 +113,8 @@ FIGURES = (
         "Robustness to changed images",
         "mIoU on changed images against that on clean ones, classifiers trained on clean images. A model is a vertical "
         "line with its clean score on top and a dot a level, smaller as the change grows; grey diagonals keep 100, 80, "
-        "60, 40 and 20 % of the clean score. Each removed m has a row.",
+        "60, 40 and 20 % of the clean score. Each removed m has a row. Images are changed before tiles are "
+        "resized to the input: a frame that shrinks them lets less of the finest noise reach the models.",
         robustness.figure,
     ),
     FigureEntry(
@@ -157,6 +163,45 @@ FIGURES = (
         "Image k-NN at several sizes",
         "Accuracy of nearest neighbours on whole images against the size the model saw over the native size.",
         image_knn.figure,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "image-classification",
+        "Classes of whole images, layer by layer",
+        "Accuracy on whole images from each layer's tokens, through the final norm. The dotted line is the most common "
+        "class.",
+        image_classification.figure,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "agreement",
+        "Agreement of two models",
+        "Share of images of which two models predict the same class, and Cohen's kappa of their being right: 0 is what "
+        "independent errors give, 1 the same errors.",
+        agreement.figure,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "information",
+        "Information in few features",
+        "Accuracy of a linear probe of whole images that reads random features or leading principal components; the "
+        "last mark is all features.",
+        information.figure,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "invariance",
+        "Invariance to changed images",
+        "Mean cosine of an image's vector with that of its changed version, less the mean with other images' changed "
+        "versions: 0 is no likeness beyond that of any two images.",
+        invariance.figure,
+        interval=_OVER_IMAGES,
+    ),
+    FigureEntry(
+        "object-positions",
+        "Number and place of objects",
+        "R² of held-out images, predicted by ridge regression from one vector an image: 1 is perfect, 0 the mean.",
+        object_positions.figure,
         interval=_OVER_IMAGES,
     ),
     FigureEntry(

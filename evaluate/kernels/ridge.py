@@ -16,6 +16,7 @@ def ridge(
     targets: Float64[np.ndarray, "row class"],
     images: Int64[np.ndarray, " row"],
     queries: Float64[np.ndarray, "query channel"],
+    analysis: str = "global-context",
 ) -> Float64[np.ndarray, "query class"]:
     """Return predictions of one ridge regression a class, its penalty chosen by cross-validation over images.
 
@@ -26,6 +27,7 @@ def ridge(
         targets: values to predict, one column a class.
         images: source image of each training row.
         queries: rows to predict.
+        analysis: name of the analysis, for error messages.
     """
     from sklearn.linear_model import Ridge
     from sklearn.model_selection import GroupKFold
@@ -33,11 +35,11 @@ def ridge(
 
     n_images = len(np.unique(images))
     if n_images < 2:
-        raise UserError("global-context chooses its penalty on held-out images: train on at least two")
+        raise UserError(f"{analysis} chooses its penalty on held-out images: train on at least two")
     folds = list(GroupKFold(min(5, n_images)).split(inputs, groups=images))
     if all(len(held) < 2 for _, held in folds):
         raise UserError(
-            f"global-context chooses its penalty by R² on held-out images, and no fold of {len(inputs)} training tiles "
+            f"{analysis} chooses its penalty by R² on held-out images, and no fold of {len(inputs)} training rows "
             "holds two: train on more images"
         )
     scaler = StandardScaler().fit(inputs)

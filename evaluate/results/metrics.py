@@ -52,6 +52,12 @@ PENALTY = "penalty"
 CONVERGED = "converged"
 TRIALS_CONVERGED = "trials_converged"
 TRAINING_LOSS = "training_loss"
+AGREEMENT = "agreement"
+ERROR_CONSISTENCY = "error_consistency"
+PARTICIPATION_RATIO = "participation_ratio"
+COSINE = "cosine"
+RANDOM_COSINE = "random_cosine"
+INVARIANCE = "invariance"
 ATTENTION_DISTANCE_PX = "attention_distance_px"
 ATTENTION_DISTANCE_UNIT = "attention_distance_unit"
 ATTENTION_ENTROPY = "attention_entropy"
@@ -67,7 +73,6 @@ SPACE_COSINE = "space_cosine"
 DEPTH_COSINE = "depth_cosine"
 SPATIAL_VARIANCE = "spatial_variance"
 LOG_SINGULAR_VALUE = "log_singular_value"
-PARTICIPATION_RATIO = "participation_ratio"
 MAP_VARIANCE_SHARE = "map_variance_share"
 
 
@@ -143,6 +148,12 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (CONVERGED, "0 or 1", "higher", "whether the fit of the probe converged"),
     (TRIALS_CONVERGED, "share", "higher", "of the fits that the penalty was chosen from, how many converged"),
     (TRAINING_LOSS, "nats", "lower", 'mean cross-entropy of the last epoch of a probe with `probe = "adamw"`'),
+    (AGREEMENT, "share", "none", "images of which the model and `reference` predict the same class"),
+    (ERROR_CONSISTENCY, "ratio", "none", "Cohen's kappa of being right, model and `reference`; 0 is chance"),
+    (PARTICIPATION_RATIO, "directions", "none", "(sum l)² / sum l² of the eigenvalues of a covariance"),
+    (COSINE, "ratio", "none", "mean cosine of an image's vector and its vector under the view"),
+    (RANDOM_COSINE, "ratio", "none", "baseline: mean cosine with the vectors of other images under the view"),
+    (INVARIANCE, "ratio", "none", "`cosine` less `random_cosine`"),
     (ATTENTION_DISTANCE_PX, "px of the input", "none", "mean distance from query to key patch, weighted by attention"),
     (ATTENTION_DISTANCE_UNIT, "sides of the grid", "none", "`attention_distance_px` with patches on the unit square"),
     (ATTENTION_ENTROPY, "nats", "none", "entropy of a query's attention over the patches, mean over queries"),
@@ -158,7 +169,6 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (DEPTH_COSINE, "ratio", "none", "cosine of a patch before and after the block, mean over patches"),
     (SPATIAL_VARIANCE, "squared feature", "none", "variance over the patches of an input, mean over features"),
     (LOG_SINGULAR_VALUE, "nats", "none", "log singular value of centred tokens, less the first; `outcome`: of which"),
-    (PARTICIPATION_RATIO, "dimensions", "none", "(sum λ)² / sum λ² of the patches' covariance; `outcome`: of what"),
     (MAP_VARIANCE_SHARE, "share", "none", "share of the tokens' variance that a linear map of them shows"),
 )
 

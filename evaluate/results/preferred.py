@@ -11,7 +11,13 @@ import pandas as pd
 
 from evaluate.results.metrics import PATCH_MIOU
 
-_TOKENS = {"patch": "patch tokens", "class-token": "class token", "mean-patch": "mean of patch tokens"}
+_TOKENS = {
+    "patch": "patch tokens",
+    "class-token": "class token",
+    "mean-patch": "mean of patch tokens",
+    "class-and-mean": "class token and mean of patch tokens",
+}
+_DISTANCES = {"euclidean": "Euclidean"}
 _MOST_LISTED = 5
 """Values of one column that are listed; of more, the first and the last."""
 
@@ -80,7 +86,7 @@ def conditions(rows: pd.DataFrame) -> str:
         f"m = {_listed(m)}" if m else "",
         f"{_listed(sizes)} training image{'' if sizes == [1] else 's'}" if sizes else "",
         " and ".join(_TOKENS.get(name, name) for name in dict.fromkeys(rows["token"].dropna())),
-        " and ".join(f"{str(name).capitalize()} distance" for name in dict.fromkeys(rows["distance"].dropna())),
+        " and ".join(f"{_DISTANCES.get(name, name)} distance" for name in dict.fromkeys(rows["distance"].dropna())),
     ]
     return "; ".join(part for part in parts if part)
 

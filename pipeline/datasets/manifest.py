@@ -4,6 +4,7 @@ Columns: ``image`` (a path relative to the root), and any of ``mask`` (a path to
 ``group``, ``split``, ``video`` and ``frame``. Class names, colours and ids of masks are in the experiment file.
 """
 
+import difflib
 import functools
 import os
 from collections.abc import Sequence
@@ -44,6 +45,7 @@ class Manifest(Dataset):
         require_folder(self.root, "give the folder that holds the manifest")
         path = self.root / self.file
         table = read_table(inside(self.root, path))
+        _refuse_misspelt(path, table.columns)
         if not table.rows:
             raise MissingError(f"{path} lists no image; write one a line below the names of the columns")
         return table
@@ -155,6 +157,21 @@ class Manifest(Dataset):
             if 0 < without < len(self._table.rows):
                 notes.append(f"{self.name}: {without} of {len(self._table.rows)} images have no {column}.")
         return notes
+
+
+def _refuse_misspelt(path: Path, columns: Sequence[str]) -> None:
+    """Raise UserError for a column that is not read and is spelt like one that is not there, such as ``splits``.
+
+    It would be left out in silence, and all images be in the split "all".
+    """
+    absent = [name for name in COLUMNS if name not in columns]
+    for column in columns:
+        near = [] if column in COLUMNS else difflib.get_close_matches(column.lower(), absent, n=1, cutoff=0.8)
+        if near:
+            raise UserError(
+                f"{path} has a column {column!r}, which is not read, and no column {near[0]!r}: call it {near[0]!r}, "
+                "or by a name that is less like it"
+            )
 
 
 def _frame(cell: str, row: Row) -> int:

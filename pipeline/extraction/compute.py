@@ -152,5 +152,5 @@ def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mix
     changed = differences(recorded, settled.record(str(recorded.get("compute_dtype", "float32"))))
     if changed:
         changes = ", ".join(f"{name} was {before} and is {now} here" for name, (before, now) in changed.items())
-        lines.append(f"{changes}: the last bits may differ, `patchbank show` lists the ranges computed here")
+        lines.append(f"{changes}: the last bits may differ")
     return settled, lines

@@ -183,6 +183,7 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
                 ([a.name for a in arrays], [r.number for r in ranges]) for ranges, arrays in passes(work.missing)
             ]
             note_machine(target.objects, target.prefix, here, started)
+            outcome.notes.append("`patchbank show` lists the ranges computed here")
         try:
             _write(work, target, outcome)
             is_written = True
@@ -215,7 +216,7 @@ def _with_smaller_batches(work: StartedExtraction, target: ZarrSet, before: Outc
     outcome.rows_made += max(0, written - sum(before.rows_taken.values()))
     outcome.rows_reused = before.rows_reused
     outcome.rows_taken = before.rows_taken | outcome.rows_taken
-    outcome.notes = [*before.notes, line, *outcome.notes]
+    outcome.notes = [*before.notes, line, *(note for note in outcome.notes if note not in before.notes)]
     return outcome
 
 

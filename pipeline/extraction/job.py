@@ -104,11 +104,20 @@ class Job:
         return sum(array.row_bytes for array in self.arrays)
 
     @property
+    def n_bytes(self) -> int:
+        """Bytes of the complete set without compression, input pixels included; a set's last chunks are padded."""
+        pixels = self.labels.input_pixels
+        return (0 if pixels is None else self.layout.n_rows * pixels.row_bytes) + sum(
+            self.layout.stored_bytes(array, row_range) for row_range in self.layout.ranges() for array in self.arrays
+        )
+
+    @property
     def missing_bytes(self) -> int:
-        """Bytes still to be written, input pixels included."""
+        """Bytes still to be written without compression, input pixels included; a set's last chunks are padded."""
         return self.missing_input_bytes + sum(
-            (row_range.stop - row_range.start) * sum(array.row_bytes for array in arrays)
+            self.layout.stored_bytes(array, row_range)
             for row_range, arrays in self.missing().items()
+            for array in arrays
         )
 
     @property

@@ -24,7 +24,7 @@ from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN
-from stores import Store
+from stores import Store, ZarrSet
 from stores.canonical import canonical_json, checksummed
 from stores.errors import PatchbankError, UserError
 from stores.format.layout import Layout, RowRange
@@ -55,6 +55,8 @@ class Repaired:
     unfinished: str = ""
     """Why nothing is known to be lost although it is not whole: memory, permission, a full disk."""
     notes: list[str] = field(default_factory=list)
+    unsealed: list[str] = field(default_factory=list)
+    """Arrays without a seal, of which no record says that they were complete: `patchbank extract` completes them."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +150,22 @@ def repair_stored(
         remove_strays: Delete objects that no record refers to.
     """
     try:
-        return Repaired(title, repair_set(store, prefix, executor, remove_strays=remove_strays))
+        report = repair_set(store, prefix, executor, remove_strays=remove_strays)
+        return Repaired(title, report, unsealed=_unsealed(store, prefix))
     except UserError as error:
         why = str(error)
     except MemoryError:
         why = "there is not enough memory: free some, then run the same command again"
     return Repaired(title, RepairReport(prefix.rpartition("/")[2], prefix), unfinished=why)
+
+
+def _unsealed(store: Store, prefix: str) -> list[str]:
+    """Return the arrays of a set that are not sealed; none of a set whose records are damaged."""
+    try:
+        opened = ZarrSet(store.objects, prefix)
+    except PatchbankError:
+        return []
+    return [name for name in opened.arrays if not opened.sealed(name)]
 
 
 def _note_failure(one: Repaired, error: PatchbankError) -> None:
@@ -184,12 +196,8 @@ def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means
     assert job.existing is not None
     compute, one.notes = reconcile_with_recorded(means.compute(), job.existing.compute, allow_mixed=False)
     rebuilder, arrays = ChunkRebuilder(job.existing, one.report.lost), job.existing.arrays
-    wanted = {
-        span: tuple(arrays[name] for name in sorted(names))
-        for span, names in _merged(
-            rebuilder.rows(), job.layout, compute.batch_size, lambda name: rows_together(arrays[name])
-        )
-    }
+    spans = _merged(rebuilder.rows(), job.layout, compute.batch_size, lambda name: rows_together(arrays[name]))
+    wanted = {span: tuple(arrays[name] for name in sorted(names)) for span, names in spans}
 
     def take(batch: Batch, values: dict[str, np.ndarray]) -> None:
         for name, rows in values.items():

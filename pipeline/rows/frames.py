@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
@@ -119,6 +120,19 @@ def coverage(frame: FrameSpec, source_size: Size) -> float:
     owned = (tile.owned for tile in tiles(frame, source_size))
     covered = sum((right - left) * (bottom - top) for left, top, right, bottom in owned)
     return covered / (size.height * size.width)
+
+
+def shown_pixels(frame: FrameSpec, samples: pd.DataFrame) -> float | None:
+    """Return the share, 0..1, of the pixels of a sample table's valid images that its rows show; None without any."""
+    valid = samples[samples["valid"]] if "valid" in samples.columns else samples
+    shown = total = 0.0
+    for height, width in valid[["source_height", "source_width"]].drop_duplicates().to_numpy(dtype=int).tolist():
+        rows = valid[(valid["source_height"] == height) & (valid["source_width"] == width)]
+        plane = resized_size(frame, Size(height=height, width=width))
+        owned = (rows["owned_right"] - rows["owned_left"]) * (rows["owned_bottom"] - rows["owned_top"])
+        shown += float(owned.sum()) / (plane.height * plane.width) * width * height
+        total += rows["source"].nunique() * width * height
+    return shown / total if total else None
 
 
 def cut(

@@ -71,6 +71,11 @@ class Layout(Record):
         """Return the number of chunk objects of ``array`` when it is complete."""
         return -(-self.n_rows // self.chunk_rows(array))
 
+    def stored_bytes(self, array: ArraySpec, row_range: RowRange) -> int:
+        """Return the bytes of a range's chunks of ``array`` without compression; the last one is padded to a whole."""
+        rows = self.chunk_rows(array)
+        return -(-(row_range.stop - row_range.start) // rows) * rows * array.row_bytes
+
 
 def plan_layout(
     n_rows: int,

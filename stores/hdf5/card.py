@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from stores.errors import printable
 from stores.hdf5.records import Exported
 from stores.sets import ZarrSet
 from stores.specs import FeatureSpec
@@ -17,7 +18,10 @@ def card_path(path: Path) -> Path:
 
 
 def card_text(stored_set: ZarrSet, exported: Exported) -> str:
-    """Return the card as Markdown; it depends on the set and the file alone, so equal exports have equal cards."""
+    """Return the card as Markdown; it depends on the set and the file alone, so equal exports have equal cards.
+
+    Control characters, which a set of somebody else may hold, are visible escapes: people read cards on a terminal.
+    """
     spec, provenance = stored_set.spec, stored_set.provenance
     title = spec.model.name if isinstance(spec, FeatureSpec) else "labels"
     parts = [
@@ -39,7 +43,7 @@ def card_text(stored_set: ZarrSet, exported: Exported) -> str:
         "## Digests\n",
         _digests(stored_set, exported),
     ]
-    return "\n".join(parts)
+    return "\n".join(printable(line) for line in "\n".join(parts).split("\n"))
 
 
 def _facts(stored_set: ZarrSet) -> list[list[str]]:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Literal
 
 from stores.canonical import sha256_hex
-from stores.errors import MissingError, UserError
+from stores.errors import DamageError, MissingError, UserError
 from stores.format.chunk_table import StoredObject
 from stores.format.chunks import Checksum
 from stores.format.paths import COMMITS, CREATED, GROUP, INDEX, SEALS, SPEC, SUMMARY, seal_path
@@ -84,6 +84,22 @@ def verify_set(objects: Objects, prefix: str, executor: Executor | None = None, 
 
     seen, findings = agreeing(look)
     return Verdict(prefix.rpartition("/")[2], len(seen.expected), seen.n_bytes, findings)
+
+
+def refuse_lost_seals(objects: Objects, prefix: str) -> None:
+    """Raise DamageError when an array that was sealed has no valid seal: its values are complete, `repair` tells.
+
+    Args:
+        objects: Storage of the store.
+        prefix: Folder of the set.
+    """
+    found = verify_set(objects, prefix, depth="sizes").findings
+    lost = [finding for finding in found if finding.part == "seal"]
+    if lost:
+        raise DamageError(
+            f"{objects.url}/{lost[0].key} {lost[0].problem}: run `patchbank repair`, which restores a seal where the "
+            "bytes of its array are those that were sealed"
+        )
 
 
 def _findings(

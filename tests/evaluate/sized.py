@@ -56,6 +56,12 @@ SETTINGS = {
     "tracking": {"gaps": (1,)},
     "association": {},
     "image-knn": {"k": 5, "remove": (0, 10)},
+    "image-classification": {"k": (5,), "penalties": (1e-1,)},
+    "image-classification by attention": {"classifiers": ("attentive-probe",), "epochs": 1},
+    "agreement": {"penalties": (1e-1,)},
+    "information": {"features": (5, 50), "draws": 1, "penalties": (1e-1,)},
+    "invariance": {},
+    "object-positions": {},
     "label-maps": {"images": 2},
     "attention": {"pictures": 2},
     "frequency": {},
@@ -63,8 +69,9 @@ SETTINGS = {
 }
 """Settings by the analysis and a variant of it; every analysis has one at least."""
 STREAMS = {"variance-spectrum", "ranking-overlap", "global-context", "reconstruction", "tracking", "association"}
-STREAMS |= {"image-knn", "attention", "frequency", "token-geometry"}
-"""Analyses whose memory does not grow with the number of patches; the others hold all patches."""
+STREAMS |= {"image-knn", "invariance", "object-positions", "attention", "frequency", "token-geometry"}
+"""Analyses whose memory does not grow with the number of patches; the others hold all patches, or fit probes of images,
+whose buffers are larger than this set."""
 
 
 class Decoder:
@@ -224,7 +231,7 @@ def settings_of(name):
 
 def tasks_of(name, models):
     """Return the settings, the models that are evaluated, their decoders and the tasks."""
-    some = models if name == "ranking-overlap" else models[:1]
+    some = models if name in ("ranking-overlap", "agreement") else models[:1]
     settings = settings_of(name)
     given = {one.title: partial(Decoder, one.spec.frame.input.height // GRID) for one in some}
     (analysis,) = settings.analyses

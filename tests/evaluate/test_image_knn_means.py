@@ -1,6 +1,7 @@
 """Image k-NN on stored means of patch tokens: as on the tokens, and one sentence where it needs the tokens."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -104,3 +105,10 @@ def test_analyses_of_patches_name_the_key_that_keeps_tokens(tmp_path, measured):
     match = r"tokens/block.0.norm of planted is not complete .*: name its layer in `tokens` of \[features\] and run"
     with pytest.raises(MissingError, match=match):
         evaluate("t", [model], wanted, ResultStore(tmp_path / "results"))
+
+
+def test_inputs_are_named_by_size_and_never_by_none(tmp_path, measured):
+    """The keys are read in the column `inputs` of the results."""
+    names = set(json.loads(table_of(tmp_path, measured)["inputs"].iloc[0]))
+    assert {"clean tokens/block.0.norm", "clean prefix/block.0.norm"} <= names
+    assert not [name for name in names if "None" in name or ".0 " in name]

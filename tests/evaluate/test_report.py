@@ -7,10 +7,12 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
+from evaluate.analyses.image_knn import Pooled
 from evaluate.figures import FIGURES
 from evaluate.figures.style import save
 from evaluate.report.writing import rewrite_report, write_report
@@ -276,3 +278,8 @@ def test_the_readme_explains_every_column_in_order():
         line.split("|")[1] for line in README.read_text().split("## Metrics")[0].splitlines() if line.startswith("| `")
     ))  # fmt: skip
     assert named == list(COLUMNS)
+
+
+def test_the_readme_names_what_stands_for_an_image():
+    [line] = re.findall(r"^\| `token` \|(.*)\|$", README.read_text(), re.MULTILINE)
+    assert re.findall(r"`(\S+)`", line) == ["patch", *get_args(Pooled)]

@@ -107,6 +107,7 @@ def test_of_several_k_layers_and_distances_one_is_taken():
     one = preferred_rows(rows)
     assert one[["layer", "k", "distance"]].to_numpy().tolist() == [[11, 1, "euclidean"]]
     assert conditions(one) == "layer 11 (from 0); k = 1; m = 0; 72 training images; patch tokens; Euclidean distance"
+    assert conditions(preferred_rows(rows[rows["distance"] == "cosine"])).endswith("patch tokens; cosine distance")
 
 
 def written(tmp_path, table, about=None):

@@ -67,8 +67,12 @@ def test_the_plan_says_what_is_left_out_and_the_preview_is_drawn(site):
     assert samples.coverage == pytest.approx(32 * 32 / (53 * 40))
     labelled = labelled_coverage(samples)
     assert 0.3 < labelled < 0.7
-    [note] = [line for line in warnings([], samples, None, None) if "cover" in line]
-    assert note.startswith("the tiles cover only 48% of all pixels: a smaller resize or a larger tile in [frame]")
+    [note] = [line for line in warnings([], samples, None, None) if "pixels" in line]
+    assert note.startswith(
+        "no model sees 51.7% of all pixels, which lie outside the centre crops: a smaller resize or a "
+    )
+    [note] = [line for line in warnings([], samples, labelled, None) if "pixels" in line]
+    assert f"51.7% of all pixels and {1 - labelled:.1%} of the labelled ones, which lie" in note
     sheet = contact_sheet(samples, [view for view, _ in wanted.all_views()], [0, 2], 8)
     assert min(sheet.size) > 300
 

@@ -176,3 +176,9 @@ def test_damaged_bytes_are_read_or_refused_and_nothing_else(kind, edits):
         damaged[place % len(damaged)] = value
     with contextlib.suppress(UserError):
         assert read_image(bytes(damaged)).dtype == np.uint8
+
+
+def test_a_text_called_a_picture_is_refused_without_names_of_python_objects(tmp_path):
+    (tmp_path / "notes.jpg").write_text("# Notes")
+    with pytest.raises(UserError, match=r"notes\.jpg cannot be read as an image \(its first bytes are those of no"):
+        image_size(tmp_path / "notes.jpg")

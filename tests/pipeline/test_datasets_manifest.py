@@ -103,6 +103,8 @@ def test_parquet_is_read_like_csv(tmp_path):
         (["image", "", "a.png,b"], "line 3, has 2 cells and the first line 1"),
         (["image", '"a.png'], "is no CSV"),
         (["image,group", ",x"], "line 2, names no image"),
+        (["image,splits", "a.png,val"], "has a column 'splits', which is not read, and no column 'split': call it"),
+        (["image,Class", "a.png,crop"], "has a column 'Class', which is not read, and no column 'class'"),
         (["image", "c.png"], "line 2, names c.png, and there is no file"),
         (["image,mask", "a.png,b.png"], "line 2, names b.png, and there is no file"),
         (["image", "sub"], "line 2, names sub, and there is no file"),

@@ -75,8 +75,8 @@ def test_ucmerced_ids_do_not_depend_on_what_is_here(tmp_path):
     assert len(dataset.classes()) == 21
     assert list(dataset.notes()) == [
         "ucmerced: there are 2 images, officially 2,100.",
-        "ucmerced: 1 images are not 256x256 pixels, the first is Images/airplane/airplane00.tif; set resize in "
-        "[frame].",
+        "ucmerced: 1 images are not 256x256 pixels, the first is Images/airplane/airplane00.tif; resize in "
+        "[frame] brings all to one size.",
     ]
 
 

@@ -278,6 +278,7 @@ def test_ranges_of_another_processor_are_marked(tmp_path, data, monkeypatch):
     monkeypatch.setattr("pipeline.extraction.compute._cpu_model", lambda: "another processor")
     done = extract_all(wanted, where, shard=(1, 2)).outcomes[0]
     assert any("cpu was" in note and "another processor" in note for note in done.notes)
+    assert sum("`patchbank show` lists the ranges computed here" in note for note in done.notes) == 1
     assert done.missing == {}
     shown = other_machines(card(done.set)["compute"], card(done.set)["other_machines"])
     assert shown[0] == "computed on 2 kinds of machine, whose last bits may differ"
@@ -297,6 +298,7 @@ def test_a_compute_record_of_an_earlier_version_says_nothing_of_the_processor():
     elsewhere = before | {"threads": 10_000}
     (line,) = reconcile_with_recorded(CPU, elsewhere, allow_mixed=False)[1]
     assert "threads was 10000" in line
+    assert "computed here" not in line, "fidelity and repair say it too, and add no ranges"
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(tmp_path, data, monkeypatch):

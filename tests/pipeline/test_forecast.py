@@ -52,6 +52,8 @@ def test_what_shares_the_cores_adds_up():
         "model, 10 rows/s on 2 cores, of which it takes 80% (alone: decode 100, model 12, hash 5,200, write 8,000, "
         "read back 9,000): a GPU will help, up to 50 rows/s on these cores and this disk; so will more cores"
     )
+    unknown = forecast(cores=2, workers=2, on_gpu=False, cpu=cpu, decode=100, model=12.5, write=None)
+    assert "on these cores (writing was not measured); so will" in unknown.sentence()
     on_gpu = forecast(cores=2, workers=2, cpu=cpu, decode=100, model=12.5)
     assert (on_gpu.limit, on_gpu.cores_decide) == ("model", False), "the model of a GPU takes no cores"
     assert on_gpu.seconds_per_row == pytest.approx(1 / 12.5)

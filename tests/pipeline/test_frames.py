@@ -5,13 +5,14 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.rows import frames
-from pipeline.rows.frames import coverage, cut, cut_labels, owned_in_input, tiles
+from pipeline.rows.frames import coverage, cut, cut_labels, owned_in_input, shown_pixels, tiles
 from stores.errors import UserError
 from stores.specs import VOID, FrameSpec, Size
 
@@ -268,3 +269,19 @@ def test_golden_bytes():
         made.update(cut(image, frame, cells, interpolation).tobytes())
     made.update(cut_labels(image[..., 0] % 19, frame, cells).tobytes())
     assert (frames.REVISION, made.hexdigest()[:16]) == (1, "12d52f5e05a45bb4")
+
+
+def test_the_shown_share_of_a_table_is_that_of_its_frame():
+    """`patchbank show` has the table of the rows and no images."""
+    crop = FrameSpec(input=Size(height=8, width=8), tile=Size(height=32, width=32), edge="centre", resize=None)
+    sizes = {"a": Size(height=40, width=53), "b": Size(height=40, width=53), "c": Size(height=64, width=64)}
+    rows = [
+        {"source": name, "source_width": size.width, "source_height": size.height, "valid": name != "bad"}
+        | dict(zip(("owned_left", "owned_top", "owned_right", "owned_bottom"), tile.owned, strict=True))
+        for name, size in {**sizes, "bad": Size(height=32, width=32)}.items()
+        for tile in tiles(crop, size)
+    ]
+    pixels = {name: size.height * size.width for name, size in sizes.items()}
+    expected = sum(coverage(crop, size) * pixels[name] for name, size in sizes.items()) / sum(pixels.values())
+    assert shown_pixels(crop, pd.DataFrame(rows)) == pytest.approx(expected)
+    assert shown_pixels(crop, pd.DataFrame(rows[-1:])) is None

@@ -1,6 +1,8 @@
 """One filter for all models where the experiment asks it, and corruptions that keep within their memory."""
 
+import re
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -126,6 +128,19 @@ def test_the_noise_that_reaches_the_model_is_recorded(interpolation):
     same = replace_input(frame, 32)
     _, unresized = under_view.pixels(noisy, same, "a.png", cells, image, interpolation)
     np.testing.assert_allclose(unresized["noise_energy_input"], unresized["noise_energy"], rtol=1e-5)
+
+
+def test_the_header_of_an_experiment_says_how_much_of_the_noise_reaches_the_models():
+    page = (Path(__file__).parents[2] / "experiments" / "cityscapes-robustness.toml").read_text()
+    told = re.search(r"of its energy (\d+), (\d+), (\d+) and (\d+) % reach", page).groups()
+    frame = FrameSpec(input=Size(height=224, width=224), tile=Size(height=256, width=256))
+    image, cells = np.full((512, 512, 3), 128, np.uint8), tiles(frame, Size(height=512, width=512))
+    shares = []
+    for level in (0.125, 0.375, 0.625, 0.875):
+        noisy = view("frequency-noise", levels=[level])
+        _, stats = under_view.pixels(noisy, frame, "a.png", cells, image, "bicubic")
+        shares.append(stats["noise_energy_input"].mean() / stats["noise_energy"].mean())
+    np.testing.assert_allclose([float(share) / 100 for share in told], shares, atol=0.01)
 
 
 def replace_input(frame, side):

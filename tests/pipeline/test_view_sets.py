@@ -1,5 +1,8 @@
 """Sets of views: the right pixels from files, the same bytes however they are made, and clean ones as before."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -122,6 +125,12 @@ def test_views_resume_and_share_ranges_like_clean_sets(tmp_path, data):
         *("tokens/block.5", "tokens/block.5.norm", "prefix/block.5", "prefix/block.5.norm"),
         *("view/noise_energy", "view/clipped_share", "view/noise_energy_input"),
     }
+    page = (Path(__file__).parents[2] / "stores" / "README.md").read_text().split("## Arrays")[1].split("\n\n")[2]
+    named = "|".join(
+        re.sub("<[a-z]+>", "[a-z0-9]+", name.replace(".", r"\.")) for name in re.findall(r"`(\w+/.*?)`", page)
+    )
+    for one in where.store.sets():
+        assert [name for name in one.arrays if not re.fullmatch(named, name)] == [], "the format page names every array"
     assert noise["view/noise_energy"][:].mean() == pytest.approx(400, rel=0.1)
     again = extract_all(wanted, where)
     assert sum(part.rows_made for part in again.values()) == 0

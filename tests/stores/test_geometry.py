@@ -33,3 +33,12 @@ def test_ranges_are_consecutive():
     rows = [row for r in layout.ranges() for row in range(r.start, r.stop)]
     assert rows == list(range(1000))
     assert layout.n_ranges > 5
+
+
+def test_bytes_on_disk_are_those_of_whole_chunks():
+    """80 rows take as many bytes as 128 where a chunk has 64: `plan` told of 6 MB and 9.6 were written."""
+    array = token_array(patches=196, channels=192)
+    layout = plan_layout(80, array.row_bytes)
+    assert (layout.range_rows, layout.chunk_rows(array)) == (128, 64)
+    assert sum(layout.stored_bytes(array, one) for one in layout.ranges()) == 128 * array.row_bytes
+    assert layout.n_objects(array) * layout.chunk_rows(array) == 128

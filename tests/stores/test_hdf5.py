@@ -308,6 +308,16 @@ def test_the_card_says_what_where_from_and_how(tmp_path, made):
     found["file"].close()
 
 
+def test_the_card_of_a_set_of_somebody_else_holds_no_terminal_codes(tmp_path):
+    evil = "mae\x1b[31m\x1b]0;title\x07\u202e\x9b1m"
+    spec = FEATURES.model_copy(update={"model": FEATURES.model.model_copy(update={"name": evil})})
+    odd = {**PROVENANCE, "command": evil, evil: evil, "licence_of_weights": evil, "citation_of_weights": evil}
+    made = stored(tmp_path / "here", [tokens(0)], spec=spec, provenance=odd)
+    card = export_set(made, tmp_path / "odd.h5").card.read_text()
+    assert all(line.isprintable() for line in card.split("\n"))
+    assert card.count(r"mae\x1b[31m\x1b]0;title\x07\u202e\x9b1m") >= 6
+
+
 def test_nothing_is_replaced_and_nothing_half_written_stays(tmp_path, made, file, monkeypatch):
     before = file.read_bytes()
     with pytest.raises(UserError, match="exists already"):

@@ -52,6 +52,8 @@ def choose_device(name: str) -> Device:
         raise UserError(f"evaluate computes on cpu or cuda, and {name[:40]!r} is neither: use --device cpu")
     import torch
 
+    if not torch.cuda.is_available():
+        raise UserError(f"device {name!r} cannot be used (PyTorch finds no NVIDIA GPU): try --device cpu")
     try:
         torch.empty(0, device=name)
         kind = torch.cuda.get_device_name(name)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from pipeline.datasets.reading.files import read_bytes, require_file
 from stores.errors import MissingError, UserError
@@ -200,6 +200,10 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[tuple[Image.Imag
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{called} is refused as a decompression bomb ({error}); cut it into smaller files") from error
+    except UnidentifiedImageError as error:  # its text names a Python object
+        raise UserError(
+            f"{called} cannot be read as an image (its first bytes are those of no image); fetch it again or remove it"
+        ) from error
     except _BROKEN as error:
         raise UserError(f"{called} cannot be read as an image ({error}); fetch it again or remove it") from error
 

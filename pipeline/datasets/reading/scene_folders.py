@@ -101,7 +101,8 @@ def scene_notes(
     other = [source.name for source in sources if image_size(source.image) != size]
     if other:
         notes.append(
-            f"{dataset}: {len(other)} images are not {size} pixels, the first is {other[0]}; set resize in [frame]."
+            f"{dataset}: {len(other)} images are not {size} pixels, the first is {other[0]}; resize in [frame] brings "
+            "all to one size."
         )
     unlisted = [source.name for source in sources if source.split == UNLISTED]
     if unlisted:

@@ -104,7 +104,8 @@ class Forecast:
     def _advice(self) -> str:
         if self.limit == "model":
             most = self.rate_without("model")
-            until = "" if most is None else f", up to {_rate(most)} rows/s on these cores and this disk"
+            disk = " and this disk" if self.costs.get("write") is not None else " (writing was not measured)"
+            until = "" if most is None else f", up to {_rate(most)} rows/s on these cores{disk}"
             if self.machine.on_gpu:
                 return f"a faster GPU, or more of them with --shard, will help{until}"
             return f"a GPU will help{until}; so will more cores"

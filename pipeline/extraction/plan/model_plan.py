@@ -140,7 +140,7 @@ def _plan(view: View, job: Job, weights_found: bool, compute: Compute, measureme
         rows_missing=rows_missing,
         rows_taken_over=rows_taken,
         objects=job.n_objects,
-        bytes=job.layout.n_rows * sum(array.row_bytes for array in kept),
+        bytes=job.n_bytes,
         bytes_missing=job.missing_bytes,
         memory_bytes=weights
         + job.buffer_bytes(compute.batch_size, compute.on_gpu)

@@ -49,12 +49,15 @@ def warnings(plans: list[ModelPlan], samples: Samples, labelled: float | None, f
     if samples.left_out:
         first = next(iter(samples.left_out.values()))
         lines.append(f"{len(samples.left_out)} images are left out of the few-shot choice, the first: {first}")
-    remedy = 'set edge = "shift-last" or "pad" in [frame], or another size'
-    if samples.frame.edge == "centre":
-        remedy = "a smaller resize or a larger tile in [frame] shows more"
-    for share, what in ((samples.coverage, "of all pixels"), (labelled, "of the labelled pixels")):
-        if share is not None and share < LITTLE_COVERAGE:
-            lines.append(f"the tiles cover only {share:.0%} {what}: {remedy}")
+    if min(samples.coverage, 1.0 if labelled is None else labelled) < LITTLE_COVERAGE:
+        remedy = 'set edge = "shift-last" or "pad" in [frame], or another size'
+        if samples.frame.edge == "centre":
+            remedy = "a smaller resize or a larger tile in [frame] shows more"
+        where = "outside the centre crops" if samples.frame.edge == "centre" else "in no tile"
+        of_labelled = "" if labelled is None else f" and {1 - labelled:.1%} of the labelled ones"
+        lines.append(
+            f"no model sees {1 - samples.coverage:.1%} of all pixels{of_labelled}, which lie {where}: {remedy}"
+        )
     lines += [
         f"{plan.title} makes {plan.objects:,} objects: raise chunk_megabytes (and range_megabytes) in [storage], or "
         "keep fewer arrays"

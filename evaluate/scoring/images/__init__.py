@@ -1,0 +1,1 @@
+"""Vectors of whole images, and classifiers of them, which several analyses share."""

@@ -1,0 +1,115 @@
+"""One vector an image, from its class token, the mean of its patch tokens or both, and the class of every image."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from evaluate.inputs.chunks import of_chunks
+from evaluate.inputs.memory import reading_bytes
+from evaluate.inputs.model_sets import ModelSets
+from evaluate.inputs.rows import RowSelection, image_numbers
+from stores.errors import MissingError, UserError
+from stores.format.paths import DEVIATIONS, MEANS
+
+Pooled = Literal["class-token", "mean-patch", "class-and-mean"]
+"""What stands for an image: its first prefix token, the mean of its patch tokens, or both, one after the other."""
+
+_PARTS: dict[Pooled, tuple[Pooled, ...]] = {"class-and-mean": ("class-token", "mean-patch")}
+
+
+def stored_address(model: ModelSets, array: str, *groups: str) -> str | None:
+    """Return the address of a layer's array in the first of some groups that has it complete; None where none has."""
+    addresses = (f"{group}/{array.partition('/')[2]}" for group in groups)
+    return next((one for one in addresses if one in model.features.arrays and model.features.sealed(one)), None)
+
+
+def vector_addresses(model: ModelSets, array: str, pooled: Pooled) -> list[str]:
+    """Return the addresses of what vectors are made of; raises MissingError without one, naming the key that keeps it.
+
+    Args:
+        model: The model's sets.
+        array: Address of any array of the layer.
+        pooled: What stands for an image.
+    """
+    addresses = []
+    for part in _PARTS.get(pooled, (pooled,)):
+        is_mean = part == "mean-patch"
+        address = stored_address(model, array, *(("tokens", MEANS) if is_mean else ("prefix",)))
+        if address is None:
+            what, other, key = ("mean", "class-token", "means") if is_mean else ("class token", "mean-patch", "prefix")
+            raise MissingError(
+                f"{model.title} has no stored {what}: ask for {other}, or set {key} = true in [features] and run "
+                f"`{model.extract_command}`"
+            )
+        addresses.append(address)
+    return addresses
+
+
+def ranking_addresses(model: ModelSets, array: str) -> tuple[str, ...]:
+    """Return the addresses of what ranks a layer's features: patch tokens, or deviations and means; none without."""
+    tokens, *others = (stored_address(model, array, group) for group in ("tokens", DEVIATIONS, MEANS))
+    return (tokens,) if tokens is not None else tuple(one for one in others if one and None not in others)
+
+
+def row_vectors(
+    model: ModelSets, array: str, rows: Int64[np.ndarray, " row"], pooled: Pooled
+) -> Float64[np.ndarray, "row channel"]:
+    """Return one vector a row; raises MissingError for what is not stored.
+
+    Args:
+        model: The model's sets.
+        array: Address of any array of the layer.
+        rows: Rows to read, increasing.
+        pooled: What stands for a row.
+    """
+    parts = []
+    for address in vector_addresses(model, array, pooled):
+        stored = model.features[address]
+
+        def vectors(first: int, block: np.ndarray, group: str = stored.spec.group) -> np.ndarray:
+            if group == "prefix":
+                return block[:, 0].astype(np.float64)
+            return block.astype(np.float64) if group == MEANS else block.mean(axis=1, dtype=np.float64)
+
+        parts.append(np.concatenate(list(of_chunks(stored, rows, vectors))))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def image_vectors(
+    model: ModelSets, array: str, selection: RowSelection, pooled: Pooled
+) -> Float32[np.ndarray, "image channel"]:
+    """Return one vector an image: tiles of one source are averaged; raises MissingError for what is not stored.
+
+    Args:
+        model: The model's sets.
+        array: Address of any array of the layer.
+        selection: Rows of the images.
+        pooled: What stands for an image.
+    """
+    numbers = image_numbers(model, selection)
+    vectors = row_vectors(model, array, selection.rows, pooled)
+    summed = np.zeros((len(selection.sources), vectors.shape[1]))
+    np.add.at(summed, numbers, vectors)
+    return (summed / np.bincount(numbers, minlength=len(selection.sources))[:, None]).astype(np.float32)
+
+
+def image_classes(model: ModelSets, selection: RowSelection, analysis: str) -> Int64[np.ndarray, " image"]:
+    """Return the class of every selected image; raises UserError, naming the analysis, when one has none."""
+    table = model.samples.iloc[selection.rows].drop_duplicates("source").set_index("source")["image_class"]
+    classes = table.loc[list(selection.sources)].to_numpy(dtype=np.int64)
+    if (classes < 0).any():
+        raise UserError(
+            f"{analysis} needs a class for every image and {selection.sources[int((classes < 0).argmax())]} of "
+            f"{model.label_spec.dataset.name} has none: choose a data set of labelled images"
+        )
+    return classes
+
+
+def vectors_bytes(model: ModelSets, array: str, n_rows: int, n_images: int, pooled: Sequence[Pooled]) -> int:
+    """Return what reading the vectors of images holds at most, in bytes."""
+    addresses = [one for each in pooled for one in vector_addresses(model, array, each)]
+    width = sum(model.n_channels(one) for one in vector_addresses(model, array, pooled[0]))
+    reading = max(reading_bytes(model, one) for one in addresses)
+    return reading + 8 * width * (3 * n_rows + 3 * n_images)
