@@ -1,19 +1,11 @@
 """The table of all figures of a report, with title and caption."""
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-import pandas as pd
-from matplotlib.figure import Figure
-
 from evaluate.figures import (
     agreement,
     association,
-    attention,
     class_curve,
     curves,
     feature_treatments,
-    frequency,
     global_context,
     image_classification,
     image_knn,
@@ -27,32 +19,11 @@ from evaluate.figures import (
     retrieval,
     retrieval_examples,
     robustness,
-    token_geometry,
-    token_maps,
     tracking,
     variance_spectrum,
 )
-from evaluate.results.table import Result
-
-_OVER_IMAGES = " {marks} are 95 % bootstrap intervals over images."
-_OVER_VIDEOS = " {marks} are 95 % bootstrap intervals over videos."
-
-
-class FigureEntry(NamedTuple):
-    """A figure with its title and caption."""
-
-    name: str
-    title: str
-    caption: str
-    draw: Callable[[pd.DataFrame, list[tuple[str, Result]]], Figure | None]
-    """Takes the long table and (model, result) pairs; None when there is nothing to show."""
-    analysis: str = ""
-    """The analysis whose results may lack the arrays that the figure shows."""
-    absent: str = ""
-    """Text in place of the figure then."""
-    interval: str = ""
-    """What ``{marks}`` are (Bands or Bars); said where some are drawn."""
-
+from evaluate.figures.entry import OVER_IMAGES, OVER_VIDEOS, FigureEntry
+from evaluate.figures.token_table import TOKEN_FIGURES
 
 FIGURES = (
     FigureEntry(
@@ -69,7 +40,7 @@ FIGURES = (
         "is the range of 95 % of unrelated rankings. Features of two "
         "models are compared by number only, so that chance is expected.",
         ranking_overlap.figure,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "removal-curve",
@@ -77,21 +48,21 @@ FIGURES = (
         "mIoU of patches without the m features of highest variance. Where these ruin distances, nearest neighbours "
         "recover as m grows while the probe stays level.",
         curves.removal_curve,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "layer-curve",
         "Layer by layer",
         "mIoU of patches from each layer's tokens, through the final norm.",
         curves.layer_curve,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "train-size",
         "More training images",
         "mIoU of patches against the number of training images; smaller sets are part of larger ones.",
         curves.train_size,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "class-curve",
@@ -147,7 +118,7 @@ FIGURES = (
         "Share of objects whose nearest object some frames later is the same one (solid) and of the same category "
         "(dashed, open marks), with chance dotted.",
         tracking.figure,
-        interval=_OVER_VIDEOS,
+        interval=OVER_VIDEOS,
     ),
     FigureEntry(
         "association",
@@ -156,14 +127,14 @@ FIGURES = (
         "association part, for detection is 1), IDF1, and how often an object changed its track, all videos "
         "together.",
         association.figure,
-        interval=_OVER_VIDEOS,
+        interval=OVER_VIDEOS,
     ),
     FigureEntry(
         "image-knn",
         "Image k-NN at several sizes",
         "Accuracy of nearest neighbours on whole images against the size the model saw over the native size.",
         image_knn.figure,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "image-classification",
@@ -171,7 +142,7 @@ FIGURES = (
         "Accuracy on whole images from each layer's tokens, through the final norm. The dotted line is the most common "
         "class.",
         image_classification.figure,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "agreement",
@@ -179,7 +150,7 @@ FIGURES = (
         "Share of images of which two models predict the same class, and Cohen's kappa of their being right: 0 is what "
         "independent errors give, 1 the same errors.",
         agreement.figure,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "information",
@@ -187,7 +158,7 @@ FIGURES = (
         "Accuracy of a linear probe of whole images that reads random features or leading principal components; the "
         "last mark is all features.",
         information.figure,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "invariance",
@@ -195,21 +166,21 @@ FIGURES = (
         "Mean cosine of an image's vector with that of its changed version, less the mean with other images' changed "
         "versions: 0 is no likeness beyond that of any two images.",
         invariance.figure,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "object-positions",
         "Number and place of objects",
         "R² of held-out images, predicted by ridge regression from one vector an image: 1 is perfect, 0 the mean.",
         object_positions.figure,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "global-context",
         "Class shares predicted from one patch",
         "R² of class shares predicted from the central patch, mean over the classes in the settings.",
         global_context.figure,
-        interval=_OVER_IMAGES,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "reconstruction",
@@ -234,68 +205,6 @@ FIGURES = (
         "void.",
         label_maps.figure,
     ),
-    FigureEntry(
-        "attention",
-        "Attention block by block",
-        "How far a query patch attends, how much that depends on the query (0 where all attend alike), and over how "
-        "many patches it spreads; mean over heads, with a dot a head. Dotted lines are uniform attention.",
-        attention.figure,
-        interval=_OVER_IMAGES,
-    ),
-    FigureEntry(
-        "class-maps",
-        "Attention of the class token",
-        "The class token's attention over the patches, each map with its own scale from 0.",
-        attention.class_maps,
-        "attention",
-        'Maps of the class token are not shown: none are stored, or `pictures` is 0. Add "class-attention" to '
-        "`captures` in [features], then extract and evaluate again.",
-    ),
-    FigureEntry(
-        "query-maps",
-        "Attention of single patches",
-        "The attention of the framed patches over all patches, mean over heads, each map with its own scale from 0; "
-        "computed again from stored queries and keys.",
-        attention.query_maps,
-        "attention",
-        "Maps of query patches are not shown: no queries and keys are stored, or none are asked for. Add "
-        '`sublayers = ["query", "key"]` to [features], for few images, then extract and evaluate again.',
-    ),
-    FigureEntry(
-        "frequency",
-        "Frequencies of the tokens",
-        "How much of the tokens' Fourier amplitude is at high frequencies: low values are tokens that change slowly "
-        "over the image. Half depths are sums after the attention. Other grids have another highest frequency.",
-        frequency.figure,
-        interval=_OVER_IMAGES,
-    ),
-    FigureEntry(
-        "token-statistics",
-        "Likeness of the tokens",
-        "Mean cosines over pairs of heads, over pairs of positions and from one block to the next, and the variance "
-        "over positions.",
-        token_geometry.statistics,
-        interval=_OVER_IMAGES,
-    ),
-    FigureEntry(
-        "token-spectra",
-        "Singular values of the tokens",
-        "Singular values of each image's centred tokens and of the images' centred mean tokens at the last depth, and "
-        "over how many dimensions tokens spread. A spectrum that falls fast is one of few dimensions.",
-        token_geometry.spectra,
-        interval=_OVER_IMAGES,
-    ),
-    FigureEntry(
-        "token-maps",
-        "Maps of the tokens",
-        "A dot a patch of some images, all in one map. Distances in a t-SNE, and sizes of its clusters, mean little.",
-        token_maps.flat,
-    ),
-    FigureEntry(
-        "token-moves",
-        "How a layer moves tokens",
-        "The patches of one image before and after, on the first three right singular vectors of both together.",
-        token_maps.moves,
-    ),
+    *TOKEN_FIGURES,
 )
 """Every figure of a report, in order."""

@@ -12,12 +12,12 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from evaluate.analyses.image_knn import Pooled
 from evaluate.figures import FIGURES
 from evaluate.figures.style import save
 from evaluate.report.writing import rewrite_report, write_report
 from evaluate.results.table import COLUMNS, ResultStore, long_table
 from evaluate.runner import Evaluation
+from evaluate.scoring.images.vectors import Pooled
 from stores.errors import MissingError
 from tests.evaluate.planted_report import TITLES, all_figures
 

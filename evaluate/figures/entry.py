@@ -1,0 +1,29 @@
+"""One entry of the table of figures: name, title, caption and what draws it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from evaluate.results.table import Result
+
+OVER_IMAGES = " {marks} are 95 % bootstrap intervals over images."
+OVER_VIDEOS = " {marks} are 95 % bootstrap intervals over videos."
+"""What intervals are drawn over, for captions."""
+
+
+class FigureEntry(NamedTuple):
+    """A figure with its title and caption."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[pd.DataFrame, list[tuple[str, Result]]], Figure | None]
+    """Takes the long table and (model, result) pairs; None when there is nothing to show."""
+    analysis: str = ""
+    """The analysis whose results may lack the arrays that the figure shows."""
+    absent: str = ""
+    """Text in place of the figure then."""
+    interval: str = ""
+    """What ``{marks}`` are (Bands or Bars); said where some are drawn."""
