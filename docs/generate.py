@@ -76,12 +76,17 @@ def default(field: Any) -> str:
     value = field.default if field.default is not PydanticUndefined else field.default_factory()
     if value is None:
         return "none"
+    return toml(value)
+
+
+def toml(value: Any) -> str:
+    """Return a value in TOML's spelling."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         return f'"{value}"'
     if isinstance(value, tuple):
-        return "[" + ", ".join(f'"{one}"' if isinstance(one, str) else str(one) for one in value) + "]"
+        return "[" + ", ".join(map(toml, value)) + "]"
     return "{}" if value == {} else str(value)
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
 from pydantic import Field
 
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.work import CALL, Work, reading
 from evaluate.kernels.probing.penalties import PENALTIES
+from evaluate.kernels.tokens.spectra import centred_gram, participation_ratio
 from evaluate.results.metrics import IMAGE_ACCURACY, PARTICIPATION_RATIO
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
@@ -43,17 +44,6 @@ class Information(LayerSettings, BootstrapSettings):
     """Random choices of every number; their mean is reported."""
     penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
     """L2 penalties to choose from by accuracy on held-out training images; by default a grid."""
-
-
-def participation_ratio(vectors: Float64[np.ndarray, "row channel"]) -> float:
-    """Return ``(sum l)^2 / sum l^2`` of the eigenvalues of the covariance; NaN where nothing varies.
-
-    ``sum l`` is the trace, and ``sum l^2`` the squared Frobenius norm of the Gram matrix of the smaller side.
-    """
-    centred = vectors - vectors.mean(axis=0)
-    gram = centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
-    squares = float((gram**2).sum())
-    return float(np.trace(gram)) ** 2 / squares if squares else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +117,7 @@ class InformationTask(ModelTask[Information]):
             draws = bootstrap.ratio(mean, every)
             return bootstrap.row(IMAGE_ACCURACY, float(mean.mean()), draws, outcome=outcome, x_value=float(n_features))
 
-        ratio = participation_ratio(bank.astype(np.float64))
+        ratio = participation_ratio(centred_gram(bank))
         rows = [score_row(PARTICIPATION_RATIO, ratio, x_value=float(self.width))]
         rows.append(row(ALL, self.width, [right(bank, queries, None)]))
         centre = bank.mean(axis=0, dtype=np.float64)

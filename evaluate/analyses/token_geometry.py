@@ -40,7 +40,7 @@ from evaluate.results.table import Result
 from evaluate.scoring.tokens import maps
 from evaluate.scoring.tokens.captured_task import CapturedTask, ScoredTask, reading_numbers
 from evaluate.scoring.tokens.spectra import spectra_bytes, spectra_work, token_spectra
-from evaluate.settings import BootstrapSettings, Context, LayerSettings
+from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from evaluate.task import ModelTask
 
 Part = Literal["statistics", "spectra", "maps"]
@@ -64,6 +64,8 @@ class TokenGeometry(LayerSettings, BootstrapSettings):
     """Likeness, spread and maps of the tokens of each layer (arXiv 2305.00729)."""
 
     kind: Literal["token-geometry"]
+    layers: Layers = "all"
+    """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     parts: Annotated[tuple[Part, ...], Field(min_length=1)] = ("statistics", "spectra", "maps")
     """What is computed: ``statistics`` of ``captures``, ``spectra`` and ``maps`` of stored patch tokens."""
     images: int = Field(default=64, ge=2)

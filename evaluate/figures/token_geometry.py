@@ -70,7 +70,7 @@ def spectra(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | 
         axes.set_title("solid: last block; dotted: after its attention", fontsize=8.5, loc="left")
     panels[2].set_title("solid: one image; dotted: all images together", fontsize=8.5, loc="left")
     panels[2].set_ylim(bottom=0.0)
-    _depth(panels[2], "participation ratio (dimensions)")
+    _depth(panels[2], "participation ratio (directions)")
     style.legend_above(drawn, panels[2])
     style.name_conditions(drawn, ratios)
     return drawn

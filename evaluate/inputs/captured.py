@@ -68,7 +68,7 @@ def captured_arrays(
             )
         )
     numbers = sorted({one.layer for one in found})
-    if layers != "all":
+    if found and layers != "all":
         wanted = {numbers[layer] if -len(numbers) <= layer < 0 else layer for layer in layers}
         found = [one for one in found if one.layer in wanted]
         numbers = [layer for layer in sorted(wanted) if layer not in {one.layer for one in found}]

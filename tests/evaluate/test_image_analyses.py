@@ -10,11 +10,12 @@ from sklearn.metrics import cohen_kappa_score
 
 from evaluate.analyses.agreement import Agreement, kappa
 from evaluate.analyses.image_classification import ImageClassification
-from evaluate.analyses.information import Information, participation_ratio
+from evaluate.analyses.information import Information
 from evaluate.analyses.invariance import Invariance, cosines
 from evaluate.analyses.object_positions import ObjectPositions, targets_of
 from evaluate.figures import FIGURES
 from evaluate.inputs.rows import RowSplit
+from evaluate.kernels.tokens.spectra import centred_gram, participation_ratio
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
@@ -144,12 +145,12 @@ def test_the_participation_ratio_counts_directions_of_equal_variance():
         basis = np.linalg.qr(rng.normal(size=(12, rank)))[0]
         scores = rng.normal(size=(500, rank))
         scores = np.linalg.qr(scores - scores.mean(axis=0))[0]
-        assert participation_ratio(scores @ basis.T + 7) == pytest.approx(rank, rel=1e-9)
+        assert participation_ratio(centred_gram(scores @ basis.T + 7)) == pytest.approx(rank, rel=1e-9)
     vectors = rng.normal(size=(30, 50)) * np.linspace(1, 5, 50)
     eigenvalues = np.linalg.eigvalsh(np.cov(vectors.T))
     expected = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
-    assert participation_ratio(vectors) == pytest.approx(expected, rel=1e-9)
-    assert np.isnan(participation_ratio(np.ones((5, 3))))
+    assert participation_ratio(centred_gram(vectors)) == pytest.approx(expected, rel=1e-9)
+    assert np.isnan(participation_ratio(centred_gram(np.ones((5, 3)))))
 
 
 def test_information_of_components_equals_a_pca_and_grows(tmp_path, models):

@@ -16,7 +16,7 @@ def centred_gram(vectors: Float[np.ndarray, "vector channel"]) -> Float64[np.nda
     """Return the products of the centred vectors, or of their channels where these are fewer."""
     centred = vectors.astype(np.float64)
     centred -= centred.mean(axis=0)
-    return centred @ centred.T if len(centred) <= centred.shape[1] else centred.T @ centred
+    return centred @ centred.T if len(centred) < centred.shape[1] else centred.T @ centred
 
 
 def log_singular_values(gram: Float64[np.ndarray, "side side"], n_vectors: int) -> Float64[np.ndarray, " rank"]:

@@ -1,0 +1,91 @@
+"""Attention, frequencies and token geometry from the command line: painted scenes, a random MAE with its decoder."""
+
+import pandas as pd
+import pytest
+
+from demo.street import write_street_world
+from tests.tiny_experiment import wrong
+
+EXPERIMENT = """
+seed = 0
+[dataset]
+name = "cityscapes"
+folder = "street-world-tiny"
+[frame]
+tile = 32
+input = 32
+[features]
+input_pixels = true
+captures = ["attention", "class-attention", "frequency", "token-statistics"]
+capture_points = ["embedding", "attention-residual", "output"]
+sublayers = ["query", "key"]
+[[models]]
+name = "vit_tiny_patch16_224"
+title = "MAE"
+weights = "random"
+arguments = { embed_dim = 24, depth = 3, num_heads = 2, patch_size = 8 }
+decoder = { width = 16, depth = 2, heads = 2 }
+[selection.train]
+split = "train"
+[selection.validation]
+split = "val"
+[[analyses]]
+kind = "attention"
+resamples = 20
+[[analyses]]
+kind = "frequency"
+decoder = true
+resamples = 20
+[[analyses]]
+kind = "token-geometry"
+map_images = 2
+resamples = 20
+"""
+
+
+@pytest.fixture
+def site(here):
+    scenes = {"train": {"alpha": 1}, "val": {"beta": 2}}
+    write_street_world(here / "data" / "street-world-tiny", images_per_city=scenes, size=(64, 96))
+    (here / "tiny.toml").write_text(EXPERIMENT)
+    return here
+
+
+@pytest.mark.usefixtures("svg_alone")
+def test_from_painted_scenes_to_the_figures(site, run):
+    code, _, err = run("extract", "tiny.toml", "--batch-size", 4)
+    assert code == 0, err
+    code, _, err = run("evaluate", "tiny.toml")
+    assert code == 0, err
+    table = pd.read_parquet(site / "results" / "tiny" / "results.parquet")
+    depths = table[table["metric"] == "delta_log_amplitude_highest"]
+    of_decoder = (depths["outcome"] == "decoder").fillna(False)
+    assert depths[~of_decoder]["x_value"].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+    assert depths[of_decoder]["x_value"].tolist() == [0, 1, 2]
+    attention = table[(table["metric"] == "attention_distance_px") & table["outcome"].isna()]
+    assert attention["x_value"].tolist() == [1, 2, 3]
+    assert attention["value"].between(0, 32).all()
+    drawn = {path.stem for path in (site / "results" / "tiny" / "figures").glob("*.svg")}
+    assert drawn == {
+        *("attention", "class-maps", "query-maps", "frequency"),
+        *("token-statistics", "token-spectra", "token-maps", "token-moves"),
+    }
+    assert run("evaluate", "tiny.toml")[1].startswith("made    0 results")
+
+
+@pytest.mark.parametrize(
+    ("captures", "analysis", "says"),
+    [
+        ('"frequency", "token-statistics"', "attention", 'no captured arrays of "attention"'),
+        ('"attention", "token-statistics"', "frequency", 'no captured arrays of "frequency"'),
+        ('"attention", "frequency"', "token-geometry", 'no captured arrays of "token-statistics"'),
+    ],
+)
+def test_extract_refuses_what_evaluate_would_lack(site, run, captures, analysis, says):
+    every = '"attention", "class-attention", "frequency", "token-statistics"'
+    (site / "tiny.toml").write_text(wrong(EXPERIMENT, every, captures))
+    code, _, err = run("extract", "tiny.toml")
+    assert code == 2
+    assert says in err
+    assert "add it to `captures` in [features]" in err
+    assert not list((site / "store").glob("features/*")), f"something was extracted, but {analysis} would be refused"
