@@ -46,6 +46,7 @@ from evaluate.scoring.similarity.representations import (
 )
 from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from evaluate.task import ModelTask
+from stores.canonical import digest
 from stores.errors import MissingError, UserError
 
 ROW_BYTES = 4096
@@ -99,7 +100,7 @@ class SimilarityTask(ModelTask[Similarity]):
     compared = (CKA,)
     what = "similarity of {task.tokens} tokens with {task.other.model.title} at {task.point}"
     key_settings = ("resamples",)
-    key_rows = ("train",)
+    key_rows = ()
 
     own: ComparedModel
     other: ComparedModel
@@ -183,12 +184,16 @@ class SimilarityTask(ModelTask[Similarity]):
             check_k(self.settings.k, len(self.rows) - 1, "images beside each")
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters that the class lists, both sides' images, and how minibatches are made."""
+        """Return the parameters that the class lists, both sides' images, and how minibatches are made.
+
+        Of the images there is a digest: a result has a row for every pair of layers, and each repeats the parameters.
+        """
         key: dict[str, Any] = {
             "token": self.tokens,
             "point": self.point,
             "reference": self.other.model.title,
-            "reference_train": list(self.other.split.train.sources),
+            "train": digest(list(self.train.sources)),
+            "reference_train": digest(list(self.other.split.train.sources)),
             "measures": list(self.measures),
         }
         if self.gram_rows is None:

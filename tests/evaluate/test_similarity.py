@@ -236,6 +236,8 @@ def test_stored_results_are_found_again_and_what_changes_them_is_in_their_key(mo
     assert len(base) == 3
     for change in ({"minibatch": 16}, {"resamples": 7}, {"measures": ("rsa",)}, {"layers": (0,)}):
         assert not {*base} & {*keys(models[:2], **{"tokens": ("mean-patch",), "norm": "none", **change})}, change
+    some = Selection(train=SelectionRule(split="train", per_group=40))
+    assert not {*keys(models, TRAIN)} & {*keys(models, some)}
     renamed = [dataclasses.replace(models[0], title="New"), models[1]]
     before, after = keys(models[:2]), keys(renamed)
     assert before[1] == after[1]
