@@ -263,7 +263,7 @@ def arrays_of(asked, view):
 def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("pipeline.extraction.run.build_model", without_values)
+    monkeypatch.setattr("pipeline.models.build_model", without_values)
     (here / "experiments").mkdir()
     for other in EXPERIMENTS:  # some read others
         shutil.copy(other, here / "experiments")  # so that no weights lie beside it

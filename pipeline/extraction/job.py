@@ -58,6 +58,8 @@ class Job:
     layout: Layout
     existing: ZarrSet | None
     labels: LabelJob
+    features: FeatureRecipe
+    """The arrays to keep, as the recipe names them."""
     others: tuple[OtherSet, ...] = ()
     """Other sets that hold some of the rows, where something is missing."""
     dead_features: str = "stop"
@@ -185,6 +187,7 @@ def prepare(
         layout=_fitting(existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage), arrays),
         existing=existing,
         labels=LabelJob(clean_grids, pixels, pixels is None or _has_inputs(store, samples, pixels)),
+        features=features,
         dead_features=features.dead_features or _default_dead_features(tokens),
     )
     others = sets_with_equal_rows(store, spec, samples.table) if job.missing() else ()
