@@ -151,7 +151,8 @@ class FeatureRecipe(Record):
     """Also keep the standard deviation of each input's patch tokens beside their mean, with which features are ranked
     by variance where patch tokens are not kept."""
     input_pixels: bool = False
-    """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``."""
+    """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``. Further
+    models of the same filter are given these, and no image is decoded for them."""
     masked: MaskRecipe | None = None
     """Also keep the encoder's tokens of a masked input, for example ``{ ratio = 0.75, seed = 0 }``."""
     captures: tuple[Capture, ...] = ()

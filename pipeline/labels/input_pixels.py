@@ -31,9 +31,7 @@ def note_decoder(label_set: ZarrSet, array: ArraySpec) -> None:
     """Note which version of Pillow decoded and resized all rows of a sealed array; a cache, nothing depends on it."""
     note = checksummed({"content": label_set.content[array.name], "pillow": PIL.__version__})
     with contextlib.suppress(UserError):  # without the note images are decoded again
-        label_set.objects.put(
-            _note_of(label_set, array), [checksummed({"content": content, "pillow": PIL.__version__})]
-        )
+        label_set.objects.put(_note_of(label_set, array), [note])
 
 
 def are_of_this_decoder(label_set: ZarrSet, array: ArraySpec) -> bool:
