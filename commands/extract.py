@@ -1,5 +1,6 @@
 """``patchbank extract``: compute the features and labels that the store lacks."""
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -22,8 +23,8 @@ from commands.terminal.output import duration, echo, echo_json, progress, say
 from stores.errors import UserError
 
 if TYPE_CHECKING:
+    from pipeline.extraction.compute import Compute
     from pipeline.recipe import Recipe
-    from pipeline.rows.samples import Samples
 
 
 def extract(
@@ -45,35 +46,49 @@ def extract(
     """Extract what is missing, in one pass per model and view. Safe to repeat, to interrupt and to run in parallel."""
     check_address_space()
     from commands.experiment.planned_evaluation import plan_evaluation
-    from pipeline.extraction.compute import choose_compute
-    from pipeline.extraction.extract import ExtractOptions
-    from pipeline.extraction.loading import default_workers
-    from pipeline.extraction.run import Workspace, extract_recipe
+    from pipeline.extraction.progress import Report
     from pipeline.recipe import OWN
+    from pipeline.recorded.complete import CompleteNotes, are_noted
+    from pipeline.workspace import Workspace, read_samples
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
+    shard_of = _shard(shard)
     _demo_world(recipe, data)
     workspace = Workspace(Store(store), data, experiment.parent)
     choice = source_choice(settings)
+    models = recipe.chosen_models(model)
+    # torch takes seconds to load, and nothing below needs it where all is there.
+    is_known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) and are_noted(recipe, models, workspace.store, choice)
+    compute = None if is_known else _compute(device, batch_size)
+    samples = read_samples(recipe, workspace, choice)
+    for own in models:
+        if own.weights == OWN:
+            workspace.model(own, recipe.frame.input)  # says that it is extracted from Python
+    # What could not be evaluated is refused before any model runs.
+    notes = CompleteNotes(recipe, workspace, samples, choice)
+    known = ((one.display, notes.complete_sets(one)) for one in recipe.models)
+    complete = {title: sets for title, sets in known if sets is not None}
+    plan_evaluation(experiment, recipe, settings, workspace, samples, choice, complete).check(experiment)
+    if all(one.display in complete for one in models):
+        report = Report.of(samples)
+        for one in models:
+            report.add_complete(complete[one.display])
+    else:
+        from pipeline.extraction.extract import ExtractOptions
+        from pipeline.extraction.loading import default_workers
+        from pipeline.extraction.run import extract_recipe
 
-    def check(samples: "Samples") -> None:
-        """Refuse what could not be extracted or evaluated before any model runs."""
-        for own in recipe.models:
-            if own.weights == OWN and model in (None, own.name, own.title):
-                workspace.model(own, recipe.frame.input)  # says that it is extracted from Python
-        plan_evaluation(experiment, recipe, settings, workspace, samples, choice).check(experiment)
-
-    with progress() as on_progress:
-        options = ExtractOptions(
-            workers=workers or default_workers(),
-            shard=_shard(shard),
-            allow_mixed=allow_mixed,
-            provenance={**provenance(), "experiment": experiment.stem},
-            on_progress=on_progress,
-        )
-        compute = choose_compute(device, batch_size)
-        report = extract_recipe(recipe, workspace, compute, options, choice=choice, only=model, check=check)
+        with progress() as on_progress:
+            options = ExtractOptions(
+                workers=workers or default_workers(),
+                shard=shard_of,
+                allow_mixed=allow_mixed,
+                provenance={**provenance(), "experiment": experiment.stem},
+                on_progress=on_progress,
+            )
+            compute = compute or _compute(device, batch_size)
+            report = extract_recipe(recipe, workspace, compute, options, choice=choice, only=model, samples=samples)
     for note in report.notes:
         say(note)
     for outcome in report.outcomes:
@@ -81,7 +96,7 @@ def extract(
             say(f"{outcome.title}: {note}")
         if outcome.missing:
             ranges = sorted({number for numbers in outcome.missing.values() for number in numbers})
-            why = "others make them" if options.shard[1] > 1 else "their stored bytes were damaged, run it again"
+            why = "others make them" if shard_of[1] > 1 else "their stored bytes were damaged, run it again"
             say(f"{outcome.title}: {len(ranges)} of {outcome.set.layout.n_ranges} ranges are still missing: {why}")
     if report.labels is not None and (invalid := report.labels.provenance.get("invalid_rows")):
         say(f"{invalid} rows are invalid and left out by every analysis: `patchbank show {report.labels.digest[:12]}`")
@@ -118,6 +133,12 @@ def extract(
         echo(f"taken   {count:,} rows of features over from {digest[:12]}")
     echo(f"reused  {reused:,} rows of features")
     echo(f"where   {workspace.store.location}")
+
+
+def _compute(device: str, batch_size: int | None) -> "Compute":
+    from pipeline.extraction.compute import choose_compute
+
+    return choose_compute(device, batch_size)
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -31,8 +31,9 @@ def fidelity(
     from commands.experiment.reading import load_experiment, source_choice
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.fidelity import recompute_rows
-    from pipeline.extraction.run import Workspace, jobs, read_samples
+    from pipeline.extraction.run import jobs
     from pipeline.labels.label_set import label_spec
+    from pipeline.workspace import Workspace, read_samples
     from stores import Store
 
     recipe, settings = load_experiment(experiment)

@@ -45,7 +45,7 @@ def plan(
     from commands.experiment.planned_time import estimate_time
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
-    from pipeline.extraction.run import Workspace, read_samples
+    from pipeline.workspace import Workspace, read_samples
     from stores import Store
 
     recipe, settings = load_experiment(experiment)

@@ -26,8 +26,8 @@ def preview(
     """Draw some tiles under every view, with labels, objects and patch borders, into one PNG. Runs no model."""
     import tempfile
 
-    from pipeline.extraction.run import Workspace, read_samples
     from pipeline.preview import choose_rows, contact_sheet
+    from pipeline.workspace import Workspace, read_samples
     from stores import Store
 
     target = out or Path(f"{experiment.stem}-preview.png")

@@ -112,7 +112,7 @@ def _repair_experiment(
     from commands.experiment.reading import find_recorded, load_experiment, recorded_sets, source_choice
     from pipeline.extraction.compute import choose_compute
     from pipeline.extraction.repair import repair_recipe, repair_stored
-    from pipeline.extraction.run import Workspace
+    from pipeline.workspace import Workspace
 
     recipe, settings = load_experiment(experiment)
     recorded = find_recorded(recipe, settings, store)

@@ -81,8 +81,8 @@ def _changed_sources(experiment: Path, store: "Store", data: Path) -> list[dict[
     """Return the source files of an experiment that changed or went missing since its sets were extracted."""
     from commands.experiment.reading import load_experiment, recorded_sets
     from pipeline.datasets import open_dataset
-    from pipeline.extraction.run import find_folder
     from pipeline.rows.sources import changed_files
+    from pipeline.workspace import find_folder
 
     recipe, settings = load_experiment(experiment)
     root = find_folder(recipe.dataset, data)

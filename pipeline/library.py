@@ -19,9 +19,10 @@ from pydantic import ValidationError
 
 from pipeline.extraction.compute import choose_compute
 from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.run import Workspace, extract_recipe
+from pipeline.extraction.run import extract_recipe
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import OWN, Recipe
+from pipeline.workspace import Workspace
 from stores import Store, ZarrSet
 from stores.errors import MissingError, UserError
 

@@ -11,6 +11,7 @@ from pipeline.frame_recipe import Frame, Interpolation
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN, AnyView, View
 from stores.canonical import digest
+from stores.errors import UserError
 from stores.specs import Record
 
 Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
@@ -152,7 +153,8 @@ class FeatureRecipe(Record):
     """Also keep the standard deviation of each input's patch tokens beside their mean, with which features are ranked
     by variance where patch tokens are not kept."""
     input_pixels: bool = False
-    """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``."""
+    """Also keep the clean model inputs as 8-bit pixels in the label set, for figures and ``reconstruction``. Further
+    models of the same filter are given these, and no image is decoded for them."""
     masked: MaskRecipe | None = None
     """Also keep the encoder's tokens of a masked input, for example ``{ ratio = 0.75, seed = 0 }``."""
     captures: tuple[Capture, ...] = ()
@@ -263,6 +265,14 @@ class Recipe(Record):
             changes |= {"masked": None, "input_pixels": False, "captures": (), "sublayers": ()}
             for level in settings.all_levels():
                 yield settings.at(level, self.frame), self.features.model_copy(update=changes)
+
+    def chosen_models(self, only: str | None) -> list[ModelRecipe]:
+        """Return the models called ``only`` by name or title, all for None; raises UserError when there is none."""
+        models = [model for model in self.models if only is None or only in (model.name, model.title)]
+        if not models:
+            known = ", ".join(model.display for model in self.models)
+            raise UserError(f"this experiment has no model {only!r}: pass one of {known} to --model")
+        return models
 
     def model_key(self, model: ModelRecipe, choice: SourceChoice = ALL_SOURCES, view: View = CLEAN) -> str:
         """Return the key of one model and view in the store's index; the arrays to keep are not part of it.

@@ -86,7 +86,8 @@ class Store(ShownStore):
         # `verify` compares the note with its copies: in any state one of the copies is equal to it, or there is none.
         if before:
             self._copy_note(key, record)
-        self.objects.put(f"{INDEX}/{key}.json", [note_bytes(key, record)])
+        if before != dict(record):
+            self.objects.put(f"{INDEX}/{key}.json", [note_bytes(key, record)])
         self._copy_note(key, record)
         for kind, digest in before.items():
             if record.get(kind) != digest:

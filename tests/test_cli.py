@@ -67,7 +67,7 @@ def test_changing_one_parameter_recomputes_that_analysis_alone(site, run, monkey
         raise AssertionError("called")
 
     for model in (
-        "extraction.run.build_model",
+        "models.build_model",
         "models.mae_decoder.decoder_of",
         "models.contract.FrozenModel.__init__",
     ):

@@ -42,9 +42,10 @@ class Here:
     """Where a choice takes tiles."""
 
 
-def without_values(recipe, size, folder):
+def without_values(workspace, recipe, size):
     """Draw no weights."""
-    return build_on_meta(recipe, size, folder) if recipe.weights == "random" else build_model(recipe, size, folder)
+    is_drawn = recipe.weights == "random"
+    return (build_on_meta if is_drawn or workspace.on_meta_device else build_model)(recipe, size, workspace.folder)
 
 
 def copies(first, paths):
@@ -263,7 +264,7 @@ def arrays_of(asked, view):
 def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("pipeline.extraction.run.build_model", without_values)
+    monkeypatch.setattr("pipeline.workspace.Workspace.model", without_values)
     (here / "experiments").mkdir()
     for other in EXPERIMENTS:  # some read others
         shutil.copy(other, here / "experiments")  # so that no weights lie beside it

@@ -12,14 +12,17 @@ from stores.errors import MissingError, PatchbankError, UserError
 from stores.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from evaluate.inputs.model_sets import ModelSets
     from evaluate.registry import EvaluationSettings
     from evaluate.settings import Selection
     from evaluate.task import Task
-    from pipeline.extraction.run import Workspace
     from pipeline.recipe import Recipe
+    from pipeline.recorded.complete import CompleteSets
     from pipeline.rows.samples import Samples
     from pipeline.source_choice import SourceChoice
+    from pipeline.workspace import Workspace
 
 
 @dataclass
@@ -72,6 +75,7 @@ def plan_evaluation(
     workspace: "Workspace",
     samples: "Samples",
     choice: "SourceChoice",
+    complete: "Mapping[str, Sequence[CompleteSets]] | None" = None,
 ) -> EvaluationPlan:
     """Run the analyses' own checks on the sets that `extract` will make; reads no weights and no stored values.
 
@@ -84,12 +88,13 @@ def plan_evaluation(
         workspace: Store, data and weights on this machine.
         samples: The rows in the clean view.
         choice: Source images that are extracted.
+        complete: The sets of models of which nothing is missing, by the model's title; these are not built.
     """
     from evaluate.runner import collect_tasks
     from evaluate.settings import Context
 
     plan = EvaluationPlan()
-    planned = planned_models(experiment, recipe, workspace, samples, choice)
+    planned = planned_models(experiment, recipe, workspace, samples, choice, complete or {})
     if planned.left_out:
         plan.notes.append(f"analyses of {', '.join(planned.left_out)} are not checked: the clean sets are not planned")
     try:

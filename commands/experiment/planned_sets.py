@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,12 +18,13 @@ from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 
 if TYPE_CHECKING:
     from evaluate.decoder import PatchDecoder
-    from evaluate.inputs.model_sets import ModelSets
+    from evaluate.inputs.model_sets import ModelSets, ViewSets
     from pipeline.extraction.job import Job
-    from pipeline.extraction.run import Workspace
     from pipeline.recipe import ModelRecipe, Recipe
+    from pipeline.recorded.complete import CompleteSets
     from pipeline.rows.samples import Samples
     from pipeline.source_choice import SourceChoice
+    from pipeline.workspace import Workspace
     from stores import Store, ZarrSet
 
 
@@ -126,7 +127,12 @@ class PlannedModels:
 
 
 def planned_models(
-    experiment: Path, recipe: "Recipe", workspace: "Workspace", samples: "Samples", choice: "SourceChoice"
+    experiment: Path,
+    recipe: "Recipe",
+    workspace: "Workspace",
+    samples: "Samples",
+    choice: "SourceChoice",
+    complete: Mapping[str, Sequence["CompleteSets"]] = MappingProxyType({}),
 ) -> PlannedModels:
     """Return the models of an experiment with the sets that `extract` will make; no weights are read.
 
@@ -138,13 +144,12 @@ def planned_models(
         workspace: Store and weights on this machine.
         samples: The rows in the clean view.
         choice: Source images that are extracted.
+        complete: The sets of models of which nothing is missing, by the model's title; these are not built.
     """
     from dataclasses import replace
 
-    from evaluate.inputs.model_sets import ModelSets, ViewSets
-    from pipeline.extraction.run import view_jobs
+    from evaluate.inputs.model_sets import ModelSets
     from pipeline.recipe import OWN
-    from pipeline.views import CLEAN
 
     planned = PlannedModels()
     on_meta = replace(workspace, on_meta_device=True)
@@ -154,20 +159,12 @@ def planned_models(
         if model.weights == OWN:
             planned.left_out.append(model.display)
             continue
-        jobs = list(view_jobs(recipe, model, on_meta, samples))
-        views: list[ViewSets] = []
-        for view, job in jobs:
-            stored = _stored_arrays(workspace.store, recipe.model_key(model, choice, view), job)
-            features = PlannedSet(
-                job.spec,
-                job.layout,
-                {array.name: array for array in (*job.arrays, *stored)},
-                workspace.store.location,
-                lambda job=job: {"samples": job.samples.table},  # type: ignore[misc]
-            )
-            label_set = _label_set(job, jobs, labels, workspace.store.location)
-            views.append(ViewSets(view.name, view.level or 0.0, cast("ZarrSet", features), cast("ZarrSet", label_set)))
-        clean = next((viewed for viewed in views if viewed.name == CLEAN.name), None)
+        sets = complete.get(model.display)
+        if sets is not None:
+            views = [_as_planned(one, workspace.store.location) for one in sets]
+        else:
+            views = _views(recipe, model, on_meta, samples, choice, labels)
+        clean = next((viewed for viewed in views if viewed.name == "clean"), None)
         if clean is None:
             planned.left_out.append(model.display)
             continue
@@ -182,19 +179,79 @@ def planned_models(
                 role=model.effective_role,
             )
         )
-        job = next(job for view, job in jobs if view is CLEAN)
-        planned.decoders[model.display] = _decoder(model, job, workspace.folder)
+        planned.decoders[model.display] = _decoder(model, on_meta, recipe, clean.features)
     return planned
 
 
-def _decoder(model: "ModelRecipe", job: "Job", folder: Path) -> Callable[[], "PatchDecoder"]:
+def _views(
+    recipe: "Recipe",
+    model: "ModelRecipe",
+    workspace: "Workspace",
+    samples: "Samples",
+    choice: "SourceChoice",
+    labels: dict[str, PlannedSet],
+) -> "list[ViewSets]":
+    """Return the sets of a model under every view as they will be; ``labels`` gets the label sets, by digest."""
+    from evaluate.inputs.model_sets import ViewSets
+    from pipeline.extraction.run import view_jobs
+
+    jobs = list(view_jobs(recipe, model, workspace, samples))
+    views = []
+    for view, job in jobs:
+        stored = _stored_arrays(workspace.store, recipe.model_key(model, choice, view), job)
+        features = PlannedSet(
+            job.spec,
+            job.layout,
+            {array.name: array for array in (*job.arrays, *stored)},
+            workspace.store.location,
+            lambda job=job: {"samples": job.samples.table},  # type: ignore[misc]
+        )
+        label_set = _label_set(job, jobs, labels, workspace.store.location)
+        views.append(ViewSets(view.name, view.level or 0.0, cast("ZarrSet", features), cast("ZarrSet", label_set)))
+    return views
+
+
+class _StoredTables(dict[str, pd.DataFrame]):
+    """The tables of a stored set, each read when it is asked for first."""
+
+    def __init__(self, stored: "ZarrSet") -> None:
+        self.stored = stored
+
+    def __missing__(self, name: str) -> pd.DataFrame:
+        self[name] = self.stored.table(name)
+        return self[name]
+
+
+def _as_planned(sets: "CompleteSets", location: str) -> "ViewSets":
+    """Return complete sets as the planned ones that they were: the checks read records and tables, and no values."""
+    from evaluate.inputs.model_sets import ViewSets
+
+    features, labels = (
+        PlannedSet(
+            stored.spec,
+            stored.layout,
+            {name: array for name, array in stored.arrays.items() if stored.sealed(name)},
+            location,
+            lambda stored=stored: _StoredTables(stored),  # type: ignore[misc]
+        )
+        for stored in (sets.features, sets.labels)
+    )
+    view = sets.view
+    return ViewSets(view.name, view.level or 0.0, cast("ZarrSet", features), cast("ZarrSet", labels))
+
+
+def _decoder(
+    model: "ModelRecipe", workspace: "Workspace", recipe: "Recipe", features: "ZarrSet"
+) -> Callable[[], "PatchDecoder"]:
     """Return a function that checks a model's decoder by the names and shapes in its file, and stands in for it."""
 
     def make() -> "PatchDecoder":
         from pipeline.models.mae_decoder import check_decoder
 
-        check_decoder(model, job.model, folder)
-        return cast("PatchDecoder", PlannedDecoder(job.spec.model.weights, len(job.model.layers) - 1))
+        encoder = workspace.model(model, recipe.frame.input)
+        check_decoder(model, encoder, workspace.folder)
+        assert isinstance(features.spec, FeatureSpec)
+        return cast("PatchDecoder", PlannedDecoder(features.spec.model.weights, len(encoder.layers) - 1))
 
     return make
 

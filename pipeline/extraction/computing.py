@@ -103,6 +103,7 @@ def results_of(
         workers,
         device.input_slot,
         full=compute.full_batches,
+        read=job.read,
     )
     waited = 0.0
     in_precision = converted(job.model.module, compute.device, job.precision)

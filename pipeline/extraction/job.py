@@ -4,6 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float32, UInt8
+
 from pipeline import views
 from pipeline.captures import table as captures
 from pipeline.captures.contract import rows_together
@@ -11,9 +14,11 @@ from pipeline.captures.grams import remembered_bytes
 from pipeline.extraction.model_pass import precision
 from pipeline.labels.input_pixels import input_array
 from pipeline.labels.label_set import label_spec
+from pipeline.labels.stored_inputs import StoredInputs, stored_inputs
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe, StorageRecipe
 from pipeline.rows import frames
+from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
 from pipeline.views import CLEAN, View
@@ -58,8 +63,12 @@ class Job:
     layout: Layout
     existing: ZarrSet | None
     labels: LabelJob
+    features: FeatureRecipe
+    """The arrays to keep, as the recipe names them."""
     others: tuple[OtherSet, ...] = ()
     """Other sets that hold some of the rows, where something is missing."""
+    inputs: StoredInputs | None = None
+    """Reads the model's inputs from the label set, where that holds them and something is missing."""
     dead_features: str = "stop"
     """Whether dead features ``stop`` the sealing of their array or are a ``count`` in its seal."""
 
@@ -80,6 +89,14 @@ class Job:
         return tuple(
             array.name for array in self.arrays if self.existing is None or not self.existing.sealed(array.name)
         )
+
+    def read(
+        self, start: int, stop: int
+    ) -> tuple[UInt8[np.ndarray, "sample height width 3"], dict[str, Float32[np.ndarray, " sample"]]]:
+        """Return pixels and the view's statistics of rows of one source, stored or decoded, as `read_tiles` does."""
+        if self.inputs is not None:
+            return self.inputs.read(start, stop)
+        return read_tiles(self.samples, self.spec.model.interpolation, start, stop)
 
     @property
     def precision(self) -> str:
@@ -140,6 +157,7 @@ class Job:
         filling = sum(self.layout.chunk_rows(array) * array.row_bytes for array in self.arrays)
         filling += sum(remembered_bytes(self.model, array) for array in self.arrays)
         pixels = self.samples.frame.input.height * self.samples.frame.input.width * 3
+        filling += 0 if self.inputs is None else self.inputs.n_bytes
         return filling + QUEUE_BYTES + batch_size * ((2 if on_gpu else 1) * self.row_bytes + 4 * pixels)
 
 
@@ -185,10 +203,13 @@ def prepare(
         layout=_fitting(existing.layout if existing else _layout(arrays, len(samples.tiles), recipe.storage), arrays),
         existing=existing,
         labels=LabelJob(clean_grids, pixels, pixels is None or _has_inputs(store, samples, pixels)),
+        features=features,
         dead_features=features.dead_features or _default_dead_features(tokens),
     )
-    others = sets_with_equal_rows(store, spec, samples.table) if job.missing() else ()
-    return dataclasses.replace(job, others=tuple(others))
+    if not job.missing():
+        return job
+    inputs = stored_inputs(samples, model.record.interpolation, store)
+    return dataclasses.replace(job, others=tuple(sets_with_equal_rows(store, spec, samples.table)), inputs=inputs)
 
 
 def _fitting(layout: Layout, arrays: Sequence[ArraySpec]) -> Layout:

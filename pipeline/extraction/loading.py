@@ -119,6 +119,7 @@ class Loader:
         workers: Threads that decode images.
         new_slot: Returns memory for the pixels of a batch, given its shape.
         full: Whether all batches have ``batch_size`` rows.
+        read: Reads rows of one source as `read_tiles` does; by default it decodes them.
     """
 
     def __init__(
@@ -129,13 +130,14 @@ class Loader:
         workers: int,
         new_slot: Callable[[tuple[int, ...]], np.ndarray] = _new_array,
         full: bool = True,
+        read: Callable[[int, int], tuple[np.ndarray, dict[str, np.ndarray]]] | None = None,
     ) -> None:
         self.samples = samples
-        self.interpolation = interpolation
         self.batch_size = batch_size
         self.workers = workers
         self.new_slot = new_slot
         self.full = full
+        self.read = read or (lambda start, stop: read_tiles(samples, interpolation, start, stop))
         self.waited = 0.0
         """Seconds the consumer waited for pixels."""
 
@@ -216,7 +218,7 @@ class Loader:
     def _decode(self, parts: list[_Part]) -> None:
         """Decode one source and write its rows into their batches."""
         first = parts[0].start
-        pixels, stats = read_tiles(self.samples, self.interpolation, first, parts[-1].stop)
+        pixels, stats = self.read(first, parts[-1].stop)
         for into, start, stop in parts:
             batch = into.batch
             place = batch.rows.index(start)

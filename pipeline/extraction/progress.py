@@ -1,7 +1,12 @@
-"""Progress of an extraction while it runs, and its outcome."""
+"""Progress of an extraction while it runs, its outcome, and the report on all of a recipe."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pipeline.datasets.reading.folders import image_folders, unread_notes
+from pipeline.recorded import Recorded
+from pipeline.recorded.complete import CompleteSets
+from pipeline.rows.samples import Samples
 from stores import ZarrSet
 
 
@@ -51,3 +56,31 @@ class Outcome:
     """Ranges that are still missing, by array; other shards make them."""
     seconds: StageSeconds = field(default_factory=StageSeconds)
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Report:
+    """What one run of a recipe did."""
+
+    labels: ZarrSet | None = None
+    label_rows_made: int = 0
+    outcomes: list[Outcome] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why images were excluded from a few-shot choice, by name."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences on files beside the images that were not looked at."""
+
+    @classmethod
+    def of(cls, samples: Samples) -> "Report":
+        """Return the report on a run that has done nothing yet."""
+        report = cls(left_out=samples.left_out)
+        if samples.dataset.name != "manifest":  # a manifest lists its images itself
+            report.notes = unread_notes(samples.dataset.name, image_folders(samples.sources.values()))
+        return report
+
+    def add_complete(self, found: Iterable[CompleteSets]) -> None:
+        """Add the sets of a model of which nothing was missing."""
+        for sets in found:
+            self.labels = self.labels or sets.labels
+            title = Recorded(sets.model, sets.view, sets.features.digest, sets.labels.digest).title
+            self.outcomes.append(Outcome(title, sets.features, rows_reused=sets.features.layout.n_rows))

@@ -14,7 +14,7 @@ from pipeline.extraction.extract import ExtractOptions, extract
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch, default_workers
 from pipeline.extraction.model_pass.precision import precision_of
-from pipeline.extraction.run import Workspace, built_views, read_samples
+from pipeline.extraction.run import built_views
 from pipeline.labels.input_pixels import GROUP
 from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
 from pipeline.labels.tables import tables_of
@@ -24,6 +24,7 @@ from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import CLEAN
+from pipeline.workspace import Workspace, read_samples
 from stores import Store, ZarrSet
 from stores.canonical import canonical_json, checksummed
 from stores.errors import PatchbankError, UserError

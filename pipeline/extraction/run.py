@@ -3,126 +3,28 @@
 import json
 import platform
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
-from pipeline.dataset_recipe import DatasetRecipe
-from pipeline.datasets import DATASETS, open_dataset
-from pipeline.datasets.contract import Source
-from pipeline.datasets.reading.folders import image_folders, unread_notes
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import DEFAULT_OPTIONS, ExtractOptions, complete, start_extraction
 from pipeline.extraction.job import Job, prepare
-from pipeline.extraction.progress import Outcome
+from pipeline.extraction.progress import Outcome, Report
 from pipeline.labels.label_set import make_labels
-from pipeline.models import build_model, build_on_meta, with_interpolation
 from pipeline.models.contract import FrozenModel
+from pipeline.models.loading.presence import cached_file
 from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe
 from pipeline.recorded import Recorded as Recorded
-from pipeline.rows.few_shot import choose_rows
-from pipeline.rows.samples import Samples, make_samples, path_below
-from pipeline.rows.sources import FileDigests
+from pipeline.recorded.complete import CompleteNotes
+from pipeline.rows.samples import Samples
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import View
-from stores import Store, ZarrSet
-from stores.errors import MissingError, UserError
+from pipeline.workspace import Workspace as Workspace
+from pipeline.workspace import read_samples as read_samples
+from stores import Store
+from stores.errors import UserError
 from stores.format.paths import LOGS
-from stores.specs import Size
 from stores.units import format_bytes
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Store, data and weights on this machine."""
-
-    store: Store
-    data: Path
-    """The data root."""
-    folder: Path
-    """The experiment file's folder; paths of weights are relative to it."""
-    own: Mapping[str, FrozenModel] = field(default_factory=dict)
-    """Models that were passed in from Python, by name."""
-    on_meta_device: bool = False
-    """Build models on the meta device, without values of weights, for planning."""
-
-    def model(self, recipe: ModelRecipe, size: Size) -> FrozenModel:
-        """Return a recipe's model for inputs of ``size`` pixels; raises UserError when it cannot be built."""
-        if recipe.name not in self.own:
-            build = build_on_meta if self.on_meta_device else build_model
-            return build(recipe, size, self.folder)
-        model = self.own[recipe.name]
-        if model.input not in (None, size):
-            raise UserError(
-                f"{recipe.name} was described for inputs of {model.input} pixels, not for {size}: describe it for the "
-                "`input` of [frame], and remove views of other sizes"
-            )
-        return with_interpolation(model, recipe)
-
-
-@dataclass
-class Report:
-    """What one run of a recipe did."""
-
-    labels: ZarrSet | None = None
-    label_rows_made: int = 0
-    outcomes: list[Outcome] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Why images were excluded from a few-shot choice, by name."""
-    notes: list[str] = field(default_factory=list)
-    """Sentences on files beside the images that were not looked at."""
-
-
-def find_folder(recipe: DatasetRecipe, data: Path) -> Path:
-    """Return the folder of a data set: the recipe's, otherwise the first of its usual names that exists.
-
-    Raises MissingError naming the folders that were tried, UserError for a folder outside of the data root.
-    """
-    usual = DATASETS[recipe.name].folders if recipe.name in DATASETS else (recipe.name,)
-    tried = [path_below(data, folder) for folder in ([recipe.folder] if recipe.folder else usual)]
-    found = next((folder for folder in tried if folder.is_dir()), None)
-    if found is None and recipe.name in DATASETS:
-        raise MissingError(
-            f"there is no folder {' or '.join(map(str, tried))} for the data set {recipe.name}: set --data or "
-            "PATCHBANK_DATA to the folder above it, or `folder` in [dataset]"
-        )
-    return found or tried[0]
-
-
-def read_samples(
-    recipe: Recipe, workspace: Workspace, choice: SourceChoice = ALL_SOURCES, *, remember: bool = True
-) -> Samples:
-    """Return the rows of a recipe in the clean view.
-
-    Raises UserError or MissingError when the data do not match the layout.
-
-    Args:
-        recipe: The experiment's extraction settings.
-        workspace: Store and data on this machine.
-        choice: Source images to read.
-        remember: Save the files' hashes in the store.
-    """
-    root = find_folder(recipe.dataset, workspace.data)
-    dataset = open_dataset(recipe.dataset.name, root, recipe.dataset)
-    sources: Sequence[Source] = dataset.sources()
-    chosen_tiles, left_out = None, {}
-    keep_invalid = recipe.dataset.bad_samples == "keep-invalid"
-    if recipe.dataset.few_shot is not None:
-        few = choose_rows(dataset, sources, recipe.frame, recipe.dataset.few_shot, keep_invalid=keep_invalid)
-        sources, chosen_tiles, left_out = few.sources, few.tiles, few.left_out
-    columns = {"source": "name", "group": "group", "split": "split"}
-    table = pd.DataFrame({column: [getattr(one, name) for one in sources] for column, name in columns.items()})
-    chosen = set(choice.choose(table))
-    sources = [source for source in sources if source.name in chosen]
-    digests = FileDigests(workspace.store, root)
-    samples = make_samples(dataset, sources, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
-    samples = replace(samples, left_out=left_out, licence=recipe.dataset.licence or samples.licence)
-    if remember:
-        digests.save()
-    return samples
 
 
 def jobs(
@@ -138,11 +40,7 @@ def jobs(
         samples: The rows in the clean view.
         only: Name or title of the one model to yield; None yields all.
     """
-    models = [model for model in recipe.models if only is None or only in (model.name, model.title)]
-    if not models:
-        known = ", ".join(model.display for model in recipe.models)
-        raise UserError(f"this experiment has no model {only!r}: pass one of {known} to --model")
-    for model_recipe in models:
+    for model_recipe in recipe.chosen_models(only):
         yield model_recipe, list(view_jobs(recipe, model_recipe, workspace, samples))
 
 
@@ -190,12 +88,12 @@ def extract_recipe(
     *,
     choice: SourceChoice = ALL_SOURCES,
     only: str | None = None,
-    check: Callable[[Samples], None] = lambda samples: None,
+    samples: Samples | None = None,
 ) -> Report:
     """Make what is missing of a recipe's label set and feature sets, and note in the store's index where they are.
 
-    Nothing of a model's sets is written before it has given its first batch. Raises UserError and MissingError as
-    `read_samples`, `jobs` and `extract.extract` do.
+    A model of which nothing is missing is not built. Nothing of a model's sets is written before it has given its first
+    batch. Raises UserError and MissingError as `read_samples`, `jobs` and `extract.extract` do.
 
     Args:
         recipe: What to make.
@@ -204,15 +102,19 @@ def extract_recipe(
         options: How the extraction runs.
         choice: Source images to extract.
         only: Name or title of the one model to extract; None extracts all.
-        check: Called with the rows before a model is built; what it raises ends the extraction.
+        samples: The rows in the clean view; None reads them.
     """
     compute = compute.for_features(recipe.features)
-    samples = read_samples(recipe, workspace, choice)
-    check(samples)
-    report = Report(left_out=samples.left_out)
-    if recipe.dataset.name != "manifest":  # a manifest lists its images itself
-        report.notes = unread_notes(samples.dataset.name, image_folders(samples.sources.values()))
-    for model_recipe, shown in jobs(recipe, workspace, samples, only):
+    samples = samples or read_samples(recipe, workspace, choice)
+    report = Report.of(samples)
+    notes = CompleteNotes(recipe, workspace, samples, choice)
+    for model_recipe in recipe.chosen_models(only):
+        if (found := notes.complete_sets(model_recipe)) is not None:
+            report.add_complete(found)
+            continue
+        cached = cached_file(model_recipe.name) if model_recipe.weights == "pretrained" else ()
+        weights = notes.weights(model_recipe, cached)
+        shown = list(view_jobs(recipe, model_recipe, workspace, samples))
         check_disk_space(model_recipe.display, [job for _, job in shown], workspace.store)
         for view, job in shown:
             with start_extraction(job, compute, options) as work:
@@ -234,6 +136,9 @@ def extract_recipe(
                 recipe.model_key(model_recipe, choice, view),
                 {"features": outcome.set.digest, "labels": labels.digest},
             )
+            sets = {"features": outcome.set, "labels": labels}
+            wanted = (array.name for array in job.arrays)
+            notes.write(model_recipe, view, job.features, sets, wanted, weights, cached)
     return report
 
 

@@ -4,20 +4,44 @@ They are the model inputs before normalisation, shared by all models of one inte
 own array. Views have none.
 """
 
+import contextlib
 import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import PIL
 from jaxtyping import UInt8
 
 from pipeline.frame_recipe import Interpolation
 from pipeline.rows.pixels import read_tiles
 from pipeline.rows.samples import Samples
 from pipeline.views import CLEAN
+from stores import ZarrSet
+from stores.canonical import checksummed, digest, read_checksummed
+from stores.errors import UserError
+from stores.format.paths import SOURCES
+from stores.format.records import record_bytes
 from stores.specs import ArraySpec
 
 GROUP = "inputs"
+
+
+def note_decoder(label_set: ZarrSet, array: ArraySpec) -> None:
+    """Note which version of Pillow decoded and resized all rows of a sealed array; a cache, nothing depends on it."""
+    note = checksummed({"content": label_set.content[array.name], "pillow": PIL.__version__})
+    with contextlib.suppress(UserError):  # without the note images are decoded again
+        label_set.objects.put(_note_of(label_set, array), [note])
+
+
+def are_of_this_decoder(label_set: ZarrSet, array: ArraySpec) -> bool:
+    """Return whether the rows of a sealed array are known to be what this version of Pillow decodes."""
+    note = read_checksummed(record_bytes(label_set.objects, _note_of(label_set, array)))
+    return note == {"content": label_set.content[array.name], "pillow": PIL.__version__}
+
+
+def _note_of(label_set: ZarrSet, array: ArraySpec) -> str:
+    return f"{SOURCES}/{digest(['inputs', label_set.digest, array.name])[:32]}.json"
 
 
 def input_array(samples: Samples, interpolation: Interpolation) -> ArraySpec:

@@ -15,7 +15,7 @@ from pipeline import views
 from pipeline.datasets.reading import rasterise
 from pipeline.frame_recipe import Interpolation
 from pipeline.labels import patch_labels
-from pipeline.labels.input_pixels import GROUP, input_pixels
+from pipeline.labels.input_pixels import GROUP, input_pixels, note_decoder
 from pipeline.labels.tables import class_table, tables_of
 from pipeline.rows import frames, under_view
 from pipeline.rows.samples import Samples, bad_rows
@@ -148,6 +148,7 @@ def make_labels(
     made: set[RowRange] = set()
     for array in missing:  # pixels come first; the grids are derived from what is stored
         names = [array.name]
+        is_begun = bool(label_set.committed(array.name))  # by a command that may have had another decoder
         with SetWriter(label_set, names, threads=1) as writer:
             for row_range in label_set.layout.ranges():
                 if row_range.number in label_set.committed(array.name):
@@ -163,6 +164,8 @@ def make_labels(
         damaged = seal(label_set, names)
         if damaged:
             raise UserError(f"labels in {store.location} changed while they were written: run the same command again")
+        if array.group == GROUP and not is_begun:
+            note_decoder(label_set, array)
     return label_set, sum(row_range.stop - row_range.start for row_range in made)
 
 

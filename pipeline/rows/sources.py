@@ -31,10 +31,17 @@ MOST_SOURCE_BYTES = 2 << 30
 
 
 class FileDigests:
-    """sha256 of files below one root, and findings on bad samples, cached in a store."""
+    """sha256 of files below one root, and findings on bad samples, cached in a store.
 
-    def __init__(self, store: Store, root: Path) -> None:
+    Args:
+        store: The store.
+        root: Folder of the files.
+        most_bytes: Size of the largest file.
+    """
+
+    def __init__(self, store: Store, root: Path, most_bytes: int = MOST_SOURCE_BYTES) -> None:
         self.store = store
+        self.most_bytes = most_bytes
         self.root = Path(os.path.abspath(root))  # noqa: PTH100
         self._prefix = f"{self.root}{os.sep}"
         printable = str(self.root).encode("utf-8", "backslashreplace").decode()  # folders need not be UTF-8
@@ -92,7 +99,7 @@ class FileDigests:
 
     def _one(self, path: Path) -> str:
         try:
-            require_file(path, MOST_SOURCE_BYTES)
+            require_file(path, self.most_bytes)
             status = list(file_status(path))
             name = self._name(path)
             known = self.notes.get(name)

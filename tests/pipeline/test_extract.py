@@ -98,7 +98,7 @@ def test_a_second_extraction_runs_no_model(tmp_path, data, monkeypatch):
     where = site(tmp_path, data)
     first = extract_all(recipe(), where)
     monkeypatch.setattr("pipeline.extraction.computing.ModelPass", Exploding)
-    monkeypatch.setattr("pipeline.extraction.loading.read_tiles", Exploding().forward)
+    monkeypatch.setattr("pipeline.extraction.job.read_tiles", Exploding().forward)
     again = extract_all(recipe(), where)
     assert again.outcomes[0].rows_made == 0
     assert again.outcomes[0].rows_reused == 28

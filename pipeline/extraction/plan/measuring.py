@@ -35,7 +35,6 @@ from pipeline.extraction.model_pass.device import Fetched, open_device
 from pipeline.extraction.model_pass.precision import converted
 from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.plan.forecast import Cost, Forecast, Machine
-from pipeline.rows.pixels import read_tiles
 from stores import Store
 from stores.format.chunks import crc32c, encode_chunk
 from stores.storage.base import PIECE_BYTES
@@ -134,7 +133,7 @@ class Measurements:
 
     def _decode(self, job: Job) -> tuple[Cost, UInt8[np.ndarray, "sample height width 3"]]:
         view = job.samples.view
-        key = view.name, view.level, job.samples.frame.input, job.spec.model.interpolation
+        key = view.name, view.level, job.samples.frame.input, job.spec.model.interpolation, job.inputs is None
         if key not in self._decoding:
             self._decoding[key] = decode_cost(job, self.workers)
         return self._decoding[key]
@@ -167,7 +166,7 @@ def decode_cost(job: Job, workers: int) -> tuple[Cost, UInt8[np.ndarray, "sample
     spans = spans or [(0, 1)]  # all images are bad
 
     def read(span: tuple[int, int]) -> np.ndarray:
-        return read_tiles(job.samples, job.spec.model.interpolation, *span)[0]
+        return job.read(*span)[0]
 
     pixels = read(spans[0])  # the first call imports what decodes
     others = spans[1:] or spans

@@ -10,12 +10,13 @@ from pipeline.extraction.job import Job, LabelJob
 from pipeline.extraction.loading import default_workers
 from pipeline.extraction.plan.forecast import Forecast
 from pipeline.extraction.plan.measuring import Measurements
-from pipeline.extraction.run import Workspace, view_jobs
+from pipeline.extraction.run import view_jobs
 from pipeline.extraction.taking_over import known_rows, passes
 from pipeline.recipe import OWN, ModelRecipe, Recipe
 from pipeline.recorded import Recorded
 from pipeline.rows.samples import Samples
 from pipeline.views import View
+from pipeline.workspace import Workspace
 from stores import Store
 from stores.errors import MissingError, UserError
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from pipeline.models.known import KNOWN
 from pipeline.models.known_model import KnownModel
 
 _UNSPECIFIC = ("checkpoint_teacher.pth", "model.safetensors")
@@ -23,16 +24,28 @@ def find_weights(known: KnownModel, folder: Path) -> Path | None:
             return path
     if known.tag is None:
         return None
+    found = _cached(known.tag)
+    return None if found is None else found[1]
+
+
+def cached_file(name: str) -> tuple[str, ...]:
+    """Return repository and file name of timm's weights of a model in the local cache; empty when there are none."""
+    found = _cached(KNOWN[name].tag or name if name in KNOWN else name)
+    return () if found is None else found[0]
+
+
+def _cached(tag: str) -> tuple[tuple[str, str], Path] | None:
+    """Return repository and file name, and the path, of timm's weights in the local Hugging Face cache."""
     import timm
     from huggingface_hub import try_to_load_from_cache
 
-    configuration = timm.get_pretrained_cfg(known.tag)
+    configuration = timm.get_pretrained_cfg(tag)
     if configuration is None or not configuration.hf_hub_id:
         return None
     for name in _CACHED_FILES:
         cached = try_to_load_from_cache(configuration.hf_hub_id, name)
         if isinstance(cached, str):
-            return Path(cached)
+            return (configuration.hf_hub_id, name), Path(cached)
     return None
 
 
