@@ -83,6 +83,20 @@ def street_world(data):
 
 
 @cache
+def imagenet_of(kept):
+    """Two classes of 41 images, of which ``kept`` of each are selected."""
+
+    def write(data):
+        image = layouts.write_image(data / "image.JPEG", 300, 260)
+        folder = data / "imagenet" / "val"
+        names = [f"n0144076{scene}/ILSVRC2012_val_{number:08}.JPEG" for scene in (4, 5) for number in range(41)]
+        copies(image, [folder / name for name in names])
+        return Here(images=2 * kept)
+
+    return write
+
+
+@cache
 def camvid_of(kept):
     """One sequence with 9 images to train on and 13 to validate on, of which ``kept`` are selected."""
 
@@ -141,6 +155,17 @@ def nwpu(data):
     return Here(rows=3 + 1)
 
 
+def nwpu_images(data):
+    """A ship in each of 101 images, and one image without any."""
+    names = [f"{number:03}.jpg" for number in range(1, 102)]
+    root = data / "nwpu_vhr10"
+    layouts.nwpu(root, [(image, 2, [10, 5, 90, 5, 90, 60, 10, 60]) for image in range(101)], images=names)
+    folder = root / "NWPU VHR-10 dataset"
+    copies(layouts.write_image(root / "image.jpg", 450, 230), [folder / "positive image set" / name for name in names])
+    copies(root / "image.jpg", [folder / "negative image set" / "001.jpg"])
+    return Here(images=100 + 1)
+
+
 def mot17(data):
     truth = "1,7,1,1,10,20,1,1,1"
     for video in ("MOT17-02", "MOT17-04"):
@@ -181,6 +206,11 @@ def ucmerced(data):
     return Here(images=2 * 92)
 
 
+def ucmerced_small(data):
+    ucmerced(data)
+    return Here(images=2 * 10)
+
+
 def resisc45(data):
     """Sixteen images of two classes; the lists, where there are any, name nine of each."""
     image = layouts.write_image(data / "image.jpg", 256, 256)
@@ -198,6 +228,13 @@ def resisc45_with_lists(data):
 
 
 WRITERS = {
+    "attention": imagenet_of(11),
+    "frequency": imagenet_of(4),
+    "objectives-cka": imagenet_of(4),
+    "objectives-small": ucmerced_small,
+    "objectives-transfer": imagenet_of(40),
+    "objects-small": nwpu_images,
+    "tokens-small": camvid_of(6 + 6),
     "ade20k": ade20k,
     "ade20k-rankings": ade20k,
     "bdd100k-tracking": bdd,
@@ -240,7 +277,7 @@ def written(tmp_path_factory):
 
 def tiles_of(frame, size):
     """Return the number of tiles of an image, by the words of docs/experiment.md."""
-    if "tile" not in frame:
+    if "tile" not in frame or frame.get("edge") == "centre":
         return 1
     resize = frame.get("resize", size)
     width, height = (resize["width"], resize["height"]) if isinstance(resize, dict) else resize
@@ -248,16 +285,23 @@ def tiles_of(frame, size):
     return whole(width / frame["tile"]) * whole(height / frame["tile"])
 
 
-def arrays_of(asked, view):
-    """Return the number of arrays of one model under a view (None: the clean one); all models have 12 blocks or -1."""
-    layers = {"all": 12}.get(str(asked["layers"]), len(asked["layers"])) if view is None else 1
+def arrays_of(asked, view, model):
+    """Return the number of arrays of one model under a view (None: the clean one); all have 12 blocks."""
+    is_net = model["name"].startswith("resnet")
+    layers = {"all": 5 if is_net else 12}.get(str(asked["layers"]), len(asked["layers"])) if view is None else 1
     norms = 2 if asked.get("norm") == "both" else 1
-    kinds = 2 if asked.get("prefix", True) else 1
-    more = 0
+    prefix = int(asked.get("prefix", True) and not is_net)
+    whole = {"all": layers, "none": 0}.get(str(asked.get("tokens", "all")))
+    whole = min(layers, len(asked["tokens"])) if whole is None else whole
+    more = (1 if view is None and asked.get("input_pixels") else 0) + (3 if view in NOISE else 0)
+    if view is None and "masked" in asked:
+        more += 2 + prefix  # which patches are visible, and their tokens
     if view is None:
-        more += (1 + kinds) if "masked" in asked else 0  # which patches are visible, and their tokens
-        more += 1 if asked.get("input_pixels") else 0
-    return layers * norms * kinds + more + (3 if view in NOISE else 0)
+        points = asked.get("capture_points", ["output"])
+        taken = (layers * len([one for one in points if one != "embedding"])) + ("embedding" in points)
+        each = {"frequency": taken, "grams": taken * (1 + prefix)}
+        more += sum(each.get(name, layers) for name in asked.get("captures", ()))
+    return norms * (whole + layers * (prefix + bool(asked.get("means")))) + more
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
@@ -292,7 +336,7 @@ def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
         assert (one["set"] is None) == (not drawn)
         assert one["rows"] == one["rows_missing"] == rows
         kept = asked["features"].get("input_pixels", False) and view is None and model is not models[0]
-        assert one["arrays"] == arrays_of(asked["features"], view) - kept  # pixels are kept once for all models
+        assert one["arrays"] == arrays_of(asked["features"], view, model) - kept  # pixels are kept once for all models
         assert one["objects"] >= one["arrays"] - (view is None and asked["features"].get("input_pixels", False))
         assert 0 < one["bytes_missing"] == one["bytes"]
     assert not (here / "store").exists(), "plan wrote something"

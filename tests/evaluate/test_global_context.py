@@ -68,7 +68,7 @@ def test_a_fold_of_one_row_has_no_say_and_no_other_is_refused():
     search = make_pipeline(StandardScaler(), RidgeCV(PENALTIES, cv=folds)).fit(inputs, targets[:, 0])
     assert search[-1].alpha_ > PENALTIES[0], "which it is where a fold without R² has a say"
     np.testing.assert_array_equal(ridge(inputs, targets, np.arange(9), inputs)[:, 0], search.predict(inputs))
-    with pytest.raises(UserError, match="no fold of 5 training tiles holds two: train on more images"):
+    with pytest.raises(UserError, match="no fold of 5 training rows holds two: train on more images"):
         ridge(inputs[:5], targets[:5], np.arange(5), inputs)
 
 
