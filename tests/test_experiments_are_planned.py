@@ -156,14 +156,14 @@ def nwpu(data):
 
 
 def nwpu_images(data):
-    """A ship in each of 101 images, and one image without any."""
+    """A ship in each of 100 images that are taken, and one image without any."""
     names = [f"{number:03}.jpg" for number in range(1, 102)]
     root = data / "nwpu_vhr10"
     layouts.nwpu(root, [(image, 2, [10, 5, 90, 5, 90, 60, 10, 60]) for image in range(101)], images=names)
     folder = root / "NWPU VHR-10 dataset"
     copies(layouts.write_image(root / "image.jpg", 450, 230), [folder / "positive image set" / name for name in names])
     copies(root / "image.jpg", [folder / "negative image set" / "001.jpg"])
-    return Here(images=100 + 1)
+    return Here(images=100)
 
 
 def mot17(data):

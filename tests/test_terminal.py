@@ -100,7 +100,9 @@ def typed(words, here, **streams):
     )
 
 
-@pytest.mark.parametrize("words", [("models",), ("models", "--json"), ("--help",), ("--version",)])
+@pytest.mark.parametrize(
+    "words", [("models",), pytest.param(("models", "--json"), marks=pytest.mark.slow), ("--help",), ("--version",)]
+)
 def test_output_that_cannot_be_written(here, words):
     with Path("/dev/full").open("wb") as full:
         done = typed(words, here, stdout=full)

@@ -51,7 +51,7 @@ ASKED = {
     "rankings": (SELECTION, (RankingOverlap(kind="ranking-overlap", m=(3,)),)),
     "layers": (
         None,
-        (Similarity(kind="similarity", tokens=("mean",), norm="none", minibatch=8, measures=("cka", "rsa")),),
+        (Similarity(kind="similarity", tokens=("mean-patch",), norm="none", minibatch=8, measures=("cka", "rsa")),),
     ),
     "pictures": (SELECTION, (Reconstruction(kind="reconstruction", m=len(BOLD), draws=1, resamples=20),)),
     "views": (

@@ -173,6 +173,7 @@ def test_slabs_give_the_bytes_of_the_whole(height, width, kernel, slab, seed):
     np.testing.assert_array_equal(made, whole_blur(pixels, kernel))
 
 
+@pytest.mark.slow
 def test_running_sums_that_wrap_around_are_no_harm():
     pixels = np.full((1030, 20_000, 3), 255, np.uint8)  # a row of windows sums up to 5e9
     assert (box_blur(pixels, 1024) == 255).all()
