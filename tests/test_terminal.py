@@ -101,7 +101,13 @@ def typed(words, here, **streams):
 
 
 @pytest.mark.parametrize(
-    "words", [("models",), pytest.param(("models", "--json"), marks=pytest.mark.slow), ("--help",), ("--version",)]
+    "words",
+    [
+        ("datasets",),
+        *(pytest.param(words, marks=pytest.mark.slow) for words in (("models",), ("models", "--json"))),  # load timm
+        ("--help",),
+        ("--version",),
+    ],
 )
 def test_output_that_cannot_be_written(here, words):
     with Path("/dev/full").open("wb") as full:

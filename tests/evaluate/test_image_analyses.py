@@ -13,7 +13,6 @@ from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.information import Information
 from evaluate.analyses.invariance import Invariance, cosines
 from evaluate.analyses.object_positions import ObjectPositions, targets_of
-from evaluate.figures import FIGURES
 from evaluate.inputs.rows import RowSplit
 from evaluate.kernels.tokens.spectra import centred_gram, participation_ratio
 from evaluate.registry import EvaluationSettings
@@ -217,21 +216,3 @@ def test_tokens_that_are_not_stored_are_named_with_their_key(tmp_path, models):
     settings = ImageClassification(kind="image-classification", classifiers=("attentive-probe",))
     with pytest.raises(MissingError, match="is not complete"):
         table_of(tmp_path, models[:1], settings)
-
-
-def test_figures_are_drawn(tmp_path, models):
-    analyses = (
-        ImageClassification(kind="image-classification", k=(5,), penalties=(1e-2,)),
-        Agreement(kind="agreement", penalties=(1e-2,)),
-        Information(kind="information", features=(1, 4), draws=1, penalties=(1e-2,)),
-        Invariance(kind="invariance"),
-        ObjectPositions(kind="object-positions"),
-    )
-    settings = EvaluationSettings(selection=SELECTION, analyses=analyses, seed=1)
-    table = evaluate("t", models, settings, ResultStore(tmp_path / "results")).table
-    for entry in FIGURES:
-        if entry.name in {one.kind for one in analyses}:
-            drawn = entry.draw(table, [])
-            assert drawn is not None, entry.name
-            assert len(drawn.axes) > 0
-            drawn.savefig(tmp_path / f"{entry.name}.png", dpi=70)

@@ -9,17 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluate.analyses.agreement import Agreement
 from evaluate.analyses.association import Association
+from evaluate.analyses.attention import Attention
 from evaluate.analyses.feature_treatments import FeatureTreatments
+from evaluate.analyses.frequency import Frequency
 from evaluate.analyses.global_context import GlobalContext
+from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
+from evaluate.analyses.information import Information
+from evaluate.analyses.invariance import Invariance
 from evaluate.analyses.label_maps import LabelMaps
+from evaluate.analyses.object_positions import ObjectPositions
 from evaluate.analyses.patch_classification import PatchClassification
 from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
 from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.similarity import Similarity
+from evaluate.analyses.token_geometry import TokenGeometry
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.inputs.rows import select_rows
@@ -30,6 +38,8 @@ from evaluate.selection import SelectionRule
 from evaluate.settings import Selection
 from stores.errors import UserError
 from tests.evaluate.planted import planted, write_set
+from tests.evaluate.planted_captures import write_captures
+from tests.evaluate.planted_images import planted_images
 from tests.evaluate.planted_reconstruction import BOLD, LinearDecoder, planted_reconstruction
 from tests.evaluate.planted_similarity import compared, related
 from tests.evaluate.planted_video import videos
@@ -53,6 +63,24 @@ ASKED = {
         None,
         (Similarity(kind="similarity", tokens=("mean-patch",), norm="none", minibatch=8, measures=("cka", "rsa")),),
     ),
+    "images": (
+        SELECTION,
+        (
+            ImageClassification(kind="image-classification", k=(3,), layers=(-1,), penalties=(1e-2,), resamples=20),
+            Agreement(kind="agreement", classifier="knn", k=3, resamples=20),
+            Information(kind="information", features=(4,), draws=1, penalties=(1e-2,), resamples=20),
+            Invariance(kind="invariance", resamples=20),
+            ObjectPositions(kind="object-positions", layers=(-1,), resamples=20),
+        ),
+    ),
+    "captures": (
+        SELECTION,
+        (
+            Attention(kind="attention", pictures=1, resamples=20),
+            Frequency(kind="frequency", resamples=20),
+            TokenGeometry(kind="token-geometry", norm="none", parts=("statistics", "spectra"), resamples=20),
+        ),
+    ),
     "pictures": (SELECTION, (Reconstruction(kind="reconstruction", m=len(BOLD), draws=1, resamples=20),)),
     "views": (
         SELECTION,
@@ -74,6 +102,8 @@ BAD = {
     "patches": ("image03.png", "image20.png"),
     "rankings": ("image03.png",),
     "layers": ("image0003.png",),
+    "images": ("004.png", "021.png"),
+    "captures": ("image03.png", "image20.png"),
     "pictures": ("image03.png", "image20.png"),
     "views": ("image03.png", "image12.png"),
     "videos": ("v01/000002.png",),
@@ -96,6 +126,10 @@ def made(folder, what):
         return [
             compared(folder / title, title, related(n), grams=False) for n, title in enumerate(("planted", "other"))
         ]
+    if what == "images":
+        return planted_images(folder / "i")
+    if what == "captures":
+        return [write_captures(folder / "c", title="planted")[0]]
     if what == "pictures":
         return [planted_reconstruction(folder / "r")]
     if what == "views":

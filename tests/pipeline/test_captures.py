@@ -37,7 +37,11 @@ POINTS = ("embedding", "norm1", "attention", "attention-residual", "norm2", "mlp
 INSIDE = ("embedding", "norm1", "attention", "attention-residual", "norm2", "mlp", "query", "key", "value", "heads")
 
 
-@pytest.fixture(params=MODELS)
+SLOW = {"no class token", "norms of query and key"}
+"""Models that the slow tests look at too."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MODELS])
 def model(request, tmp_path):
     return build_model(MODELS[request.param], SIZE, tmp_path)
 
