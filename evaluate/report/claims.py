@@ -37,6 +37,7 @@ def write_claims(folder: Path, decisions: Sequence[Decision]) -> None:
 
 def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> str:
     """Return the table of claims; ``stored`` is the state of each model's stored sets, by title."""
+    papers = list(dict.fromkeys(one.paper for one in decisions))
     counts = [sum(one.verdict == verdict for one in decisions) for verdict in SIGNS]
     rows: list[list[TableCell]] = []
     for decision in decisions:
@@ -47,14 +48,16 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
         plural = "" if len(decision.numbers) == 1 else "s"
         tested = f"<br><small>{len(decision.numbers)} condition{plural}</small>" if decision.numbers else ""
         verdict = f"<strong>{SIGNS[decision.verdict]}</strong>{tested}"
-        rows.append([str(decision.claim), escape(decision.sentence), verdict, numbers, prose(decision.reason) + marks])
+        source = f"<br><small>{escape(decision.paper)}</small>" if len(papers) > 1 else ""
+        sentence = escape(decision.sentence) + source
+        rows.append([str(decision.claim), sentence, verdict, numbers, prose(decision.reason) + marks])
     explained = (
         f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable by these results: {counts[2]}. Findings of "
-        "arXiv 2401.00463 as rules: a number is followed by its 95 % interval in brackets and decides only where the "
-        "whole interval lies on one side of the threshold. A claim holds only if all of its conditions do; intervals "
-        "are not widened for their number, so that of true claims with many conditions some fail by chance. A claim is "
-        "tested only where its models beat the most common class and random weights. The same is in claims.csv and "
-        "claims.json.</p>"
+        f"{escape(' and '.join(papers))} as rules: a number is followed by its 95 % interval in brackets and decides "
+        "only where the whole interval lies on one side of the threshold. A claim holds only if all of its conditions "
+        "do; intervals are not widened for their number, so that of true claims with many conditions some fail by "
+        "chance. A claim is tested only where its models beat the most common class and random weights. The same is in "
+        "claims.csv and claims.json.</p>"
     )
     head = ["no.", "claim", "verdict", "rests on", "why"]
     body = f'<div class="prose">{table(head, rows, raw=True)}</div>'
