@@ -10,6 +10,7 @@ from evaluate.analyses.attention import Attention, AttentionTask
 from evaluate.analyses.feature_treatments import FeatureTreatments, FeatureTreatmentsTask
 from evaluate.analyses.frequency import Frequency, FrequencyTask
 from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
+from evaluate.analyses.gram_drift import GramDrift, GramDriftTask
 from evaluate.analyses.image_classification import ImageClassification, ImageClassificationTask
 from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
 from evaluate.analyses.information import Information, InformationTask
@@ -52,13 +53,15 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Frequency: FrequencyTask,
     TokenGeometry: TokenGeometryTask,
     Similarity: SimilarityTask,
+    GramDrift: GramDriftTask,
 }
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
     | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
-    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | Similarity,
+    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | Similarity
+    | GramDrift,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

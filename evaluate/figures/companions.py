@@ -2,6 +2,7 @@
 
 from evaluate.figures import (
     agreement,
+    gram_drift,
     image_classification,
     information,
     invariance,
@@ -38,6 +39,14 @@ COMPANION_FIGURES = (
         "Similarity of sub-layers",
         "CKA of every pair of blocks at the same point in them, such as the outputs of their attention.",
         similarity.sublayers,
+    ),
+    FigureEntry(
+        "gram-drift",
+        "Drift of the likeness of patches",
+        "How far the cosines of all pairs of an image's patches differ: 0 is the same layout of likeness, whatever the "
+        "features.",
+        gram_drift.figure,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "image-classification",

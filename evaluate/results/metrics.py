@@ -81,6 +81,7 @@ PROCRUSTES = "procrustes"
 CCA = "cca"
 RSA = "rsa"
 MUTUAL_KNN = "mutual_knn"
+GRAM_DRIFT = "gram_drift"
 CHANCE_MUTUAL_KNN = "chance_mutual_knn"
 
 
@@ -185,6 +186,7 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (CCA, "ratio", "none", "mean canonical correlation of the components with 99 % of the variance (SVCCA), in 0..1"),
     (RSA, "ratio", "none", "Spearman correlation of the cosine distances of all pairs of images, in -1..1"),
     (MUTUAL_KNN, "share", "none", "share of an image's `k` nearest neighbours (cosine) that are nearest in both"),
+    (GRAM_DRIFT, "squared cosine", "none", "mean squared difference of the cosines of all pairs of an image's patches"),
     (CHANCE_MUTUAL_KNN, "share", "none", "baseline: `mutual_knn` of unrelated representations, k/(n - 1)"),
 )
 

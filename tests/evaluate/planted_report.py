@@ -8,6 +8,7 @@ from evaluate.analyses.attention import Attention
 from evaluate.analyses.feature_treatments import FeatureTreatments
 from evaluate.analyses.frequency import Frequency
 from evaluate.analyses.global_context import GlobalContext
+from evaluate.analyses.gram_drift import GramDrift
 from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.information import Information
@@ -127,6 +128,11 @@ def all_figures(folder):
                 Invariance(kind="invariance", resamples=50),
                 ObjectPositions(kind="object-positions", resamples=50),
             ),
+        ),
+        (
+            [replace(planted(folder / f"drift{n}", layers=3, seed=n), title=title) for n, title in enumerate(TITLES)],
+            None,
+            (GramDrift(kind="gram-drift", resamples=50),),
         ),
         (alike, None, (Similarity(kind="similarity", points=("mlp", "output"), resamples=50),)),
         (drawn, SELECTION, (Reconstruction(kind="reconstruction", m=6, draws=2, pictures=2, resamples=50),)),

@@ -67,13 +67,23 @@ SETTINGS = {
     "attention": {"pictures": 2},
     "frequency": {},
     "token-geometry": {"map_images": 2},
+    "gram-drift": {},
     "similarity": {"tokens": ("all",)},
     "similarity by components": {"tokens": ("class-token",), "measures": ("cka", "linear-cka", "procrustes", "cca")},
     "similarity by distances": {"tokens": ("class-token",), "measures": ("rsa", "mutual-knn")},
 }
 """Settings by the analysis and a variant of it; every analysis has one at least."""
 STREAMS = {"variance-spectrum", "ranking-overlap", "global-context", "reconstruction", "tracking", "association"}
-STREAMS |= {"image-knn", "invariance", "object-positions", "attention", "frequency", "token-geometry", "similarity"}
+STREAMS |= {
+    "image-knn",
+    "invariance",
+    "object-positions",
+    "attention",
+    "frequency",
+    "token-geometry",
+    "similarity",
+    "gram-drift",
+}
 """Analyses whose memory does not grow with the number of patches; the others hold all patches, or fit probes of images,
 whose buffers are larger than this set."""
 
@@ -243,7 +253,7 @@ def settings_of(name):
 
 def tasks_of(name, models):
     """Return the settings, the models that are evaluated, their decoders and the tasks."""
-    some = models if name in ("ranking-overlap", "agreement", "similarity") else models[:1]
+    some = models if name in ("ranking-overlap", "agreement", "similarity", "gram-drift") else models[:1]
     settings = settings_of(name)
     given = {one.title: partial(Decoder, one.spec.frame.input.height // GRID) for one in some}
     (analysis,) = settings.analyses

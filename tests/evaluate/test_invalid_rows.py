@@ -15,6 +15,7 @@ from evaluate.analyses.attention import Attention
 from evaluate.analyses.feature_treatments import FeatureTreatments
 from evaluate.analyses.frequency import Frequency
 from evaluate.analyses.global_context import GlobalContext
+from evaluate.analyses.gram_drift import GramDrift
 from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.information import Information
@@ -56,6 +57,7 @@ ASKED = {
             FeatureTreatments(kind="feature-treatments", m=(3,), draws=1, penalties=(1e-2,), resamples=20),
             GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=1, resamples=20),
             LabelMaps(kind="label-maps", images=2, remove=(0,)),
+            GramDrift(kind="gram-drift", resamples=20),
         ),
     ),
     "rankings": (SELECTION, (RankingOverlap(kind="ranking-overlap", m=(3,)),)),

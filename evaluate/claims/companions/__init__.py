@@ -7,7 +7,7 @@ from evaluate.claims.gate import by_any_probe
 B, C = "arXiv 2304.13089", "arXiv 2305.00729"
 ANALYSES = (
     *("similarity", "attention", "frequency", "token-geometry", "image-classification", "agreement", "information"),
-    *("invariance", "object-positions"),
+    *("invariance", "object-positions", "gram-drift"),
 )
 """Analyses of the companion papers: without any of them their claims are left out."""
 _JOINT = ("dinov2", "ibot", "mocov3")

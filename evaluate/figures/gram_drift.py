@@ -1,0 +1,43 @@
+"""Drift of the likeness of an image's patches over the layers, between models and under views."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from evaluate.figures import style
+from evaluate.results.metrics import GRAM_DRIFT
+from evaluate.results.table import Result
+
+
+def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
+    """Return the drift of every layer from the last of its own model, between models, and under each view."""
+    rows = style.metric_rows(table, "gram-drift", GRAM_DRIFT)
+    if rows.empty:
+        return None
+    rows = rows.assign(depth=style.numbers(rows, "layer") + 1)
+    clean = rows[rows["view"] == "clean"]
+    own = clean[clean["model"] == clean["reference"]]
+    last = own.groupby("model")["x_value"].transform("max")
+    between = clean[(clean["model"] != clean["reference"]) & (clean["depth"] == clean["x_value"])]
+    viewed = rows[rows["view"] != "clean"]
+    panels = [
+        ("from the last layer of the model", own[own["x_value"] == last], ["model"]),
+        ("between models, same layer", between, ["model", "reference"]),
+        ("under a view, same layer", viewed, ["model", "view", "level"]),
+    ]
+    panels = [panel for panel in panels if not panel[1].empty]
+    drawn, [axes] = style.new_figure((3.6 * len(panels) + 0.8, 3.7), len(panels), sharey=True)
+    for panel, (title, some, keys) in zip(axes, panels, strict=True):
+        for number, (names, part) in enumerate(some.groupby(keys, sort=False)):
+            words = [f"{name:g}" if isinstance(name, float) else str(name) for name in names]
+            label = " and ".join(words) if "reference" in keys else ", ".join(words)
+            look = {"color": style.COLOURS[number % len(style.COLOURS)], "marker": style.MARKERS[number % 7]}
+            style.curve(panel, part, "depth", label=label, **look)
+        panel.set_title(title, fontsize=10, loc="left")
+        panel.set_xlabel("depth (blocks)")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.legend(fontsize=7, frameon=False)
+    axes[0].set_ylabel("mean squared difference of cosines")
+    axes[0].set_ylim(bottom=0)
+    style.name_conditions(drawn, rows)
+    return drawn
