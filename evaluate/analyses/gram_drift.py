@@ -1,11 +1,11 @@
 """Drift of the patches' mutual likeness: between layers, models and views of the same images.
 
 For each image the cosines of all pairs of its patches, ``G = X X^T`` with normalised patch tokens ``X``, are compared
-with those of another layer, of another model on the same grid, or under a view: ``gram_drift`` is the mean over pairs of
-the squared difference, ``|G - H|_F^2 / N^2``. It is what Gram anchoring keeps small in training, there summed (DINOv3,
-Siméoni et al. 2025, arXiv 2508.10104): dense features degrade where it grows, while scores of whole images still rise. 0
-is the same layout of likeness, whatever the features; widths may differ, grids may not. Views that move pixels (rotation,
-flip) compare patches at the same place of the input.
+with those of another layer, of another model on the same grid, or under a view: ``gram_drift`` is the mean over pairs
+of the squared difference, ``|G - H|_F^2 / N^2``. It is what Gram anchoring keeps small in training, there summed
+(DINOv3, Siméoni et al. 2025, arXiv 2508.10104): dense features degrade where it grows, while scores of whole images
+still rise. 0 is the same layout of likeness, whatever the features; widths may differ, grids may not. Views that move
+pixels (rotation, flip) compare patches at the same place of the input.
 """
 
 from collections.abc import Iterator, Sequence

@@ -126,7 +126,7 @@ def all_figures(folder):
                 Agreement(kind="agreement", classifier="knn", k=5, resamples=50),
                 Information(kind="information", features=(1, 4), draws=1, penalties=(1e-2,), resamples=50),
                 Invariance(kind="invariance", resamples=50),
-                ObjectPositions(kind="object-positions", resamples=50),
+                ObjectPositions(kind="object-positions", layers=(-1,), resamples=50),
             ),
         ),
         (
