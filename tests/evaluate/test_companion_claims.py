@@ -12,8 +12,14 @@ from tests.evaluate.planted_claims import World, paper_world
 SMALL = "DINO, small"
 """Title of the second model of DINO's role, of another width."""
 IMAGES = {
-    **{"dino": 0.9, "dinov2": 0.95, "ibot": 0.88, "mocov3": 0.86},
-    **{"mae": 0.7, "mae-finetuned": 0.8, "simmim": 0.5, "random": 0.1},
+    "dino": 0.9,
+    "dinov2": 0.95,
+    "ibot": 0.88,
+    "mocov3": 0.86,
+    "mae": 0.7,
+    "mae-finetuned": 0.8,
+    "simmim": 0.5,
+    "random": 0.1,
 }
 """Accuracy of the linear probe of the last layer's mean patch."""
 JOINT = ("dino", "dinov2", "ibot", "mocov3")
