@@ -46,9 +46,7 @@ class Record(BaseModel):
     @classmethod
     def _lists_are_tuples(cls, values: Any) -> Any:
         """Turn lists, as TOML and JSON have them, into the tuples that frozen records hold."""
-        if not isinstance(values, dict):
-            return values
-        return {key: _as_tuple(value) for key, value in values.items()}
+        return {key: _as_tuple(value) for key, value in values.items()} if isinstance(values, dict) else values
 
     def _repr_html_(self) -> str:
         return html_table(repr(self), ("key", "value"), self.canonical().items())

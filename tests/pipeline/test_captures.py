@@ -319,7 +319,7 @@ def test_only_what_is_read_inside_the_blocks_is_refused_in_a_compiled_model(tmp_
     model = build_model(MODELS["registers"], SIZE, tmp_path)
     features = FeatureRecipe(captures=("attention", "frequency", "grams"), compile=True)
     run = ModelPass(model, wanted_arrays(model, features), "float32")
-    with pytest.raises(UserError, match="the attention arrays of .* are read inside"), run.compiled():
+    with pytest.raises(UserError, match=r"the attention arrays of .* are read inside"), run.compiled():
         pass
 
 
