@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
+    captures,
     damage,
     extraction,
     growth,
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "verify": verifying.rows,
     "damage": lambda: [*damage.rows(), *two_faults.rows()],
     "extraction": extraction.rows,
+    "captures": captures.rows,
     "growth": growth.rows,
     "reading": reading.rows,
     "neighbours": neighbours.rows,

@@ -162,7 +162,7 @@ class FeatureRecipe(Record):
     and mutual information of every head's weights), ``class-attention`` (the class token's weights over the patches),
     ``frequency`` (Fourier amplitudes of the tokens), ``token-statistics`` (cosines over heads, positions and depth) and
     ``grams`` (products of rows, with which models are compared). They can be added to a set that is complete."""
-    capture_points: tuple[CapturePoint, ...] = ("output",)
+    capture_points: Annotated[tuple[CapturePoint, ...], Field(min_length=1)] = ("output",)
     """Where in a block ``frequency`` and ``grams`` are taken: its ``output``, the ``attention-residual`` (the sum after
     the attention), the outputs of ``norm1``, ``attention``, ``ls1``, ``norm2``, ``mlp`` and ``ls2``, and once the
     ``embedding`` that enters the first block."""

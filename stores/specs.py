@@ -32,6 +32,11 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """A sha256, as 64 hexadecimal characters."""
 
 
+def _as_tuple(value: Any) -> Any:
+    """Return a list, and lists in it, as tuples; any other value as it is."""
+    return tuple(_as_tuple(one) for one in value) if isinstance(value, list) else value
+
+
 class Record(BaseModel):
     """Base of all records: frozen, validated on construction, unknown keys refused."""
 
@@ -41,9 +46,7 @@ class Record(BaseModel):
     @classmethod
     def _lists_are_tuples(cls, values: Any) -> Any:
         """Turn lists, as TOML and JSON have them, into the tuples that frozen records hold."""
-        if not isinstance(values, dict):
-            return values
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return {key: _as_tuple(value) for key, value in values.items()} if isinstance(values, dict) else values
 
     def _repr_html_(self) -> str:
         return html_table(repr(self), ("key", "value"), self.canonical().items())

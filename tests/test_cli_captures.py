@@ -89,3 +89,43 @@ def test_extract_refuses_what_evaluate_would_lack(site, run, captures, analysis,
     assert says in err
     assert "add it to `captures` in [features]" in err
     assert not list((site / "store").glob("features/*")), f"something was extracted, but {analysis} would be refused"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('capture_points = ["embedding", "attention-residual", "output"]', "capture_points = []",
+         "features.capture_points: write at least one entry"),
+        ('kind = "attention"\n', 'kind = "attention"\nqueries = [[50, 0.5]]\n',
+         "analyses.0.queries.0.0: input should be less than 1, not 50"),
+        ('kind = "attention"\n', 'kind = "attention"\nlayers = [9]\n',
+         'MAE has no captured arrays of layer 9 of "attention" that are complete, only of 0, 1, 2: add it to '
+         "`captures`, and the layer to `layers`, in [features]"),
+    ],
+)  # fmt: skip
+def test_a_mistake_about_captures_says_what_to_write(site, run, old, new, says):
+    assert old in EXPERIMENT
+    text = EXPERIMENT.replace(old, new)
+    (site / "tiny.toml").write_text(text)
+    code, _, err = run("plan", "tiny.toml")
+    assert code == 2
+    assert says in " ".join(err.split()), err
+
+
+def test_attention_that_a_backbone_of_stages_lacks_is_called_by_the_word_of_the_file(site, run):
+    head = EXPERIMENT.replace("arguments = { embed_dim = 24, depth = 3, num_heads = 2, patch_size = 8 }\n", "")
+    head = head.replace("decoder = { width = 16, depth = 2, heads = 2 }\n", "").replace(
+        "vit_tiny_patch16_224", "resnet18"
+    )
+    (site / "tiny.toml").write_text(head.replace('sublayers = ["query", "key"]\n', "").replace('"embedding", ', ""))
+    code, _, err = run("plan", "tiny.toml")
+    assert code == 2
+    assert "resnet18 has no transformer blocks to read attention in: take it out of `captures`" in " ".join(err.split())
+
+
+def test_places_of_query_patches_can_be_written_in_the_file(site, run):
+    text = EXPERIMENT.replace('kind = "attention"\n', 'kind = "attention"\nqueries = [[0.9, 0.1]]\n')
+    (site / "tiny.toml").write_text(text)
+    assert run("extract", "tiny.toml", "--batch-size", 4)[0] == 0
+    code, _, err = run("plan", "tiny.toml")
+    assert code == 0, err

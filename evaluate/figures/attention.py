@@ -48,7 +48,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
             if uniform is not None:
                 _uniform(axes, style.metric_rows(table[table["model"] == model], "attention", uniform), look["color"])
         axes.set_ylim(bottom=0.0, top=1.0 if uniform is None else None)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("depth (block, the first is 1)")
         axes.set_ylabel(label)
     uniform_line = Line2D([], [], color="#333333", linestyle=DOTS, label="uniform attention")

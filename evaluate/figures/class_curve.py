@@ -37,7 +37,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
                 clip_on=False,
                 **look,
             )
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.set_title(f"{title} ({group['class'].nunique()})", fontsize=10, loc="left")
         panel.set_xlabel("layer (block, counted from 0)")
     panels[0].set_ylabel("IoU, nearest neighbours")

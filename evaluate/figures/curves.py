@@ -35,7 +35,7 @@ def layer_curve(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figur
     rows = rows[(rows["m"] == 0) & (rows["x_name"] == "layer")]
 
     def scale(axes: Axes, here: pd.DataFrame) -> None:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
     return _panels(table, rows, ("x_value", "layer (block, counted from 0)"), scale)
 

@@ -49,7 +49,7 @@ def _against_depth(axes: Axes, rows: pd.DataFrame, table: pd.DataFrame, label: s
     for model, look, _, part in style.by_model(rows, table):
         style.curve(axes, part, "x_value", label=model, **look)
     axes.set_xlabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def _curves(axes: Axes, table: pd.DataFrame, highest: pd.DataFrame) -> None:

@@ -43,7 +43,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
             panel.axhline(float(majority["value"].iloc[0]), color="#888888", linestyle=":", linewidth=1)
         panel.set_title(f"{CLASSIFIERS[classifier]}, {TOKENS[token]}", fontsize=10, loc="left")
         panel.set_xlabel("layer")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     for panel in axes.flat[len(panels) :]:
         panel.set_visible(False)
     for line in axes:

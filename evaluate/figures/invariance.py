@@ -20,7 +20,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     tokens = [token for token in TOKENS if (rows["token"] == token).any()]
     most = {view: float(rows.loc[rows["view"] == view, "level"].max()) for view in views}
     rows = rows[[float(level) == most[view] for view, level in zip(rows["view"], rows["level"], strict=True)]]
-    size = (3.4 * len(tokens) + 1.6, 0.5 * len(views) + 1.5)
+    a_view = max(0.5, 0.16 * rows["model"].nunique())
+    size = (3.4 * len(tokens) + 1.6, a_view * len(views) + 2.0)
     drawn, [panels] = style.new_figure(size, len(tokens), sharey=True, sharex=True)
     for panel, token in zip(panels, tokens, strict=True):
         for model, look, shift, part in style.by_model(rows[rows["token"] == token], table):

@@ -33,7 +33,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
             panel.axhline(0.0, color="#888888", linewidth=0.8)
             panel.set_title(f"{TARGETS[target]},\n{TOKENS[token]}", fontsize=9, loc="left")
             panel.set_xlabel("layer")
-            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         line[0].set_ylabel("R² on held-out images")
     style.legend_above(drawn, axes[0, 0])
     style.name_conditions(drawn, rows.assign(layer=None, token=None))

@@ -88,7 +88,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     rows = _drawn_rows(table)
     if rows.empty:
         return None
-    pairs = _pairs(rows)
+    if not (pairs := _pairs(rows)):
+        return None
     points = list(dict.fromkeys(pair.point for pair in pairs))
     point = OUTPUT if OUTPUT in points else points[0]
     shown = {(pair.model, pair.reference): pair for pair in pairs if pair.point == point}
@@ -187,12 +188,11 @@ def by_depth(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure |
     drawn, [[panel]] = style.new_figure((6.4, 4.2))
     panel.axhline(0.5, color="#5b5b5b", linewidth=0.9, linestyle=(0, (4, 3)))
     for number, pair in enumerate(same):
-        look = style.COLOURS[number % len(style.COLOURS)], style.MARKERS[number % len(style.MARKERS)]
+        look = style.look_of(number)
         value, low, high = (np.diagonal(part) for part in (pair.values, pair.low, pair.high))
-        dash = style.DASHES[number % len(style.DASHES)]
-        panel.plot(pair.depths, value, color=look[0], marker=look[1], markersize=5, linestyle=dash, label=pair.title)
+        panel.plot(pair.depths, value, markersize=5, label=pair.title, **look)
         if np.isfinite(high - low).any():
-            panel.fill_between(pair.depths, low, high, color=look[0], alpha=0.15, linewidth=0, label=style.BAND)
+            panel.fill_between(pair.depths, low, high, color=look["color"], alpha=0.15, linewidth=0, label=style.BAND)
     panel.set_xlabel("depth, blocks")
     panel.set_ylabel("CKA of the same depth")
     panel.set_ylim(min(-0.02, _least(same)), 1.02)

@@ -55,14 +55,20 @@ def by_model(rows: pd.DataFrame, table: pd.DataFrame) -> list[tuple[str, dict[st
     entries = []
     for index, model in enumerate(models):
         number = order.index(model)
-        look = {
-            "color": COLOURS[number % len(COLOURS)],
-            "marker": MARKERS[number % len(MARKERS)],
-            "linestyle": DASHES[number % len(DASHES)],
-        }
+        look = look_of(number)
         shift = (index - (len(models) - 1) / 2) / len(models)
         entries.append((str(model), look, shift, rows[rows["model"] == model]))
     return entries
+
+
+def look_of(number: int) -> dict[str, Any]:
+    """Return colour, marker and dash of a line by its number, from 0; the first 49 differ from each other."""
+    later = number + number // len(COLOURS)
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "marker": MARKERS[later % len(MARKERS)],
+        "linestyle": DASHES[later % len(DASHES)],
+    }
 
 
 def metric_rows(table: pd.DataFrame, analysis: str, metric: str) -> pd.DataFrame:
@@ -141,13 +147,23 @@ def legend_above(figure: Figure, axes: Axes) -> None:
 
 
 def legend(figure: Figure, handles: Sequence[Any], **options: Any) -> None:
-    """Put a legend above the panels, in as many columns as fit; in axes that were given, within the first."""
+    """Put a legend above the panels, in as many columns as fit; in axes that were given, within the first.
+
+    Figures are made for a legend of two lines and grow by what it has more, so that it takes nothing from the panels.
+    """
     longest = max((len(handle.get_label()) for handle in handles), default=1)
     if given := _GIVEN.get():
         given[0].legend(handles=handles, **{"fontsize": 8, **options})
         return
-    fitting = max(1, int(figure.get_figwidth() * 12 / (longest + 8)))  # about 12 characters an inch
-    figure.legend(handles=handles, loc="outside upper left", ncols=fitting, frameon=False, **options)
+    width, height = figure.get_size_inches()
+    characters = int(width * 12)  # about 12 an inch
+    fitting = max(1, int(characters / (longest + 8)))
+    labels = [wrapped(handle.get_label(), characters - 8) for handle in handles]
+    columns = [labels[start::fitting] for start in range(fitting)]
+    n_lines = max((sum(label.count("\n") + 1 for label in column) for column in columns), default=0)
+    figure.set_size_inches(width, height + 0.2 * max(0, n_lines - 2))
+    options = {"loc": "outside upper left", "ncols": fitting, "frameon": False, **options}
+    figure.legend(handles=handles, labels=labels, **options)
 
 
 def name_conditions(figure: Figure, rows: pd.DataFrame, more: str = "") -> None:

@@ -83,4 +83,4 @@ def _spectrum(axes: Axes, rows: pd.DataFrame, **line: Any) -> None:
 def _depth(axes: Axes, label: str) -> None:
     axes.set_xlabel(DEPTH)
     axes.set_ylabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -71,9 +71,13 @@ def captured_arrays(
     if found and layers != "all":
         wanted = {numbers[layer] if -len(numbers) <= layer < 0 else layer for layer in layers}
         found = [one for one in found if one.layer in wanted]
-        numbers = [layer for layer in sorted(wanted) if layer not in {one.layer for one in found}]
-        if numbers:
-            raise MissingError(_missing(model, f"of layer {numbers[0]} ", capture, points))
+        lacking_layers = sorted(wanted - {one.layer for one in found})
+        if lacking_layers:
+            raise MissingError(
+                f'{model.title} has no captured arrays of layer {lacking_layers[0]} of "{capture}" that are complete, '
+                f"only of {', '.join(map(str, numbers))}: add it to `captures`, and the layer to `layers`, in "
+                f"[features] and run `{model.extract_command}`, or change `layers` of the analysis"
+            )
     if points is not None:
         lacking = [point for point in points if point not in {one.point for one in found}]
         if lacking:

@@ -107,9 +107,10 @@ def points_of(model: FrozenModel, layers: Sequence[int], parts: Sequence[str], k
 def _check(model: FrozenModel, point: Point, key: str) -> None:
     is_layered = len(model.blocks) == len(model.layers) and all(one.name.startswith("block.") for one in model.layers)
     if not is_layered:
+        what = "attention" if point.part == KERNEL else f'"{point.part}"'
         raise UserError(
-            f'{model.record.name} has no transformer blocks to read "{point.part}" in: take it out of `{key}` in '
-            "[features], or use a ViT"
+            f"{model.record.name} has no transformer blocks to read {what} in: take it out of `{key}` in [features], "
+            "or use a ViT"
         )
     if point.part in _SUBMODULES and _submodule(model.blocks[point.layer], point.part) is None:
         known = [part for part in _SUBMODULES if _submodule(model.blocks[point.layer], part) is not None]

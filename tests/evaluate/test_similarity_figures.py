@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from evaluate.analyses.similarity import Similarity
-from evaluate.figures import similarity
+from evaluate.figures import invariance, similarity, token_geometry
 from evaluate.registry import EvaluationSettings
 from evaluate.report.reading import StoredResults
-from evaluate.results.table import ResultStore
+from evaluate.results.table import ResultStore, long_table
 from evaluate.runner import evaluate
 from tests.evaluate.planted_similarity import compared, related
 
@@ -111,3 +111,58 @@ def test_one_model_has_its_own_heat_map_alone(table):
     assert len(drawn_images(similarity.sublayers(alone, []))) == 2
     assert similarity.by_depth(alone, []) is None
     assert similarity.by_model(alone, []) is None
+
+
+def many_pairs(n_models, title):
+    """Rows of CKA of all pairs of models at two blocks."""
+    titles = [f"{title} {number}" for number in range(n_models)]
+    return long_table(
+        [
+            {"model": one, "reference": other, "analysis": "similarity", "metric": "cka", "value": 0.5, "layer": layer}
+            | {"token": "patches", "x_name": "reference_depth", "x_value": float(depth + 1), "array": f"block.{layer}"}
+            for place, one in enumerate(titles)
+            for other in titles[place:]
+            for layer in range(2)
+            for depth in range(2)
+        ]
+    )
+
+
+def test_pairs_of_many_models_with_long_titles_leave_the_panel_its_room_and_have_looks_of_their_own():
+    figure = similarity.by_depth(many_pairs(8, "A model whose title tells all that there is to tell of it, number"), [])
+    figure.draw_without_rendering()
+    [panel] = figure.axes
+    width, height = figure.get_size_inches()
+    assert panel.get_position().height * height > 2.0
+    [legend] = figure.legends
+    box = legend.get_window_extent()
+    assert box.x1 <= width * figure.dpi
+    assert box.y0 >= panel.get_window_extent().y1
+    lines = [line for line in panel.lines if not line.get_label().startswith("_")]
+    assert len({(line.get_color(), line.get_marker(), str(line._dash_pattern)) for line in lines}) == len(lines) == 28
+
+
+def test_a_single_depth_has_one_tick_and_few_views_leave_room_for_the_legend():
+    rows = [
+        {
+            "model": f"A model {number} of a long title",
+            "analysis": analysis,
+            "metric": metric,
+            "value": 0.4,
+            "layer": 11,
+        }
+        | {"low": 0.3, "high": 0.5, "array": "block.11", "token": "mean-patch", **where}
+        for number in range(8)
+        for analysis, metric, where in (
+            ("token-geometry", "space_cosine", {"x_name": "depth", "x_value": 12.0}),
+            ("invariance", "invariance", {"view": "flip", "level": 1.0}),
+        )
+    ]
+    table = long_table(rows)
+    [panel] = token_geometry.statistics(table, []).axes
+    low, high = panel.get_xlim()
+    assert [tick for tick in panel.get_xticks() if low <= tick <= high] == [12.0]
+    figure = invariance.figure(table, [])
+    figure.draw_without_rendering()
+    [panel], [legend] = figure.axes, figure.legends
+    assert legend.get_window_extent().y0 >= panel.get_tightbbox().y1

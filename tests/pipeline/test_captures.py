@@ -315,6 +315,14 @@ def test_captures_are_refused_in_a_compiled_model(tmp_path):
         pass
 
 
+def test_only_what_is_read_inside_the_blocks_is_refused_in_a_compiled_model(tmp_path):
+    model = build_model(MODELS["registers"], SIZE, tmp_path)
+    features = FeatureRecipe(captures=("attention", "frequency", "grams"), compile=True)
+    run = ModelPass(model, wanted_arrays(model, features), "float32")
+    with pytest.raises(UserError, match=r"the attention arrays of .* are read inside"), run.compiled():
+        pass
+
+
 def test_products_are_not_rounded_under_autocast(tmp_path, pixels):
     """Tokens are those of bfloat16; their products and statistics are taken in full precision."""
     model = build_model(MODELS["plain"], SIZE, tmp_path)

@@ -80,7 +80,8 @@ class ModelPass:
         Raises UserError for captures inside the blocks and, from the pass, where PyTorch cannot compile the model.
         """
         if self._inside:
-            names = ", ".join(sorted({array.group for one in self._captures for array in one.arrays}))
+            inside = [one for one in self._captures if any(point.part != OUTPUT for point in one.takes())]
+            names = ", ".join(sorted({array.group for one in inside for array in one.arrays}))
             raise UserError(
                 f"the {names} arrays of {self.model.record.name} are read inside its blocks, which a compiled model "
                 "does not allow: set compile = false in [features], or capture them in an experiment of their own"
