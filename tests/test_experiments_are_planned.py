@@ -304,7 +304,13 @@ def arrays_of(asked, view, model):
     return norms * (whole + layers * (prefix + bool(asked.get("means")))) + more
 
 
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def planned(path):
+    """Variants of an experiment that is planned by default are slow tests."""
+    is_variant = path.stem.endswith(("-rankings", "-whole", "-robustness", "-videos", "-pieces"))
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * is_variant)
+
+
+@pytest.mark.parametrize("path", [planned(path) for path in EXPERIMENTS])
 def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "cache"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

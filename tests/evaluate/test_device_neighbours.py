@@ -81,6 +81,7 @@ def check(device, seed, shape, k, spread, dtypes, metric, grouped, small, draw):
         assert_same(found[m], expected[m])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("k", [1, 20])
 def test_every_query_of_a_larger_search_agrees(device, k):

@@ -19,11 +19,8 @@ ROOT = Path(__file__).parents[2]
 HELD = SETTINGS.keys() - STREAMS
 COPIES = {"patch-classification", "feature-treatments"}
 """What copies the patches it holds, and takes too much first when a copy is too many."""
-BY_DEFAULT = {
-    *("variance-spectrum", "tracking", "image-knn", "similarity", "token-geometry"),
-    *("patch-classification", "patch-classification by probes"),
-}
-"""What is measured in the default run, one of each way to read and to compute; the others are slow tests."""
+BY_DEFAULT = {"variance-spectrum", "similarity", "patch-classification"}
+"""What is measured in the default run, what reads tokens, Gram matrices, and holds patches; the others are slow tests."""
 STREAMED = 860
 """Tiles of the set that is streamed: larger than what any streaming analysis states."""
 

@@ -152,6 +152,7 @@ def test_the_page_is_one_file_that_says_everything(made):
         assert (made[3].parent / "figures" / f"{entry.name}.pdf").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("svg_alone")  # the page holds no more
 def test_the_page_is_made_again_from_the_results_alone(made):
     results, _, _, path = made
