@@ -132,7 +132,6 @@ LocalObjects.stage = dead
 """
 
 
-@pytest.mark.slow
 def test_a_second_ctrl_c_leaves_at_once_though_the_disk_hangs(site, server):
     process = Typed(server, site, DEAD_DISK, EXTRACT)
     while "waiting\n" not in process.said("stdout"):
