@@ -20,7 +20,7 @@ HELD = SETTINGS.keys() - STREAMS
 COPIES = {"patch-classification", "feature-treatments"}
 """What copies the patches it holds, and takes too much first when a copy is too many."""
 BY_DEFAULT = {"variance-spectrum", "similarity", "patch-classification"}
-"""What is measured in the default run: it reads tokens, reads Gram matrices, holds patches. The others are slow tests."""
+"""What the default run measures: it reads tokens, reads Gram matrices, holds patches. The others are slow tests."""
 STREAMED = 860
 """Tiles of the set that is streamed: larger than what any streaming analysis states."""
 
