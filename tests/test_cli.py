@@ -229,6 +229,7 @@ def test_models_lists_the_known_ones_first(site, run, monkeypatch):
     assert "leave out the pattern" in err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_an_official_file_and_its_settings_in_an_experiment(site, run):
     """The keys of [[models]] as a user writes them, from the file to the stored record."""

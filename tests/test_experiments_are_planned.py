@@ -306,7 +306,7 @@ def arrays_of(asked, view, model):
 
 def planned(path):
     """Variants of an experiment that is planned by default are slow tests."""
-    is_variant = path.stem.endswith(("-rankings", "-whole", "-robustness", "-videos", "-pieces"))
+    is_variant = path.stem.endswith(("-rankings", "-whole", "-robustness", "-videos", "-pieces", "-transfer"))
     return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * is_variant)
 
 

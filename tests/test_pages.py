@@ -125,6 +125,7 @@ def test_exchange_and_the_script_of_the_readme(run):
         exec(compile(reader.today(block), "README.md", "exec"), {})
 
 
+@pytest.mark.slow
 def test_digests_of_the_demo_are_those_that_make_demo_makes(here, run):
     """A newcomer who types `patchbank open` or `show` with the digest on the first page has to find the set."""
     pinned = (ROOT / "requirements" / "cpu.txt").read_text()

@@ -181,6 +181,7 @@ def test_no_point_value_decides(number, world):
     assert "covers" in reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", TESTABLE)
 def test_without_rows_control_or_model_the_reason_says_what_to_add(number, world):
     roles = (*claim(number).needs, "random")
@@ -202,6 +203,7 @@ def test_without_rows_control_or_model_the_reason_says_what_to_add(number, world
     assert f'role = "{first}"' in judged(number, world).reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", TESTABLE)
 def test_a_needed_model_that_is_no_better_than_random_weights_closes_the_gate(number, world):
     world.change(claim(number).needs[-1], *PROBED, 0.1)

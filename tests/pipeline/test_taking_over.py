@@ -118,6 +118,7 @@ def test_a_smaller_choice_of_images_runs_no_model(tmp_path, model_rows):
     assert (outcome.rows_made, sum(outcome.rows_taken.values()), model_rows.seen) == (0, 10, set())
 
 
+@pytest.mark.slow
 def test_rows_of_several_sets_are_combined_also_of_one_that_is_not_complete(tmp_path, model_rows):
     everything = names(0, 900)
     write_photos(tmp_path / "photos", everything)
