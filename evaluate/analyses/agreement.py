@@ -24,7 +24,7 @@ from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results.metrics import AGREEMENT, ERROR_CONSISTENCY
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe
-from evaluate.scoring.images.vectors import Pooled, vector_addresses, vectors_bytes
+from evaluate.scoring.images.vectors import Pooled, vector_addresses, vector_inputs, vectors_bytes
 from evaluate.settings import BootstrapSettings, Context, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError
@@ -85,10 +85,7 @@ class PredictedModel:
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of what is read."""
-        content = self.model.features.content
-        addresses = vector_addresses(self.model, self.array, self.settings.pooled)
-        sets = {"features": self.model.features.digest, "labels": self.model.labels.digest}
-        return {**sets, **{address: content[address] for address in addresses}}
+        return vector_inputs(self.model, self.array, [self.settings.pooled])
 
     def parameters(self) -> dict[str, Any]:
         """Return what the predictions depend on beside what is read."""

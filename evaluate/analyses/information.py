@@ -23,7 +23,7 @@ from evaluate.results.metrics import IMAGE_ACCURACY, PARTICIPATION_RATIO
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe
-from evaluate.scoring.images.vectors import Pooled, vector_addresses, vectors_bytes
+from evaluate.scoring.images.vectors import Pooled, vector_addresses, vector_inputs, vectors_bytes
 from evaluate.settings import BootstrapSettings, Context, LayerSettings
 from evaluate.task import ModelTask
 from stores.format.paths import OF_LAYERS
@@ -93,9 +93,7 @@ class InformationTask(ModelTask[Information]):
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of what vectors are made of."""
-        content = self.model.features.content
-        sets = {"features": self.model.features.digest, "labels": self.model.labels.digest}
-        return {**sets, **{one: content[one] for one in vector_addresses(self.model, self.array, self.pooled)}}
+        return vector_inputs(self.model, self.array, [self.pooled])
 
     @property
     def columns(self) -> dict[str, Any]:

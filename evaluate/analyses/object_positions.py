@@ -26,7 +26,7 @@ from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.ridge import PENALTIES, r2, ridge
 from evaluate.results.metrics import R2
 from evaluate.results.table import Result
-from evaluate.scoring.images.vectors import Pooled, image_vectors, vector_addresses, vectors_bytes
+from evaluate.scoring.images.vectors import Pooled, image_vectors, vector_addresses, vector_inputs, vectors_bytes
 from evaluate.settings import BootstrapSettings, LayerSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError
@@ -106,10 +106,7 @@ class ObjectPositionsTask(ModelTask[ObjectPositions]):
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of what vectors are made of."""
-        content = self.model.features.content
-        used = [one for pooled in self.settings.pooled for one in vector_addresses(self.model, self.array, pooled)]
-        sets = {"features": self.model.features.digest, "labels": self.model.labels.digest}
-        return {**sets, **{one: content[one] for one in used}}
+        return vector_inputs(self.model, self.array, self.settings.pooled)
 
     @property
     def columns(self) -> dict[str, Any]:

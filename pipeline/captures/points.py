@@ -43,9 +43,6 @@ _SUBMODULES = {
 }
 """Names of the submodule of a block whose output is a point; of the second norm it is also the input."""
 
-SUBLAYERS = ("norm1", "attention", "ls1", "norm2", "mlp", "ls2")
-"""Outputs of a block's parts; ``attention`` is taken after the projection and ``ls`` is the layer scale."""
-
 
 class Point(NamedTuple):
     """One tensor of one block."""

@@ -47,6 +47,19 @@ def vector_addresses(model: ModelSets, array: str, pooled: Pooled) -> list[str]:
     return addresses
 
 
+def vector_inputs(model: ModelSets, array: str, pooled: Sequence[Pooled]) -> dict[str, str]:
+    """Return the digests of both sets and of what vectors are made of, for a result key; raises MissingError.
+
+    Args:
+        model: The model's sets.
+        array: Address of any array of the layer.
+        pooled: Everything that stands for an image.
+    """
+    used = [address for each in pooled for address in vector_addresses(model, array, each)]
+    sets = {"features": model.features.digest, "labels": model.labels.digest}
+    return {**sets, **{address: model.features.content[address] for address in used}}
+
+
 def ranking_addresses(model: ModelSets, array: str) -> tuple[str, ...]:
     """Return the addresses of what ranks a layer's features: patch tokens, or deviations and means; none without."""
     tokens, *others = (stored_address(model, array, group) for group in ("tokens", DEVIATIONS, MEANS))
