@@ -9,6 +9,7 @@ from pydantic import Field
 from evaluate.decoder import PatchDecoder
 from evaluate.kernels.probing.cross_entropy import CPU, Device
 from evaluate.kernels.probing.penalties import PenaltyScore
+from evaluate.kernels.treatments import Name, Treatment
 from evaluate.results.table import ResultStore
 from evaluate.selection import SelectionRule
 from stores.specs import Record
@@ -81,6 +82,49 @@ class RemovalSettings(Settings):
     remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Numbers m of highest-variance features to leave out; features are ranked on the training patches (tracking:
     all frames; retrieval: the gallery)."""
+
+
+class TreatmentSettings(Settings):
+    """Numbers of treatments of features (`evaluate.kernels.treatments`)."""
+
+    position_ranks: tuple[Annotated[int, Field(ge=1)], ...] = (18,)
+    """Directions that ``remove-position`` takes out, fewer where the places' mean tokens span fewer; 18 are what RASA
+    takes out, nine times two. INSID3 takes 500 of 1024 features, which leaves little of a small model."""
+    first_components: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Principal directions that ``remove-first-components`` takes out; a hundredth of the features without, as the
+    method's authors say."""
+    kept_components: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
+    """Principal directions that ``pca-k`` keeps: 64 are fewer than the features of any common ViT."""
+    outlier_deviations: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (5.0,)
+    """Median absolute deviations above the median norm from which ``drop-outlier-tokens`` leaves a training token out:
+    of Gaussian norms 4 in 10,000 lie beyond 5."""
+
+    def numbered(self, name: Name, n_features: int) -> list[Treatment]:
+        """Return a treatment with each of its numbers that leaves a feature; once where it has none."""
+        ranks: dict[str, Sequence[int]] = {
+            "remove-position": self.position_ranks,
+            "remove-first-components": self.first_components or (max(1, round(n_features / 100)),),
+            "pca-k": self.kept_components,
+        }
+        if name in ranks:
+            return [Treatment(name, rank=rank) for rank in dict.fromkeys(ranks[name]) if rank < n_features]
+        if name == "drop-outlier-tokens":
+            return [Treatment(name, deviations=one) for one in dict.fromkeys(self.outlier_deviations)]
+        return [Treatment(name)]
+
+    def number_parameters(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the numbers of those treatments that are asked for, as a result's key has them."""
+        used = {_NUMBERS[name] for name in names if name in _NUMBERS}
+        return self.model_dump(mode="json", include=used)
+
+
+_NUMBERS = {
+    "remove-position": "position_ranks",
+    "remove-first-components": "first_components",
+    "pca-k": "kept_components",
+    "drop-outlier-tokens": "outlier_deviations",
+}
+"""Setting with the numbers of each treatment that has some."""
 
 
 class ClassifierSettings(Settings):

@@ -83,6 +83,10 @@ RSA = "rsa"
 MUTUAL_KNN = "mutual_knn"
 GRAM_DRIFT = "gram_drift"
 CHANCE_MUTUAL_KNN = "chance_mutual_knn"
+REMOVED_VARIANCE_SHARE = "removed_variance_share"
+REMOVED_OVERLAP = "removed_overlap"
+CHANCE_REMOVED_OVERLAP = "chance_removed_overlap"
+POSITION_SHARE = "position_share"
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,10 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (MUTUAL_KNN, "share", "none", "share of an image's `k` nearest neighbours (cosine) that are nearest in both"),
     (GRAM_DRIFT, "squared cosine", "none", "mean squared difference of the cosines of all pairs of an image's patches"),
     (CHANCE_MUTUAL_KNN, "share", "none", "baseline: `mutual_knn` of unrelated representations, k/(n - 1)"),
+    (REMOVED_VARIANCE_SHARE, "share", "none", "share of the training patches' variance that a treatment takes out"),
+    (REMOVED_OVERLAP, "share", "none", "mean squared cosine of what a treatment and `reference` take out; 1 is inside"),
+    (CHANCE_REMOVED_OVERLAP, "share", "none", "baseline: `removed_overlap` of random directions, max(a, b)/D"),
+    (POSITION_SHARE, "share", "none", "share of the variance that lies between mean tokens of places on the grid"),
 )
 
 METRICS: dict[str, Metric] = {entry[0]: Metric(*entry) for entry in _METRICS}

@@ -53,6 +53,12 @@ class PatchData:
         """Labelled training patches, ``(bank, channel)``, as stored."""
         return self._training[0]
 
+    @property
+    def bank_places(self) -> Int64[np.ndarray, " bank"]:
+        """Place of each training patch on the grid, row by row from 0."""
+        rows, columns = self.model.grid(self.array)
+        return np.flatnonzero(self.labelled).astype(np.int64) % (rows * columns)
+
     @cached_property
     def ranking(self) -> Int64[np.ndarray, " channel"]:
         """Features by decreasing variance over all training patches."""
