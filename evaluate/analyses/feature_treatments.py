@@ -226,7 +226,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
         self, treatment: Treatment, patches: PatchData, rankings: Rankings
     ) -> Callable[[np.ndarray], Float[np.ndarray, "row feature"]]:
         ranking = rankings[treatment.experiment]
-        return fit_treatment(treatment, patches.bank, ranking, self.context.seed, patches.bank_places)
+        return fit_treatment(treatment, patches.bank, ranking, self.context.seed, patches.placement)
 
     def work(self) -> Work:
         """Estimate the operations: a search or fit a treatment, and three resampled scores of each."""

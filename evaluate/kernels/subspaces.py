@@ -2,13 +2,17 @@
 
 * `principal_directions`: eigenvectors of the covariance of tokens (PCA).
 * `positional_directions`: with mu the mean of all tokens, mu_p that of the n_p of n tokens at place p of the grid, the
-  right singular vectors of the matrix with rows sqrt(n_p / n) (mu_p - mu). INSID3 (arXiv 2603.28480, visinf/INSID3
-  models/insid3.py, `_build_positional_basis`) takes the singular vectors of the tokens of one image without content
-  instead, black in its code and called noise there, each token of unit length. Here the model runs on no further image,
-  so that what is usual at a place in the bank (sky above, road below) counts as positional.
+  right singular vectors of the matrix M with rows sqrt(n_p / n) (mu_p - mu). Of the first r those stay whose singular
+  value is above the largest one of `FLIPS` matrices that are made alike after the tokens' deviations from mu have got a
+  random sign an image (Hong, Sheng and Dobriban, "Selecting the number of components in PCA via random signflips",
+  2020): where position does nothing, means of few tokens differ most along the directions of largest variance, whatever
+  these are, and taking them out would be ``remove-first-components``. Of few images nothing may be found. INSID3
+  (arXiv 2603.28480, visinf/INSID3 models/insid3.py, `_build_positional_basis`) takes the singular vectors of the tokens
+  of one image without content instead, black in its code and called noise there, each token of unit length. Here the
+  model runs on no further image, so that what is usual at a place in the bank (sky above) counts as positional.
 * `overlap`: ||A' B||_F^2 / min(a, b) for orthonormal A and B of a and b columns, the mean squared cosine of the
   principal angles (Bjorck and Golub 1973); of random ones it is max(a, b) / D on average for D features.
-* `PositionSums`: how much of the variance of features is positional.
+* `Placement`: how much of the variance of features is positional.
 """
 
 from dataclasses import dataclass
@@ -21,6 +25,9 @@ SMALLEST_SHARE = 1e-6
 
 BLOCK_ROWS = 4096
 """Rows that are read at a time: fixed, because another number would change the last bits."""
+
+FLIPS = 19
+"""Random signs of images that singular values are compared with: chance exceeds all of them once in twenty times."""
 
 BLOCK_CHANNELS = 16
 """Channels whose sums by image and place are held at a time."""
@@ -49,24 +56,36 @@ def principal_directions(
 
 
 def positional_directions(
-    bank: Float[np.ndarray, "bank channel"], places: Int64[np.ndarray, " bank"], rank: int
+    bank: Float[np.ndarray, "bank channel"], placement: "Placement", rank: int, seed: int
 ) -> Float64[np.ndarray, "channel direction"]:
     """Return the directions in which mean tokens of places differ most, the first one first.
 
     Args:
         bank: tokens.
-        places: number of each token's place on the grid, from 0; places without a token have no mean.
-        rank: number of directions; fewer are returned where the means span fewer.
+        placement: image and place of each; places without a token have no mean.
+        rank: number of directions; fewer are returned where fewer differ by more than chance.
+        seed: seed of random signs.
     """
-    sums = group_sums(bank, places, int(places.max()) + 1)
-    counts = np.bincount(places)
-    there = counts > 0
-    means = sums[there] / counts[there, None]
-    weights = counts[there] / len(bank)
-    scaled = np.sqrt(weights)[:, None] * (means - weights @ means)
-    _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
-    n_used = int(np.count_nonzero(values**2 > SMALLEST_SHARE * values[0] ** 2))
-    return vectors[: min(rank, n_used)].T.copy()
+    counts = np.bincount(placement.places, minlength=placement.n_places)
+    mean = group_sums(bank, placement.places, placement.n_places).sum(axis=0) / len(bank)
+
+    def differences(signs: Float64[np.ndarray, " image"]) -> Float64[np.ndarray, "place channel"]:
+        sums = np.zeros((placement.n_places, bank.shape[1]))
+        for start in range(0, len(bank), BLOCK_ROWS):
+            here = slice(start, start + BLOCK_ROWS)
+            centred = (bank[here].astype(np.float64) - mean) * signs[placement.images[here], None]
+            sums += group_sums(centred, placement.places[here], placement.n_places)
+        there = counts > 0
+        weights = counts[there] / len(bank)
+        means = sums[there] / counts[there, None]
+        return np.sqrt(weights)[:, None] * (means - weights @ means)
+
+    _, values, vectors = np.linalg.svd(differences(np.ones(placement.n_images)), full_matrices=False)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    flips = generator.choice([-1.0, 1.0], (FLIPS, placement.n_images))
+    by_chance = max(float(np.linalg.norm(differences(signs), 2)) for signs in flips)
+    n_found = int(np.count_nonzero(values > by_chance * (1.0 + SMALLEST_SHARE)))
+    return vectors[: min(rank, n_found)].T.copy()
 
 
 def group_sums(
@@ -92,15 +111,15 @@ def overlap(
 
 
 @dataclass(frozen=True)
-class PositionSums:
+class Placement:
     """Which image and place each token is of, to say how much of the variance of features is positional.
 
-    With d = x - mu, S_ip the sum of d over the n_ip tokens of image i at place p, the squared mean of a place is
-    estimated from pairs of different images, sum_{i != j} S_ip S_jp / sum_{i != j} n_ip n_jp, so that chance adds
-    nothing to it on average; the plain square of mu_p - mu holds the variance of each mean as well. The share is the
-    mean of these over tokens, summed over features, over the summed variance. It may be below 0 by chance where place
-    does nothing. Places that one image alone has do not count. In a resample an image that is drawn w times has weight
-    w, and is never paired with itself.
+    The positional variance of a feature is the mean over tokens of mu_p^2, less mu^2. Both squares are estimated from
+    pairs of different images: with S_i the sum and n_i the number of the tokens of image i, at a place or at all, a
+    square is sum_{i != j} S_i S_j / sum_{i != j} n_i n_j, of tokens about the mean of the bank. So chance adds nothing
+    on average, whereas the plain mu_p^2 holds the variance of each mean as well; where position does nothing the
+    estimate may be below 0. Places that one image alone has do not count. In a resample an image that is drawn w times
+    has weight w, and is never paired with itself.
     """
 
     images: Int64[np.ndarray, " bank"]
@@ -135,26 +154,20 @@ def _of_draws(
     sums: Float64[np.ndarray, "image place channel"],
     squares: Float64[np.ndarray, "image channel"],
 ) -> tuple[Float64[np.ndarray, "draw channel"], Float64[np.ndarray, "draw channel"]]:
-    n_images, n_places, n_channels = sums.shape
     twice = weights**2
 
-    def summed(by: Float64[np.ndarray, "draw image"], values: np.ndarray) -> np.ndarray:
-        return (by @ values.reshape(n_images, -1)).reshape(len(by), n_places, n_channels)
+    def squared(sums: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return squared means ``(draw, ..., channel)`` and which of them some pair of images has ``(draw, ...)``."""
+        flat = sums.reshape(len(sums), -1)
+        products = ((weights @ flat) ** 2 - twice @ flat**2).reshape(len(weights), *sums.shape[1:])
+        pairs = (weights @ counts) ** 2 - twice @ counts**2
+        used = pairs > 0.5  # of whole numbers
+        return np.divide(products, pairs[..., None], out=np.zeros_like(products), where=used[..., None]), used
 
-    n_tokens = weights @ counts.sum(axis=1)
+    of_places, used = squared(sums, counts)
+    share = np.where(used, weights @ counts, 0.0)
+    n_used, n_tokens = share.sum(axis=1, keepdims=True), weights @ counts.sum(axis=1)
+    mean_square = np.einsum("dp,dpc->dc", share, of_places) / np.where(n_used > 0, n_used, np.nan)
+    of_all, _ = squared(sums.sum(axis=1), counts.sum(axis=1))
     mean = (weights @ sums.sum(axis=1)) / n_tokens[:, None]
-    count, count_twice = weights @ counts, twice @ counts**2
-    shift = mean[:, None]
-    total = summed(weights, sums) - count[..., None] * shift
-    own = (
-        summed(twice, sums**2)
-        - 2.0 * shift * summed(twice, sums * counts[..., None])
-        + shift**2 * count_twice[..., None]
-    )
-    pairs = count**2 - count_twice
-    used = pairs > 0.5  # of whole numbers
-    squared = np.divide(total**2 - own, pairs[..., None], out=np.zeros_like(total), where=used[..., None])
-    share = np.where(used, count, 0.0)
-    n_used = share.sum(axis=1, keepdims=True)
-    positional = np.einsum("dp,dpc->dc", share, squared) / np.where(n_used > 0, n_used, np.nan)
-    return positional, weights @ squares / n_tokens[:, None] - mean**2
+    return mean_square - of_all, weights @ squares / n_tokens[:, None] - mean**2

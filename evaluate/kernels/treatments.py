@@ -25,7 +25,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 
 from evaluate.kernels.moments import Moments, Standardisation, without_top
-from evaluate.kernels.subspaces import BLOCK_ROWS, SMALLEST_SHARE, positional_directions, principal_directions
+from evaluate.kernels.subspaces import (
+    BLOCK_ROWS,
+    SMALLEST_SHARE,
+    Placement,
+    positional_directions,
+    principal_directions,
+)
 
 Removal = Literal["remove-top", "remove-random", "remove-lowest"]
 Projection = Literal["remove-position", "remove-first-components", "pca-k"]
@@ -115,7 +121,7 @@ def fit_treatment(
     bank: Float[np.ndarray, "bank channel"],
     ranking: Int64[np.ndarray, " channel"],
     seed: int,
-    places: Int64[np.ndarray, " bank"] | None = None,
+    placement: Placement | None = None,
 ) -> Callable[[Float[np.ndarray, "row channel"]], Float[np.ndarray, "row feature"]]:
     """Return the function that treats rows, its statistics taken from the bank alone.
 
@@ -127,7 +133,7 @@ def fit_treatment(
         bank: rows that statistics are taken from.
         ranking: features by decreasing variance, those of another experiment for ``remove-other``.
         seed: seed of random choices.
-        places: place of each bank row on the grid, for ``remove-position`` only.
+        placement: image and place of each bank row, for ``remove-position`` only.
     """
     if treatment.is_feature_subset:
         kept = np.flatnonzero(kept_features(treatment, ranking, seed))
@@ -137,7 +143,7 @@ def fit_treatment(
     if treatment.name == "l2":
         return partial(_by_blocks, _unit_length)
     if treatment.name == "remove-position":
-        return partial(_by_blocks, _without(np.zeros(bank.shape[1]), _positional(treatment, bank, places)))
+        return partial(_by_blocks, _without(np.zeros(bank.shape[1]), _positional(treatment, bank, placement, seed)))
     moments = Moments.of(bank[start : start + BLOCK_ROWS] for start in range(0, len(bank), BLOCK_ROWS))
     if treatment.name == "batchnorm":
         return Standardisation(moments.mean, moments.variance).apply
@@ -157,7 +163,7 @@ def removed_directions(
     bank: Float[np.ndarray, "bank channel"],
     ranking: Int64[np.ndarray, " channel"],
     seed: int,
-    places: Int64[np.ndarray, " bank"] | None = None,
+    placement: Placement | None = None,
 ) -> Float64[np.ndarray, "channel direction"] | None:
     """Return orthonormal directions that a treatment takes out of all tokens; None where it is no projection.
 
@@ -169,7 +175,7 @@ def removed_directions(
     if treatment.name == "centre":
         return np.empty((n_channels, 0))
     if treatment.name == "remove-position":
-        return _positional(treatment, bank, places)
+        return _positional(treatment, bank, placement, seed)
     if treatment.name not in ("remove-first-components", "pca-k"):
         return None
     mean = Moments.of(bank[start : start + BLOCK_ROWS] for start in range(0, len(bank), BLOCK_ROWS)).mean
@@ -185,16 +191,14 @@ def peak_bytes(n_rows: int, n_channels: int) -> int:
 
 
 def _positional(
-    treatment: Treatment, bank: Float[np.ndarray, "bank channel"], places: Int64[np.ndarray, " bank"] | None
+    treatment: Treatment, bank: Float[np.ndarray, "bank channel"], placement: Placement | None, seed: int
 ) -> Float64[np.ndarray, "channel direction"]:
-    if places is None:
-        raise ValueError("remove-position needs the place of every row of the bank")
-    return positional_directions(bank, places, treatment.rank or 0)
+    if placement is None:
+        raise ValueError("remove-position needs the image and place of every row of the bank")
+    return positional_directions(bank, placement, treatment.rank or 0, seed)
 
 
-def _first(
-    vectors: Float64[np.ndarray, "channel direction"], rank: int | None
-) -> Float64[np.ndarray, "channel direction"]:
+def _first(vectors: Float64[np.ndarray, "channel direction"], rank: int | None) -> Float64[np.ndarray, "channel first"]:
     """Return the directions of largest variance of those in increasing order."""
     return vectors[:, vectors.shape[1] - (rank or 0) :]
 

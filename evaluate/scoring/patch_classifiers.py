@@ -20,6 +20,7 @@ from evaluate.kernels.moments import variance_ranking, without_top
 from evaluate.kernels.probing.first_order import fit_adamw
 from evaluate.kernels.probing.penalties import PENALTIES, PenaltyScore, choose_penalty
 from evaluate.kernels.probing.probes import Probe, predict_side_by_side
+from evaluate.kernels.subspaces import Placement
 from evaluate.neighbours.knn import Method, Metric, Neighbours, nearest, nearest_without_top
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import CONVERGED, PENALTY, TRAINING_LOSS, TRIALS_CONVERGED
@@ -54,10 +55,11 @@ class PatchData:
         return self._training[0]
 
     @property
-    def bank_places(self) -> Int64[np.ndarray, " bank"]:
-        """Place of each training patch on the grid, row by row from 0."""
+    def placement(self) -> Placement:
+        """Image of each training patch, and its place on the grid, row by row from 0."""
         rows, columns = self.model.grid(self.array)
-        return np.flatnonzero(self.labelled).astype(np.int64) % (rows * columns)
+        places = np.flatnonzero(self.labelled).astype(np.int64) % (rows * columns)
+        return Placement(self.bank_images, places, len(self.train.sources), rows * columns)
 
     @cached_property
     def ranking(self) -> Int64[np.ndarray, " channel"]:

@@ -19,7 +19,7 @@ from evaluate.inputs.rows import RowSelection
 from evaluate.inputs.work import Work, ranking
 from evaluate.kernels import treatments as kernels
 from evaluate.kernels.bootstrap import draw_units
-from evaluate.kernels.subspaces import BLOCK_CHANNELS, BLOCK_RESAMPLES, BLOCK_ROWS, PositionSums, overlap
+from evaluate.kernels.subspaces import BLOCK_CHANNELS, BLOCK_RESAMPLES, BLOCK_ROWS, overlap
 from evaluate.kernels.treatments import Treatment, kept_tokens, removed_directions
 from evaluate.results import metrics
 from evaluate.results.rows import Bootstrap, score_row
@@ -43,13 +43,13 @@ class Removed:
         self, treatments: Sequence[Treatment], rankings: Mapping[str | None, Int64[np.ndarray, " channel"]]
     ) -> list[dict[str, Any]]:
         """Return the rows of all treatments; ``rankings`` are by the experiment of each."""
-        bank, places = self.patches.bank, self.patches.bank_places
+        bank, placement = self.patches.bank, self.patches.placement
         rows: list[dict[str, Any]] = []
         removed: dict[Treatment, Float64[np.ndarray, "channel direction"]] = {}
         for one in treatments:
             if one.name == "none":
                 continue
-            directions = removed_directions(one, bank, rankings[one.experiment], self.seed, places)
+            directions = removed_directions(one, bank, rankings[one.experiment], self.seed, placement)
             if one.deviations is not None:
                 rows.append(self._share(one, kept_tokens(one, bank)))
             elif directions is not None:
@@ -89,14 +89,12 @@ class Removed:
     ) -> Iterator[dict[str, Any]]:
         """Yield how much of the variance of all features, and of those of highest variance, is positional."""
         patches, n_images = self.patches, len(self.bootstrap.units)
-        n_places = int(np.prod(patches.model.grid(patches.array)))
         weights = np.ones((1, n_images))
         if self.bootstrap.enabled:
             drawn = draw_units(n_images, self.bootstrap.seed, self.bootstrap.resamples)
             times = np.stack([np.bincount(units, minlength=n_images) for units in drawn])
             weights = np.concatenate([weights, times.astype(np.float64)])
-        sums = PositionSums(patches.bank_images, patches.bank_places, n_images, n_places)
-        positional, whole = sums.variances(patches.bank, weights)
+        positional, whole = patches.placement.variances(patches.bank, weights)
         for one in treatments:
             features = rankings[None][: one.m]
             total = whole[:, features].sum(axis=1)
