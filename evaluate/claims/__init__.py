@@ -4,6 +4,7 @@ Sentences are those of the papers, thresholds stand beside each rule. A claim is
 models pass the gate (`evaluate.claims.gate`).
 """
 
+from evaluate.claims.alternatives import ALTERNATIVE_CLAIMS, is_asked
 from evaluate.claims.claim import Claim as Claim
 from evaluate.claims.companions import ANALYSES, COMPANION_CLAIMS
 from evaluate.claims.evidence import Evidence
@@ -151,7 +152,8 @@ CLAIMS = (
         robustness.bands_and_collapse,
     ),
 )
-"""Every claim of the main paper, in its catalogue's numbering; those of its companions are `COMPANION_CLAIMS`."""
+"""Every claim of the main paper, in its catalogue's numbering; those of its companions are `COMPANION_CLAIMS`,
+those of no paper `ALTERNATIVE_CLAIMS`."""
 
 
 def decide(claim: Claim, evidence: Evidence) -> Decision:
@@ -181,6 +183,10 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
 
 
 def decide_all(evidence: Evidence) -> list[Decision]:
-    """Return the decision on every claim; those of the companion papers only where one of their analyses was run."""
+    """Return the decision on every claim.
+
+    Those of the companion papers and those of no paper only where one of their analyses was run.
+    """
     companions = COMPANION_CLAIMS if evidence.analyses.intersection(ANALYSES) else ()
-    return [decide(claim, evidence) for claim in (*CLAIMS, *companions)]
+    alternatives = ALTERNATIVE_CLAIMS if is_asked(evidence) else ()
+    return [decide(claim, evidence) for claim in (*CLAIMS, *companions, *alternatives)]

@@ -122,9 +122,8 @@ class Evidence:
     def removal_gain(self, info: ModelInfo, classifier: str, m: int) -> Estimate:
         """Return the gain in mIoU by removing m features: the paired row of feature-treatments, else two scores."""
         name = f"{CLASSIFIERS[classifier]} gain of {info.title}, {m} removed"
-        rows = self.rows(
-            info, "feature-treatments", PATCH_MIOU_DIFFERENCE, classifier=classifier, outcome="remove-top", m=m
-        )
+        where = {"classifier": classifier, "outcome": "remove-top", "m": m, "reference": "none"}
+        rows = self.rows(info, "feature-treatments", PATCH_MIOU_DIFFERENCE, **where)
         if rows:
             return self.estimate(rows, name, "")
         return difference(name, self.patches(info, classifier, m), self.patches(info, classifier))

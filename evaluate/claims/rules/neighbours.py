@@ -131,7 +131,7 @@ def _over_probe(evidence: Evidence, info: ModelInfo) -> Estimate:
 
 
 def _scaling_gain(evidence: Evidence, info: ModelInfo, classifier: str) -> Estimate:
-    where = {"classifier": classifier, "outcome": "batchnorm"}
+    where = {"classifier": classifier, "outcome": "batchnorm", "reference": "none"}
     rows = evidence.rows(info, "feature-treatments", PATCH_MIOU_DIFFERENCE, **where)
     add = add_analysis("feature-treatments", m=[info.scaled(200)])
     return evidence.estimate(rows, f"{CLASSIFIERS[classifier]} gain of {info.title} by BatchNorm", add)
