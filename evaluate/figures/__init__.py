@@ -70,9 +70,18 @@ FIGURES = (
         "feature-treatments",
         "Effect of feature treatments",
         "mIoU of patches on treated features less that on untreated ones, the same images. Random choices are a "
-        "mark each.",
+        "mark each. Where it was asked for: the same less removing the features of highest variance, and what share of "
+        "the training patches' variance is taken out.",
         feature_treatments.figure,
         interval=" {marks} are 95 % paired bootstrap intervals over images; one that covers zero is no difference.",
+    ),
+    FigureEntry(
+        "feature-treatments-overlap",
+        "Overlap of what treatments take out",
+        "Mean squared cosine of the principal angles between what two treatments take out of the training patches: 1 "
+        "where one holds the other, 0 where they share nothing. Random directions share max(a, b)/D, with a and b of D "
+        "directions taken out.",
+        feature_treatments.overlaps,
     ),
     FigureEntry(
         "robustness",

@@ -95,6 +95,8 @@ def all_figures(folder):
                     draws=2,
                     penalties=(1e-2,),
                     experiments=("other.toml",),
+                    parts=("scores", "removed"),
+                    references=("none", "remove-top"),
                     resamples=50,
                 ),
                 GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=2, resamples=50),

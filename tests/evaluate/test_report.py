@@ -81,6 +81,7 @@ def test_marks_are_the_tables_values_and_bars_their_intervals(made):
     assert ticks[-1] == "highest variance in other.toml left out (m = 3)"
     rows = table[(table["analysis"] == "feature-treatments") & (table["metric"] == "patch_miou_difference")]
     rows = rows[rows["outcome"].str.startswith("remove-other") & (rows["classifier"] == "knn")]
+    rows = rows[rows["reference"] == "none"]
     assert rows["model"].tolist() == [TITLES[0]]
     points, _ = marks(treated)[0]
     assert points[np.rint(points[:, 1]) == len(ticks) - 1, 0].tolist() == rows["value"].tolist()
