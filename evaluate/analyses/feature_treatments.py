@@ -80,6 +80,8 @@ class FeatureTreatments(TreatmentSettings, ClassifierSettings, LayerSettings, Bo
     """Random choices of features to remove, each reported."""
     k: int = Field(default=1, ge=1)
     """Neighbours that vote."""
+    metric: Literal["euclidean", "cosine"] = "euclidean"
+    """Distance between treated features; ``centre`` changes cosines alone, and all-but-the-top is made for them."""
 
     def other_experiments(self) -> tuple[str, ...]:
         """Return the experiments whose rankings ``remove-other`` uses."""
@@ -136,7 +138,8 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
         parameters = super().parameters() | self.settings.number_parameters(self.settings.treatments)
         if self.settings.references != ("none",):
             parameters["references"] = list(self.settings.references)
-        parameters |= {"k": self.settings.k} if self.classifier == "knn" else self.probe_parameters
+        cosine = {} if self.settings.metric == "euclidean" else {"metric": self.settings.metric}
+        parameters |= {"k": self.settings.k, **cosine} if self.classifier == "knn" else self.probe_parameters
         if self.others:
             parameters["others_train"] = [[other.experiment, list(other.train.sources)] for other in self.others]
         return parameters
@@ -151,7 +154,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
     @property
     def columns(self) -> dict[str, Any]:
         """The shared columns, and how neighbours vote."""
-        neighbours = {"k": self.settings.k, "distance": "euclidean"} if self.classifier == "knn" else {}
+        neighbours = {"k": self.settings.k, "distance": self.settings.metric} if self.classifier == "knn" else {}
         return {**super().columns, **neighbours}
 
     def compute(self) -> Result:
@@ -195,6 +198,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
                 treat(patches.bank if kept.all() else patches.bank[kept]),
                 treat(patches.queries),
                 self.settings.k,
+                metric=self.settings.metric,
                 memory_bytes=self.search_bytes,
                 device=self.context.device.name,
             )

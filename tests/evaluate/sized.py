@@ -50,6 +50,11 @@ SETTINGS = {
     "patch-classification by FAISS": {"classifiers": ("knn",), "search": "faiss"},
     "feature-treatments": {"classifiers": ("knn",), "treatments": ("l2",)},
     "feature-treatments by probes": {"classifiers": ("probe",), "treatments": ("whiten",), "penalties": (1e-1,)},
+    "feature-treatments by directions": {
+        "treatments": ("remove-top", "remove-position", "remove-first-components", "pca-k", "drop-outlier-tokens"),
+        "classifiers": ("knn",),
+        "parts": ("scores", "removed"),
+    },
     "global-context": {"classes": ("car",), "m": 10, "draws": 1},
     "reconstruction": {"masking": (0.0,), "m": 10, "draws": 1},
     "robustness": {"classifiers": ("knn",)},

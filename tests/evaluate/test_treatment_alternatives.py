@@ -14,7 +14,7 @@ from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from stores.errors import UserError
 from tests.evaluate.planted import planted, write_set
-from tests.evaluate.test_patch_classification import settings_of
+from tests.evaluate.test_patch_classification import by_hand, miou_by_hand, settings_of
 
 RNG = np.random.default_rng(0)
 N, D, PLACES = 5000, 12, 9  # more rows than one block has
@@ -196,6 +196,28 @@ def test_centring_changes_no_distance_and_no_probe(tables):
         for classifier in ("knn", "probe"):
             assert row(table, "centre", classifier=classifier, reference="none")["value"] == pytest.approx(0, abs=0.02)
         assert row(table, "centre", "removed_variance_share")["value"] == 0.0
+
+
+def test_centring_changes_cosines(tmp_path):
+    measured = planted(tmp_path / "store")
+    tokens = measured.features["tokens/block.0.norm"][:].astype(np.float64) + 30.0
+    facts = {"layer": 0, "norm": True, "grid_rows": 2, "grid_columns": 2}
+    values = {"tokens/block.0.norm": (tokens.astype(np.float32), ("sample", "patch", "channel"), facts)}
+    moved = replace(measured, features=write_set(tmp_path / "m", measured.features.spec, values,
+                                                 {"samples": measured.samples}))  # fmt: skip
+    asked = FeatureTreatments(kind="feature-treatments", classifiers=("knn",), treatments=("centre",), metric="cosine")
+    table = found(tmp_path, moved, asked)
+    assert set(table["distance"]) == {"cosine"}
+    (bank, labels), (queries, truth, scored, _) = by_hand(moved)
+    numbers = []
+    for outcome, mean in (("none", 0.0), ("centre", bank.mean(axis=0))):
+        away, at = queries.reshape(-1, 16) - mean, bank - mean
+        cosines = away @ at.T / np.linalg.norm(away, axis=1)[:, None] / np.linalg.norm(at, axis=1)
+        numbers.append(cosines.argmax(axis=1))
+        predicted = labels[numbers[-1]].reshape(truth.shape)
+        expected = miou_by_hand(truth[scored], predicted[scored])
+        assert row(table, outcome, "patch_miou")["value"] == pytest.approx(expected)
+    assert (numbers[0] != numbers[1]).any()
 
 
 def test_a_difference_to_the_removal_is_that_of_the_two_scores(tables):
