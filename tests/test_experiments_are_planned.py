@@ -235,6 +235,7 @@ WRITERS = {
     "objectives-transfer": imagenet_of(40),
     "objects-small": nwpu_images,
     "tokens-small": camvid_of(6 + 6),
+    "treatments-small": camvid_of(8 + 13),
     "ade20k": ade20k,
     "ade20k-rankings": ade20k,
     "bdd100k-tracking": bdd,

@@ -8,6 +8,7 @@ import pytest
 from scipy.linalg import subspace_angles
 
 from evaluate.analyses.feature_treatments import FeatureTreatments
+from evaluate.figures.feature_treatments import figure, overlaps
 from evaluate.kernels.subspaces import Placement, overlap, positional_directions
 from evaluate.kernels.treatments import Treatment, fit_treatment, kept_tokens, removed_directions
 from evaluate.results.table import ResultStore
@@ -243,6 +244,29 @@ def test_what_is_taken_out_is_told(tables):
     last = row(variance, "remove-top", "removed_overlap", reference="pca-k 12")
     assert last["value"] < 0.01, "pca-k keeps them"
     assert variance.loc[variance["metric"] == "removed_overlap", "outcome"].isin(ASKED.treatments).all()
+
+
+def test_the_figures_show_every_difference_and_what_is_taken_out(tables):
+    table = tables["variance"]
+    [*scores, taken] = figure(table, []).axes
+    assert [panel.get_title(loc="left") for panel in scores] == ["nearest neighbours", "linear probe"] * 2
+    assert [panel.get_xlabel() for panel in scores[1:3]] == ["mIoU less untreated", "mIoU less that of\nremove-top 8"]
+    ticks = [label.get_text() for label in scores[0].get_yticklabels()]
+    assert ticks[:2] == ["highest variance left out (m = 8)", "position taken out (3)"]
+    assert ticks[-1] == "outlier tokens left out (5 MAD)"
+    shown = [one.lines[0].get_xydata() for one in taken.containers]
+    shares = table.loc[table["metric"] == "removed_variance_share", "value"]
+    np.testing.assert_array_equal(shown[0], list(zip(shares, range(len(ticks)), strict=True)))
+    assert shown[1].tolist() == [[row(table, "remove-top", "position_share")["value"], 0.0]]
+    [square] = overlaps(table, []).axes
+    [picture] = square.images
+    found = np.ma.filled(picture.get_array(), np.nan)
+    assert [label.get_text() for label in square.get_yticklabels()] == [
+        *("remove-top 8", "remove-first-components 8", "pca-k 12")
+    ], "nothing is positional here"
+    np.testing.assert_array_equal(found, found.T)
+    first = row(table, "remove-top", "removed_overlap", reference="remove-first-components 8")
+    assert found[0, 1] == first["value"]
 
 
 def test_only_the_numbers_of_what_is_asked_for_name_a_result(tmp_path):

@@ -1,7 +1,7 @@
 """What treatments take out of training patches: shares of the variance, positional ones, and overlaps.
 
 All of the labelled training patches, the bank, about its mean. Intervals are over the training images, with the
-directions and the ranking as they are: a resample does not choose them anew.
+directions and the ranking as they are: a resample does not choose others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
