@@ -134,9 +134,13 @@ def overlaps(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure |
 
 def _labels(rows: pd.DataFrame) -> list[str]:
     """Return the treatment of every row in the words of the column ``reference``."""
+    draws = [
+        f" draw {value:g}" if name == "draw" else ""
+        for name, value in zip(rows["x_name"].fillna(""), rows["x_value"], strict=True)
+    ]
     return [
-        " ".join([name, *(f"{number:g}" for number in (m, value) if number is not None)])
-        for name, m, value in _treatments(rows)
+        " ".join([name, *(f"{number:g}" for number in (m, value) if number is not None)]) + draw
+        for (name, m, value), draw in zip(_treatments(rows), draws, strict=True)
     ]
 
 

@@ -54,7 +54,9 @@ ASKED = {
         (
             VarianceSpectrum(kind="variance-spectrum", top=(3,)),
             PatchClassification(kind="patch-classification", remove=(0, 3), penalties=(1e-2,), resamples=20),
-            FeatureTreatments(kind="feature-treatments", m=(3,), draws=1, penalties=(1e-2,), resamples=20),
+            FeatureTreatments(
+                kind="feature-treatments", parts=("scores", "removed"), m=(3,), draws=1, penalties=(1e-2,), resamples=20
+            ),
             GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=1, resamples=20),
             LabelMaps(kind="label-maps", images=2, remove=(0,)),
             GramDrift(kind="gram-drift", resamples=20),

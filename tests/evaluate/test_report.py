@@ -85,6 +85,11 @@ def test_marks_are_the_tables_values_and_bars_their_intervals(made):
     assert rows["model"].tolist() == [TITLES[0]]
     points, _ = marks(treated)[0]
     assert points[np.rint(points[:, 1]) == len(ticks) - 1, 0].tolist() == rows["value"].tolist()
+    square = drawn("feature-treatments-overlap", made[1]).axes[0]
+    treated = [label.get_text() for label in square.get_yticklabels()]
+    assert treated == [f"remove-{name} 3{draw}" for name, draw in (
+        ("top", ""), ("random", " draw 0"), ("lowest", ""), ("other other.toml", "")
+    )]  # fmt: skip
     rows = table[(table["analysis"] == "ranking-overlap") & (table["m"] == 8)]
     panel = drawn("ranking-overlap", made[1]).axes[1]
     first = rows[(rows["model"] == TITLES[0]) & (rows["array"] == "block.2.norm")]
