@@ -14,7 +14,7 @@ from evaluate.claims.verdicts import Condition, MissingEvidenceError, above, add
 from evaluate.kernels.treatments import Treatment
 from evaluate.results.metrics import PATCH_MIOU_DIFFERENCE, POSITION_SHARE
 
-NO_PAPER = "none"
+NO_PAPER = "no paper"
 """In place of a paper: nobody has published these as findings."""
 NOISE = 0.02
 """mIoU that counts as no change, as in claims 2 and 4."""

@@ -38,7 +38,7 @@ def test_a_claim_holds_where_it_is_so_of_every_model_and_fails_where_one_is_othe
     found = judged(number, world)
     assert found.verdict == "holds", found
     assert len(found.numbers) == len(ROLES)
-    assert found.paper == "none"
+    assert found.paper == "no paper"
     if number in OUTCOMES:
         world.change("dinov2", *TREATED, -0.1, outcome=OUTCOMES[number])
     else:
