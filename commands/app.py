@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from commands import (
+    compare,
     datasets,
     demo,
     doctor,
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "extract": extract.extract,
     "evaluate": evaluate.evaluate,
     "report": report.report,
+    "compare": compare.compare,
     "ls": ls.list_sets,
     "show": show.show,
     "verify": verify.verify,
