@@ -24,6 +24,7 @@ from evaluate.analyses.retrieval import Retrieval, RetrievalTask
 from evaluate.analyses.robustness import Robustness, RobustnessTask
 from evaluate.analyses.similarity import Similarity, SimilarityTask
 from evaluate.analyses.token_geometry import TokenGeometry, TokenGeometryTask
+from evaluate.analyses.token_pictures import TokenPictures, TokenPicturesTask
 from evaluate.analyses.tracking import Tracking, TrackingTask
 from evaluate.analyses.variance_spectrum import VarianceSpectrum, VarianceSpectrumTask
 from evaluate.selection import SelectionRule
@@ -52,6 +53,7 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Attention: AttentionTask,
     Frequency: FrequencyTask,
     TokenGeometry: TokenGeometryTask,
+    TokenPictures: TokenPicturesTask,
     Similarity: SimilarityTask,
     GramDrift: GramDriftTask,
 }
@@ -59,8 +61,8 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
-    | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
-    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | Similarity
+    | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance | ObjectPositions
+    | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | TokenPictures | Similarity
     | GramDrift,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -22,6 +22,7 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.similarity import Similarity
 from evaluate.analyses.token_geometry import TokenGeometry
+from evaluate.analyses.token_pictures import TokenPictures
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.registry import EvaluationSettings
@@ -143,6 +144,7 @@ def all_figures(folder):
                 Attention(kind="attention", pictures=2, resamples=50),
                 Frequency(kind="frequency", resamples=50),
                 TokenGeometry(kind="token-geometry", layers="all", norm="none", map_images=2, resamples=50),
+                TokenPictures(kind="token-pictures", norm="none", images=2),
             ),
         ),
     ]

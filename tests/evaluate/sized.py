@@ -67,6 +67,7 @@ SETTINGS = {
     "attention": {"pictures": 2},
     "frequency": {},
     "token-geometry": {"map_images": 2},
+    "token-pictures": {"images": 2, "queries": ((0.5, 0.5), (0.0, 0.9))},
     "gram-drift": {},
     "similarity": {"tokens": ("all",)},
     "similarity by components": {"tokens": ("class-token",), "measures": ("cka", "linear-cka", "procrustes", "cca")},
@@ -81,6 +82,7 @@ STREAMS |= {
     "attention",
     "frequency",
     "token-geometry",
+    "token-pictures",
     "similarity",
     "gram-drift",
 }

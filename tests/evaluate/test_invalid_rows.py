@@ -29,6 +29,7 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.similarity import Similarity
 from evaluate.analyses.token_geometry import TokenGeometry
+from evaluate.analyses.token_pictures import TokenPictures
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.inputs.rows import select_rows
@@ -81,6 +82,7 @@ ASKED = {
             Attention(kind="attention", pictures=1, resamples=20),
             Frequency(kind="frequency", resamples=20),
             TokenGeometry(kind="token-geometry", norm="none", parts=("statistics", "spectra"), resamples=20),
+            TokenPictures(kind="token-pictures", norm="none"),
         ),
     ),
     "pictures": (SELECTION, (Reconstruction(kind="reconstruction", m=len(BOLD), draws=1, resamples=20),)),
