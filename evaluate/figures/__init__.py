@@ -7,7 +7,9 @@ from evaluate.figures import (
     feature_treatments,
     global_context,
     image_knn,
+    in_context_segmentation,
     label_maps,
+    overclustering,
     ranking_overlap,
     reconstruction,
     reconstruction_pictures,
@@ -73,6 +75,21 @@ FIGURES = (
         "mark each.",
         feature_treatments.figure,
         interval=" {marks} are 95 % paired bootstrap intervals over images; one that covers zero is no difference.",
+    ),
+    FigureEntry(
+        "in-context-segmentation",
+        "In-context segmentation",
+        "mIoU of pixels whose classes come from the most similar training patches, by attention over their labels.",
+        in_context_segmentation.figure,
+        interval=OVER_IMAGES,
+    ),
+    FigureEntry(
+        "overclustering",
+        "Clusters as classes",
+        "mIoU of k-means clusters of patches after each is given a class, on the same patches: scores grow with the "
+        "number of clusters. A mark is a run of k-means.",
+        overclustering.figure,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "robustness",
