@@ -67,7 +67,9 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
     def columns(self) -> dict[str, Any]:
         """The shared columns, how neighbours are found, and the layer as x."""
         x = {"x_name": "layer", "x_value": float(self.model.layer(self.array))}
-        knn = {"classifier": "knn", "distance": "cosine", "k": self.settings.k}
+        size = self.settings.memory_size
+        memory = "memory of all patches" if size is None else f"memory of {size:,} patches at most"
+        knn = {"classifier": "knn", "distance": "cosine", "k": self.settings.k, "outcome": memory}
         return {**super().columns, **x, **knn, "seed": self.context.seed}
 
     def check(self) -> None:

@@ -20,7 +20,9 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         return None
     rows = last_layer(rows)
     shown = [outcome for outcome in PANELS if (rows["outcome"] == outcome).any()]
-    drawn, [panels] = style.new_figure((3.9 * len(shown) + 1.0, 3.7), len(shown), sharey=True)
+    widths = [1 + rows.loc[rows["outcome"] == outcome, "k"].nunique() for outcome in shown]
+    size = 1.5 * sum(widths) + 1.0, 3.7
+    drawn, [panels] = style.new_figure(size, len(shown), sharey=True, gridspec_kw={"width_ratios": widths})
     for panel, outcome in zip(panels, shown, strict=True):
         some = rows[rows["outcome"] == outcome]
         counts = style.counts(some, "k")
@@ -29,6 +31,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
             spread = 0.12 * (draws - draws.mean()) / max(1.0, float(draws.max()))
             places = np.array([counts.index(int(k)) for k in part["k"]]) + 0.6 * shift + spread
             style.marks(panel, part, x=places, label=model, **{**look, "markersize": 4})
+        panel.set_xlim(-0.6, len(counts) - 0.4)
         panel.set_xticks(range(len(counts)), [str(count) for count in counts])
         panel.set_title(PANELS[outcome], fontsize=10, loc="left")
         panel.set_xlabel("number of clusters")

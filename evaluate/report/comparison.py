@@ -64,8 +64,8 @@ class Comparison:
 
     models: tuple[str, ...]
     rows: pd.DataFrame
-    """One row a measured quantity: `MEASURED`, the fields that were allowed to differ, and for each model three
-    columns, ``(model, "value")``, ``(model, "low")`` and ``(model, "high")``."""
+    """One row a measured quantity. Columns ``(field, "")`` are `MEASURED` and other fields that tell rows apart;
+    ``(model, field)`` those that were allowed to differ, and ``value``, ``low`` and ``high``."""
     refused: tuple[Refusal, ...]
     n_alone: int
     """Rows of quantities that were measured for one model only."""
@@ -116,7 +116,7 @@ def compare(experiments: Sequence[StoredResults], *, layers: str = "last", allow
             )
         raise UserError("no two models have a row in common: evaluate the same analyses for both")
     models = tuple(dict.fromkeys(shared["model"]))
-    return Comparison(models, _side_by_side(shared, models, allow), refused, n_alone, tuple(allow))
+    return Comparison(models, _side_by_side(shared, models, keys, allow), refused, n_alone, tuple(allow))
 
 
 def protocol_of(info: ModelInfo) -> dict[str, str]:
@@ -199,9 +199,15 @@ def _parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     return said
 
 
-def _side_by_side(shared: pd.DataFrame, models: Sequence[str], allow: Sequence[str]) -> pd.DataFrame:
-    first = shared.drop_duplicates("code").set_index("code")
-    named: dict[tuple[str, str], Any] = {(column, ""): first[column] for column in MEASURED if column not in allow}
+def _side_by_side(
+    shared: pd.DataFrame, models: Sequence[str], keys: Sequence[str], allow: Sequence[str]
+) -> pd.DataFrame:
+    first = shared.drop_duplicates("code").set_index("code").fillna("")
+    shown = [key for key in keys if key in MEASURED]
+    # Of the other fields those that tell rows of the same analysis and metric apart.
+    by_metric = first.groupby(["analysis", "metric"])
+    shown += [key for key in keys if key not in MEASURED and (by_metric[key].nunique() > 1).any()]
+    named: dict[tuple[str, str], Any] = {(column, ""): first[column] for column in shown}
     by_model = {model: shared[shared["model"] == model].set_index("code") for model in models}
     for model, rows in by_model.items():
         named |= {(model, column): rows[column] for column in allow}

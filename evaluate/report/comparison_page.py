@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluate.report.comparison import MEASURED, Comparison
+from evaluate.report.comparison import Comparison
 from evaluate.report.page import escape, filter_field, page, table
 from evaluate.results.metrics import LOG_SINGULAR_VALUE, VARIANCE
 
@@ -38,7 +38,7 @@ def comparison_page(compared: Comparison, experiments: Sequence[str]) -> str:
 
 def shared_and_varying(compared: Comparison, rows: pd.DataFrame) -> tuple[dict[str, str], list[str]]:
     """Return the columns with one value in all rows, and the names of those with several."""
-    names = [name for name in MEASURED if name not in compared.allowed]
+    names = [str(column[0]) for column in compared.rows.columns if not column[1]]
     values = {name: rows[name, ""].unique() for name in names}
     shared = {name: str(some[0]) for name, some in values.items() if len(some) == 1 and some[0] != ""}
     return shared, [name for name, some in values.items() if len(some) > 1]

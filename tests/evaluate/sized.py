@@ -50,6 +50,8 @@ SETTINGS = {
     "patch-classification by FAISS": {"classifiers": ("knn",), "search": "faiss"},
     "feature-treatments": {"classifiers": ("knn",), "treatments": ("l2",)},
     "feature-treatments by probes": {"classifiers": ("probe",), "treatments": ("whiten",), "penalties": (1e-1,)},
+    "in-context-segmentation": {"k": 5, "remove": (0, 10)},
+    "overclustering": {"clusters": ("classes", 5), "draws": 1, "patches": 5000},
     "global-context": {"classes": ("car",), "m": 10, "draws": 1},
     "reconstruction": {"masking": (0.0,), "m": 10, "draws": 1},
     "robustness": {"classifiers": ("knn",)},

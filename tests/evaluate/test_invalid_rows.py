@@ -18,10 +18,12 @@ from evaluate.analyses.global_context import GlobalContext
 from evaluate.analyses.gram_drift import GramDrift
 from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
+from evaluate.analyses.in_context_segmentation import InContextSegmentation
 from evaluate.analyses.information import Information
 from evaluate.analyses.invariance import Invariance
 from evaluate.analyses.label_maps import LabelMaps
 from evaluate.analyses.object_positions import ObjectPositions
+from evaluate.analyses.overclustering import Overclustering
 from evaluate.analyses.patch_classification import PatchClassification
 from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
@@ -55,6 +57,8 @@ ASKED = {
         (
             VarianceSpectrum(kind="variance-spectrum", top=(3,)),
             PatchClassification(kind="patch-classification", remove=(0, 3), penalties=(1e-2,), resamples=20),
+            InContextSegmentation(kind="in-context-segmentation", k=3, resamples=20),
+            Overclustering(kind="overclustering", clusters=("classes",), draws=1, patches=100, resamples=20),
             FeatureTreatments(kind="feature-treatments", m=(3,), draws=1, penalties=(1e-2,), resamples=20),
             GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=1, resamples=20),
             LabelMaps(kind="label-maps", images=2, remove=(0,)),
