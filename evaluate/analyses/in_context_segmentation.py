@@ -103,7 +103,7 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
         bootstrap = self.bootstrap(self.validation.sources)
         rows = []
         for m, neighbours in found.items():
-            votes = kernel.attended(neighbours, labels, self.settings.k, self.settings.temperature)
+            votes = kernel.attended(neighbours.indices, neighbours.squared_distances, labels, self.settings.temperature)
             matrices = self._matrices(votes)
             for name, statistic in STATISTICS.items():
                 rows.append(bootstrap.confusion_row(f"pixel_{name}", matrices, statistic, m=m))

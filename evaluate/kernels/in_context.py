@@ -7,7 +7,6 @@ computes it (hbird/hbird_eval.py: `_sample_features`, `_cross_attention`, and `e
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, Integer, UInt8
 
-from evaluate.neighbours.knn import Neighbours
 from stores.specs import VOID
 
 
@@ -35,22 +34,24 @@ def remembered(
 
 
 def attended(
-    neighbours: Neighbours, labels: Float[np.ndarray, "bank classes"], k: int, temperature: float
+    indices: Int64[np.ndarray, "query k"],
+    squared_distances: Float64[np.ndarray, "query k"],
+    labels: Float[np.ndarray, "bank classes"],
+    temperature: float,
 ) -> Float32[np.ndarray, "query classes"]:
-    """Return the mean label of each query's ``k`` neighbours, weighted by the softmax of cosine / temperature.
+    """Return the mean label of each query's neighbours, weighted by the softmax of cosine / temperature.
 
     Args:
-        neighbours: Neighbours by cosine.
+        indices: Neighbours by cosine, nearest first.
+        squared_distances: Of the normalised tokens, 2 - 2 cosine.
         labels: Share of every class in every patch of the memory.
-        k: Neighbours that vote.
         temperature: Of the softmax; 0.02 in the reference.
     """
-    squared = neighbours.squared_distances[:, :k]
-    weights = np.exp((squared[:, :1] - squared) / (2.0 * temperature))  # cosine = 1 - squared / 2
+    weights = np.exp((squared_distances[:, :1] - squared_distances) / (2.0 * temperature))
     weights /= weights.sum(axis=1, keepdims=True)
-    found = np.zeros((len(squared), labels.shape[1]), dtype=np.float64)
-    for place in range(k):
-        found += weights[:, place, None] * labels[neighbours.indices[:, place]]
+    found = np.zeros((len(indices), labels.shape[1]), dtype=np.float64)
+    for place in range(indices.shape[1]):
+        found += weights[:, place, None] * labels[indices[:, place]]
     return found.astype(np.float32)
 
 
