@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from commands import (
+    compare,
     datasets,
     demo,
     doctor,
@@ -15,6 +16,7 @@ from commands import (
     fidelity,
     gc,
     import_,
+    look,
     ls,
     models,
     plan,
@@ -38,10 +40,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "extract": extract.extract,
     "evaluate": evaluate.evaluate,
     "report": report.report,
+    "compare": compare.compare,
     "ls": ls.list_sets,
     "show": show.show,
     "verify": verify.verify,
     "repair": repair.repair,
+    "look": look.look,
     "fidelity": fidelity.fidelity,
     "gc": gc.gc,
     "export": export.export,

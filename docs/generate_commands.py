@@ -18,6 +18,8 @@ def kind_of(parameter: inspect.Parameter) -> str:
     """Return what an option takes, in words; nothing for flags that are on or off."""
     kind = typing.get_args(parameter.annotation)[0]
     (kind,) = (one for one in typing.get_args(kind) or (kind,) if one is not type(None))
+    if typing.get_origin(kind) is list:
+        return "text, repeatable"
     return {str: "text", int: "integer", float: "number", Path: "path", bool: ""}[kind]
 
 

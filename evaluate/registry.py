@@ -13,10 +13,12 @@ from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
 from evaluate.analyses.gram_drift import GramDrift, GramDriftTask
 from evaluate.analyses.image_classification import ImageClassification, ImageClassificationTask
 from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
+from evaluate.analyses.in_context_segmentation import InContextSegmentation, InContextSegmentationTask
 from evaluate.analyses.information import Information, InformationTask
 from evaluate.analyses.invariance import Invariance, InvarianceTask
 from evaluate.analyses.label_maps import LabelMaps, LabelMapsTask
 from evaluate.analyses.object_positions import ObjectPositions, ObjectPositionsTask
+from evaluate.analyses.overclustering import Overclustering, OverclusteringTask
 from evaluate.analyses.patch_classification import PatchClassification, PatchClassificationTask
 from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
 from evaluate.analyses.reconstruction import Reconstruction, ReconstructionTask
@@ -24,6 +26,7 @@ from evaluate.analyses.retrieval import Retrieval, RetrievalTask
 from evaluate.analyses.robustness import Robustness, RobustnessTask
 from evaluate.analyses.similarity import Similarity, SimilarityTask
 from evaluate.analyses.token_geometry import TokenGeometry, TokenGeometryTask
+from evaluate.analyses.token_pictures import TokenPictures, TokenPicturesTask
 from evaluate.analyses.tracking import Tracking, TrackingTask
 from evaluate.analyses.variance_spectrum import VarianceSpectrum, VarianceSpectrumTask
 from evaluate.selection import SelectionRule
@@ -36,6 +39,8 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     RankingOverlap: RankingOverlapTask,
     PatchClassification: PatchClassificationTask,
     FeatureTreatments: FeatureTreatmentsTask,
+    InContextSegmentation: InContextSegmentationTask,
+    Overclustering: OverclusteringTask,
     GlobalContext: GlobalContextTask,
     Reconstruction: ReconstructionTask,
     Robustness: RobustnessTask,
@@ -52,15 +57,17 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Attention: AttentionTask,
     Frequency: FrequencyTask,
     TokenGeometry: TokenGeometryTask,
+    TokenPictures: TokenPicturesTask,
     Similarity: SimilarityTask,
     GramDrift: GramDriftTask,
 }
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
-    VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
-    | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
-    | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | Similarity
+    VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | InContextSegmentation
+    | Overclustering | Robustness | Retrieval | Tracking
+    | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance | ObjectPositions
+    | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | TokenPictures | Similarity
     | GramDrift,
     Field(discriminator="kind"),
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The commands a user types, on a tiny data set, and the sentences they get when something is wrong."""
 
 import json
+import shutil
 import sys
 from importlib import import_module
 
@@ -46,6 +47,14 @@ def test_the_daily_line(site, run, monkeypatch, request):
     assert code == 0
     assert out.startswith("made    0 results\nreused  4 results\n")
     assert (site / "results" / "tiny" / "results.parquet").read_bytes() == table
+
+    shutil.copytree(page.parent, site / "results" / "again")
+    code, out, _ = run("compare", "tiny", site / "results" / "again", "--out", "side-by-side")
+    assert code == 0
+    assert "test_vit (tiny)" in out
+    assert (site / "side-by-side" / "comparison.html").exists()
+    assert "test_vit (again) value" in (site / "side-by-side" / "comparison.csv").read_text()
+    assert run("compare", "tiny")[0] == 2, "one model was compared"
 
     code, out, _ = run("ls")
     assert "24/24" in out

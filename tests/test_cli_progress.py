@@ -100,3 +100,15 @@ def test_an_evaluation_with_nothing_to_do_draws_nothing(site, run, monkeypatch, 
     )
     assert run("evaluate", "tiny.toml")[0] == 0
     assert b"Another name" in page.read_bytes()
+
+
+def test_a_slow_machine_tells_of_an_extraction_before_its_first_row(monkeypatch):
+    from commands.terminal.output import progress
+    from pipeline.extraction.progress import Progress
+
+    printed = []
+    monkeypatch.setattr("commands.terminal.output.say", printed.append)
+    with progress() as tell:
+        tell(Progress("ViT", 0, 16, 12.0, "model"))
+    assert len(printed) == 1
+    assert "no range is complete yet, bottleneck: model" in printed[0]

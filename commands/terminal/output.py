@@ -133,7 +133,9 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
         last[progress.title] = progress.seconds
         rate = progress.rows_done / max(progress.seconds, 1e-9)
         left = progress.rows_total - progress.rows_done
-        ahead = f", {duration(left / rate)} left, bottleneck: {progress.bottleneck}" if left else ""
+        # On a slow machine the first range may take longer than the time between two lines.
+        time_left = f"{duration(left / rate)} left" if rate else "no range is complete yet"
+        ahead = f", {time_left}, bottleneck: {progress.bottleneck}" if left else ""
         say(f"{progress.title}: {progress.rows_done:,}/{progress.rows_total:,} rows, {rate:.1f} rows/s{ahead}")
 
     yield line

@@ -73,6 +73,10 @@ class ModelInfo(Record):
     sets: dict[str, str] = Field(default_factory=dict)
     """Digests of the stored sets it was measured on: ``features``, ``labels``, and of views ``features noise 10``."""
 
+    data: dict[str, str] = Field(default_factory=dict)
+    """Digests of what was measured, which models must share to be compared: ``image files``, ``label files``,
+    ``label classes`` and ``facts of images``; none in notes of earlier versions."""
+
     def scaled(self, m: int) -> int:
         """Return a number of features of the paper for this width: the same from 768 on, in proportion below."""
         return m if self.width >= PAPER_WIDTH else max(1, round(m * self.width / PAPER_WIDTH))
@@ -98,6 +102,12 @@ def model_info(model: ModelSets) -> ModelInfo:
         frame=model.spec.frame,
         width=max(((array.layer or 0, int(array.row_shape[-1])) for array in arrays), default=(0, 0))[1],
         sets=sets,
+        data={
+            "image files": model.spec.dataset.sources,
+            "label files": model.label_spec.label_files or "none",
+            "label classes": model.label_spec.classes,
+            "facts of images": model.label_spec.facts,
+        },
     )
 
 

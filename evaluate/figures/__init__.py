@@ -7,7 +7,9 @@ from evaluate.figures import (
     feature_treatments,
     global_context,
     image_knn,
+    in_context_segmentation,
     label_maps,
+    overclustering,
     ranking_overlap,
     reconstruction,
     reconstruction_pictures,
@@ -82,6 +84,21 @@ FIGURES = (
         "where one holds the other, 0 where they share nothing. Random directions share max(a, b)/D, with a and b of D "
         "directions taken out.",
         feature_treatments.overlaps,
+    ),
+    FigureEntry(
+        "in-context-segmentation",
+        "In-context segmentation",
+        "mIoU of pixels whose classes come from the most similar training patches, by attention over their labels.",
+        in_context_segmentation.figure,
+        interval=OVER_IMAGES,
+    ),
+    FigureEntry(
+        "overclustering",
+        "Clusters as classes",
+        "mIoU of k-means clusters of patches after each is given a class, on the same patches: scores grow with the "
+        "number of clusters. A mark is a run of k-means.",
+        overclustering.figure,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "robustness",

@@ -1,6 +1,6 @@
 """The table of figures of what was captured inside models: attention, frequencies, geometry of the tokens."""
 
-from evaluate.figures import attention, frequency, token_geometry, token_maps
+from evaluate.figures import attention, frequency, token_geometry, token_maps, token_pictures
 from evaluate.figures.entry import OVER_IMAGES, FigureEntry
 
 TOKEN_FIGURES = (
@@ -67,5 +67,25 @@ TOKEN_FIGURES = (
         "The patches of one image before and after, on the first three right singular vectors of both together.",
         token_maps.moves,
     ),
+    FigureEntry(
+        "token-components",
+        "Principal components of the tokens as colours",
+        "The first three principal components of the patch tokens of all shown images together as red, green and blue: "
+        "equal colours are equal components within a column. Which share of the variance they have stands in the "
+        "table; signs are fixed by the largest loading. Black is background, where it was asked for.",
+        token_pictures.components,
+    ),
+    FigureEntry(
+        "token-norms",
+        "Norms of the tokens",
+        "The Euclidean norm of every patch token; one scale a column, whose ends stand below it.",
+        token_pictures.norm,
+    ),
+    FigureEntry(
+        "token-cosines",
+        "Patches that resemble a chosen one",
+        "The cosine of every patch token with that of the framed patch of the same image, from -1 (blue) to 1 (red).",
+        token_pictures.cosine,
+    ),
 )
-"""Figures of the analyses attention, frequency and token-geometry, in order."""
+"""Figures of the analyses attention, frequency, token-geometry and token-pictures, in order."""

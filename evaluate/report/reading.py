@@ -1,8 +1,8 @@
 """Stored results of an experiment, from which its report is written: read from a results folder alone."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,9 @@ class StoredResults:
     models_info: tuple[ModelInfo, ...] = ()
     beside: tuple[str, ...] = ()
     """Other experiments of the results folder that the claims may compare with."""
+    experiment: str = ""
+    revisions: Mapping[str, int | None] = field(default_factory=dict)
+    """Revisions of the analyses by result digest, None where a result's record is gone."""
 
     def evidence(self, beside: Sequence[Evidence] = ()) -> Evidence:
         """Return the rows as the claims read them."""
@@ -134,7 +137,8 @@ def read_stored_results(results: ResultStore, experiment: str) -> StoredResults:
         # Notes of earlier versions have neither.
         models_info = read_model_infos(note.get("models", []))
         beside = tuple(plain_name(name) for name in note.get("beside", []))
-        return StoredResults(table, about, by_digest, models_info, beside)
+        revisions = {one: results.revision(one) for one in by_digest}
+        return StoredResults(table, about, by_digest, models_info, beside, experiment, revisions)
     except FileNotFoundError:
         raise MissingError(
             f"{folder} holds no evaluated experiment {experiment!r}: run `patchbank evaluate` on its file first"

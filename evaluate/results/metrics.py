@@ -18,6 +18,7 @@ MAJORITY_MIOU = "majority_miou"
 PATCH_ACCURACY = "patch_accuracy"
 PATCH_IOU = "patch_iou"
 REDONE_IN_FLOAT64 = "redone_in_float64"
+MEMORY_PATCHES = "memory_patches"
 PREDICTED_ENTROPY = "predicted_entropy"
 LARGEST_PREDICTED_SHARE = "largest_predicted_share"
 SHARE = "share"
@@ -120,6 +121,7 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     ("pixel_accuracy", "share", "higher", "pixels whose class is right"),
     (PATCH_IOU, "share", "higher", "IoU of one class; empty where it is in neither truth nor prediction"),
     ("pixel_iou", "share", "higher", "`patch_iou` with pixels counted"),
+    (MEMORY_PATCHES, "patches", "none", "training patches among which neighbours were searched"),
     (REDONE_IN_FLOAT64, "share", "none", "queries whose neighbours float32 could not decide"),
     (PATCH_MIOU_DIFFERENCE, "share", "higher", "`patch_miou` less that of `reference` (interval paired over images)"),
     (PATCH_MIOU_RATIO, "ratio", "higher", "`patch_miou` over that of `reference`"),

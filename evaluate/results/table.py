@@ -24,7 +24,7 @@ import pandas as pd
 
 from evaluate.results.files import read_arrays, read_parquet, remove_partials, without_formula, write_file
 from stores.canonical import canonical_json, checksummed, digest, read_checksummed
-from stores.errors import UserError
+from stores.errors import MissingError, UserError
 from stores.storage.regular_files import read_file
 
 SCHEMA_VERSION = 1
@@ -122,6 +122,14 @@ class ResultStore:
         rows = read_long_table(folder / "rows.parquet")
         arrays = read_arrays(folder / "arrays.npz") if (folder / "arrays.npz").exists() else {}
         return Result(rows.to_dict("records"), arrays)  # type: ignore[arg-type]
+
+    def revision(self, digest: str) -> int | None:
+        """Return the revision of the analysis that made a stored result; None where its record is gone or torn."""
+        try:
+            record = read_checksummed(read_file(self.root / "answers" / digest / "answer.json"))
+        except (OSError, MissingError):
+            return None
+        return None if record is None else int(record["revision"])
 
     def write(self, key: ResultKey, result: Result) -> None:
         """Store a result; ``answer.json`` is written last, so its existence means the rest is whole."""

@@ -11,10 +11,12 @@ from evaluate.analyses.global_context import GlobalContext
 from evaluate.analyses.gram_drift import GramDrift
 from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
+from evaluate.analyses.in_context_segmentation import InContextSegmentation
 from evaluate.analyses.information import Information
 from evaluate.analyses.invariance import Invariance
 from evaluate.analyses.label_maps import LabelMaps
 from evaluate.analyses.object_positions import ObjectPositions
+from evaluate.analyses.overclustering import Overclustering
 from evaluate.analyses.patch_classification import PatchClassification
 from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
@@ -22,6 +24,7 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.similarity import Similarity
 from evaluate.analyses.token_geometry import TokenGeometry
+from evaluate.analyses.token_pictures import TokenPictures
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.registry import EvaluationSettings
@@ -88,6 +91,8 @@ def all_figures(folder):
                 ),
                 PatchClassification(kind="patch-classification", remove=(0, 1, 3), penalties=(1e-2,)),
                 PatchClassification(kind="patch-classification", classifiers=("knn",), layers="all"),
+                InContextSegmentation(kind="in-context-segmentation", k=3, remove=(0, 3)),
+                Overclustering(kind="overclustering", clusters=("classes", 4), draws=1, patches=100),
                 PatchClassification(kind="patch-classification", classifiers=("knn",), train_per_group=(2, 4)),
                 FeatureTreatments(
                     kind="feature-treatments",
@@ -145,6 +150,7 @@ def all_figures(folder):
                 Attention(kind="attention", pictures=2, resamples=50),
                 Frequency(kind="frequency", resamples=50),
                 TokenGeometry(kind="token-geometry", layers="all", norm="none", map_images=2, resamples=50),
+                TokenPictures(kind="token-pictures", norm="none", images=2),
             ),
         ),
     ]

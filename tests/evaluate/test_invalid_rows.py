@@ -18,10 +18,12 @@ from evaluate.analyses.global_context import GlobalContext
 from evaluate.analyses.gram_drift import GramDrift
 from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
+from evaluate.analyses.in_context_segmentation import InContextSegmentation
 from evaluate.analyses.information import Information
 from evaluate.analyses.invariance import Invariance
 from evaluate.analyses.label_maps import LabelMaps
 from evaluate.analyses.object_positions import ObjectPositions
+from evaluate.analyses.overclustering import Overclustering
 from evaluate.analyses.patch_classification import PatchClassification
 from evaluate.analyses.ranking_overlap import RankingOverlap
 from evaluate.analyses.reconstruction import Reconstruction
@@ -29,6 +31,7 @@ from evaluate.analyses.retrieval import Retrieval
 from evaluate.analyses.robustness import Robustness
 from evaluate.analyses.similarity import Similarity
 from evaluate.analyses.token_geometry import TokenGeometry
+from evaluate.analyses.token_pictures import TokenPictures
 from evaluate.analyses.tracking import Tracking
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.inputs.rows import select_rows
@@ -57,6 +60,8 @@ ASKED = {
             FeatureTreatments(
                 kind="feature-treatments", parts=("scores", "removed"), m=(3,), draws=1, penalties=(1e-2,), resamples=20
             ),
+            InContextSegmentation(kind="in-context-segmentation", k=3, resamples=20),
+            Overclustering(kind="overclustering", clusters=("classes",), draws=1, patches=100, resamples=20),
             GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=1, resamples=20),
             LabelMaps(kind="label-maps", images=2, remove=(0,)),
             GramDrift(kind="gram-drift", resamples=20),
@@ -83,6 +88,7 @@ ASKED = {
             Attention(kind="attention", pictures=1, resamples=20),
             Frequency(kind="frequency", resamples=20),
             TokenGeometry(kind="token-geometry", norm="none", parts=("statistics", "spectra"), resamples=20),
+            TokenPictures(kind="token-pictures", norm="none"),
         ),
     ),
     "pictures": (SELECTION, (Reconstruction(kind="reconstruction", m=len(BOLD), draws=1, resamples=20),)),
