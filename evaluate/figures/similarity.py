@@ -58,6 +58,7 @@ class PairOfModels:
 def _drawn_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of CKA of one kind of token: that with most pairs of layers, the last one of several."""
     rows = style.metric_rows(table, "similarity", CKA)
+    rows = rows[rows["level"].isna()]  # a view has one
     counts = rows["token"].value_counts()
     kinds = [kind for kind in dict.fromkeys(rows["token"]) if counts[kind] == counts.max()]
     return rows[rows["token"] == kinds[-1]] if kinds else rows
