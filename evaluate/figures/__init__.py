@@ -7,6 +7,7 @@ from evaluate.figures import (
     feature_treatments,
     global_context,
     image_knn,
+    image_robustness,
     label_maps,
     ranking_overlap,
     reconstruction,
@@ -82,6 +83,14 @@ FIGURES = (
         "60, 40 and 20 % of the clean score. Each removed m has a row. Images are changed before tiles are "
         "resized to the input: a frame that shrinks them lets less of the finest noise reach the models.",
         robustness.figure,
+    ),
+    FigureEntry(
+        "robustness-images",
+        "Whole images under changes",
+        "Accuracy on changed images less that on clean ones, by classifiers fitted on clean images: 0 is no loss. The "
+        "interval is paired: both accuracies are of the same images.",
+        image_robustness.figure,
+        interval=OVER_IMAGES,
     ),
     FigureEntry(
         "retrieval",
