@@ -97,7 +97,7 @@ class ModelRecipe(Record):
     probe_batchnorm: bool | None = None
     """Whether probes of this model standardise features; by default only for MAE models (paper A, section 4)."""
     role: Role | None = None
-    """Role of this model in the paper's claims; inferred from known names by default. Random weights have the role
+    """Role of this model in the papers' claims; inferred from known names by default. Random weights have the role
     ``random`` (the control), other models ``none``."""
     decoder: DecoderRecipe | None = None
     """Settings of the model's decoder, for example ``{ target = "normalised" }``; used by ``reconstruction`` only."""

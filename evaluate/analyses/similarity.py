@@ -28,7 +28,7 @@ from evaluate.kernels.similarity import cka, vectors
 from evaluate.results.metrics import CHANCE_MUTUAL_KNN, CKA, DIVERGENCE_DEPTH, MUTUAL_KNN
 from evaluate.results.rows import Bootstrap, score_row
 from evaluate.results.table import Result
-from evaluate.scoring.similarity.compared import ComparedModel, vector_hsic, vector_matrix, vector_work
+from evaluate.scoring.similarity.compared import ComparedModel, compared_images, vector_hsic, vector_matrix, vector_work
 from evaluate.scoring.similarity.minibatches import (
     StoredGrams,
     gram_minibatches,
@@ -92,7 +92,7 @@ class SimilarityTask(ModelTask[Similarity]):
     """Similarity of every layer of a model with every layer of another, or of itself, at one point and of one token."""
 
     analysis = "similarity"
-    revision = 1
+    revision = 2
     compared = (CKA,)
     what = "similarity of {task.tokens} tokens with {task.other.model.title} at {task.where}"
     key_settings = ("resamples",)
@@ -152,6 +152,8 @@ class SimilarityTask(ModelTask[Similarity]):
     @property
     def columns(self) -> dict[str, Any]:
         """The shared columns, the other model and the point."""
+        batches = [rows if self.gram_rows else self.rows[rows] for rows in self.minibatches]
+        used = np.concatenate(batches) if batches and self.measures == ("cka",) else self.rows
         name, level = self.view or (self.model.spec.view.name, None)
         return {
             "data_set": self.model.spec.dataset.name,
@@ -159,8 +161,7 @@ class SimilarityTask(ModelTask[Similarity]):
             "view": name,
             "level": level,
             "token": self.tokens,
-            "train": self.train.title,
-            "n_train": len(self.train.sources),
+            **compared_images(self.model, used),
             "outcome": None if self.point == OUTPUT else self.point,
             "reference": self.other.model.title,
         }
@@ -283,8 +284,7 @@ class SimilarityTask(ModelTask[Similarity]):
     def peak_bytes(self) -> int:
         """Estimate peak memory: Gram matrices stream by chunks of all layers, vectors of all layers are held."""
         sides = [self.own] if self.other is self.own else [self.own, self.other]
-        lengths = len(self.own.layers), len(self.other.layers)
-        size = self.gram_rows or self.settings.minibatch
+        lengths, size = (len(self.own.layers), len(self.other.layers)), self.gram_rows or self.settings.minibatch
         rows_of_table = ROW_BYTES * len(self._shown()) * len(self.measures)
         most = cka.peak_bytes(lengths[0], lengths[1], size, len(self.minibatches), self.settings.resamples)
         if self.gram_rows is not None:

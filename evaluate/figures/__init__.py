@@ -135,7 +135,7 @@ FIGURES = (
     ),
     FigureEntry(
         "image-knn",
-        "Image k-NN at several sizes",
+        "Nearest neighbours of whole images",
         "Accuracy of nearest neighbours on whole images against the size the model saw over the native size.",
         image_knn.figure,
         interval=OVER_IMAGES,

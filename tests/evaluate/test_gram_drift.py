@@ -111,6 +111,10 @@ def test_models_and_views_of_other_grids_are_compared_on_the_smaller_one(tmp_pat
     small = np.stack([area_pooled(row, 5, 3) for row in stored[2]])
     assert float(between["A", "C"]) == pytest.approx(reference(stored[0], small), rel=1e-4)
     assert float(between["C", "C"]) == pytest.approx(0, abs=1e-9)
+    titles = [panel.get_title(loc="left") for panel in figure(table, []).axes]
+    assert titles == ["between models, same depth or last layers", "under a view, same layer"], (
+        "no layer has a later one"
+    )
     [viewed] = table[table["view"] == "size"]["value"]
     assert float(viewed) == pytest.approx(float(between["A", "B"]), abs=1e-9)
 

@@ -20,10 +20,10 @@ from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from evaluate.kernels.tokens.spectra import centred_gram, participation_ratio
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
-from evaluate.runner import evaluate
+from evaluate.runner import collect_tasks, evaluate
 from evaluate.scoring.images.classifiers import ImageProbe
 from evaluate.selection import SelectionRule
-from evaluate.settings import Selection
+from evaluate.settings import Context, Selection
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted_images import planted_images
 
@@ -252,3 +252,20 @@ def test_robustness_of_image_classes_is_that_of_the_clean_classifier_on_changed_
         Robustness(**{**asked, "remove": (0, 2)})
     with pytest.raises(UserError, match="k = 99 neighbours are more than"):
         table_of(tmp_path, models, Robustness(**{**asked, "image_k": 99}))
+
+
+def test_more_features_than_a_model_has_are_left_out_with_a_note(tmp_path, models):
+    asked = {"kind": "information", "draws": 1, "penalties": (1e-2,), "layers": (-1,)}
+
+    def tasks(*some, **settings):
+        analysis = Information(**{**asked, **settings})
+        wanted = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+        return collect_tasks(list(some), wanted, Context(SELECTION, 0))
+
+    narrow = planted_images(tmp_path, width=5)[0]
+    found, notes = tasks(models[0], narrow, features=(2, 8))
+    assert notes == [f"information leaves out features = 8 for {narrow.title} with 5"]
+    assert len(found) == 2
+    assert len(tasks(*models, features=(1, 100000))[1]) == 2
+    assert tasks(*models)[1] == [], "the default numbers are meant for wide and narrow models alike"
+    assert tasks(*models, features=(24,), pooled=("class-and-mean",))[1] == []
