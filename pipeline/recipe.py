@@ -27,7 +27,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-_BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder", "layers"}
+_BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder", "layers", "captures"}
 """Settings of a model on which no feature depends."""
 
 SMALLEST_MEGABYTES = 0.001
@@ -78,6 +78,8 @@ class ModelRecipe(Record):
     """Name in figures and tables; by default the model's name."""
     layers: Layers | None = None
     """Layers to keep of this model's clean view, instead of those of [features]: for models of different depths."""
+    captures: tuple[Capture, ...] | None = None
+    """Captures of this model instead of those of [features]: backbones with stages have no ``attention``."""
     licence: str | None = None
     """Terms of use of the weights, in one line; by default those known of the official weights."""
     arguments: dict[str, str | int | float | bool] = Field(default_factory=dict)
@@ -95,7 +97,7 @@ class ModelRecipe(Record):
     probe_batchnorm: bool | None = None
     """Whether probes of this model standardise features; by default only for MAE models (paper A, section 4)."""
     role: Role | None = None
-    """Role of this model in the paper's claims; inferred from known names by default. Random weights have the role
+    """Role of this model in the papers' claims; inferred from known names by default. Random weights have the role
     ``random`` (the control), other models ``none``."""
     decoder: DecoderRecipe | None = None
     """Settings of the model's decoder, for example ``{ target = "normalised" }``; used by ``reconstruction`` only."""
@@ -257,12 +259,13 @@ class Recipe(Record):
 
         Raises UserError when the frame does not allow a view.
         """
+        own = {} if model is None else model.model_dump(include={"layers", "captures"}, exclude_none=True)
         if self.features.clean:
-            own = {} if model is None or model.layers is None else {"layers": model.layers}
             yield CLEAN, self.features.model_copy(update=own)
         for settings in self.views:
+            captures = tuple(one for one in settings.captures if one in own.get("captures", settings.captures))
             changes: dict[str, Any] = {"layers": settings.layers, "norm": settings.norm or self.features.norm}
-            changes |= {"masked": None, "input_pixels": False, "captures": (), "sublayers": ()}
+            changes |= {"masked": None, "input_pixels": False, "captures": captures, "sublayers": ()}
             for level in settings.all_levels():
                 yield settings.at(level, self.frame), self.features.model_copy(update=changes)
 

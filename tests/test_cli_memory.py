@@ -57,3 +57,46 @@ def test_a_run_with_the_memory_that_a_refusal_names_is_answered(site, run):
     assert not (site / "results").exists()  # nor is the spectrum, which is asked first and holds little
     code, out, err = run("evaluate", "asked.toml", "--memory", stated)
     assert (code, out.splitlines()[:1]) == (0, ["made    2 results"]), err
+
+
+GRAMS = """
+[dataset]
+name = "camvid"
+folder = "camvid"
+[frame]
+tile = 32
+input = 32
+edge = "shift-last"
+[features]
+tokens = "none"
+captures = ["grams"]
+gram_rows = 4
+[[models]]
+name = "test_vit"
+weights = "random"
+[[analyses]]
+kind = "similarity"
+tokens = ["patches", "all"]
+resamples = 5000000
+"""
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_gram_matrices_are_streamed_or_refused_with_both_numbers(site, run):
+    """What resamples hold is too much; the matrices of all rows are not held, so that the least memory serves."""
+    write_camvid(site / "data" / "grams", n_train=6, n_val=6)
+    text = GRAMS.replace('folder = "camvid"', 'folder = "grams"')
+    (site / "grams.toml").write_text(text)
+    assert run("extract", "grams.toml")[0] == 0
+    code, out, err = run("evaluate", "grams.toml", "--memory", "0.1")
+    assert (code, out) == (2, "")
+    [(held, stated)] = re.findall(
+        r"similarity needs an estimated (\S+) GB and the limit is 0\.10 GB \(camvid, .*\): run with --memory (\S+), or",
+        err,
+    )
+    assert float(stated) == pytest.approx(float(held), abs=0.02)
+    assert err.strip().count("\n") == 0, "one sentence"
+    assert not (site / "results").exists()
+    (site / "grams.toml").write_text(text.replace("5000000", "20"))
+    code, out, err = run("evaluate", "grams.toml", "--memory", "0.1")
+    assert (code, out.splitlines()[:1]) == (0, ["made    2 results"]), err

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 
-from evaluate.inputs.captured import CapturedArray, captured_arrays, captured_rows
+from evaluate.inputs.captured import CapturedArray, captured_arrays, captured_rows, has_blocks
 from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
@@ -89,7 +89,8 @@ class AttentionTask(CapturedTask[Attention]):
         cls, models: Sequence[ModelSets], settings: Attention, context: Context
     ) -> Iterator[ModelTask[Attention]]:
         """Yield one task a captured block, and one for the maps of a model that are stored."""
-        for model in models:
+        having = [model for model in models if has_blocks(model)]
+        for model in having or models:
             split = RowSplit(model, context.selection, cls.analysis)
             for one in captured_arrays(model, "attention", "attention", layers=settings.layers):
                 yield cls(model, one.address, settings, context, split, one)
@@ -97,6 +98,13 @@ class AttentionTask(CapturedTask[Attention]):
             maps = AttentionMapsTask(model, one.address, settings, context, split, one)
             if settings.pictures and (maps.class_array or maps.query_arrays):
                 yield maps
+
+    @classmethod
+    def notes(cls, models: Sequence[ModelSets], settings: Attention) -> list[str]:
+        """Return one note a model without transformer blocks, beside models that have them."""
+        lacking = [model.title for model in models if not has_blocks(model)]
+        some = lacking if len(lacking) < len(models) else []
+        return [f"attention leaves out {title}, which has no transformer blocks" for title in some]
 
     @property
     def columns(self) -> dict[str, Any]:

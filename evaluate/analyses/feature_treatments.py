@@ -27,8 +27,8 @@ from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.work import Work, ranking
-from evaluate.kernels.confusion import miou_present
 from evaluate.kernels.probing.probes import predict_side_by_side
+from evaluate.kernels.segmentation.confusion import miou_present
 from evaluate.kernels.treatments import Alternative, Removal, Treatment, fit_treatment, kept_features, kept_tokens
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote

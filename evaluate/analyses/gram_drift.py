@@ -4,16 +4,25 @@ For each image the cosines of all pairs of its patches, ``G = X X^T`` with norma
 with those of another layer, of another model on the same grid, or under a view: ``gram_drift`` is the mean over pairs
 of the squared difference, ``|G - H|_F^2 / N^2``. It is what Gram anchoring keeps small in training, there summed
 (DINOv3, Siméoni et al. 2025, arXiv 2508.10104): dense features degrade where it grows, while scores of whole images
-still rise. 0 is the same layout of likeness, whatever the features; widths may differ, grids may not. Views that move
-pixels (rotation, flip) compare patches at the same place of the input.
+still rise. 0 is the same layout of likeness, whatever the features; widths may differ. Views that move pixels
+(rotation, flip) compare patches at the same place of the input.
+
+Grids may differ too: of other patch sizes, of the stages of a convolutional backbone, or of another resolution (the
+view ``size``). Both sides are then brought to the fewer rows and columns before cosines are taken: a pooled
+token is the mean of the tokens that its cell overlaps, weighted by the area of overlap, ``x'_i = sum_j w_ij x_j`` with
+``w_ij = |cell_i n cell_j| / |cell_i|`` along either axis. From twice the resolution that is the mean of 2 x 2 tokens;
+DINOv3 brings its teacher's features down from twice the resolution by bicubic interpolation, which weighs further
+neighbours. Pooled tokens are smoother, so that drift at unequal grids is no measure of drift at equal ones.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64
 
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
@@ -25,7 +34,9 @@ from evaluate.results.table import Result
 from evaluate.scoring.similarity.compared import check_same_rows
 from evaluate.settings import BootstrapSettings, Context, LayerSettings
 from evaluate.task import ModelTask
-from stores.errors import UserError
+
+Grid = tuple[int, int]
+"""Rows and columns of patches."""
 
 
 class GramDrift(LayerSettings, BootstrapSettings):
@@ -38,6 +49,29 @@ class GramDrift(LayerSettings, BootstrapSettings):
     """Names of the views whose patches are compared with the clean ones, in the same layers; None takes all."""
 
 
+def pooling(from_side: int, to_side: int) -> Float32[np.ndarray, "pooled patch"]:
+    """Return the weights that bring one axis of a grid to fewer cells, by the area of overlap; each row sums to 1."""
+    edges = np.arange(to_side + 1) * (from_side / to_side)
+    cells = np.arange(from_side)
+    low, high = (np.clip(edge[:, None] - cells, 0.0, 1.0) for edge in (edges[:-1], edges[1:]))
+    return ((high - low) * (to_side / from_side)).astype(np.float32)
+
+
+def pooled(tokens: Float[np.ndarray, "patch channel"], grid: Grid, to: Grid) -> Float[np.ndarray, "pooled channel"]:
+    """Return one image's tokens brought to a grid of as many rows and columns or fewer; themselves on the same grid.
+
+    Args:
+        tokens: Tokens row by row.
+        grid: Their rows and columns.
+        to: Rows and columns that are wanted.
+    """
+    if grid == to:
+        return tokens
+    rows, columns = (pooling(*sides) for sides in zip(grid, to, strict=True))
+    placed = tokens.astype(np.float32).reshape(*grid, -1)
+    return np.einsum("ir,jc,rcd->ijd", rows, columns, placed, optimize=True).reshape(to[0] * to[1], -1)
+
+
 def cosine_grams(tokens: Float[np.ndarray, "patch channel"]) -> Float[np.ndarray, "patch patch"]:
     """Return the cosines of all pairs of one image's patches, in float32."""
     rows = tokens.astype(np.float32)
@@ -45,11 +79,9 @@ def cosine_grams(tokens: Float[np.ndarray, "patch channel"]) -> Float[np.ndarray
     return rows @ rows.T
 
 
-def drift(
-    own: Sequence[Float[np.ndarray, "patch patch"]], other: Sequence[Float[np.ndarray, "patch patch"]]
-) -> Float64[np.ndarray, "layer other"]:
-    """Return the mean squared difference of the cosines of every layer and every other layer of one image."""
-    return np.array([[np.mean((one - two) ** 2, dtype=np.float64) for two in other] for one in own])
+def drift(one: Float[np.ndarray, "patch patch"], other: Float[np.ndarray, "patch patch"]) -> float:
+    """Return the mean squared difference of the cosines of one image's patches."""
+    return float(np.mean((one - other) ** 2, dtype=np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +102,18 @@ class GramDriftTask(ModelTask[GramDrift]):
 
     @classmethod
     def tasks(cls, models: Sequence[ModelSets], settings: GramDrift, context: Context) -> Iterator["GramDriftTask"]:
-        """Yield one task a pair of models of one grid, and one a model and view; raises UserError for other rows."""
+        """Yield one task a pair of models, and one a model and view; raises UserError for other rows."""
         for number, model in enumerate(models):
             split = RowSplit(model, context.selection, cls.analysis)
             arrays = tuple(model.arrays(settings.layers, settings.norm))
             for other in models[number:]:
                 theirs = tuple(other.arrays(settings.layers, settings.norm))
                 check_same_rows(model, other)
-                if {model.grid(one) for one in arrays} == {other.grid(one) for one in theirs}:
-                    yield cls(model, arrays[0], settings, context, split, arrays, other, theirs)
+                yield cls(model, arrays[0], settings, context, split, arrays, other, theirs)
             for name, level in selected_views(model, settings.views, cls.analysis):
                 viewed = model.for_view(name, level)
                 check_rows(model, model.views[name, level])
-                kept = viewed.features.arrays
-                shared = tuple(one for one in arrays if one in kept and viewed.grid(one) == model.grid(one))
+                shared = tuple(one for one in arrays if one in viewed.features.arrays)
                 if shared:
                     yield cls(model, shared[0], settings, context, split, shared, viewed, shared, (name, level))
 
@@ -92,12 +122,16 @@ class GramDriftTask(ModelTask[GramDrift]):
         """Rows whose patches are compared: those for validation, or all that are selected."""
         return self.split.scored
 
-    def check(self) -> None:
-        """Raise UserError for layers of several grids, which convolutional backbones have."""
-        if len({self.model.grid(one) for one in self.own_arrays}) > 1:
-            raise UserError(
-                f"gram-drift compares layers of one grid and those of {self.title} differ: name one in `layers`"
-            )
+    @cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Places of the layers that are compared: all pairs, or under a view the same layers."""
+        places = np.ndindex(len(self.own_arrays), len(self.other_arrays))
+        return [(own, other) for own, other in places if self.view is None or own == other]
+
+    def grid(self, own: int, other: int) -> Grid:
+        """Return the rows and columns on which a pair of layers is compared: the fewer of both sides."""
+        one, two = self.model.grid(self.own_arrays[own]), self.other.grid(self.other_arrays[other])
+        return min(one[0], two[0]), min(one[1], two[1])
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that the class lists, and what is compared."""
@@ -123,10 +157,7 @@ class GramDriftTask(ModelTask[GramDrift]):
         bootstrap, counts = self.bootstrap(rows_of.sources), np.bincount(images, minlength=len(rows_of.sources))
         of_rows = np.concatenate([self._drifts(rows) for rows in self._blocks(rows_of.rows)])
         rows = []
-        for at in np.ndindex(of_rows.shape[1:]):
-            if self.view is not None and at[0] != at[1]:
-                continue
-            values = of_rows[:, *at]
+        for at, values in zip(self.pairs, of_rows.T, strict=True):
             draws = bootstrap.ratio(np.bincount(images, values, len(counts)), counts.astype(np.float64))
             own, other = self.own_arrays[at[0]], self.other_arrays[at[1]]
             columns = {"array": own.partition("/")[2], "layer": self.model.layer(own)}
@@ -134,43 +165,58 @@ class GramDriftTask(ModelTask[GramDrift]):
             rows.append(bootstrap.row(GRAM_DRIFT, float(values.mean()), draws, **columns))
         return Result(rows)
 
+    @property
+    def _sides(self) -> list[tuple[ModelSets, tuple[str, ...]]]:
+        """Both sides with their arrays."""
+        return [(self.model, self.own_arrays), (self.other, self.other_arrays)]
+
+    @cached_property
+    def _grams(self) -> list[tuple[int, int, Grid]]:
+        """Side, layer and grid of every matrix of cosines of one image; a model with itself has one side."""
+        of_other = 0 if self.other is self.model else 1
+        wanted = [(pair, self.grid(*pair)) for pair in self.pairs]
+        both = [((0, own, to), (of_other, other, to)) for (own, other), to in wanted]
+        return list(dict.fromkeys(one for pair in both for one in pair))
+
     def _blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield the rows that lie in one chunk of every array."""
-        stored = self.model.features[self.own_arrays[0]]
-        chunks = rows // stored.layout.chunk_rows(stored.spec)
+        """Yield the rows that lie in one chunk of the array with the smallest chunks."""
+        stored = [model.features[name] for model, names in self._sides for name in names]
+        chunks = rows // min(one.layout.chunk_rows(one.spec) for one in stored)
         for chunk in np.unique(chunks):
             yield rows[chunks == chunk]
 
-    def _drifts(self, rows: np.ndarray) -> Float64[np.ndarray, "row layer other"]:
+    def _drifts(self, rows: np.ndarray) -> Float64[np.ndarray, "row pair"]:
         own = [self.model.features[name][rows] for name in self.own_arrays]
         is_same = self.other is self.model
-        other = own if is_same else [self.other.features[name][rows] for name in self.other_arrays]
-        found = []
+        tokens = [own, own if is_same else [self.other.features[name][rows] for name in self.other_arrays]]
+        grids = [[model.grid(name) for name in names] for model, names in self._sides]
+        found = np.empty((len(rows), len(self.pairs)))
         for number in range(len(rows)):
-            grams = [cosine_grams(tokens[number]) for tokens in own]
-            found.append(drift(grams, grams if is_same else [cosine_grams(tokens[number]) for tokens in other]))
-        return np.stack(found)
+            grams = {
+                (side, place, to): cosine_grams(pooled(tokens[side][place][number], grids[side][place], to))
+                for side, place, to in self._grams
+            }
+            for column, (one, two) in enumerate(self.pairs):
+                to = self.grid(one, two)
+                found[number, column] = drift(grams[0, one, to], grams[0 if is_same else 1, two, to])
+        return found
 
     def work(self) -> Work:
         """Estimate the operations: cosines of all pairs of patches of every layer, compared with the others'."""
-        n_rows, n_pairs = float(len(self.scored.rows)), float(self._n_patches**2)
-        work = Work()
-        for model, names in ((self.model, self.own_arrays), (self.other, self.other_arrays)):
+        n_rows, work = len(self.scored.rows), Work()
+        for model, names in self._sides:
             for name in names:
-                work += reading(model, name, len(self.scored.rows))
-                work += Work(2.0 * n_rows * n_pairs * model.n_channels(name))
-        return work + Work(passes=4.0 * n_rows * n_pairs * len(self.own_arrays) * len(self.other_arrays))
-
-    @property
-    def _n_patches(self) -> int:
-        rows, columns = self.model.grid(self.own_arrays[0])
-        return rows * columns
+                work += reading(model, name, n_rows)
+        for side, place, to in self._grams:
+            model, names = self._sides[side]
+            work += Work(2.0 * n_rows * math.prod(to) ** 2 * model.n_channels(names[place]))
+        return work + Work(passes=4.0 * n_rows * sum(float(math.prod(self.grid(*pair)) ** 2) for pair in self.pairs))
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: a chunk of every layer of both sides, and one image's cosines of all layers."""
-        sides = [(self.model, self.own_arrays), (self.other, self.other_arrays)]
-        held = sum(reading_bytes(model, name) for model, names in sides for name in names)
-        n_layers = len(self.own_arrays) + len(self.other_arrays)
-        grams = 4 * (n_layers + 2) * self._n_patches**2
-        values = 8 * 2 * len(self.own_arrays) * len(self.other_arrays) * (len(self.scored.rows) + 512)
-        return held + grams + values + 8 * 4 * self.settings.resamples
+        of_sides = [(model, name) for model, names in self._sides for name in names]
+        held = sum(reading_bytes(model, name) for model, name in of_sides)
+        sizes = [4 * math.prod(to) ** 2 for _, _, to in self._grams]
+        one_image = 3 * 4 * max(math.prod(model.features.arrays[name].row_shape) for model, name in of_sides)
+        values = 8 * 2 * len(self.pairs) * (len(self.scored.rows) + 512)
+        return held + sum(sizes) + 2 * max(sizes) + one_image + values + 8 * 4 * self.settings.resamples

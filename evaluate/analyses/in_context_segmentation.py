@@ -28,9 +28,9 @@ from evaluate.inputs.model_sets import PIXELS
 from evaluate.inputs.patches import pixel_histograms, tokens, tokens_and_variance
 from evaluate.inputs.rows import image_numbers
 from evaluate.inputs.work import ClassifierWork, Work, comparing
-from evaluate.kernels import in_context as kernel
-from evaluate.kernels.confusion import iou
 from evaluate.kernels.moments import variance_ranking
+from evaluate.kernels.segmentation import in_context as kernel
+from evaluate.kernels.segmentation.confusion import iou
 from evaluate.neighbours.knn import nearest_without_top
 from evaluate.results.metrics import MEMORY_PATCHES, REDONE_IN_FLOAT64
 from evaluate.results.rows import score_row

@@ -6,7 +6,7 @@ vectors; where few are enough, information is concentrated. The participation ra
 features for equal variances.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -46,6 +46,12 @@ class Information(LayerSettings, BootstrapSettings):
     """L2 penalties to choose from by accuracy on held-out training images; by default a grid."""
 
 
+def _width(model: ModelSets, settings: Information) -> int:
+    """Return the features of the longest vectors of a model's last analysed layer."""
+    array = model.arrays(settings.layers, settings.norm, OF_LAYERS)[-1]
+    return model.n_channels(array) * (2 if "class-and-mean" in settings.pooled else 1)
+
+
 @dataclass(frozen=True, eq=False)
 class InformationTask(ModelTask[Information]):
     """Accuracy by the number of random features and of principal components, of one kind of token of one layer."""
@@ -57,6 +63,16 @@ class InformationTask(ModelTask[Information]):
     what = "information in the {task.pooled} of {task.array}"
     key_settings = ("draws", "resamples")
     key_counts = ("features",)
+
+    @classmethod
+    def notes(cls, models: Sequence[ModelSets], settings: Information) -> list[str]:
+        """Return one note a model that has fewer features than the settings name."""
+        notes = []
+        for model in models if "features" in settings.model_fields_set else ():
+            width = _width(model, settings)
+            if more := [str(count) for count in sorted(set(settings.features)) if count > width]:
+                notes.append(f"information leaves out features = {', '.join(more)} for {model.title} with {width}")
+        return notes
 
     @classmethod
     def of_model(cls, model: ModelSets, settings: Information, context: Context) -> Iterator[Self]:

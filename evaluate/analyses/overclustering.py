@@ -19,7 +19,7 @@ from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.memory import ClassifierMemory, n_patches, reading_bytes
 from evaluate.inputs.patches import tokens
 from evaluate.inputs.work import ClassifierWork, Work
-from evaluate.kernels.clustering import (
+from evaluate.kernels.segmentation.clustering import (
     MOST_ITERATIONS,
     cluster_centres,
     contingency,

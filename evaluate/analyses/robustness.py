@@ -3,34 +3,48 @@
 For every view of the experiment that leaves the labels where they are, the classifier fitted on the clean training
 patches predicts the validation patches under the view. The entropy of the predicted classes shows a collapse: masked
 models' nearest neighbours fall on one class under the slightest corruption.
+
+With ``classes = "images"`` whole images are classified instead (`evaluate.scoring.images.robustness`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from evaluate.inputs.memory import n_patches, rows_bytes
+from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import tokens
 from evaluate.inputs.views import selected_views, view_inputs
 from evaluate.inputs.work import Work, reading
-from evaluate.kernels.confusion import largest_predicted_share, miou_present, pixel_accuracy, predicted_entropy
 from evaluate.kernels.moments import without_top
 from evaluate.kernels.probing.probes import Probe, predict_side_by_side
+from evaluate.kernels.segmentation.confusion import (
+    largest_predicted_share,
+    miou_present,
+    pixel_accuracy,
+    predicted_entropy,
+)
 from evaluate.results import metrics
 from evaluate.results.rows import Bootstrap, score_row
 from evaluate.results.table import Result
 from evaluate.scoring.classifier_task import ClassifierTask
+from evaluate.scoring.images.robustness import CLEAN, NO_VIEWS, ImageRobustnessTask, View
+from evaluate.scoring.images.vectors import Pooled
 from evaluate.scoring.patch_classifiers import KnnOptions, PatchData, read_patches
 from evaluate.scoring.patches import Truth
-from evaluate.settings import BootstrapSettings, ClassifierSettings, LayerSettings, RemovalSettings
+from evaluate.settings import (
+    BootstrapSettings,
+    ClassifierSettings,
+    Context,
+    LayerSettings,
+    RemovalSettings,
+)
+from evaluate.task import ModelTask
 from stores.errors import UserError
-
-View = tuple[str, float]
-"""Name and level."""
-CLEAN: View = ("clean", 0.0)
 
 
 class Robustness(ClassifierSettings, LayerSettings, RemovalSettings, BootstrapSettings):
@@ -38,7 +52,19 @@ class Robustness(ClassifierSettings, LayerSettings, RemovalSettings, BootstrapSe
 
     kind: Literal["robustness"]
     views: tuple[str, ...] | None = None
-    """Names of the views to test under; None takes all of the experiment that move no label."""
+    """Names of the views to test under; None takes all of the experiment that move no label, or all for images."""
+    classes: Literal["patches", "images"] = "patches"
+    """What is classified: patches, or whole images by neighbours that vote and a converged probe."""
+    pooled: Annotated[tuple[Pooled, ...], Field(min_length=1)] = ("class-token", "mean-patch")
+    """What stands for an image: the first prefix token, the mean of the patch tokens, or both one after the other."""
+    image_k: int = Field(default=20, ge=1)
+    """Neighbours that vote about an image; patches have one."""
+
+    @model_validator(mode="after")
+    def _fits_images(self) -> "Robustness":
+        if self.classes == "images" and (self.probe != "converged" or set(self.remove) != {0}):
+            raise ValueError('classes = "images" has no `remove` and no probe = "adamw": leave them out')
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +79,17 @@ class RobustnessTask(ClassifierTask[Robustness]):
     key_settings = ("resamples",)
     key_counts = ("remove",)
 
+    @classmethod
+    def tasks(
+        cls, models: Sequence[ModelSets], settings: Robustness, context: Context
+    ) -> Iterator[ModelTask[Robustness]]:
+        """Yield one task a model, layer and classifier; of whole images one a kind of token too."""
+        if settings.classes == "patches":
+            yield from super().tasks(models, settings, context)
+            return
+        for model in models:
+            yield from ImageRobustnessTask.of_model(model, settings, context)
+
     @cached_property
     def views(self) -> list[View]:
         """The views to test under, by name and level; raises UserError when there is none."""
@@ -63,7 +100,7 @@ class RobustnessTask(ClassifierTask[Robustness]):
         views = selected_views(self.model, self.settings.views, self.analysis)
         views = [view for view in views if view[0] not in moved]
         if not views:
-            raise UserError("robustness needs [[views]] such as blur or noise in the experiment file: add one")
+            raise UserError(NO_VIEWS)
         return views
 
     def parameters(self) -> dict[str, Any]:

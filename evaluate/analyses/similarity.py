@@ -6,11 +6,11 @@ captured while the models ran, so that models of other widths and patch sizes ar
 patches are cut into shuffled minibatches here. The other measures (`evaluate.kernels.similarity.vectors`) are of these
 two alone. A pair of layers is at the same point of its blocks: outputs with outputs, attentions with attentions.
 
-A result is the matrix of all layers of two models, or of one with itself. Of two models of the same depth one row says
-at which depth CKA of corresponding layers first falls below 0.5. Intervals are bootstraps over minibatches.
+A result is the matrix of all layers of two models, or of one with itself; or layers on clean inputs, each with itself
+under a view. Of two models of one depth a row says at which depth CKA first falls below 0.5. Intervals are bootstraps
+over minibatches.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,32 +22,25 @@ from pydantic import Field, model_validator
 
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.rows import RowSplit
+from evaluate.inputs.views import selected_views
 from evaluate.inputs.work import CALL, READ, Work
 from evaluate.kernels.similarity import cka, vectors
 from evaluate.results.metrics import CHANCE_MUTUAL_KNN, CKA, DIVERGENCE_DEPTH, MUTUAL_KNN
 from evaluate.results.rows import Bootstrap, score_row
 from evaluate.results.table import Result
-from evaluate.scoring.similarity.compared import ComparedModel, check_same_rows, vector_hsic, vector_matrix, vector_work
+from evaluate.scoring.similarity.compared import ComparedModel, compared_images, vector_hsic, vector_matrix, vector_work
 from evaluate.scoring.similarity.minibatches import (
     StoredGrams,
     gram_minibatches,
     shuffled_minibatches,
     stored_minibatches,
 )
-from evaluate.scoring.similarity.representations import (
-    OUTPUT,
-    VECTORS,
-    Tokens,
-    has_class_token,
-    representations,
-    shared_gram_rows,
-    vector_bytes,
-)
+from evaluate.scoring.similarity.pairs import Wanted, pairs_of_models, pairs_of_views
+from evaluate.scoring.similarity.representations import OUTPUT, VECTORS, Tokens, has_class_token, vector_bytes
 from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from evaluate.task import ModelTask
 from stores.canonical import digest
-from stores.errors import MissingError, UserError
+from stores.errors import UserError
 
 ROW_BYTES = 4096
 """One row of the result with its columns, before and after it is written."""
@@ -76,6 +69,9 @@ class Similarity(LayerSettings, BootstrapSettings):
     """Rows of a minibatch of class tokens or mean patches, shuffled by the seed; Gram matrices have ``gram_rows``."""
     k: int = Field(default=10, ge=1)
     """Neighbours of ``mutual-knn``."""
+    views: tuple[str, ...] | None = ()
+    """Names of the views under which a layer is compared with itself on clean inputs; None takes all. Patches and all
+    tokens need ``captures = ["grams"]`` in [[views]] too; the view ``size`` shows the images at another resolution."""
 
     @model_validator(mode="after")
     def _measures_fit_tokens(self) -> "Similarity":
@@ -96,9 +92,9 @@ class SimilarityTask(ModelTask[Similarity]):
     """Similarity of every layer of a model with every layer of another, or of itself, at one point and of one token."""
 
     analysis = "similarity"
-    revision = 1
+    revision = 2
     compared = (CKA,)
-    what = "similarity of {task.tokens} tokens with {task.other.model.title} at {task.point}"
+    what = "similarity of {task.tokens} tokens with {task.other.model.title} at {task.where}"
     key_settings = ("resamples",)
     key_rows = ()
 
@@ -109,35 +105,31 @@ class SimilarityTask(ModelTask[Similarity]):
     point: Point
     gram_rows: int | None
     """Rows of a minibatch of Gram matrices; None for vectors."""
+    view: tuple[str, float] | None = None
+    """Name and level of the view of the other side, whose layers are those of the one side; None for clean inputs."""
 
     @classmethod
     def tasks(cls, models: Sequence[ModelSets], settings: Similarity, context: Context) -> Iterator["SimilarityTask"]:
-        """Yield one task a pair of models, point and kind of token; raises UserError for sets of different rows."""
-        splits = [RowSplit(model, context.selection, cls.analysis) for model in models]
-        for point, tokens in itertools.product(settings.points, settings.tokens):
-            having = [one for one in splits if tokens != "class-token" or has_class_token(one.model)]
-            if models and not having:
-                raise MissingError(
-                    f"no model has a stored class token: set prefix = true in [features] and run "
-                    f"`{models[0].extract_command}`, or leave class-token out of tokens"
-                )
-            for index, split in enumerate(having):
-                for other_split in having[index:]:
-                    check_same_rows(split.model, other_split.model)
-                    n_rows = None if tokens in VECTORS else shared_gram_rows(split.model, other_split.model)
-                    place = tokens, point, settings.layers, settings.norm, n_rows
-                    own = ComparedModel(split, representations(split.model, *place))
-                    other = own
-                    if other_split is not split:
-                        other = ComparedModel(other_split, representations(other_split.model, *place))
-                    first = own.layers[0].addresses[0]
-                    yield cls(split.model, first, settings, context, split, own, other, tokens, point, n_rows)
+        """Yield one task a pair of models or view, point and kind of token; raises UserError for sets of other rows."""
+        views = [(model, selected_views(model, settings.views, cls.analysis)) for model in models]
+        for point in settings.points:
+            for tokens in settings.tokens:
+                wanted = Wanted(tokens, point, settings.layers, settings.norm, context.selection, cls.analysis)
+                for pair in (*pairs_of_models(models, wanted), *pairs_of_views(views, wanted)):
+                    own, first = pair.own, pair.own.layers[0].addresses[0]
+                    yield cls(own.model, first, settings, context, own.split, own, pair.other, tokens, point,
+                              pair.gram_rows, pair.view)  # fmt: skip
 
     @classmethod
     def notes(cls, models: Sequence[ModelSets], settings: Similarity) -> list[str]:
         """Return one note a model that has no class token, where these are compared."""
-        lacking = [model.title for model in models if "class-token" in settings.tokens and not has_class_token(model)]
+        lacking = [one.title for one in models if "class-token" in settings.tokens and not has_class_token(one)]
         return [f"similarity leaves out class tokens of {title}, which has none stored" for title in lacking]
+
+    @property
+    def where(self) -> str:
+        """The point and the view, for the description."""
+        return self.point + (f" under {self.view[0]} {self.view[1]:g}" if self.view else "")
 
     @cached_property
     def rows(self) -> Int64[np.ndarray, " row"]:
@@ -160,13 +152,16 @@ class SimilarityTask(ModelTask[Similarity]):
     @property
     def columns(self) -> dict[str, Any]:
         """The shared columns, the other model and the point."""
+        batches = [rows if self.gram_rows else self.rows[rows] for rows in self.minibatches]
+        used = np.concatenate(batches) if batches and self.measures == ("cka",) else self.rows
+        name, level = self.view or (self.model.spec.view.name, None)
         return {
             "data_set": self.model.spec.dataset.name,
             "model": self.model.spec.model.name,
-            "view": self.model.spec.view.name,
+            "view": name,
+            "level": level,
             "token": self.tokens,
-            "train": self.train.title,
-            "n_train": len(self.train.sources),
+            **compared_images(self.model, used),
             "outcome": None if self.point == OUTPUT else self.point,
             "reference": self.other.model.title,
         }
@@ -198,6 +193,8 @@ class SimilarityTask(ModelTask[Similarity]):
         }
         if self.gram_rows is None:
             key["minibatch"] = self.settings.minibatch
+        if self.view is not None:
+            key["view"] = list(self.view)
         if "mutual-knn" in self.measures:
             key["k"] = self.settings.k
         return {**super().parameters(), **key}
@@ -223,7 +220,7 @@ class SimilarityTask(ModelTask[Similarity]):
             values = vector_matrix(measure, own_vectors, other_vectors, self.settings.k)
             k = {"k": self.settings.k} if measure == "mutual-knn" else {}
             metric = measure.replace("-", "_")
-            rows += [score_row(metric, float(values[at]), **self._pair(*at), **k) for at in np.ndindex(values.shape)]
+            rows += [score_row(metric, float(values[at]), **self._pair(*at), **k) for at in self._shown()]
             if metric == MUTUAL_KNN:
                 rows.append(score_row(CHANCE_MUTUAL_KNN, self.settings.k / (len(self.rows) - 1), **k))
         return Result(rows)
@@ -238,15 +235,20 @@ class SimilarityTask(ModelTask[Similarity]):
         drawn = hsic.resampled(seed=self.context.seed, resamples=self.settings.resamples)
         rows = [
             bootstrap.row(CKA, float(values[at]), None if drawn is None else drawn[:, *at], **self._pair(*at))
-            for at in np.ndindex(values.shape)
+            for at in self._shown()
         ]
         depths = [np.array([one.depth for one in side.layers]) for side in (self.own, self.other)]
-        if self.other is not self.own and np.array_equal(depths[0], depths[1]):
+        if self.view is None and self.other is not self.own and np.array_equal(depths[0], depths[1]):
             diverged = cka.divergence_depth(np.diagonal(values)[None], depths[0])[0]
             draws = None if drawn is None else cka.divergence_depth(np.diagonal(drawn, axis1=1, axis2=2), depths[0])
             row = bootstrap.row(DIVERGENCE_DEPTH, float(diverged), draws)
             rows.append(row | {name: None for name in ("low", "high") if row[name] == np.inf})
         return rows
+
+    def _shown(self) -> list[tuple[int, int]]:
+        """Return the pairs of layers that have a row, by their places: all, or under a view the same layers."""
+        pairs = list(np.ndindex(len(self.own.layers), len(self.other.layers)))
+        return pairs if self.view is None else [(own, other) for own, other in pairs if own == other]
 
     def _pair(self, layer: int, other_layer: int) -> dict[str, Any]:
         """Return the columns that name a pair of layers, by their places among the compared ones."""
@@ -273,19 +275,17 @@ class SimilarityTask(ModelTask[Similarity]):
             for one in side.layers
             for address in one.addresses
         )
-        total = compared + Work(passes=READ * n_rows * numbers)
-        widths = tuple(width for side in sides for width in side.widths)
+        total, widths = compared + Work(passes=READ * n_rows * numbers), [one for side in sides for one in side.widths]
         for measure in self.measures:
             if measure != "cka":
-                total += vector_work(measure, len(self.rows), widths, n_pairs)
+                total += vector_work(measure, len(self.rows), tuple(widths), n_pairs)
         return total
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: Gram matrices stream by chunks of all layers, vectors of all layers are held."""
         sides = [self.own] if self.other is self.own else [self.own, self.other]
-        lengths = [len(self.own.layers), len(self.other.layers)]
-        size = self.gram_rows or self.settings.minibatch
-        rows_of_table = ROW_BYTES * lengths[0] * lengths[1] * len(self.measures)
+        lengths, size = (len(self.own.layers), len(self.other.layers)), self.gram_rows or self.settings.minibatch
+        rows_of_table = ROW_BYTES * len(self._shown()) * len(self.measures)
         most = cka.peak_bytes(lengths[0], lengths[1], size, len(self.minibatches), self.settings.resamples)
         if self.gram_rows is not None:
             grams = [StoredGrams(side.model, side.layers, self.gram_rows) for side in sides]

@@ -7,6 +7,7 @@ from evaluate.figures import (
     feature_treatments,
     global_context,
     image_knn,
+    image_robustness,
     in_context_segmentation,
     label_maps,
     overclustering,
@@ -110,6 +111,14 @@ FIGURES = (
         robustness.figure,
     ),
     FigureEntry(
+        "robustness-images",
+        "Whole images under changes",
+        "Accuracy on changed images less that on clean ones, by classifiers fitted on clean images: 0 is no loss. The "
+        "interval is paired: both accuracies are of the same images.",
+        image_robustness.figure,
+        interval=OVER_IMAGES,
+    ),
+    FigureEntry(
         "retrieval",
         "Retrieval of changed patches",
         "What the nearest clean patch of a changed object patch is, in percent of queries. The black line is the share "
@@ -152,7 +161,7 @@ FIGURES = (
     ),
     FigureEntry(
         "image-knn",
-        "Image k-NN at several sizes",
+        "Nearest neighbours of whole images",
         "Accuracy of nearest neighbours on whole images against the size the model saw over the native size.",
         image_knn.figure,
         interval=OVER_IMAGES,

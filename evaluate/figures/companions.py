@@ -8,6 +8,7 @@ from evaluate.figures import (
     invariance,
     object_positions,
     similarity,
+    similarity_views,
 )
 from evaluate.figures.entry import OVER_IMAGES, OVER_MINIBATCHES, FigureEntry
 from evaluate.figures.token_table import TOKEN_FIGURES
@@ -39,6 +40,14 @@ COMPANION_FIGURES = (
         "Similarity of sub-layers",
         "CKA of every pair of blocks at the same point in them, such as the outputs of their attention.",
         similarity.sublayers,
+    ),
+    FigureEntry(
+        "similarity-views",
+        "Similarity of clean and changed inputs",
+        "CKA of the last layer on clean inputs with the same layer under a view: 1 where the view leaves the "
+        "arrangement of the images as it is.",
+        similarity_views.figure,
+        interval=OVER_MINIBATCHES,
     ),
     FigureEntry(
         "gram-drift",

@@ -18,14 +18,23 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     clean = rows[rows["view"] == "clean"]
     own = clean[clean["model"] == clean["reference"]]
     last = own.groupby("model")["x_value"].transform("max")
-    between = clean[(clean["model"] != clean["reference"]) & (clean["depth"] == clean["x_value"])]
+    lasts = own.groupby("model")["x_value"].max()
+    of_last = (clean["depth"] == clean["model"].map(lasts)) & (clean["x_value"] == clean["reference"].map(lasts))
+    alike = (clean["depth"] == clean["x_value"]) | of_last
+    between = clean[(clean["model"] != clean["reference"]) & alike]
     viewed = rows[rows["view"] != "clean"]
     panels = [
-        ("from the last layer of the model", own[own["x_value"] == last], ["model"]),
-        ("between models, same layer", between, ["model", "reference"]),
+        (
+            "from the last layer of the model",
+            own[own["x_value"] == last] if (last > own["depth"]).any() else own[:0],
+            ["model"],
+        ),
+        ("between models, same depth or last layers", between, ["model", "reference"]),
         ("under a view, same layer", viewed, ["model", "view", "level"]),
     ]
     panels = [panel for panel in panels if not panel[1].empty]
+    if not panels:
+        return None
     drawn, [axes] = style.new_figure((3.6 * len(panels) + 0.8, 3.7), len(panels), sharey=True)
     for panel, (title, some, keys) in zip(axes, panels, strict=True):
         for number, (names, part) in enumerate(some.groupby(keys, sort=False)):
@@ -35,9 +44,10 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
             style.curve(panel, part, "depth", label=label, **look)
         panel.set_title(title, fontsize=10, loc="left")
         panel.set_xlabel("depth (blocks)")
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.legend(fontsize=7, frameon=False)
     axes[0].set_ylabel("mean squared difference of cosines")
-    axes[0].set_ylim(bottom=0)
+    entries = max(len(panel.get_legend().get_texts()) for panel in axes)
+    axes[0].set_ylim(0, max(axes[0].get_ylim()[1] * (1.0 + 0.08 * entries), 1e-6))  # legends lie above the curves
     style.name_conditions(drawn, rows)
     return drawn

@@ -38,6 +38,8 @@ class PairOfModels:
     values: Float64[np.ndarray, "layer other"]
     low: Float64[np.ndarray, "layer other"]
     high: Float64[np.ndarray, "layer other"]
+    units: tuple[str, str] = ("blocks", "blocks")
+    """What the layers of either model are."""
 
     @property
     def corresponds(self) -> bool:
@@ -58,6 +60,7 @@ class PairOfModels:
 def _drawn_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of CKA of one kind of token: that with most pairs of layers, the last one of several."""
     rows = style.metric_rows(table, "similarity", CKA)
+    rows = rows[rows["level"].isna()]  # a view has one
     counts = rows["token"].value_counts()
     kinds = [kind for kind in dict.fromkeys(rows["token"]) if counts[kind] == counts.max()]
     return rows[rows["token"] == kinds[-1]] if kinds else rows
@@ -69,7 +72,7 @@ def _pairs(rows: pd.DataFrame) -> list[PairOfModels]:
     own: dict[tuple[str, str], list[float]] = {}
     for (model, point), part in rows[rows["model"] == rows["reference"]].groupby(["model", "outcome"], sort=False):
         own[str(model), str(point)] = sorted({float(depth) for depth in part["x_value"]})
-    pairs = []
+    pairs, stages = [], set(rows.loc[rows["array"].str.startswith("stage."), "model"])
     for (model, reference, point), part in rows.groupby(["model", "reference", "outcome"], sort=False):
         matrices = [
             part.pivot_table(index="layer", columns="x_value", values=name, dropna=False, aggfunc="first")
@@ -79,7 +82,10 @@ def _pairs(rows: pd.DataFrame) -> list[PairOfModels]:
         depths = own.get((str(model), str(point)), [])
         other_depths = sorted({float(depth) for depth in part["x_value"]})
         if matrices[0].shape == (len(depths), len(other_depths)):
-            pairs.append(PairOfModels(str(model), str(reference), str(point), depths, other_depths, *matrices))
+            units = ["stages" if name in stages else "blocks" for name in (model, reference)]
+            values, low, high = matrices
+            names = str(model), str(reference), str(point)
+            pairs.append(PairOfModels(*names, depths, other_depths, values, low, high, (units[0], units[1])))
     return pairs
 
 
@@ -109,11 +115,11 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
             if row == 0 and len(models) > 1:
                 panel.set_title(style.wrapped(reference, 24), fontsize=8, loc="left")
             if row == column:
-                panel.set_ylabel(style.wrapped(f"depth of {model}, blocks", 24), fontsize=8)
-                panel.set_xlabel(style.wrapped(f"depth of {reference}, blocks", 24), fontsize=8)
+                panel.set_ylabel(style.wrapped(f"depth of {model}, {pair.units[0]}", 24), fontsize=8)
+                panel.set_xlabel(style.wrapped(f"depth of {reference}, {pair.units[1]}", 24), fontsize=8)
     if image is not None:
         drawn.colorbar(image, ax=list(np.ravel(axes)), label="CKA", shrink=0.8, pad=0.02)
-    style.name_conditions(drawn, rows, "" if point == OUTPUT else f"at {point} of every block")
+    style.name_conditions(drawn, rows, _more(rows, "" if point == OUTPUT else f"at {point} of every block"))
     return drawn
 
 
@@ -142,7 +148,7 @@ def by_model(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure |
                above_threshold_color=style.COLOURS[0], leaf_font_size=9)  # fmt: skip
     panel.set_xlabel("1 - CKA of last layers, mean over pairs of models")
     panel.grid(visible=False, axis="y")
-    style.name_conditions(drawn, last_layer(rows))
+    style.name_conditions(drawn, last_layer(rows), _more(rows))
     return drawn
 
 
@@ -169,12 +175,12 @@ def sublayers(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure 
             image = _heat_map(panel, pair, least)
             panel.set_title(f"{point}: {pair.mean:.2f}" if pair.corresponds else point, fontsize=9, loc="left")
             if column == 0:
-                panel.set_ylabel(style.wrapped(f"depth of {pair.model}, blocks", 24), fontsize=8)
-            panel.set_xlabel(style.wrapped(f"depth of {pair.reference}, blocks", 24), fontsize=8)
+                panel.set_ylabel(style.wrapped(f"depth of {pair.model}, {pair.units[0]}", 24), fontsize=8)
+            panel.set_xlabel(style.wrapped(f"depth of {pair.reference}, {pair.units[1]}", 24), fontsize=8)
     if image is not None:
         drawn.colorbar(image, ax=list(np.ravel(axes)), label="CKA", shrink=0.8, pad=0.02)
     has_means = any(pair.corresponds for pair in between)
-    style.name_conditions(drawn, rows, "beside each point the mean over corresponding blocks" if has_means else "")
+    style.name_conditions(drawn, rows, _more(rows, "beside each point the mean of equal depths" if has_means else ""))
     return drawn
 
 
@@ -197,8 +203,14 @@ def by_depth(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure |
     panel.set_ylabel("CKA of the same depth")
     panel.set_ylim(min(-0.02, _least(same)), 1.02)
     style.legend_above(drawn, panel)
-    style.name_conditions(drawn, rows)
+    style.name_conditions(drawn, rows, _more(rows))
     return drawn
+
+
+def _more(rows: pd.DataFrame, words: str = "") -> str:
+    """Return how many rows are compared, where these are tiles of images, and more words."""
+    tiled = [title for title in rows["train"].dropna().unique() if " rows of " in title]
+    return "; ".join(part for part in (" or ".join(tiled), words) if part)
 
 
 def _least(pairs: Iterable[PairOfModels]) -> float:

@@ -32,6 +32,11 @@ class CapturedArray:
         return self.statistics.index(statistic)
 
 
+def has_blocks(model: ModelSets) -> bool:
+    """Return whether the stored layers of a model are transformer blocks; backbones of stages have none."""
+    return any(address.partition("/")[2].startswith("block.") for address in model.features.arrays)
+
+
 def captured_arrays(
     model: ModelSets,
     group: str,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from evaluate.inputs.chunks import held_bytes, readers
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
-from evaluate.kernels import bootstrap, confusion, moments, treatments
+from evaluate.kernels import bootstrap, moments, treatments
 from evaluate.kernels.probing import penalties
+from evaluate.kernels.segmentation import confusion
 from evaluate.neighbours import knn, voting
 from evaluate.neighbours.knn import SEARCH_BYTES as SEARCH_BYTES
 

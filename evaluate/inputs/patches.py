@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Float64, Int64, UInt8, UInt32
 from evaluate.inputs.chunks import of_chunks, whole
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
-from evaluate.kernels.confusion import patch_histograms
 from evaluate.kernels.moments import Moments
+from evaluate.kernels.segmentation.confusion import patch_histograms
 from stores.arrays import ZarrArray
 from stores.specs import VOID
 

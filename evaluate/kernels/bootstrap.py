@@ -7,7 +7,7 @@ those of one image are nearly copies of each other.
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from evaluate.kernels.confusion import Statistic
+from evaluate.kernels.segmentation.confusion import Statistic
 
 FEWEST_UNITS = 10
 """Below this number of units no interval is given."""

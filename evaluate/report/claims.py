@@ -73,7 +73,7 @@ def _why_none(decisions: Sequence[Decision]) -> str:
     listed = [f"{prose(reason)} ({n} claim{'s' if n > 1 else ''})" for reason, n in reasons.most_common(3)]
     more = len(reasons) - len(listed)
     others = f"; and {more} more reason{'s' if more > 1 else ''}" if more else ""
-    return f"None of the paper's claims can be tested by these results: {'; '.join(listed)}{others}."
+    return f"None of the papers' claims can be tested by these results: {'; '.join(listed)}{others}."
 
 
 def paper_section(compared: Sequence[Compared]) -> str:

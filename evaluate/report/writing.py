@@ -96,7 +96,7 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
             continue
     decisions = decide_all(read.evidence(others))
     write_claims(folder, decisions)
-    sections.append(("Claims of the paper", claims_section(decisions, states)))
+    sections.append(("Claims of the papers", claims_section(decisions, states)))
     if compared := compare(read.table, read.models_info):
         sections.append(("Numbers of the paper beside ours", paper_section(compared)))
     plain, drawable = read.drawable()

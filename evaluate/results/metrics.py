@@ -26,6 +26,7 @@ RECALL = "recall"
 AVERAGE_PRECISION = "average_precision"
 UPPER_BOUND = "upper_bound"
 IMAGE_ACCURACY = "image_accuracy"
+IMAGE_ACCURACY_DIFFERENCE = "image_accuracy_difference"
 MAJORITY_ACCURACY = "majority_accuracy"
 INSTANCE_ACCURACY = "instance_accuracy"
 INSTANCE_ACCURACY_ALL = "instance_accuracy_all"
@@ -132,6 +133,7 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (AVERAGE_PRECISION, "share", "higher", "mean precision at each patch of the same category among the first `k`"),
     (UPPER_BOUND, "share", "none", "queries that have a corresponding patch at all"),
     (IMAGE_ACCURACY, "share", "higher", "images whose class is right"),
+    (IMAGE_ACCURACY_DIFFERENCE, "share", "higher", "`image_accuracy` under a view less that of `reference`"),
     (MAJORITY_ACCURACY, "share", "none", "baseline: `image_accuracy` of predicting the most common training class"),
     (INSTANCE_ACCURACY, "share", "higher", "objects whose nearest later object is the same, vanished ones left out"),
     (INSTANCE_ACCURACY_ALL, "share", "higher", "`instance_accuracy` with vanished objects counted as errors"),

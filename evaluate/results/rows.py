@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from evaluate.kernels.bootstrap import FEWEST_UNITS, quantiles, resampled_ratio, resampled_statistic
-from evaluate.kernels.confusion import Statistic
+from evaluate.kernels.segmentation.confusion import Statistic
 from evaluate.results.draws import DRAWS, BootstrapDraws, units_of
 
 Draws = Float64[np.ndarray, " resample"]

@@ -12,7 +12,14 @@ from jaxtyping import Int64, UInt8
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import pixel_histograms, scored_labels
 from evaluate.inputs.rows import RowSelection, image_numbers
-from evaluate.kernels.confusion import confusion, iou, miou_all, miou_present, pixel_accuracy, pixel_confusion
+from evaluate.kernels.segmentation.confusion import (
+    confusion,
+    iou,
+    miou_all,
+    miou_present,
+    pixel_accuracy,
+    pixel_confusion,
+)
 from evaluate.results.metrics import MAJORITY_MIOU
 from evaluate.results.rows import Bootstrap, score_row
 

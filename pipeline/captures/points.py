@@ -107,7 +107,7 @@ def _check(model: FrozenModel, point: Point, key: str) -> None:
         what = "attention" if point.part == KERNEL else f'"{point.part}"'
         raise UserError(
             f"{model.record.name} has no transformer blocks to read {what} in: take it out of `{key}` in [features], "
-            "or use a ViT"
+            "or list in `captures` of its [[models]] table those it has"
         )
     if point.part in _SUBMODULES and _submodule(model.blocks[point.layer], point.part) is None:
         known = [part for part in _SUBMODULES if _submodule(model.blocks[point.layer], part) is not None]

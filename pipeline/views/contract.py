@@ -89,6 +89,9 @@ class ViewRecipe(Record):
     """Blocks to keep, counted from 0; negative numbers count from the end."""
     norm: Literal["final", "none", "both"] | None = None
     """Keep each layer after the model's final norm, without it, or both; by default as in [features]."""
+    captures: tuple[Literal["grams"], ...] = ()
+    """Also keep ``grams`` of these layers, with the ``capture_points`` and ``gram_rows`` of [features]: with them
+    ``similarity`` compares patches of the view with those of clean inputs."""
 
     def all_levels(self) -> tuple[float, ...]:
         """Return the levels in the order of the experiment file."""

@@ -134,6 +134,8 @@ def all_figures(folder):
                 Information(kind="information", features=(1, 4), draws=1, penalties=(1e-2,), resamples=50),
                 Invariance(kind="invariance", resamples=50),
                 ObjectPositions(kind="object-positions", layers=(-1,), resamples=50),
+                Robustness(kind="robustness", classes="images", image_k=5, penalties=(1e-2,), resamples=50),
+                Similarity(kind="similarity", tokens=("mean-patch",), layers=(-1,), views=None, minibatch=4),
             ),
         ),
         (

@@ -68,6 +68,7 @@ SETTINGS = {
     "image-classification by attention": {"classifiers": ("attentive-probe",), "epochs": 1},
     "agreement": {"penalties": (1e-1,)},
     "information": {"features": (5, 50), "draws": 1, "penalties": (1e-1,)},
+    "robustness by images": {"classes": "images", "image_k": 5, "penalties": (1e-1,)},
     "invariance": {},
     "object-positions": {},
     "label-maps": {"images": 2},

@@ -9,11 +9,12 @@ from evaluate.figures import attention as figures
 from evaluate.kernels.tokens.attention import uniform_distance
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
-from evaluate.runner import evaluate
+from evaluate.runner import collect_tasks, evaluate
 from evaluate.selection import SelectionRule
-from evaluate.settings import Selection
+from evaluate.settings import Context, Selection
 from stores.errors import MissingError
 from tests.evaluate.planted_captures import HEAD_CHANNELS, HEADS, PREFIX, write_captures
+from tests.evaluate.planted_similarity import compared, related
 
 SELECTION = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val"))
 BY_STATISTIC = ("attention_distance_px", "attention_distance_unit", "attention_entropy", "attention_nmi")
@@ -153,3 +154,15 @@ def test_figures_show_the_tables_numbers(found):
     sides = {(box.get_width(), box.get_height()) for box in boxed.patches if isinstance(box, Rectangle)}
     assert sides == {(4.0, 4.0)}
     assert len(figures.class_maps(table, results).axes) == 2 * (2 + HEADS)
+
+
+def test_a_backbone_of_stages_is_left_out_with_a_note(written, tmp_path):
+    stages = compared(tmp_path / "s", "Stages", related(1, n_rows=8))
+    named = {name.replace("block.", "stage."): array for name, array in stages.features.arrays.items()}
+    stages.features.__dict__["arrays"] = named
+    settings = EvaluationSettings(selection=SELECTION, analyses=(Attention(kind="attention", pictures=0),))
+    tasks, notes = collect_tasks([written[0], stages], settings, Context(SELECTION, 0))
+    assert {task.title for task in tasks} == {written[0].title}
+    assert notes == ["attention leaves out Stages, which has no transformer blocks"]
+    with pytest.raises(MissingError, match="Stages has no captured arrays"):
+        collect_tasks([stages], settings, Context(SELECTION, 0))

@@ -249,3 +249,17 @@ def test_claims_that_need_training_or_other_data_say_so(world):
 def test_companion_claims_are_listed_only_where_one_of_their_analyses_was_run(world):
     assert [one.claim for one in decide_all(world.evidence())][20:] == list(range(21, 37))
     assert len(decide_all(paper_world().evidence())) == 20
+
+
+def test_bands_of_noise_are_judged_by_images_where_all_models_have_their_accuracy(world):
+    assert "mIoU kept" in " ".join(judged(34, world).numbers)
+    where = {"classifier": "probe", "token": "mean-patch"}
+    for role, kept in (("dino", (0.2, 0.7)), ("mocov3", (0.2, 0.7)), ("mae", (0.6, 0.3)), ("simmim", (0.6, 0.3))):
+        world.put(role, "robustness", "image_accuracy", 0.8, view="clean", **where)
+        for level, value in zip((0.125, 0.875), kept, strict=True):
+            world.put(role, "robustness", "image_accuracy", value, view="frequency-noise", level=level, **where)
+    found = judged(34, world)
+    assert found.verdict == "holds", found
+    assert "accuracy on images kept" in " ".join(found.numbers)
+    world.change("dino", "robustness", "image_accuracy", 0.01, view="frequency-noise", level=0.875)
+    assert judged(34, world).verdict == "fails", "patches still speak for it"

@@ -13,14 +13,17 @@ from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.information import Information
 from evaluate.analyses.invariance import Invariance, cosines
 from evaluate.analyses.object_positions import ObjectPositions, targets_of
+from evaluate.analyses.robustness import Robustness
+from evaluate.figures import image_robustness
 from evaluate.inputs.rows import RowSplit
+from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from evaluate.kernels.tokens.spectra import centred_gram, participation_ratio
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
-from evaluate.runner import evaluate
+from evaluate.runner import collect_tasks, evaluate
 from evaluate.scoring.images.classifiers import ImageProbe
 from evaluate.selection import SelectionRule
-from evaluate.settings import Selection
+from evaluate.settings import Context, Selection
 from stores.errors import MissingError, UserError
 from tests.evaluate.planted_images import planted_images
 
@@ -216,3 +219,53 @@ def test_tokens_that_are_not_stored_are_named_with_their_key(tmp_path, models):
     settings = ImageClassification(kind="image-classification", classifiers=("attentive-probe",))
     with pytest.raises(MissingError, match="is not complete"):
         table_of(tmp_path, models[:1], settings)
+
+
+def test_robustness_of_image_classes_is_that_of_the_clean_classifier_on_changed_images(tmp_path, models):
+    asked = {"kind": "robustness", "classes": "images", "image_k": 3, "penalties": (1e-2,), "resamples": 50}
+    table = table_of(tmp_path, models, Robustness(**asked))
+    assert set(table["metric"]) == {"image_accuracy", "image_accuracy_difference"}
+    truth = classes(models[0])
+    for model in models:
+        viewed = model.for_view("flip", 1.0)
+        for group, token in (("prefix", "class-token"), ("means", "mean-patch")):
+            bank, queries = vectors(model, f"{group}/block.1.norm")
+            changed = vectors(viewed, f"{group}/block.1.norm")[1]
+            fitted = LogisticRegression(C=1 / (len(bank) * 1e-2), tol=1e-8, max_iter=5000).fit(bank, truth[0])
+            right = [fitted.predict(one) == truth[1] for one in (queries, changed)]
+            rows = table[(table["model"] == model.title) & (table["token"] == token)]
+            rows = rows[rows["classifier"] == "probe"].set_index(["metric", "view"])
+            assert rows.loc[("image_accuracy", "clean"), "value"] == pytest.approx(right[0].mean())
+            assert rows.loc[("image_accuracy", "flip"), "value"] == pytest.approx(right[1].mean())
+            less = rows.loc[("image_accuracy_difference", "flip")]
+            assert less["value"] == pytest.approx(right[1].mean() - right[0].mean())
+            draws = resampled_ratio(right[1] - right[0].astype(float), np.ones(len(right[0])), seed=1, resamples=50)
+            assert (less["low"], less["high"]) == pytest.approx(quantiles(draws)), "both sides are drawn together"
+            assert (less["reference"], less["x_name"], less["x_value"]) == ("clean", "level", 1.0)
+    drawn = image_robustness.figure(table, [])
+    assert [panel.get_xlabel() for panel in drawn.axes[-1:]] == ["level of the view"]
+    of_bands = image_robustness.figure(table.replace({"view": {"flip": "frequency-noise"}}), [])
+    assert "0.5 cycles a pixel" in of_bands.axes[-1].get_xlabel()
+    settings = EvaluationSettings(selection=SELECTION, analyses=(Robustness(**asked),), seed=1)
+    assert evaluate("t", models, settings, ResultStore(tmp_path / "results")).n_computed == 0
+    with pytest.raises(ValueError, match="leave them out"):
+        Robustness(**{**asked, "remove": (0, 2)})
+    with pytest.raises(UserError, match="k = 99 neighbours are more than"):
+        table_of(tmp_path, models, Robustness(**{**asked, "image_k": 99}))
+
+
+def test_more_features_than_a_model_has_are_left_out_with_a_note(tmp_path, models):
+    asked = {"kind": "information", "draws": 1, "penalties": (1e-2,), "layers": (-1,)}
+
+    def tasks(*some, **settings):
+        analysis = Information(**{**asked, **settings})
+        wanted = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+        return collect_tasks(list(some), wanted, Context(SELECTION, 0))
+
+    narrow = planted_images(tmp_path, width=5)[0]
+    found, notes = tasks(models[0], narrow, features=(2, 8))
+    assert notes == [f"information leaves out features = 8 for {narrow.title} with 5"]
+    assert len(found) == 2
+    assert len(tasks(*models, features=(1, 100000))[1]) == 2
+    assert tasks(*models)[1] == [], "the default numbers are meant for wide and narrow models alike"
+    assert tasks(*models, features=(24,), pooled=("class-and-mean",))[1] == []

@@ -8,8 +8,8 @@ import torch
 
 from evaluate.analyses.in_context_segmentation import InContextSegmentation
 from evaluate.analyses.overclustering import Overclustering
-from evaluate.kernels import in_context as kernel
-from evaluate.kernels.clustering import (
+from evaluate.kernels.segmentation import in_context as kernel
+from evaluate.kernels.segmentation.clustering import (
     cluster_centres,
     contingency,
     hungarian_mapping,

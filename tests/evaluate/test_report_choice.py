@@ -132,8 +132,8 @@ def test_a_title_with_an_underscore_is_in_the_legend():
 
 def test_where_no_claim_is_decided_one_line_says_why(tmp_path):
     page = written(tmp_path, cityscapes())
-    before = page[page.index("Claims of the paper</h2>") :].partition("<details>")[0]
-    assert "None of the paper&#x27;s claims" in before or "None of the paper's claims" in before
+    before = page[page.index("Claims of the papers</h2>") :].partition("<details>")[0]
+    assert "None of the papers&#x27; claims" in before or "None of the papers' claims" in before
     assert before.count("<p") == 1
     assert "`" not in re.sub(r"<script>.*</script>", "", page, flags=re.DOTALL)
 

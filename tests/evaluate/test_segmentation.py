@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
 from evaluate.kernels.bootstrap import draw_units, quantiles
-from evaluate.kernels.confusion import (
+from evaluate.kernels.segmentation.confusion import (
     confusion,
     iou,
     miou_all,

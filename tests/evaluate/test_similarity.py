@@ -119,6 +119,9 @@ def test_rows_that_are_invalid_or_not_selected_are_left_out_of_their_minibatch(t
     values = matrix(found, model="Sixteen", reference="Fourteen")
     assert values[1, 1] == pytest.approx(direct_cka(one, other, of_pair), abs=1e-6)
     assert set(of(found, model="Sixteen", reference="Fourteen")["n_units"]) == {2}
+    assert set(of(found, model="Sixteen", reference="Fourteen")["n_train"]) == {sum(map(len, of_pair))}, (
+        "of 62 that train"
+    )
     alone = np.setdiff1d(np.arange(90), validation)
     of_self = [alone[alone // 32 == number] for number in range(2)]
     values = matrix(found, model="Sixteen", reference="Sixteen")

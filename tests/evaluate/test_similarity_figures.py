@@ -166,3 +166,13 @@ def test_a_single_depth_has_one_tick_and_few_views_leave_room_for_the_legend():
     figure.draw_without_rendering()
     [panel], [legend] = figure.axes, figure.legends
     assert legend.get_window_extent().y0 >= panel.get_tightbbox().y1
+
+
+def test_stages_and_tiles_are_called_by_their_names():
+    rows = many_pairs(2, "Model").assign(train="84 rows of 21 images", n_train=21)
+    stages = rows["array"].str.replace("block", "stage")
+    rows["array"] = rows["array"].where(rows["model"] != "Model 1", stages)
+    drawn = similarity.figure(rows, [])
+    labels = [panel.get_ylabel().replace("\n", " ") for panel in drawn.axes if panel.get_ylabel().startswith("depth")]
+    assert labels == ["depth of Model 0, blocks", "depth of Model 1, stages"]
+    assert "84 rows of 21 images" in drawn.texts[-1].get_text()

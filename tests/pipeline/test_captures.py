@@ -12,7 +12,7 @@ from pipeline.captures.token_statistics import mean_cosine
 from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.models import build_model
 from pipeline.models.own_module import own_model
-from pipeline.recipe import FeatureRecipe, ModelRecipe
+from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe
 from stores.errors import UserError
 from stores.specs import Size
 
@@ -345,3 +345,17 @@ def test_a_missing_layer_scale_is_said_with_what_is_there(tmp_path, pixels):
         captured(model, pixels, sublayers=["ls1"])
     scaled = build_model(MODELS["registers"], SIZE, tmp_path)
     assert "sublayers/block.0.ls1" in captured(scaled, pixels, sublayers=["ls1"])
+
+
+def test_a_model_or_a_view_says_which_captures_are_kept_of_it():
+    vit = ModelRecipe(name="vit_tiny_patch16_224")
+    stages = ModelRecipe(name="resnet18", captures=("frequency",))
+    blur = {"name": "blur", "levels": [10], "captures": ["grams"]}
+    asked = {"features": {"captures": ["attention", "grams"]}, "views": [blur, {"name": "flip"}]}
+    wanted = Recipe.model_validate(
+        {"dataset": {"name": "camvid"}, "frame": {"input": 224}, "models": [vit, stages]} | asked
+    )
+    assert [kept.captures for _, kept in wanted.all_views(vit)] == [("attention", "grams"), ("grams",), ()]
+    assert [kept.captures for _, kept in wanted.all_views(stages)] == [("frequency",), (), ()]
+    keys = {wanted.model_key(one) for one in (stages, stages.model_copy(update={"captures": ("grams",)}))}
+    assert len(keys) == 1, "captures can be added to a set that is complete"

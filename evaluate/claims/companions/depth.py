@@ -1,6 +1,7 @@
 """Claims about probes of images by layer, about noise in frequency bands, and two that need more: 32 to 36."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from evaluate.claims.companions.transfer import probe_accuracy
@@ -36,19 +37,30 @@ def linear_order(evidence: Evidence) -> Iterator[Condition]:
 
 
 def frequency_noise(evidence: Evidence) -> Iterator[Condition]:
-    """Claim 34: share of the clean mIoU that probes of patches keep under noise in the lowest and the highest band."""
-    for contrastive in evidence.present("dino", "mocov3"):
-        for masked in evidence.present("mae", "simmim"):
-            bands = distinct(_noisy(evidence, contrastive), "level")
+    """Claim 34: share of the clean score that probes keep under noise in the lowest and the highest band.
+
+    Of whole images where all models have their accuracy, as in the paper; else the mIoU of patches.
+    """
+    contrastives, masked_ones = evidence.present("dino", "mocov3"), evidence.present("mae", "simmim")
+    every = [*contrastives, *masked_ones]
+    of_images = all(len(distinct(_noisy(evidence, one, _IMAGES), "level")) >= 2 for one in every)
+    score = _IMAGES if of_images else _PATCHES
+    for contrastive in contrastives:
+        for masked in masked_ones:
+            bands = distinct(_noisy(evidence, contrastive, score), "level")
             if len(bands) < 2:
                 raise MissingEvidenceError(
                     f'there are no scores in two frequency bands: add [[views]] name = "{BANDS}" and [[analyses]] kind '
                     '= "robustness"'
                 )
-            low = [_kept(evidence, info, bands[0]) for info in (masked, contrastive)]
-            yield above(difference(f"kept in the lowest band, {masked.title} less {contrastive.title}", *low), 0.0)
-            high = [_kept(evidence, info, bands[-1]) for info in (contrastive, masked)]
-            yield above(difference(f"kept in the highest band, {contrastive.title} less {masked.title}", *high), 0.0)
+            pair = f"{masked.title} less {contrastive.title}", f"{contrastive.title} less {masked.title}"
+            low = [_kept(evidence, info, bands[0], score) for info in (masked, contrastive)]
+            yield above(difference(f"{score.name} kept in the lowest band, {pair[0]}", *low), 0.0)
+            high = [_kept(evidence, info, bands[-1], score) for info in (contrastive, masked)]
+            yield above(
+                difference(f"{score.name} kept in the highest band, {pair[1]}", *high),
+                0.0,
+            )
 
 
 def needs_training(evidence: Evidence) -> Iterator[Condition]:
@@ -75,16 +87,29 @@ def _half_and_last(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estim
     return probe_accuracy(evidence, info, half), probe_accuracy(evidence, info, last)
 
 
-def _noisy(evidence: Evidence, info: ModelInfo, **where: Any) -> list[Row]:
-    return list(evidence.rows(info, "robustness", PATCH_MIOU, classifier="probe", view=BANDS, m=0, **where))
+@dataclass(frozen=True)
+class _Score:
+    """A score under noise."""
+
+    metric: str
+    name: str
+    where: Mapping[str, Any]
+    """Values of columns."""
 
 
-def _kept(evidence: Evidence, info: ModelInfo, band: float) -> Estimate:
+_IMAGES = _Score(IMAGE_ACCURACY, "accuracy on images", {"classifier": "probe", "token": "mean-patch"})
+_PATCHES = _Score(PATCH_MIOU, "mIoU", {"classifier": "probe", "m": 0})
+
+
+def _noisy(evidence: Evidence, info: ModelInfo, score: _Score, **where: Any) -> list[Row]:
+    return list(evidence.rows(info, "robustness", score.metric, view=BANDS, **score.where, **where))
+
+
+def _kept(evidence: Evidence, info: ModelInfo, band: float, score: _Score) -> Estimate:
     add = add_analysis("robustness", classifiers=["probe"])
-    clean = evidence.rows(info, "robustness", PATCH_MIOU, classifier="probe", view="clean", m=0)
-    noisy = evidence.rows(info, "robustness", PATCH_MIOU, classifier="probe", view=BANDS, m=0, level=band)
+    clean = evidence.rows(info, "robustness", score.metric, view="clean", **score.where)
     sides = [
-        evidence.estimate(rows, f"mIoU of {info.title} {what}", add)
-        for rows, what in ((noisy, f"in band {band:g}"), (clean, "on clean images"))
+        evidence.estimate(rows, f"{score.name} of {info.title} {what}", add)
+        for rows, what in ((_noisy(evidence, info, score, level=band), f"in band {band:g}"), (clean, "without noise"))
     ]
-    return ratio(f"share kept by {info.title}", *sides)
+    return ratio(f"share of {score.name} kept by {info.title}", *sides)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Integer
 
-from evaluate.kernels.confusion import confusion, miou_present, pixel_accuracy
 from evaluate.kernels.probing import probes
 from evaluate.kernels.probing.lbfgs import Head
 from evaluate.kernels.probing.probes import TOLERANCE, Probe, fit_probes, predict_side_by_side
+from evaluate.kernels.segmentation.confusion import confusion, miou_present, pixel_accuracy
 from evaluate.selection import hold_out_images
 from stores.specs import VOID
 

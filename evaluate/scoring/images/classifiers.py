@@ -61,7 +61,12 @@ class ImageData:
         return image_classes(self.model, self.split.validation, self.split.analysis)
 
     def by_neighbours(
-        self, k: Sequence[int], temperature: float, memory_bytes: int, device: str | None
+        self,
+        k: Sequence[int],
+        temperature: float,
+        memory_bytes: int,
+        device: str | None,
+        queries: Float32[np.ndarray, "query channel"] | None = None,
     ) -> dict[int, Int64[np.ndarray, " query"]]:
         """Return for every k the classes that cosine neighbours vote for, weighted by exp(cosine / temperature).
 
@@ -72,9 +77,11 @@ class ImageData:
             temperature: Temperature of the votes.
             memory_bytes: Memory that the search may use beside its inputs.
             device: Where products are computed; None for numpy.
+            queries: Vectors instead of those of the validation images.
         """
         check_k(max(k), len(self.classes), "images")
-        found = nearest(self.bank, self.queries, max(k), metric="cosine", memory_bytes=memory_bytes, device=device)
+        asked = self.queries if queries is None else queries
+        found = nearest(self.bank, asked, max(k), metric="cosine", memory_bytes=memory_bytes, device=device)
         n_classes = len(self.model.classes)
         return {one: vote(found, self.classes, n_classes, one, weights="softmax", temperature=temperature) for one in k}
 
@@ -100,9 +107,17 @@ class ImageData:
         np.add.at(scores, image_numbers(self.model, validation), probe.scores(stored[validation.rows]))
         return scores.argmax(axis=1), {TRAINING_LOSS: probe.loss}
 
-    def by_probe(self, fit: "ImageProbe") -> tuple[Int64[np.ndarray, " query"], dict[str, float]]:
-        """Return the classes that a linear probe predicts, and numbers about its fit by metric."""
-        return fit.predict(self.bank, self.classes, self.queries, len(self.model.classes), self.model.probe_batchnorm)
+    def by_probe(
+        self, fit: "ImageProbe", queries: Float32[np.ndarray, "query channel"] | None = None
+    ) -> tuple[Int64[np.ndarray, " query"], dict[str, float]]:
+        """Return the classes that a linear probe predicts, and numbers about its fit by metric.
+
+        Args:
+            fit: How the probe is fitted.
+            queries: Vectors instead of those of the validation images.
+        """
+        asked = self.queries if queries is None else queries
+        return fit.predict(self.bank, self.classes, asked, len(self.model.classes), self.model.probe_batchnorm)
 
 
 @dataclass(frozen=True)

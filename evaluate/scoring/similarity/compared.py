@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -57,6 +58,13 @@ def check_same_rows(model: ModelSets, other: ModelSets) -> None:
             f"{pair}: their rows differ (samples {one.samples[:12]}, {len(model.samples)} rows; {two.samples[:12]}, "
             f"{len(other.samples)} rows): extract both with the same [frame] and [selection]"
         )
+
+
+def compared_images(model: ModelSets, rows: Int64[np.ndarray, " row"]) -> dict[str, Any]:
+    """Return the columns that say how many images are compared, and in how many rows where these are tiles."""
+    n_images = int(model.samples["source"].iloc[rows].nunique())
+    title = f"{n_images} image{'' if n_images == 1 else 's'}"
+    return {"train": title if n_images == len(rows) else f"{len(rows)} rows of {title}", "n_train": n_images}
 
 
 def vector_hsic(
