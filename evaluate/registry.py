@@ -7,6 +7,7 @@ from pydantic import Field
 from evaluate.analyses.agreement import Agreement, AgreementTask
 from evaluate.analyses.association import Association, AssociationTask
 from evaluate.analyses.attention import Attention, AttentionTask
+from evaluate.analyses.feature_geometry import FeatureGeometry, FeatureGeometryTask
 from evaluate.analyses.feature_treatments import FeatureTreatments, FeatureTreatmentsTask
 from evaluate.analyses.frequency import Frequency, FrequencyTask
 from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
@@ -54,6 +55,7 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     TokenGeometry: TokenGeometryTask,
     Similarity: SimilarityTask,
     GramDrift: GramDriftTask,
+    FeatureGeometry: FeatureGeometryTask,
 }
 """Every analysis: its settings and its tasks."""
 
@@ -61,7 +63,7 @@ Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
     | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
     | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | Similarity
-    | GramDrift,
+    | GramDrift | FeatureGeometry,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

@@ -83,6 +83,33 @@ RSA = "rsa"
 MUTUAL_KNN = "mutual_knn"
 GRAM_DRIFT = "gram_drift"
 CHANCE_MUTUAL_KNN = "chance_mutual_knn"
+NORM_MEDIAN = "norm_median"
+NORM_THRESHOLD = "norm_threshold"
+NORM_OUTLIER_SHARE = "norm_outlier_share"
+NORM_BIMODALITY = "norm_bimodality"
+MEDIAN_MAGNITUDE = "median_magnitude"
+LARGEST_TO_MEDIAN = "largest_to_median"
+MASSIVE_SHARE = "massive_share"
+MASSIVE_IMAGES = "massive_images"
+MASSIVE_CHANNELS = "massive_channels"
+CHANNEL_KURTOSIS = "channel_kurtosis"
+COSINE_SHARE = "cosine_share"
+RANKME = "rankme"
+DECAY_EXPONENT = "decay_exponent"
+STABLE_RANK = "stable_rank"
+LDS = "lds"
+CDS = "cds"
+RMSC = "rmsc"
+SRSS = "srss"
+DISTANCE_COSINE = "distance_cosine"
+POSITION_R2 = "position_r2"
+POSITION_SHARE = "position_share"
+SHARE_WITHIN_IMAGES = "share_within_images"
+MEAN_COSINE = "mean_cosine"
+UNIFORMITY = "uniformity"
+INTRINSIC_DIMENSION = "intrinsic_dimension"
+EQUAL_POINTS = "equal_points"
+LIDAR = "lidar"
 
 
 @dataclass(frozen=True)
@@ -188,6 +215,33 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (MUTUAL_KNN, "share", "none", "share of an image's `k` nearest neighbours (cosine) that are nearest in both"),
     (GRAM_DRIFT, "squared cosine", "none", "mean squared difference of the cosines of all pairs of an image's patches"),
     (CHANCE_MUTUAL_KNN, "share", "none", "baseline: `mutual_knn` of unrelated representations, k/(n - 1)"),
+    (NORM_MEDIAN, "feature", "none", "median length of the patch tokens"),
+    (NORM_THRESHOLD, "feature", "none", "median + k MAD of the lengths; of this model and layer, before or after the norm"),
+    (NORM_OUTLIER_SHARE, "share", "none", "patches whose length is above `norm_threshold`; `outcome`: where on the grid"),
+    (NORM_BIMODALITY, "ratio", "none", "Sarle's coefficient of the lengths; above 5/9 two modes, or a long tail"),
+    (MEDIAN_MAGNITUDE, "feature", "none", "median magnitude of all values (float32 storage: to 1/128)"),
+    (LARGEST_TO_MEDIAN, "ratio", "none", "largest magnitude over the median one"),
+    (MASSIVE_SHARE, "share", "none", "values whose magnitude is above what `outcome` says"),
+    (MASSIVE_IMAGES, "share", "none", "images with a value above 100 and above 1000 medians"),
+    (MASSIVE_CHANNELS, "features", "none", "features with a value above 100 and above 1000 medians"),
+    (CHANNEL_KURTOSIS, "ratio", "none", "kurtosis of a token's values over its features, mean over tokens; normal is 3"),
+    (COSINE_SHARE, "share", "none", "share of the mean cosine of two images' tokens that the `m` leading features make"),
+    (RANKME, "dimensions", "none", "exp of the entropy of the singular values; centring can reverse an order of models"),
+    (DECAY_EXPONENT, "ratio", "none", "alpha-ReQ: λ_j ~ j^-α over the ranks in `outcome`, which decide an order of models"),
+    (STABLE_RANK, "dimensions", "none", "sum of the eigenvalues over the largest"),
+    (LDS, "cosine", "none", "mean cosine of neighbouring patches less that of patches 6 or more apart"),
+    (CDS, "cosine a patch", "none", "minus the slope of the mean cosine over distances of 1 to 8 patches"),
+    (RMSC, "ratio", "none", "root mean square distance of tokens of length 1 from their mean, per input"),
+    (SRSS, "cosine", "none", "cosine with neighbours of the same class less that with far patches of another one"),
+    (DISTANCE_COSINE, "cosine", "none", "mean cosine of two patches of an input that are `x_value` patches apart"),
+    (POSITION_R2, "ratio", "none", "R² of the patch's row or column from its token, other images; the data's layout counts"),
+    (POSITION_SHARE, "share", "none", "share of the variance that the position explains; the data's layout counts"),
+    (SHARE_WITHIN_IMAGES, "share", "none", "share of the variance within images"),
+    (MEAN_COSINE, "cosine", "none", "mean cosine of pairs of tokens, or of images' mean tokens; `outcome` says which"),
+    (UNIFORMITY, "nats", "none", "log mean exp(-2 |x - y|²) of pairs of length 1; 0 where all are equal"),
+    (INTRINSIC_DIMENSION, "dimensions", "none", "TwoNN: from the ratio of the distances to two nearest neighbours"),
+    (EQUAL_POINTS, "share", "none", "vectors that have an equal one, which TwoNN leaves out"),
+    (LIDAR, "dimensions", "higher", "effective rank of images against views; at most the number of images less one"),
 )
 
 METRICS: dict[str, Metric] = {entry[0]: Metric(*entry) for entry in _METRICS}
