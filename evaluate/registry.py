@@ -15,8 +15,10 @@ from evaluate.analyses.gram_drift import GramDrift, GramDriftTask
 from evaluate.analyses.image_classification import ImageClassification, ImageClassificationTask
 from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
 from evaluate.analyses.information import Information, InformationTask
+from evaluate.analyses.intrinsic_dimension import IntrinsicDimension, IntrinsicDimensionTask
 from evaluate.analyses.invariance import Invariance, InvarianceTask
 from evaluate.analyses.label_maps import LabelMaps, LabelMapsTask
+from evaluate.analyses.lidar import Lidar, LidarTask
 from evaluate.analyses.object_positions import ObjectPositions, ObjectPositionsTask
 from evaluate.analyses.patch_classification import PatchClassification, PatchClassificationTask
 from evaluate.analyses.ranking_overlap import RankingOverlap, RankingOverlapTask
@@ -56,6 +58,8 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     Similarity: SimilarityTask,
     GramDrift: GramDriftTask,
     FeatureGeometry: FeatureGeometryTask,
+    IntrinsicDimension: IntrinsicDimensionTask,
+    Lidar: LidarTask,
 }
 """Every analysis: its settings and its tasks."""
 
@@ -63,7 +67,7 @@ Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | Robustness | Retrieval | Tracking
     | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance
     | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | Similarity
-    | GramDrift | FeatureGeometry,
+    | GramDrift | FeatureGeometry | IntrinsicDimension | Lidar,
     Field(discriminator="kind"),
 ]  # fmt: skip
 
