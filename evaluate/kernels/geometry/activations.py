@@ -28,10 +28,11 @@ def _wide(flat: Float[np.ndarray, " any"]) -> Float[np.ndarray, " any"]:
 def magnitudes(dtype: np.dtype) -> Float64[np.ndarray, " bin"]:
     """Return the smallest magnitude of every bin, increasing; those of infinities and nan are infinite."""
     bits = np.arange(BINS, dtype=np.uint32)
-    if dtype == np.float16:
-        values = bits.astype(np.uint16).view(np.float16).astype(np.float64)
-    else:
-        values = (bits << np.uint32(16)).view(np.float32).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # some patterns of bits are no number
+        if dtype == np.float16:
+            values = bits.astype(np.uint16).view(np.float16).astype(np.float64)
+        else:
+            values = (bits << np.uint32(16)).view(np.float32).astype(np.float64)
     return np.where(np.isnan(values), np.inf, values)
 
 
