@@ -68,6 +68,9 @@ SETTINGS = {
     "frequency": {},
     "token-geometry": {"map_images": 2},
     "gram-drift": {},
+    "feature-geometry": {},
+    "intrinsic-dimension": {"patches": 1024},
+    "lidar": {},
     "similarity": {"tokens": ("all",)},
     "similarity by components": {"tokens": ("class-token",), "measures": ("cka", "linear-cka", "procrustes", "cca")},
     "similarity by distances": {"tokens": ("class-token",), "measures": ("rsa", "mutual-knn")},
@@ -83,6 +86,9 @@ STREAMS |= {
     "token-geometry",
     "similarity",
     "gram-drift",
+    "feature-geometry",
+    "intrinsic-dimension",
+    "lidar",
 }
 """Analyses whose memory does not grow with the number of patches; the others hold all patches, or fit probes of images,
 whose buffers are larger than this set."""
