@@ -23,8 +23,8 @@ from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.images.vectors import Pooled, row_vectors, vector_addresses, vector_inputs, vectors_bytes
 from evaluate.scoring.tokens.captured_task import ScoredTask
-from evaluate.settings import Layers, LayerSettings
-from stores.errors import UserError
+from evaluate.settings import LayerSettings
+from stores.errors import MissingError, UserError
 from stores.format.paths import OF_LAYERS
 
 
@@ -32,8 +32,6 @@ class Lidar(LayerSettings):
     """Effective rank of images against the experiment's views (arXiv 2312.04000)."""
 
     kind: Literal["lidar"]
-    layers: Layers = "all"
-    """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     pooled: Annotated[tuple[Pooled, ...], Field(min_length=1)] = ("class-token", "mean-patch")
     """What stands for an input: the first prefix token, the mean of the patch tokens, or both one after the other."""
     views: tuple[str, ...] | None = None
@@ -73,7 +71,14 @@ class LidarTask(ScoredTask[Lidar]):
             raise UserError("lidar compares inputs with each other and one is selected: select more")
         for name, level in self.views:
             check_rows(self.model, self.model.views[name, level])
-        self.inputs()
+        layer = self.array.partition("/")[2]
+        for side, model in self._sides():
+            for pooled in self.settings.pooled:
+                try:
+                    vector_addresses(model, self.array, pooled)
+                except MissingError as error:
+                    asks = "" if side == "clean" else f" ({layer} under {side}: `layers` in [[views]] says which are kept)"
+                    raise MissingError(f"{error}{asks}") from error
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that the class lists, and the views."""

@@ -1,5 +1,7 @@
 """Intrinsic dimension and LiDAR: planted dimensions, second implementations, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -9,6 +11,7 @@ from evaluate.analyses.lidar import Lidar
 from evaluate.figures import feature_geometry as figures
 from evaluate.kernels.geometry.lidar import lidar
 from evaluate.kernels.geometry.two_nn import neighbour_ratios, two_nn_dimension
+from evaluate.inputs.model_sets import ViewSets
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
@@ -129,6 +132,18 @@ def test_lidar_reads_the_clean_rows_and_every_view(tmp_path):
     assert figures.lidar(found.table, []).axes[0].lines[0].get_ydata()[0] == row["value"]
     with pytest.raises(UserError, match=r"has the view blur, which \[\[views\]\] does not list"):
         run(tmp_path, model, Lidar(kind="lidar", pooled=("mean-patch",), views=("blur",)), SELECTION)
+
+
+def test_lidar_names_the_view_that_lacks_a_layer(tmp_path):
+    tokens = np.random.default_rng(0).normal(size=(12, 4, 4)).astype(np.float32)
+    clean = geometry_set(tmp_path / "clean", {(0, True): tokens, (1, True): tokens}, (2, 2))
+    viewed = geometry_set(tmp_path / "viewed", {(1, True): tokens}, (2, 2))
+    view = ViewSets("flip", 1.0, viewed.features, clean.labels)
+    model = dataclasses.replace(clean, views={("flip", 1.0): view})
+    found = run(tmp_path, model, Lidar(kind="lidar", pooled=("mean-patch",)))
+    assert found.table["layer"].tolist() == [1]
+    with pytest.raises(MissingError, match=r"no stored mean: .*block.0.norm under flip 1: `layers` in \[\[views\]\]"):
+        run(tmp_path, model, Lidar(kind="lidar", pooled=("mean-patch",), layers="all"))
 
 
 def test_lidar_needs_a_view(tmp_path):
