@@ -18,6 +18,7 @@ from evaluate.kernels.geometry.grid import PatchGrid
 from evaluate.kernels.geometry.position import FOLDS, FoldMoments
 from evaluate.kernels.geometry.spread import PAIR_ROWS, ImageSums
 from evaluate.kernels.geometry.sums import BlockSums, Plan, RowNumbers, read_block
+from stores.arrays import ZarrArray
 
 SAMPLED = 2048
 """Patch tokens that are kept for quantities of all pairs, spread over the rows; more where there are more rows, one each."""
@@ -109,14 +110,22 @@ def array_geometry(
         seed: seed of the choice of tokens that are kept.
     """
     plan = plan_of(model, array, selection, pair_images, seed)
-    rows, sums = RowNumbers.empty(plan, model.n_channels(array)), BlockSums()
-    # A product is one thread's: the readers are as many as the cores, and BLAS's own threads would wait for each other.
-    with threadpool_limits(limits=1, user_api="blas"):
-        for some in of_chunks(
-            model.features[array], selection.rows, lambda first, block: read_block(block, first, plan, rows)
-        ):
-            sums.add(some)
+    rows, sums = read_geometry(model.features[array], selection.rows, plan)
     return ArrayGeometry(plan, rows, sums, image_numbers(model, selection), len(selection.sources))
+
+
+def read_geometry(
+    stored: ZarrArray, selected: Int64[np.ndarray, " row"], plan: Plan
+) -> tuple[RowNumbers, BlockSums]:
+    """Return the numbers of some rows of an array and their sums, each chunk read once.
+
+    Products are of one thread each: there are as many readers as cores, and BLAS's own threads would wait for each other.
+    """
+    rows, sums = RowNumbers.empty(plan, stored.shape[-1]), BlockSums()
+    with threadpool_limits(limits=1, user_api="blas"):
+        for some in of_chunks(stored, selected, lambda first, block: read_block(block, first, plan, rows)):
+            sums.add(some)
+    return rows, sums
 
 
 def geometry_bytes(model: ModelSets, array: str, selection: RowSelection, resamples: int) -> int:
