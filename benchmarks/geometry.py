@@ -1,11 +1,11 @@
 """The one pass of `feature-geometry` against a plain streaming covariance of the same stored tokens.
 
-Both read the same chunks ahead in the same threads, with BLAS held to one thread. The plain pass adds up the tokens and their
-products in float64, row by row; another one multiplies in float32, as probes do, which is not exact enough for effective
-ranks (evaluate/kernels/geometry/sums.py). Pairs of patches are compared in all images, in an eighth, or in none: by default
-512 images are, whatever the size of the set. Ratios are of processor time, which other work on the machine changes less.
-The peak memory of a set and of one ten times as large is taken in processes of their own: ``python -m benchmarks.geometry N``
-prints that of N values.
+Both read the same chunks ahead in the same threads, with BLAS held to one thread. The plain pass adds up the tokens and
+their products in float64, row by row; another one multiplies in float32, as probes do, which is not exact enough for
+effective ranks (evaluate/kernels/geometry/sums.py). Pairs of patches are compared in all images, in an eighth, or in
+none: by default 512 images are, whatever the size of the set. Ratios are of processor time, which other work on the
+machine changes less. The peak memory of a set and of one ten times as large is taken in processes of their own:
+``python -m benchmarks.geometry N`` prints that of N values.
 """
 
 import ctypes
@@ -47,7 +47,8 @@ TOKENS = 1 << 25
 
 
 def rows() -> list[dict[str, Any]]:
-    """Return the ratios ours over plain, medians of pairs in alternation, and the memory of a set ten times as large."""
+    """Return the ratios ours over plain, medians of pairs in alternation, and the memory of a set ten times as
+    large."""
     table = []
     for width in WIDTHS:
         with tempfile.TemporaryDirectory() as name:
@@ -67,12 +68,15 @@ def rows() -> list[dict[str, Any]]:
                     table.append(row(stage, ratio, "at most", goal, seconds, peak, peer))
     small, large = (_peak_alone(times * TOKENS) for times in (1, 10))
     ratio = large / small
-    table.append(row("geometry of a set ten times as large", ratio, "at most", None, 0.0, large, "peak of the small one"))
+    table.append(
+        row("geometry of a set ten times as large", ratio, "at most", None, 0.0, large, "peak of the small one")
+    )
     return table
 
 
 def _alternating(ours: Callable[[], Any], peer: Callable[[], Any]) -> tuple[list[float], list[float], float]:
-    """Return the processor time of both in every repeat, each first every other time, and the median wall time of ours."""
+    """Return the processor time of both in every repeat, each first every other time, and the median wall time of
+    ours."""
     spent: dict[bool, list[float]] = {True: [], False: []}
     wall = []
     for repeat in range(REPEATS + 1):
@@ -144,7 +148,12 @@ def _written(folder: Path, width: int, n_values: int) -> tuple[ZarrArray, int]:
     """Write and seal random tokens; return the stored array and its number of rows."""
     n_rows = n_values // (SIDE**2 * width)
     spec, _ = specs()
-    facts = {"layer": 0, "norm": True, "grid_rows": SIDE, "grid_columns": SIDE}
+    facts: dict[str, str | int | float | bool | None] = {
+        "layer": 0,
+        "norm": True,
+        "grid_rows": SIDE,
+        "grid_columns": SIDE,
+    }
     names = ("sample", "patch", "channel")
     array = ArraySpec(name="tokens/block.0.norm", row_shape=(SIDE**2, width), dtype="float16", dimension_names=names,
                       attributes=facts)  # fmt: skip

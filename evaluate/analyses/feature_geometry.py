@@ -14,7 +14,7 @@ Intervals resample images where a number is made of numbers of images. Ranks, RÂ
 resample repeats images, which changes them by itself. Thresholds and medians are those of all images in every resample.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -75,7 +75,8 @@ class FeatureGeometry(BootstrapSettings):
 
 
 def geometry_arrays(model: ModelSets, layers: Layers, norm: str) -> list[str]:
-    """Return the token arrays of some layers, of ``both`` those that are stored, inner layers first; raises MissingError."""
+    """Return the token arrays of some layers, of ``both`` those that are stored, inner layers first; raises
+    MissingError."""
     if norm != "both":
         return model.arrays(layers, norm)
     found: list[str] = []
@@ -100,9 +101,7 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
     key_counts = ("top",)
 
     @classmethod
-    def of_model(
-        cls, model: ModelSets, settings: FeatureGeometry, context: Context
-    ) -> Iterator["FeatureGeometryTask"]:
+    def of_model(cls, model: ModelSets, settings: FeatureGeometry, context: Context) -> Iterator["FeatureGeometryTask"]:
         """Yield one task a layer, and one more where it is stored after the final norm too."""
         split = RowSplit(model, context.selection, cls.analysis)
         for array in geometry_arrays(model, settings.layers, settings.norm):
@@ -123,9 +122,7 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
 
     def compute(self) -> Result:
         """Return the rows of all families, the map of outliers and the largest magnitude of every feature."""
-        found = array_geometry(
-            self.model, self.array, self.scored, self.settings.pair_images, self.context.seed
-        )
+        found = array_geometry(self.model, self.array, self.scored, self.settings.pair_images, self.context.seed)
         norms = found.rows.norms
         threshold = NormThreshold.of(norms, self.settings.deviations)
         outliers = threshold.outliers(norms)

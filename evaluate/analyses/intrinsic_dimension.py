@@ -1,14 +1,14 @@
 """Intrinsic dimension of tokens and images: how many numbers would tell them apart, by TwoNN on exact distances.
 
-The ratio of the distances to a vector's two nearest neighbours tells the dimension of what the vectors lie on near it (Facco
-et al., Scientific Reports 2017; `evaluate.kernels.geometry.two_nn`), whatever its curvature and, nearly, its density. Distances
-are exact in float64 (`evaluate.neighbours.knn`): torchgeo-bench found 348 of 10,000 nearest distances to be 0 in float32.
-Vectors with an equal one have no ratio; they are left out, and ``equal_points`` says how many there are.
+The ratio of the distances to a vector's two nearest neighbours tells the dimension of what the vectors lie on near it
+(Facco et al., Scientific Reports 2017; `evaluate.kernels.geometry.two_nn`), whatever its curvature and, nearly, its
+density. Distances are exact in float64 (`evaluate.neighbours.knn`): in float32 many nearest distances of alike tokens
+are 0. Vectors with an equal one have no ratio; they are left out, and ``equal_points`` says how many there are.
 
-Patches are ``patches`` of all scored inputs, the same number of each; neighbours may be of the same image, which few patches an
-image make rare. More vectors lie closer together and show finer structure, so numbers compare at equal numbers of them. The
-estimate is biased low in high dimensions, where far more vectors would be needed: 20 and more are lower bounds. Intervals
-resample the images whose ratios enter the fit; neighbours stay those among all.
+Patches are ``patches`` of all scored inputs, the same number of each; neighbours may be of the same image, which few
+patches an image make rare. More vectors lie closer together and show finer structure, so numbers compare at equal
+numbers of them. The estimate is biased low in high dimensions, where far more vectors would be needed: 20 and more are
+lower bounds. Intervals resample the images whose ratios enter the fit; neighbours stay those among all.
 """
 
 from collections.abc import Iterator

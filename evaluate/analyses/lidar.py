@@ -1,9 +1,9 @@
 """LiDAR: how many directions tell images apart that the experiment's views leave alone (Thilak et al., ICLR 2024).
 
-The vectors of an input, clean and under every view, are one class of a linear discriminant analysis, and LiDAR is the effective
-rank of its matrix (arXiv 2312.04000; formula in `evaluate.kernels.geometry.lidar`). The paper takes 50 views drawn by the
-training augmentation of 1,000 or more images; here it is the views that the experiment stores, so values compare within an
-experiment only. No interval: a resample repeats inputs, which lowers a rank.
+The vectors of an input, clean and under every view, are one class of a linear discriminant analysis, and LiDAR is the
+effective rank of its matrix (arXiv 2312.04000; formula in `evaluate.kernels.geometry.lidar`). The paper takes 50 views
+drawn by the training augmentation of 1,000 or more images; here it is the views that the experiment stores, so values
+compare within an experiment only. No interval: a resample repeats inputs, which lowers a rank.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,9 @@ class LidarTask(ScoredTask[Lidar]):
                 try:
                     vector_addresses(model, self.array, pooled)
                 except MissingError as error:
-                    asks = "" if side == "clean" else f" ({layer} under {side}: `layers` in [[views]] says which are kept)"
+                    asks = (
+                        "" if side == "clean" else f" ({layer} under {side}: `layers` in [[views]] says which are kept)"
+                    )
                     raise MissingError(f"{error}{asks}") from error
 
     def parameters(self) -> dict[str, Any]:

@@ -7,17 +7,17 @@ GEOMETRY_FIGURES = (
     FigureEntry(
         "geometry-norms",
         "Lengths of the patch tokens",
-        "How long tokens are, and how many are outliers by a rule that goes with the layer. Before and after the final norm "
-        "are different questions: a threshold of one place in one model means nothing in another. A long tail raises "
-        "Sarle's coefficient as two modes do.",
+        "How long tokens are, and how many are outliers by a rule that goes with the layer. Before and after the final "
+        "norm are different questions: a threshold of one place in one model means nothing in another. A long tail "
+        "raises Sarle's coefficient as two modes do.",
         feature_geometry.norms,
         interval=OVER_IMAGES,
     ),
     FigureEntry(
         "geometry-outlier-maps",
         "Where outlier tokens are",
-        "Share of the inputs in which each patch is a norm outlier; a row of maps has one scale. Patches that always are "
-        "outliers belong to the model, others to what is in the image.",
+        "Share of the inputs in which each patch is a norm outlier; a row of maps has one scale. Patches that always "
+        "are outliers belong to the model, others to what is in the image.",
         outlier_maps.outliers,
     ),
     FigureEntry(
@@ -37,15 +37,16 @@ GEOMETRY_FIGURES = (
     FigureEntry(
         "geometry-rank",
         "Effective rank",
-        "How many directions the tokens of a layer use. Centring can reverse an order of models, the range of ranks decides "
-        "alpha, and more tokens raise all ranks: compare only at equal numbers. No intervals: a resample repeats images.",
+        "How many directions the tokens of a layer use. Centring can reverse an order of models, the range of ranks "
+        "decides alpha, and more tokens raise all ranks: compare only at equal numbers. There are no intervals, for a "
+        "resample repeats images.",
         feature_geometry.rank,
     ),
     FigureEntry(
         "geometry-structure",
         "Spatial structure",
-        "Whether near patches look alike more than far ones (iREPA). Grids of other sizes have other distances: compare only "
-        "at equal grids.",
+        "Whether near patches look alike more than far ones (iREPA). Grids of other sizes have other distances: "
+        "compare only at equal grids.",
         feature_geometry.structure,
         interval=OVER_IMAGES,
     ),
@@ -59,8 +60,9 @@ GEOMETRY_FIGURES = (
     FigureEntry(
         "geometry-position",
         "Positional leakage",
-        "How well a linear map tells a patch's place from its token, on other images, and the share of variance that place "
-        "explains. What the data has at fixed places counts too, such as sky at the top: compare with random weights.",
+        "How well a linear map tells a patch's place from its token, on other images, and the share of variance that "
+        "place explains. What the data has at fixed places counts too, such as sky at the top: compare with random "
+        "weights.",
         feature_geometry.position,
     ),
     FigureEntry(
@@ -74,8 +76,8 @@ GEOMETRY_FIGURES = (
     FigureEntry(
         "intrinsic-dimension",
         "Intrinsic dimension",
-        "Dimension of what the vectors lie on, from the distances to two nearest neighbours. Above about 20 it is a lower "
-        "bound; compare only at equal numbers of vectors.",
+        "Dimension of what the vectors lie on, from the distances to two nearest neighbours. Above about 20 it is a "
+        "lower bound; compare only at equal numbers of vectors.",
         feature_geometry.intrinsic_dimension,
         interval=OVER_IMAGES,
     ),

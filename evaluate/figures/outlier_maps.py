@@ -30,9 +30,7 @@ def lengths(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | 
     return _maps(results, "norm_map", lambda one: one / one.mean() if one.mean() > 0 else one, "mean length of all")
 
 
-def _maps(
-    results: list[tuple[str, Result]], name: str, scaled: Callable[[Map], Map], unit: str
-) -> Figure | None:
+def _maps(results: list[tuple[str, Result]], name: str, scaled: Callable[[Map], Map], unit: str) -> Figure | None:
     """Return a row of maps a model, and one more for tokens after the final norm."""
     rows: dict[tuple[str, bool], dict[int, Map]] = {}
     for model, result in results:

@@ -9,9 +9,9 @@ import scipy.linalg
 from evaluate.analyses.intrinsic_dimension import IntrinsicDimension
 from evaluate.analyses.lidar import Lidar
 from evaluate.figures import feature_geometry as figures
+from evaluate.inputs.model_sets import ViewSets
 from evaluate.kernels.geometry.lidar import lidar
 from evaluate.kernels.geometry.two_nn import neighbour_ratios, two_nn_dimension
-from evaluate.inputs.model_sets import ViewSets
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate

@@ -157,8 +157,8 @@ def test_the_corrected_participation_ratio_is_that_of_sums_over_different_tokens
     x = np.random.default_rng(4).normal(size=(7, 3)) * [3, 1, 0.5] + 2
     centred, about_origin = spectra(*moments_of(x))
     top = bottom = 0.0
-    for i, j, k, l in itertools.permutations(range(7), 4):
-        one, other = x[i] - x[j], x[k] - x[l]
+    for i, j, k, m in itertools.permutations(range(7), 4):
+        one, other = x[i] - x[j], x[k] - x[m]
         top += (one @ one) * (other @ other)
         bottom += (one @ other) ** 2
     assert centred.corrected_participation == pytest.approx(top / bottom, rel=1e-9)

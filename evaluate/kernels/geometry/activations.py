@@ -1,8 +1,8 @@
 """Massive activations: single values thousands of times as large as the usual one, and channels that hold them.
 
-Sun et al. ("Massive Activations in Large Language Models", arXiv 2402.17762) call an activation massive whose magnitude is
-above 100 and above 1000 times the median magnitude. Magnitudes are counted in a table of 32,768 bins, one a value of the
-exponent and the leading bits of the mantissa: exact for float16, and to one part in 128 for float32.
+Sun et al. ("Massive Activations in Large Language Models", arXiv 2402.17762) call an activation massive whose magnitude
+is above 100 and above 1000 times the median magnitude. Magnitudes are counted in a table of 32,768 bins, one a value of
+the exponent and the leading bits of the mantissa: exact for float16, and to one part in 128 for float32.
 """
 
 import numpy as np

@@ -1,9 +1,10 @@
 """LiDAR: effective rank of the linear discriminant matrix of images under views (Thilak et al., ICLR 2024, 2312.04000).
 
-Every image is a class and its vectors under all views are its members. With ``S_b`` the covariance of the images' means and
-``S_w`` that of the members about their image's mean plus ``delta I``, LiDAR is ``exp(-sum p log p)`` of the eigenvalues of
-``S_w^-1/2 S_b S_w^-1/2``, ``p = lam / sum lam + 1e-7``. It says how many directions tell images apart that views leave alone. At
-most one less than the images and no more than the channels; the number of views and their strengths change it.
+Every image is a class and its vectors under all views are its members. With ``S_b`` the covariance of the images' means
+and ``S_w`` that of the members about their image's mean plus ``delta I``, LiDAR is ``exp(-sum p log p)`` of the
+eigenvalues of ``S_w^-1/2 S_b S_w^-1/2``, ``p = lam / sum lam + 1e-7``. It says how many directions tell images apart
+that views leave alone. At most one less than the images and no more than the channels; the number of views and their
+strengths change it.
 """
 
 import numpy as np

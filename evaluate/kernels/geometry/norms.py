@@ -5,9 +5,10 @@ from the median, not scaled. Darcet et al. ("Vision Transformers Need Registers"
 DINOv2 ViT-g, a number of one model and one place in it; this rule goes with the model and the layer. Of normally
 distributed norms 0.04 % are above ``k = 5`` (3.4 standard deviations).
 
-Sarle's bimodality coefficient is ``(g^2 + 1) / (h + 3 (n - 1)^2 / ((n - 2) (n - 3)))`` with the sample skewness ``g`` and
-excess kurtosis ``h`` (SAS Institute, SAS/STAT User's Guide, CLUSTER procedure; Pfister et al., Frontiers in Psychology
-2013): 1/3 for a normal distribution, 5/9 for a uniform one, above it two modes are likely. A long tail raises it too.
+Sarle's bimodality coefficient is ``(g^2 + 1) / (h + 3 (n - 1)^2 / ((n - 2) (n - 3)))`` with the sample skewness ``g``
+and excess kurtosis ``h`` (SAS Institute, SAS/STAT User's Guide, CLUSTER procedure; Pfister et al., Frontiers in
+Psychology 2013): 1/3 for a normal distribution, 5/9 for a uniform one, above it two modes are likely. A long tail
+raises it too.
 """
 
 from dataclasses import dataclass

@@ -1,15 +1,16 @@
 """Positional leakage: how well a token tells where its patch lies on the grid.
 
-``R^2`` of a ridge regression from token to row and column, on images that it was not fitted on. Images are cut into three
-folds of consecutive names: one fits every penalty of a grid, the second chooses among them, both fit again and the third is
-predicted, three times round; the residuals of all three are added up. Everything is computed from each fold's moments.
-Features are standardised by the fitting folds' variances.
+``R^2`` of a ridge regression from token to row and column, on images that it was not fitted on. Images are cut into
+three folds of consecutive names: one fits every penalty of a grid, the second chooses among them, both fit again and
+the third is predicted, three times round; the residuals of all three are added up. Everything is computed from each
+fold's moments. Features are standardised by the fitting folds' variances.
 
 The share of variance that position explains needs no regression: with ``n`` rows (inputs) of ``P`` patches,
-``(SS_position - SS_rest / (n - 1)) / SS_total``, where ``SS_rest`` is what neither the mean of a position nor that of an
-input explains. It is unbiased however the patches of one input depend on each other, if inputs are independent.
+``(SS_position - SS_rest / (n - 1)) / SS_total``, where ``SS_rest`` is what neither the mean of a position nor that of
+an input explains. It is unbiased however the patches of one input depend on each other, if inputs are independent.
 
-Both also see what the data has at fixed places, such as the sky at the top of street scenes; random weights show how much.
+Both also see what the data has at fixed places, such as the sky at the top of street scenes; random weights show how
+much.
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,9 @@ def _fit(moments: FoldMoments, penalties: Float64[np.ndarray, " penalty"]) -> _R
     mean = moments.total / moments.count
     covariance = moments.second / moments.count - np.outer(mean, mean)
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    scale = np.divide(1.0, deviation, out=np.zeros(len(deviation)), where=deviation > 1e-9 * max(deviation.max(), 1e-300))
+    scale = np.divide(
+        1.0, deviation, out=np.zeros(len(deviation)), where=deviation > 1e-9 * max(deviation.max(), 1e-300)
+    )
     values, vectors = np.linalg.eigh(moments.count * covariance * np.outer(scale, scale))
     turned = vectors.T @ (scale[:, None] * moments.cross)
     shrunk = turned / (np.maximum(values, 0.0)[None, :, None] + penalties[:, None, None])

@@ -2,14 +2,14 @@
 
 With ``lam`` the eigenvalues of the second moment (centred: of the covariance) and ``s = sqrt(lam)``:
 
-* RankMe ``exp(-sum p log p)``, ``p = s / sum s + 1e-7`` (Garrido et al., ICML 2023, arXiv 2210.02885, equation 1, which does
-  not centre);
-* alpha-ReQ: ``alpha`` of ``lam_j ~ j^-alpha``, by least squares of ``log lam`` on ``log j`` over a range of ranks (Agrawal et al.,
-  NeurIPS 2022). The range decides which of two models has the larger one;
+* RankMe ``exp(-sum p log p)``, ``p = s / sum s + 1e-7`` (Garrido et al., ICML 2023, arXiv 2210.02885, equation 1, which
+  does not centre);
+* alpha-ReQ: ``alpha`` of ``lam_j ~ j^-alpha``, by least squares of ``log lam`` on ``log j`` over a range of ranks
+  (Agrawal et al., NeurIPS 2022). The range decides which of two models has the larger one;
 * participation ratio ``(sum lam)^2 / sum lam^2``, and one of unbiased numerator and denominator (Chun et al., arXiv
   2509.26560, correct both for finite samples). Without centring these are sums over pairs of different tokens; with it
-  the unbiased estimates of ``(tr S)^2`` and ``tr S^2`` of Himeno and Yamada (J. Multivariate Analysis 2014). They take tokens
-  as independent, which those of one image are not;
+  the unbiased estimates of ``(tr S)^2`` and ``tr S^2`` of Himeno and Yamada (J. Multivariate Analysis 2014). They take
+  tokens as independent, which those of one image are not;
 * stable rank ``sum lam / max lam``.
 
 Centring can reverse an order of models in all of them, so both are given.
@@ -35,7 +35,8 @@ def entropy_rank(values: Float64[np.ndarray, " rank"]) -> float:
 
 
 def decay_exponent(eigenvalues: Float64[np.ndarray, " rank"], first: int, last: int) -> float:
-    """Return ``alpha`` of ``lam_j ~ j^-alpha`` over ranks ``first`` to ``last``; nan below three positive eigenvalues there.
+    """Return ``alpha`` of ``lam_j ~ j^-alpha`` over ranks ``first`` to ``last``; nan below three positive eigenvalues
+    there.
 
     Args:
         eigenvalues: decreasing.

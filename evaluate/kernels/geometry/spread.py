@@ -4,12 +4,13 @@
 * The mean cosine of pairs of tokens of one image, of two images, and of the mean tokens of two images. The part of each
   channel in the second is the product of its values in tokens of length 1, and adds up to the whole; which share a few
   channels make is the measure of Timkey and van Schijndel (EMNLP 2021, arXiv 2109.04404, section 3).
-* Uniformity ``log mean exp(-2 |x - y|^2)`` over pairs of vectors of length 1 (Wang and Isola, ICML 2020, arXiv 2005.10242): 0
-  where all are equal, about -4 where they spread evenly over many dimensions.
+* Uniformity ``log mean exp(-2 |x - y|^2)`` over pairs of vectors of length 1 (Wang and Isola, ICML 2020, arXiv
+  2005.10242): 0 where all are equal, about -4 where they spread evenly over many dimensions.
 
 The first two are those of allenai/olmoearth_pretrain (evals/embedding_diagnostics.py), which samples pairs.
 
-Resamples repeat images. Pairs of a repeated image with its copy are left out, for they would make everything more alike.
+Resamples repeat images. Pairs of a repeated image with its copy are left out, for they would make everything more
+alike.
 """
 
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def cosine_parts(
 
 
 def leading_share(parts: Float64[np.ndarray, "resample channel"], m: int) -> Float64[np.ndarray, " resample"]:
-    """Return the share of the mean cosine that the m channels with the largest parts make; above 1 where others lower it.
+    """Return the share of the mean cosine that the m channels with the largest parts make; above 1 where others lower
+    it.
 
     nan where the mean cosine is not above 0.
     """

@@ -5,8 +5,9 @@ Of each input, from the cosines of all pairs of its patches by Manhattan distanc
 * LDS (local against distant similarity): mean at ``d = 1`` less mean at ``d >= 6``;
 * CDS (correlation decay slope): minus the slope of the mean at ``d`` against ``d = 1 .. 8``;
 * RMSC (root mean square contrast): ``sqrt(mean |x - mean x|^2)`` of the tokens scaled to length 1;
-* SRSS (semantic region self-similarity): a patch's mean cosine with neighbours of its own class less that with far patches of
-  another class, mean over patches that have both. The paper has one foreground mask; here every class is one.
+* SRSS (semantic region self-similarity): a patch's mean cosine with neighbours of its own class less that with far
+  patches of another class, mean over patches that have both. The paper has one foreground mask; here every class is
+  one.
 
 Means of all pairs are ordered pairs', as in the paper's code. A grid on which nothing is as far has no LDS.
 """
@@ -19,9 +20,7 @@ from evaluate.kernels.geometry.grid import FAR, FARTHEST_FITTED, NEAR, PatchGrid
 VOID = 255
 
 
-def mean_cosines(
-    sums: Float64[np.ndarray, "row distance"], grid: PatchGrid
-) -> Float64[np.ndarray, "row distance"]:
+def mean_cosines(sums: Float64[np.ndarray, "row distance"], grid: PatchGrid) -> Float64[np.ndarray, "row distance"]:
     """Return every row's mean cosine of pairs at each distance."""
     return sums / grid.pair_counts
 

@@ -1,9 +1,9 @@
 """Intrinsic dimension by the two nearest neighbours of every point (TwoNN; Facco et al., Scientific Reports 2017).
 
-With ``mu`` the distance to the second neighbour over that to the first, ``-log(1 - F(mu))`` grows with ``log mu`` along a
-line through the origin whose slope is the dimension, where the density is nearly constant up to the second neighbour. ``F`` is
-the empirical distribution, ``F(mu_i) = i / N`` of the sorted ratios, and the largest ratios are left out of the fit because
-they are noisy: 10 % in the paper.
+With ``mu`` the distance to the second neighbour over that to the first, ``-log(1 - F(mu))`` grows with ``log mu`` along
+a line through the origin whose slope is the dimension, where the density is nearly constant up to the second neighbour.
+``F`` is the empirical distribution, ``F(mu_i) = i / N`` of the sorted ratios, and the largest ratios are left out of
+the fit because they are noisy: 10 % in the paper.
 """
 
 import numpy as np

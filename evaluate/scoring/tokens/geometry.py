@@ -21,7 +21,8 @@ from evaluate.kernels.geometry.sums import BlockSums, Plan, RowNumbers, read_blo
 from stores.arrays import ZarrArray
 
 SAMPLED = 2048
-"""Patch tokens that are kept for quantities of all pairs, spread over the rows; more where there are more rows, one each."""
+"""Patch tokens that are kept for quantities of all pairs, spread over the rows; more where there are more rows, one
+each."""
 PASSES = 40.0
 """Passes over every value: sums, products with weights, magnitudes and their table."""
 
@@ -97,9 +98,7 @@ def plan_of(model: ModelSets, array: str, selection: RowSelection, pair_images: 
     return Plan(grid, images * FOLDS // len(selection.sources), compared, sampled.astype(np.int64), labels)
 
 
-def array_geometry(
-    model: ModelSets, array: str, selection: RowSelection, pair_images: int, seed: int
-) -> ArrayGeometry:
+def array_geometry(model: ModelSets, array: str, selection: RowSelection, pair_images: int, seed: int) -> ArrayGeometry:
     """Return the geometry of the selected rows of an array, each of its chunks read once.
 
     Args:
@@ -114,12 +113,11 @@ def array_geometry(
     return ArrayGeometry(plan, rows, sums, image_numbers(model, selection), len(selection.sources))
 
 
-def read_geometry(
-    stored: ZarrArray, selected: Int64[np.ndarray, " row"], plan: Plan
-) -> tuple[RowNumbers, BlockSums]:
+def read_geometry(stored: ZarrArray, selected: Int64[np.ndarray, " row"], plan: Plan) -> tuple[RowNumbers, BlockSums]:
     """Return the numbers of some rows of an array and their sums, each chunk read once.
 
-    Products are of one thread each: there are as many readers as cores, and BLAS's own threads would wait for each other.
+    Products are of one thread each: there are as many readers as cores, and BLAS's own threads would wait for each
+    other.
     """
     rows, sums = RowNumbers.empty(plan, stored.shape[-1]), BlockSums()
     with threadpool_limits(limits=1, user_api="blas"):
@@ -131,8 +129,8 @@ def read_geometry(
 def geometry_bytes(model: ModelSets, array: str, selection: RowSelection, resamples: int) -> int:
     """Return what the pass and the quantities of its sums hold at most.
 
-    Numbers of every row are kept, and sums of every chunk that is under way; after the pass come three matrices of the size
-    of the second moment with their decompositions, or pairs of the kept tokens, or resamples of the images' sums.
+    Numbers of every row are kept, and sums of every chunk that is under way; after the pass come three matrices of the
+    size of the second moment with their decompositions, or pairs of the kept tokens, or resamples of the images' sums.
 
     Args:
         model: stored sets of the model.
