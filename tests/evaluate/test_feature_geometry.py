@@ -15,7 +15,7 @@ from evaluate.kernels.geometry.sums import Plan, RowNumbers, read_block
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
-from stores.errors import MissingError
+from stores.errors import MissingError, UserError
 from tests.evaluate.planted_geometry import geometry_set, reference
 
 GRID, TILES = (5, 4), 2
@@ -275,6 +275,21 @@ def test_what_is_not_stored_is_named(planted):
     assert run(folder, model, norm="both", layers=(1,)).n_reused == 1
     with pytest.raises(ValueError, match="fewer than three ranks"):
         FeatureGeometry(kind="feature-geometry", fitted_ranks=(10, 11))
+
+
+def test_what_is_not_finite_is_named_and_little_data_gives_what_it_can(tmp_path):
+    tokens = some_tokens(0, n_rows=4)
+    broken = tokens.copy()
+    broken[2, 3, 4] = np.inf
+    model = geometry_set(tmp_path / "broken", {(0, True): broken}, GRID)
+    with pytest.raises(UserError, match=r"row 2 of tokens/block.0.norm holds a value that is not finite"):
+        run(tmp_path, model)
+    for n_patches, grid in ((1, (1, 1)), (2, (1, 2))):
+        single = tokens[:1, :n_patches]
+        table = run(tmp_path, geometry_set(tmp_path / str(n_patches), {(0, True): single}, grid)).table
+        values = table.set_index("metric")["value"]
+        assert values["norm_median"] == pytest.approx(np.median(np.linalg.norm(single.astype(float), axis=2)))
+        assert values[["lds", "cds", "position_share"]].isna().all()
 
 
 def test_figures_show_the_tables_numbers(found):

@@ -36,9 +36,11 @@ def local_contrast(sums: Float64[np.ndarray, "row distance"], grid: PatchGrid) -
 def decay_slope(sums: Float64[np.ndarray, "row distance"], grid: PatchGrid) -> Float64[np.ndarray, " row"]:
     """Return CDS of every row, a cosine a patch; nan on a grid of fewer than two distances."""
     means = mean_cosines(sums, grid)[:, 1 : FARTHEST_FITTED + 1]
+    if means.shape[1] < 2:
+        return np.full(len(sums), np.nan)
     apart = np.arange(1.0, means.shape[1] + 1.0)
     apart -= apart.mean()
-    return -(means @ apart) / (apart @ apart) if len(apart) > 1 else np.full(len(sums), np.nan)
+    return -(means @ apart) / (apart @ apart)
 
 
 def contrast(

@@ -124,31 +124,32 @@ def read_block(block: Float[np.ndarray, "row patch channel"], first: int, plan: 
     # Rows of weights: sums with all of them are one product, which reads the tokens once.
     weights, ones = np.empty((3 + places.shape[1], n_patches)), np.ones(n_channels)
     weights[0], weights[3:] = 1.0, places.T
-    for at, row in enumerate(block, start=first):
-        read_float32(row, narrow)
-        np.copyto(wide, narrow)
-        np.multiply(wide, wide, out=squared)
-        second = squared @ ones
-        lengths = np.sqrt(second)
-        scale = np.divide(1.0, lengths, out=np.zeros(n_patches), where=lengths > 0)
-        magnitude = np.maximum(narrow.max(axis=0), -narrow.min(axis=0)).astype(np.float64)
-        weights[1], weights[2] = scale, second
-        kept.sums[at], kept.unit_sums[at], cubic, *cross = weights @ wide
-        kept.norms[at], kept.squares[at], kept.units[at] = lengths, second.sum(), np.count_nonzero(scale)
-        kept.kurtosis[at] = _mean(_kurtosis(wide @ ones, second, squared, wide))
-        kept.largest[at] = magnitude.max()
-        kept.n_large[at] = np.count_nonzero(squared > LARGE**2) if magnitude.max() > LARGE else 0
-        kept.sample[at] = narrow[plan.sampled[at]]
-        sums.counts += magnitude_counts(row)
-        sums.positions += wide
-        sums.largest = np.maximum(sums.largest, magnitude)
-        sums.fourth += float(second @ second)
-        sums.cubic += cubic
-        moments.add(int(plan.folds[at]), wide, kept.sums[at], np.stack(cross, axis=1))
-        if plan.compared[at]:
-            narrow *= scale.astype(np.float32)[:, None]
-            labels = None if plan.labels is None else plan.labels[at]
-            kept.cosines[at], kept.regions[at] = _pairs(narrow, plan.grid, labels)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found by the caller
+        for at, row in enumerate(block, start=first):
+            read_float32(row, narrow)
+            np.copyto(wide, narrow)
+            np.multiply(wide, wide, out=squared)
+            second = squared @ ones
+            lengths = np.sqrt(second)
+            scale = np.divide(1.0, lengths, out=np.zeros(n_patches), where=lengths > 0)
+            magnitude = np.maximum(narrow.max(axis=0), -narrow.min(axis=0)).astype(np.float64)
+            weights[1], weights[2] = scale, second
+            kept.sums[at], kept.unit_sums[at], cubic, *cross = weights @ wide
+            kept.norms[at], kept.squares[at], kept.units[at] = lengths, second.sum(), np.count_nonzero(scale)
+            kept.kurtosis[at] = _mean(_kurtosis(wide @ ones, second, squared, wide))
+            kept.largest[at] = magnitude.max()
+            kept.n_large[at] = np.count_nonzero(squared > LARGE**2) if magnitude.max() > LARGE else 0
+            kept.sample[at] = narrow[plan.sampled[at]]
+            sums.counts += magnitude_counts(row)
+            sums.positions += wide
+            sums.largest = np.maximum(sums.largest, magnitude)
+            sums.fourth += float(second @ second)
+            sums.cubic += cubic
+            moments.add(int(plan.folds[at]), wide, kept.sums[at], np.stack(cross, axis=1))
+            if plan.compared[at]:
+                narrow *= scale.astype(np.float32)[:, None]
+                labels = None if plan.labels is None else plan.labels[at]
+                kept.cosines[at], kept.regions[at] = _pairs(narrow, plan.grid, labels)
     sums.folds = moments.folds(places)
     return sums
 

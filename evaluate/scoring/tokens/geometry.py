@@ -19,6 +19,7 @@ from evaluate.kernels.geometry.position import FOLDS, FoldMoments
 from evaluate.kernels.geometry.spread import PAIR_ROWS, ImageSums
 from evaluate.kernels.geometry.sums import BlockSums, Plan, RowNumbers, read_block
 from stores.arrays import ZarrArray
+from stores.errors import UserError
 
 SAMPLED = 2048
 """Patch tokens that are kept for quantities of all pairs, spread over the rows; more where there are more rows, one
@@ -114,7 +115,7 @@ def array_geometry(model: ModelSets, array: str, selection: RowSelection, pair_i
 
 
 def read_geometry(stored: ZarrArray, selected: Int64[np.ndarray, " row"], plan: Plan) -> tuple[RowNumbers, BlockSums]:
-    """Return the numbers of some rows of an array and their sums, each chunk read once.
+    """Return the numbers of some rows of an array and their sums, each chunk read once; raises UserError for nan.
 
     Products are of one thread each: there are as many readers as cores, and BLAS's own threads would wait for each
     other.
@@ -123,6 +124,12 @@ def read_geometry(stored: ZarrArray, selected: Int64[np.ndarray, " row"], plan: 
     with threadpool_limits(limits=1, user_api="blas"):
         for some in of_chunks(stored, selected, lambda first, block: read_block(block, first, plan, rows)):
             sums.add(some)
+    finite = np.isfinite(rows.squares)
+    if not finite.all():
+        raise UserError(
+            f"row {int(selected[np.argmin(finite)])} of {stored.spec.name} holds a value that is not finite, so it has "
+            "no geometry; verify the set, and extract it with float32 storage if float16 overflowed"
+        )
     return rows, sums
 
 
