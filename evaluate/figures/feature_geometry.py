@@ -158,6 +158,8 @@ def _panels(table: pd.DataFrame, panels: tuple[Panel, ...]) -> Figure | None:
         _lines(axes, rows, table)
         if panel.logarithmic and (style.numbers(rows, "value") > 0).all():
             axes.set_yscale("log")
+        elif not style.numbers(rows, "value").any():
+            axes.set_ylim(0.0, 1.0)  # a share that is 0 everywhere has no scale of its own
         _depth(axes, panel.label)
     every = pd.concat([rows for _, rows in shown])
     style.legend_above(drawn, axes_of[0])
