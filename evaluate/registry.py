@@ -7,6 +7,7 @@ from pydantic import Field
 from evaluate.analyses.agreement import Agreement, AgreementTask
 from evaluate.analyses.association import Association, AssociationTask
 from evaluate.analyses.attention import Attention, AttentionTask
+from evaluate.analyses.feature_geometry import FeatureGeometry, FeatureGeometryTask
 from evaluate.analyses.feature_treatments import FeatureTreatments, FeatureTreatmentsTask
 from evaluate.analyses.frequency import Frequency, FrequencyTask
 from evaluate.analyses.global_context import GlobalContext, GlobalContextTask
@@ -15,8 +16,10 @@ from evaluate.analyses.image_classification import ImageClassification, ImageCla
 from evaluate.analyses.image_knn import ImageKnn, ImageKnnTask
 from evaluate.analyses.in_context_segmentation import InContextSegmentation, InContextSegmentationTask
 from evaluate.analyses.information import Information, InformationTask
+from evaluate.analyses.intrinsic_dimension import IntrinsicDimension, IntrinsicDimensionTask
 from evaluate.analyses.invariance import Invariance, InvarianceTask
 from evaluate.analyses.label_maps import LabelMaps, LabelMapsTask
+from evaluate.analyses.lidar import Lidar, LidarTask
 from evaluate.analyses.object_positions import ObjectPositions, ObjectPositionsTask
 from evaluate.analyses.overclustering import Overclustering, OverclusteringTask
 from evaluate.analyses.patch_classification import PatchClassification, PatchClassificationTask
@@ -60,15 +63,17 @@ ANALYSES: dict[type[Record], type[ModelTask[Any]]] = {
     TokenPictures: TokenPicturesTask,
     Similarity: SimilarityTask,
     GramDrift: GramDriftTask,
+    FeatureGeometry: FeatureGeometryTask,
+    IntrinsicDimension: IntrinsicDimensionTask,
+    Lidar: LidarTask,
 }
 """Every analysis: its settings and its tasks."""
 
 Analysis = Annotated[
     VarianceSpectrum | RankingOverlap | PatchClassification | FeatureTreatments | InContextSegmentation
-    | Overclustering | Robustness | Retrieval | Tracking
-    | Association | ImageKnn | ImageClassification | Agreement | Information | Invariance | ObjectPositions
-    | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency | TokenGeometry | TokenPictures | Similarity
-    | GramDrift,
+    | Overclustering | Robustness | Retrieval | Tracking | Association | ImageKnn | ImageClassification | Agreement
+    | Information | Invariance | ObjectPositions | GlobalContext | Reconstruction | LabelMaps | Attention | Frequency
+    | TokenGeometry | TokenPictures | Similarity | GramDrift | FeatureGeometry | IntrinsicDimension | Lidar,
     Field(discriminator="kind"),
 ]  # fmt: skip
 

@@ -230,6 +230,7 @@ def resisc45_with_lists(data):
 WRITERS = {
     "attention": imagenet_of(11),
     "frequency": imagenet_of(4),
+    "geometry": camvid_of(9),
     "objectives-cka": imagenet_of(4),
     "objectives-small": ucmerced_small,
     "objectives-transfer": imagenet_of(40),

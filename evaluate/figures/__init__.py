@@ -22,6 +22,7 @@ from evaluate.figures import (
 )
 from evaluate.figures.companions import COMPANION_FIGURES
 from evaluate.figures.entry import OVER_IMAGES, OVER_VIDEOS, FigureEntry
+from evaluate.figures.geometry_table import GEOMETRY_FIGURES
 
 FIGURES = (
     FigureEntry(
@@ -197,5 +198,6 @@ FIGURES = (
         label_maps.figure,
     ),
     *COMPANION_FIGURES,
+    *GEOMETRY_FIGURES,
 )
 """Every figure of a report, in order."""

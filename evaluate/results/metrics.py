@@ -89,6 +89,32 @@ REMOVED_VARIANCE_SHARE = "removed_variance_share"
 REMOVED_OVERLAP = "removed_overlap"
 CHANCE_REMOVED_OVERLAP = "chance_removed_overlap"
 POSITION_SHARE = "position_share"
+NORM_MEDIAN = "norm_median"
+NORM_THRESHOLD = "norm_threshold"
+NORM_OUTLIER_SHARE = "norm_outlier_share"
+NORM_BIMODALITY = "norm_bimodality"
+MEDIAN_MAGNITUDE = "median_magnitude"
+LARGEST_TO_MEDIAN = "largest_to_median"
+MASSIVE_SHARE = "massive_share"
+MASSIVE_IMAGES = "massive_images"
+MASSIVE_CHANNELS = "massive_channels"
+CHANNEL_KURTOSIS = "channel_kurtosis"
+COSINE_SHARE = "cosine_share"
+RANKME = "rankme"
+DECAY_EXPONENT = "decay_exponent"
+STABLE_RANK = "stable_rank"
+LDS = "lds"
+CDS = "cds"
+RMSC = "rmsc"
+SRSS = "srss"
+DISTANCE_COSINE = "distance_cosine"
+POSITION_R2 = "position_r2"
+SHARE_WITHIN_IMAGES = "share_within_images"
+MEAN_COSINE = "mean_cosine"
+UNIFORMITY = "uniformity"
+INTRINSIC_DIMENSION = "intrinsic_dimension"
+EQUAL_POINTS = "equal_points"
+LIDAR = "lidar"
 
 
 @dataclass(frozen=True)
@@ -199,7 +225,38 @@ _METRICS: tuple[tuple[str, str, Literal["higher", "lower", "none"], str], ...] =
     (REMOVED_VARIANCE_SHARE, "share", "none", "share of the training patches' variance that a treatment takes out"),
     (REMOVED_OVERLAP, "share", "none", "mean squared cosine of what a treatment and `reference` take out; 1 is inside"),
     (CHANCE_REMOVED_OVERLAP, "share", "none", "baseline: `removed_overlap` of random directions, max(a, b)/D"),
-    (POSITION_SHARE, "share", "none", "share of the variance that lies between mean tokens of places on the grid"),
+    (
+        POSITION_SHARE,
+        "share",
+        "none",
+        "share of the variance between places on the grid, less chance; the data's layout counts",
+    ),
+    (NORM_MEDIAN, "feature", "none", "median length of the patch tokens"),
+    (NORM_THRESHOLD, "feature", "none", "median + k MAD of the lengths; of one model, layer and norm, not of others"),
+    (NORM_OUTLIER_SHARE, "share", "none", "patches longer than `norm_threshold`; `outcome`: where on the grid"),
+    (NORM_BIMODALITY, "ratio", "none", "Sarle's coefficient of the lengths; above 5/9 two modes, or a long tail"),
+    (MEDIAN_MAGNITUDE, "feature", "none", "median magnitude of all values (float32 storage: to 1/128)"),
+    (LARGEST_TO_MEDIAN, "ratio", "none", "largest magnitude over the median one"),
+    (MASSIVE_SHARE, "share", "none", "values whose magnitude is above what `outcome` says"),
+    (MASSIVE_IMAGES, "share", "none", "images with a value above 100 and above 1000 medians"),
+    (MASSIVE_CHANNELS, "features", "none", "features with a value above 100 and above 1000 medians"),
+    (CHANNEL_KURTOSIS, "ratio", "none", "kurtosis of a token's values over its features, mean; normal is 3"),
+    (COSINE_SHARE, "share", "none", "of the mean cosine of two images' tokens, what the `m` leading features make"),
+    (RANKME, "dimensions", "none", "exp of the entropy of singular values; centring can reverse an order of models"),
+    (DECAY_EXPONENT, "ratio", "none", "alpha-ReQ: λ_j ~ j^-α over the ranks in `outcome`; they decide an order"),
+    (STABLE_RANK, "dimensions", "none", "sum of the eigenvalues over the largest"),
+    (LDS, "cosine", "none", "mean cosine of neighbouring patches less that of patches 6 or more apart"),
+    (CDS, "cosine a patch", "none", "minus the slope of the mean cosine over distances of 1 to 8 patches"),
+    (RMSC, "ratio", "none", "root mean square distance of tokens of length 1 from their mean, per input"),
+    (SRSS, "cosine", "none", "cosine with neighbours of the same class less that with far patches of another one"),
+    (DISTANCE_COSINE, "cosine", "none", "mean cosine of two patches of an input that are `x_value` patches apart"),
+    (POSITION_R2, "ratio", "none", "R² of the patch's row or column from its token; the data's layout counts"),
+    (SHARE_WITHIN_IMAGES, "share", "none", "share of the variance within images"),
+    (MEAN_COSINE, "cosine", "none", "mean cosine of pairs of tokens, or of images' mean tokens; `outcome` says which"),
+    (UNIFORMITY, "nats", "none", "log mean exp(-2 |x - y|²) of pairs of length 1; 0 where all are equal"),
+    (INTRINSIC_DIMENSION, "dimensions", "none", "TwoNN: from the ratio of the distances to two nearest neighbours"),
+    (EQUAL_POINTS, "share", "none", "vectors that have an equal one, which TwoNN leaves out"),
+    (LIDAR, "dimensions", "higher", "effective rank of images against views; at most the number of images less one"),
 )
 
 METRICS: dict[str, Metric] = {entry[0]: Metric(*entry) for entry in _METRICS}

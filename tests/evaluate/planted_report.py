@@ -5,6 +5,7 @@ from dataclasses import replace
 from evaluate.analyses.agreement import Agreement
 from evaluate.analyses.association import Association
 from evaluate.analyses.attention import Attention
+from evaluate.analyses.feature_geometry import FeatureGeometry
 from evaluate.analyses.feature_treatments import FeatureTreatments
 from evaluate.analyses.frequency import Frequency
 from evaluate.analyses.global_context import GlobalContext
@@ -13,8 +14,10 @@ from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.in_context_segmentation import InContextSegmentation
 from evaluate.analyses.information import Information
+from evaluate.analyses.intrinsic_dimension import IntrinsicDimension
 from evaluate.analyses.invariance import Invariance
 from evaluate.analyses.label_maps import LabelMaps
+from evaluate.analyses.lidar import Lidar
 from evaluate.analyses.object_positions import ObjectPositions
 from evaluate.analyses.overclustering import Overclustering
 from evaluate.analyses.patch_classification import PatchClassification
@@ -115,6 +118,7 @@ def all_figures(folder):
                 Robustness(kind="robustness", remove=(0, 4), penalties=(1e-2,), resamples=50),
                 Retrieval(kind="retrieval", remove=(0, 4), resamples=50),
                 ImageKnn(kind="image-knn", remove=(0, 4), k=3, resamples=50),
+                Lidar(kind="lidar", pooled=("mean-patch",)),
             ),
         ),
         (
@@ -141,7 +145,11 @@ def all_figures(folder):
         (
             [replace(planted(folder / f"drift{n}", layers=3, seed=n), title=title) for n, title in enumerate(TITLES)],
             None,
-            (GramDrift(kind="gram-drift", resamples=50),),
+            (
+                GramDrift(kind="gram-drift", resamples=50),
+                FeatureGeometry(kind="feature-geometry", resamples=50),
+                IntrinsicDimension(kind="intrinsic-dimension", resamples=50),
+            ),
         ),
         (alike, None, (Similarity(kind="similarity", points=("mlp", "output"), resamples=50),)),
         (drawn, SELECTION, (Reconstruction(kind="reconstruction", m=6, draws=2, pictures=2, resamples=50),)),

@@ -77,6 +77,9 @@ SETTINGS = {
     "token-geometry": {"map_images": 2},
     "token-pictures": {"images": 2, "queries": ((0.5, 0.5), (0.0, 0.9))},
     "gram-drift": {},
+    "feature-geometry": {},
+    "intrinsic-dimension": {"patches": 1024},
+    "lidar": {},
     "similarity": {"tokens": ("all",)},
     "similarity by components": {"tokens": ("class-token",), "measures": ("cka", "linear-cka", "procrustes", "cca")},
     "similarity by distances": {"tokens": ("class-token",), "measures": ("rsa", "mutual-knn")},
@@ -93,6 +96,9 @@ STREAMS |= {
     "token-pictures",
     "similarity",
     "gram-drift",
+    "feature-geometry",
+    "intrinsic-dimension",
+    "lidar",
 }
 """Analyses whose memory does not grow with the number of patches; the others hold all patches, or fit probes of images,
 whose buffers are larger than this set."""

@@ -12,6 +12,7 @@ import pytest
 from evaluate.analyses.agreement import Agreement
 from evaluate.analyses.association import Association
 from evaluate.analyses.attention import Attention
+from evaluate.analyses.feature_geometry import FeatureGeometry
 from evaluate.analyses.feature_treatments import FeatureTreatments
 from evaluate.analyses.frequency import Frequency
 from evaluate.analyses.global_context import GlobalContext
@@ -20,8 +21,10 @@ from evaluate.analyses.image_classification import ImageClassification
 from evaluate.analyses.image_knn import ImageKnn
 from evaluate.analyses.in_context_segmentation import InContextSegmentation
 from evaluate.analyses.information import Information
+from evaluate.analyses.intrinsic_dimension import IntrinsicDimension
 from evaluate.analyses.invariance import Invariance
 from evaluate.analyses.label_maps import LabelMaps
+from evaluate.analyses.lidar import Lidar
 from evaluate.analyses.object_positions import ObjectPositions
 from evaluate.analyses.overclustering import Overclustering
 from evaluate.analyses.patch_classification import PatchClassification
@@ -65,6 +68,8 @@ ASKED = {
             GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=1, resamples=20),
             LabelMaps(kind="label-maps", images=2, remove=(0,)),
             GramDrift(kind="gram-drift", resamples=20),
+            FeatureGeometry(kind="feature-geometry", resamples=20),
+            IntrinsicDimension(kind="intrinsic-dimension", resamples=20),
         ),
     ),
     "rankings": (SELECTION, (RankingOverlap(kind="ranking-overlap", m=(3,)),)),
@@ -98,6 +103,7 @@ ASKED = {
             Robustness(kind="robustness", penalties=(1e-2,), resamples=20),
             Retrieval(kind="retrieval", remove=(0, 4), resamples=20),
             ImageKnn(kind="image-knn", remove=(0,), k=3, resamples=20),
+            Lidar(kind="lidar", pooled=("mean-patch",)),
         ),
     ),
     "videos": (
