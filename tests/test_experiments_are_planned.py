@@ -231,6 +231,7 @@ WRITERS = {
     "attention": imagenet_of(11),
     "frequency": imagenet_of(4),
     "geometry": camvid_of(9),
+    "segmentation-small": camvid_of(6 + 6),
     "objectives-cka": imagenet_of(4),
     "objectives-small": ucmerced_small,
     "objectives-transfer": imagenet_of(40),
