@@ -202,7 +202,7 @@ def _parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
 def _side_by_side(
     shared: pd.DataFrame, models: Sequence[str], keys: Sequence[str], allow: Sequence[str]
 ) -> pd.DataFrame:
-    first = shared.drop_duplicates("code").set_index("code").fillna("")
+    first = shared.drop_duplicates("code").set_index("code")[list(keys)].astype(object).fillna("")
     shown = [key for key in keys if key in MEASURED]
     # Of the other fields those that tell rows of the same analysis and metric apart.
     by_metric = first.groupby(["analysis", "metric"])
@@ -222,7 +222,7 @@ def _refusals(alone: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str]) -> t
     how = [key for key in keys if key not in what]
     n_what = len(what)
     counterparts: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
-    named = rows[["model", *what, *how]].fillna("").astype(str)
+    named = rows[["model", *what, *how]].astype(object).fillna("").astype(str)
     for model, *values in named.itertuples(index=False, name=None):
         counterparts.setdefault(tuple(values[:n_what]), {}).setdefault(model, tuple(values[n_what:]))
     counts: Counter[tuple[str, str, str, tuple[tuple[str, str, str], ...]]] = Counter()
