@@ -54,7 +54,12 @@ def site(here):
 
 @pytest.fixture
 def svg_alone(monkeypatch):
-    """No figure is drawn as PDF, which takes the most of a page: test_report.py and the daily line draw them all."""
+    """No figure is drawn as PDF, which takes the most of a page; the daily line draws some, a slow test all of them."""
+    write_svg_alone(monkeypatch)
+
+
+def write_svg_alone(monkeypatch):
+    """Write a stand-in for every PDF of a report."""
     from evaluate.figures.style import save
 
     monkeypatch.setattr("evaluate.report.writing.save", lambda one, kind: save(one, kind) if kind == "svg" else b"%PDF")
