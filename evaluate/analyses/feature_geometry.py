@@ -59,7 +59,8 @@ class FeatureGeometry(BootstrapSettings):
     fitted_ranks: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=3)]] = (10, 100)
     """First and last rank of the eigenvalues to which alpha-ReQ is fitted, from 1."""
     pair_images: int = Field(default=512, ge=1)
-    """Most images whose patches are compared with each other, all pairs, spread evenly over the selected ones."""
+    """Most images whose patches are compared with each other, all pairs, and whose tokens' kurtosis is computed; spread
+    evenly over the selected ones."""
 
     @model_validator(mode="after")
     def _ranks_increase(self) -> "FeatureGeometry":
