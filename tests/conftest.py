@@ -1,5 +1,6 @@
 """Every shape that a signature states is checked while the tests run; and the command line as a user meets it."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -30,6 +31,25 @@ install_import_hook(_modules_with_shapes(), "beartype.beartype")
 # How long an example takes says how busy the machine is: what hangs is for pytest-timeout to find.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any-machine")
+
+
+SYNCED = ("stores", "test_kills", "test_two_faults", "test_bad_days")
+"""Folders and modules of tests about what survives a crash: there nothing is taken out."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_sync(request):
+    """Nothing in this process waits for the disk, except where tests are about that: nobody pulls the plug here."""
+    parts = request.node.nodeid.removesuffix(".py").split("/")
+    if not any(part in SYNCED for part in parts):
+        patched = request.getfixturevalue("_module_patch")
+        patched.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="module")
+def _module_patch():
+    with pytest.MonkeyPatch.context() as patched:
+        yield patched
 
 
 @pytest.fixture
