@@ -9,6 +9,7 @@ from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 
+from evaluate.claims.alternatives import NO_PAPER
 from evaluate.claims.paper_numbers import Compared
 from evaluate.claims.verdicts import Decision
 from evaluate.report.page import Number, TableCell, escape, prose, table
@@ -50,7 +51,7 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
     lines = partial(_table, stored=stored, several_papers=len(papers) > 1)
     explained = (
         f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable as a whole: {counts[2]}, of which {len(in_part)} are "
-        f"decided in part. Findings of {escape(' and '.join(papers))} as rules: a number is followed by its 95 % "
+        f"decided in part. Findings of {escape(_listed(papers))} as rules: a number is followed by its 95 % "
         "interval in brackets and decides only where the whole interval lies on one side of the threshold. A claim "
         "holds only if all of its conditions do; intervals are not widened for their number, so that of true claims "
         "with many conditions some fail by chance. A claim is tested only where its models beat the most common class "
@@ -68,6 +69,11 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
         parts.append(f"<p>{_why_not(others, len(decisions))}</p>")
         parts.append(f"<details><summary>Claims that cannot be tested ({len(others)})</summary>{rest}</details>")
     return "".join(parts)
+
+
+def _listed(papers: Sequence[str]) -> str:
+    published = [paper for paper in papers if paper != NO_PAPER]
+    return " and ".join(published + ["questions beside them"] * (NO_PAPER in papers))
 
 
 def _table(decisions: Sequence[Decision], stored: Mapping[str, str], several_papers: bool) -> str:

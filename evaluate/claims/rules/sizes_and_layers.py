@@ -19,7 +19,9 @@ def more_images(evidence: Evidence) -> Iterator[Condition]:
     for info in models_info:
         gains = {classifier: _gain(evidence, info, classifier) for classifier in CLASSIFIERS}
         grows.append(above(difference("", gains["probe"], gains["knn"]), 0.0).outcome)
-    yield above(share(f"share of {len(models_info)} models whose probe gains more than their 1-NN", grows), 0.5)
+    titles = " and ".join(info.title for info in models_info)
+    of_them = f"share of {len(models_info)} models" if len(models_info) > 1 else titles or "no model"
+    yield above(share(f"{of_them} whose probe gains more than 1-NN", grows), 0.5)
 
 
 def profiles(evidence: Evidence) -> Iterator[Condition]:
