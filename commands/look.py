@@ -81,9 +81,8 @@ def look(
     for number, (model, title) in enumerate(zip(models, _titles(models), strict=True), start=1):
         addresses = model.arrays(_layers(layers), "none" if unnormed else "final")
         rows = _rows(model, image or [])
-        say(
-            f"{title}: {counted(len(addresses), 'layer')} of {counted(len(rows), 'image')} (set {number} of {len(models)})"
-        )
+        what = f"{counted(len(addresses), 'layer')} of {counted(len(rows), 'image')}"
+        say(f"{title}: {what} (set {number} of {len(models)})")
         arrays, _ = token_pictures(model, addresses, rows, options)
         results.append((title, Result([], arrays)))
     written = []
