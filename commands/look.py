@@ -77,10 +77,12 @@ def look(
     )
     opened = Store(store)
     models = [_model_sets(opened, digest) for digest in dict.fromkeys(digests)]
-    results = []
+    results: list[tuple[str, Result]] = []
+    inputs: list[tuple[str, ...]] = []
     for number, (model, title) in enumerate(zip(models, _titles(models), strict=True), start=1):
         addresses = model.arrays(_layers(layers), "none" if unnormed else "final")
         rows = _rows(model, image or [])
+        inputs.append(_check_same_images(model, rows, inputs))
         what = f"{counted(len(addresses), 'layer')} of {counted(len(rows), 'image')}"
         say(f"{title}: {what} (set {number} of {len(models)})")
         arrays, _ = token_pictures(model, addresses, rows, options)
@@ -155,6 +157,18 @@ def _label_set(store: "Store", features: "ZarrSet") -> "ZarrSet | None":
         if (found.spec.samples, found.spec.frame, found.spec.view) == (spec.samples, spec.frame, spec.view):
             return found
     return None
+
+
+def _check_same_images(model: "ModelSets", rows: Any, shown: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return names and file digests of the rows; raises UserError where they differ from those that other sets show."""
+    found = model.samples.iloc[rows]
+    names = tuple(found["sample"] + " " + found["source_sha256"])
+    if shown and names != shown[0]:
+        raise UserError(
+            f"{model.features.digest[:12]} has other images than the first set and pictures would stand beside the "
+            "wrong input: give --image with names that both have, or look at each set alone"
+        )
+    return names
 
 
 def _titles(models: list["ModelSets"]) -> list[str]:
