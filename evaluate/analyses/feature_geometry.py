@@ -52,7 +52,7 @@ class FeatureGeometry(BootstrapSettings):
     """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     norm: Literal["final", "none", "both"] = "both"
     """Tokens after the model's final norm, as the block left them, or both as far as they are stored."""
-    deviations: float = Field(default=5.0, gt=0)
+    deviations: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """Median absolute deviations (MAD, not scaled) above the median from which a token's length is an outlier."""
     top: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10)
     """Numbers of leading features whose share of the mean cosine is reported."""
@@ -97,6 +97,7 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
     """All quantities of one array."""
 
     analysis = "feature-geometry"
+    revision = 2
     what = "geometry of {task.array}"
     key_settings = ("deviations", "fitted_ranks", "pair_images", "resamples")
     key_counts = ("top",)
@@ -167,15 +168,16 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
         np.maximum.at(has_massive, found.images, (found.rows.largest > both).astype(np.float64))
         bootstrap = self.bootstrap(self.scored.sources)
         draws = bootstrap.ratio(has_massive, np.ones(found.n_images))
-        above = {"above 1000 medians": many, "above both": both}
+        limits = {"above 1000 medians": many, "above both": both}
+        above = {
+            name: activations.count_above(counts, of_bins, limit) / n_values if limit > 0 else None
+            for name, limit in limits.items()
+        }
         return [
             score_row(metrics.MEDIAN_MAGNITUDE, median),
             score_row(metrics.LARGEST_TO_MEDIAN, float(largest.max()) / median if median > 0 else None),
             self._row(share, found.rows.n_large / found.rows.norms.shape[1] / len(largest), outcome="above 100"),
-            *(
-                score_row(share, activations.count_above(counts, of_bins, one) / n_values, outcome=name)
-                for name, one in above.items()
-            ),
+            *(score_row(share, value, outcome=name) for name, value in above.items()),
             bootstrap.row(metrics.MASSIVE_IMAGES, float(has_massive.mean()), draws),
             score_row(metrics.MASSIVE_CHANNELS, float(np.count_nonzero(largest > both))),
             self._row(metrics.CHANNEL_KURTOSIS, found.rows.kurtosis),
@@ -188,7 +190,7 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
             moments.count, moments.total, moments.second, found.sums.fourth, np.asarray(found.sums.cubic)
         ):
             name = "centred" if one.centred else "not centred"
-            last_fitted = min(last, len(one.eigenvalues))
+            last_fitted = max(first, min(last, int(np.count_nonzero(one.eigenvalues))))
             alpha = decay_exponent(one.eigenvalues, first, last_fitted)
             rows += [
                 score_row(metrics.RANKME, one.rankme, outcome=name),
