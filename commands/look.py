@@ -193,6 +193,8 @@ def _rows(model: "ModelSets", images: list[str]) -> Any:
     names = samples["sample"].to_numpy(dtype=str)
     rows = []
     for part in dict.fromkeys(images):
+        if not part.strip():
+            raise UserError("--image is empty: give a row number or a part of an image's name")
         if part.isdigit() and int(part) < len(names):
             rows.append(int(part))
             continue

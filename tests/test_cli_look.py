@@ -60,6 +60,7 @@ def test_pictures_of_two_layers_and_two_queries_are_written_and_wrong_flags_are_
         (("--layers", "77"), "is not complete"),
         (("--query", "3,4"), "two shares of the input from 0 to 1"),
         (("--kinds", "pca"), "choose among components, norm, cosine"),
+        (("--image", ""), "--image is empty"),
         (("--image", "99"), "the set has rows 0 to 23"),
     ):
         code, _, err = run("look", features, *flags)

@@ -58,6 +58,7 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
     """mIoU and accuracy of pixels for every m, and the IoU of every class."""
 
     analysis = "in-context-segmentation"
+    revision = 2
     what = "in-context segmentation of {task.array}"
     labelled = True
     by_removal = True

@@ -55,6 +55,8 @@ def cosine(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         if query < len(values):
             _show(panel, values[query], vmin=-1.0, vmax=1.0, cmap="RdBu_r")
             _box(panel, arrays["picture_queries"][query], values.shape[1:], values.shape[1:], query)
+        if line == len(arrays["picture_samples"]) * n_queries - 1:
+            panel.set_xlabel("cosine -1 to 1", fontsize=7)
 
     return _grid(results, "cosine", show, n_queries)
 

@@ -12,6 +12,8 @@ from evaluate.results.metrics import LOG_SINGULAR_VALUE, VARIANCE
 LONG = (VARIANCE, LOG_SINGULAR_VALUE)
 """Metrics with hundreds of numbers a layer, which the CSV file has and pages and terminals leave out."""
 
+_FIRST = ("analysis", "metric", "m", "k", "x_value", "outcome", "class")
+
 
 def comparison_page(compared: Comparison, experiments: Sequence[str]) -> str:
     """Return a comparison as one self-contained HTML page."""
@@ -55,11 +57,14 @@ def cell(row: Mapping[Any, Any], model: str, allowed: Sequence[str] = ()) -> str
 
 
 def _table(compared: Comparison, rows: pd.DataFrame, varying: Sequence[str], name: str) -> str:
+    # What tells most rows apart stands before the numbers, the rest behind them: the page is narrower than the table.
+    before, after = ([column for column in varying if (column in _FIRST) == first] for first in (True, False))
     lines = [
         [
-            *(str(row[column, ""]) for column in varying),
+            *(str(row[column, ""]) for column in before),
             *(cell(row, model, compared.allowed) for model in compared.models),
+            *(str(row[column, ""]) for column in after),
         ]
         for row in rows.to_dict("records")
     ]
-    return filter_field(name, "Filter by words") + table([*varying, *compared.models], lines, name)
+    return filter_field(name, "Filter by words") + table([*before, *compared.models, *after], lines, name)
