@@ -121,6 +121,38 @@ def test_attention_that_a_backbone_of_stages_lacks_is_called_by_the_word_of_the_
     code, _, err = run("plan", "tiny.toml")
     assert code == 2
     assert "resnet18 has no transformer blocks to read attention in: take it out of `captures`" in " ".join(err.split())
+    (site / "tiny.toml").write_text(head)
+    code, _, err = run("plan", "tiny.toml")
+    assert code == 2
+    assert "or write `sublayers = []` into its [[models]] table" in " ".join(err.split())
+
+
+STAGES = """[[models]]
+name = "resnet18"
+title = "Stages"
+weights = "random"
+captures = {captures}
+capture_points = ["output"]
+sublayers = []
+[selection.train]"""
+
+
+def test_a_backbone_of_stages_stands_beside_points_inside_of_blocks(site, run):
+    """It has a file's other captures, and what it lacks is said in a note and not refused."""
+    for captures, left_out in (
+        ('["frequency", "token-statistics"]', ["attention leaves out Stages"]),
+        ("[]", ["attention leaves out Stages", "frequency leaves out Stages", "leaves out statistics of Stages"]),
+    ):
+        text = EXPERIMENT.replace("decoder = true\n", "").replace(
+            "[selection.train]", STAGES.replace("{captures}", captures)
+        )
+        (site / "tiny.toml").write_text(text.replace("input = 32", "input = 64").replace('kind = "frequency"',
+                                        'kind = "frequency"\npoints = ["output", "attention-residual"]'))  # fmt: skip
+        code, out, err = run("plan", "tiny.toml", "--no-time")
+        said = " ".join((out + err).split())
+        assert code == 0, said
+        assert said.count("leaves out") == len(left_out), said
+        assert all(note in said for note in left_out), said
 
 
 def test_places_of_query_patches_can_be_written_in_the_file(site, run):

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from evaluate.decoder import BlockDecoder
-from evaluate.inputs.captured import captured_arrays, captured_rows
+from evaluate.inputs.captured import captured_arrays, captured_rows, capturing, has_blocks
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
@@ -80,14 +80,19 @@ class FrequencyTask(CapturedTask[Frequency]):
         cls, models: Sequence[ModelSets], settings: Frequency, context: Context
     ) -> Iterator[ModelTask[Frequency]]:
         """Yield one task a captured point, and one for a model's decoder where it is asked for."""
-        for model in models:
+        for model in capturing(models, cls.analysis, settings.points)[0]:
             split = RowSplit(model, context.selection, cls.analysis)
-            for one in captured_arrays(
-                model, cls.analysis, cls.analysis, layers=settings.layers, points=settings.points
-            ):
+            points = settings.points if has_blocks(model) else None
+            for one in captured_arrays(model, cls.analysis, cls.analysis, layers=settings.layers, points=points):
                 yield cls(model, one.address, settings, context, split, one)
             if settings.decoder:
                 yield DecoderFrequencyTask.of(model, settings, context, split)
+
+    @classmethod
+    def notes(cls, models: Sequence[ModelSets], settings: Frequency) -> list[str]:
+        """Return one note a backbone of stages without what is read, beside models that have it."""
+        left_out = capturing(models, cls.analysis, settings.points)[1]
+        return [f'frequency leaves out {one.title}, whose `captures` have no "frequency" there' for one in left_out]
 
     def compute(self) -> Result:
         """Return one row a frequency, then the highest one against depth."""

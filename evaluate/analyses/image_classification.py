@@ -25,9 +25,9 @@ from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe, attentive_bytes
+from evaluate.scoring.images.pooled_task import PooledTask
 from evaluate.scoring.images.vectors import Pooled, vector_addresses, vectors_bytes
 from evaluate.settings import BootstrapSettings, Context, LayerSettings
-from evaluate.task import ModelTask
 from stores.format.paths import OF_LAYERS
 
 ImageClassifier = Literal["knn", "probe", "attentive-probe"]
@@ -56,7 +56,7 @@ class ImageClassification(LayerSettings, BootstrapSettings):
 
 
 @dataclass(frozen=True, eq=False)
-class ImageClassificationTask(ModelTask[ImageClassification]):
+class ImageClassificationTask(PooledTask[ImageClassification]):
     """Accuracy of one classifier on one kind of token of one layer, and of the most common class."""
 
     classifier: ImageClassifier

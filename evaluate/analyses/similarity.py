@@ -35,8 +35,8 @@ from evaluate.scoring.similarity.minibatches import (
     shuffled_minibatches,
     stored_minibatches,
 )
-from evaluate.scoring.similarity.pairs import Wanted, pairs_of_models, pairs_of_views
-from evaluate.scoring.similarity.representations import OUTPUT, VECTORS, Tokens, has_class_token, vector_bytes
+from evaluate.scoring.similarity.pairs import Wanted, left_out, pairs_of_models, pairs_of_views
+from evaluate.scoring.similarity.representations import OUTPUT, VECTORS, Tokens, vector_bytes
 from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from evaluate.task import ModelTask
 from stores.canonical import digest
@@ -122,9 +122,8 @@ class SimilarityTask(ModelTask[Similarity]):
 
     @classmethod
     def notes(cls, models: Sequence[ModelSets], settings: Similarity) -> list[str]:
-        """Return one note a model that has no class token, where these are compared."""
-        lacking = [one.title for one in models if "class-token" in settings.tokens and not has_class_token(one)]
-        return [f"similarity leaves out class tokens of {title}, which has none stored" for title in lacking]
+        """Return one note a model that has no class token, or no blocks, where these are compared."""
+        return [f"similarity leaves out {what}" for what in left_out(models, settings.tokens, settings.points)]
 
     @property
     def where(self) -> str:

@@ -254,6 +254,31 @@ def test_robustness_of_image_classes_is_that_of_the_clean_classifier_on_changed_
         table_of(tmp_path, models, Robustness(**{**asked, "image_k": 99}))
 
 
+@pytest.mark.parametrize(
+    "analysis",
+    [
+        ImageClassification(kind="image-classification", k=(1,), layers=(-1,)),
+        Invariance(kind="invariance", pooled=("class-token", "mean-patch")),
+        Information(kind="information", pooled=("class-token", "class-and-mean", "mean-patch")),
+        ObjectPositions(kind="object-positions", layers=(-1,)),
+    ],
+    ids=lambda analysis: analysis.kind,
+)
+def test_class_tokens_of_a_model_that_has_none_are_left_out_with_a_note(tmp_path, models, analysis, monkeypatch):
+    staged = planted_images(tmp_path)[1]
+    arrays = {name: array for name, array in staged.features.arrays.items() if array.group != "prefix"}
+    monkeypatch.setitem(staged.features.__dict__, "arrays", arrays)
+    wanted = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    tasks, notes = collect_tasks([models[0], staged], wanted, Context(SELECTION, 0))
+    kinds = [task.parameters()["pooled"] for task in tasks if task.title == staged.title]
+    assert kinds, "its means are analysed"
+    assert {tuple([one] if isinstance(one, str) else one) for one in kinds} == {("mean-patch",)}
+    assert notes == [f"{analysis.kind} leaves out class tokens of {staged.title}, which has none stored"]
+    alone = analysis.model_copy(update={"pooled": ("class-token",)})
+    with pytest.raises(MissingError, match=f"{staged.title} has no stored class token: ask for mean-patch"):
+        collect_tasks([staged], wanted.model_copy(update={"analyses": (alone,)}), Context(SELECTION, 0))
+
+
 def test_more_features_than_a_model_has_are_left_out_with_a_note(tmp_path, models):
     asked = {"kind": "information", "draws": 1, "penalties": (1e-2,), "layers": (-1,)}
 
