@@ -14,8 +14,11 @@ from evaluate.results.table import ResultStore
 from evaluate.selection import SelectionRule
 from stores.specs import Record
 
-Layers = Literal["all"] | tuple[int, ...]
+Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
 """``all`` stored layers, or numbers from 0; negative ones count from the last stored."""
+
+Point = Literal["embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2", "output"]
+"""Points inside of blocks at which tokens can be captured: ``capture_points`` of [features]."""
 
 Classifier = Literal["knn", "probe"]
 

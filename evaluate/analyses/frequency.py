@@ -13,10 +13,11 @@ its depths are counted from its own embedding, 0.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
+from pydantic import Field
 
 from evaluate.decoder import BlockDecoder
 from evaluate.inputs.captured import captured_arrays, captured_rows, capturing, has_blocks
@@ -27,7 +28,7 @@ from evaluate.kernels.tokens.fourier import log_amplitudes, relative_to_first
 from evaluate.results.metrics import DELTA_LOG_AMPLITUDE, DELTA_LOG_AMPLITUDE_HIGHEST
 from evaluate.results.table import Result
 from evaluate.scoring.tokens.captured_task import CapturedTask, ScoredTask
-from evaluate.settings import BootstrapSettings, Context, Layers
+from evaluate.settings import BootstrapSettings, Context, Layers, Point
 from evaluate.task import ModelTask
 from stores.errors import MissingError, UserError
 
@@ -45,7 +46,7 @@ class Frequency(BootstrapSettings):
     kind: Literal["frequency"]
     layers: Layers = "all"
     """Captured layers: ``all``, or numbers from 0; negative ones count from the last captured."""
-    points: tuple[str, ...] | None = None
+    points: Annotated[tuple[Point, ...], Field(min_length=1)] | None = None
     """Captured points, as in ``capture_points`` of [features]; all of them by default."""
     decoder: bool = False
     """Whether the blocks of MAE's decoder are analysed too, for models whose weights hold one."""

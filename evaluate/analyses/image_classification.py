@@ -27,7 +27,7 @@ from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe, attentive_bytes
 from evaluate.scoring.images.pooled_task import PooledTask
 from evaluate.scoring.images.vectors import Pooled, vector_addresses, vectors_bytes
-from evaluate.settings import BootstrapSettings, Context, LayerSettings
+from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from stores.format.paths import OF_LAYERS
 
 ImageClassifier = Literal["knn", "probe", "attentive-probe"]
@@ -37,7 +37,7 @@ class ImageClassification(LayerSettings, BootstrapSettings):
     """Accuracy of classes of whole images from every layer, kind of token and classifier."""
 
     kind: Literal["image-classification"]
-    layers: Literal["all"] | tuple[int, ...] = "all"
+    layers: Layers = "all"
     """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     pooled: Annotated[tuple[Pooled, ...], Field(min_length=1)] = ("class-token", "mean-patch")
     """What stands for an image: the first prefix token, the mean of the patch tokens, or both one after the other."""
@@ -51,7 +51,7 @@ class ImageClassification(LayerSettings, BootstrapSettings):
     """L2 penalties of the linear probe to choose from by accuracy on held-out training images; by default a grid."""
     epochs: int = Field(default=10, ge=1)
     """Epochs of the attentive probe."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Learning rate of the attentive probe."""
 
 

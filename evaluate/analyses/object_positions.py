@@ -28,7 +28,7 @@ from evaluate.results.metrics import R2
 from evaluate.results.table import Result
 from evaluate.scoring.images.pooled_task import PooledTask
 from evaluate.scoring.images.vectors import Pooled, image_vectors, vector_addresses, vector_inputs, vectors_bytes
-from evaluate.settings import BootstrapSettings, LayerSettings
+from evaluate.settings import BootstrapSettings, Layers, LayerSettings
 from stores.errors import UserError
 from stores.format.paths import OF_LAYERS
 
@@ -41,7 +41,7 @@ class ObjectPositions(LayerSettings, BootstrapSettings):
     """R² of number and place of the objects of an image, predicted from one vector of it."""
 
     kind: Literal["object-positions"]
-    layers: Literal["all"] | tuple[int, ...] = "all"
+    layers: Layers = "all"
     """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     pooled: Annotated[tuple[Pooled, ...], Field(min_length=1)] = ("class-token", "mean-patch")
     """What stands for an image: the first prefix token, the mean of the patch tokens, or both one after the other."""

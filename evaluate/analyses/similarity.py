@@ -37,7 +37,7 @@ from evaluate.scoring.similarity.minibatches import (
 )
 from evaluate.scoring.similarity.pairs import Wanted, left_out, pairs_of_models, pairs_of_views
 from evaluate.scoring.similarity.representations import OUTPUT, VECTORS, Tokens, vector_bytes
-from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
+from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings, Point
 from evaluate.task import ModelTask
 from stores.canonical import digest
 from stores.errors import UserError
@@ -46,7 +46,6 @@ ROW_BYTES = 4096
 """One row of the result with its columns, before and after it is written."""
 
 Measure = Literal["cka", "linear-cka", "procrustes", "cca", "rsa", "mutual-knn"]
-Point = Literal["embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2", "output"]
 
 
 class Similarity(LayerSettings, BootstrapSettings):

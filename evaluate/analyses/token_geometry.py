@@ -76,7 +76,7 @@ class TokenGeometry(LayerSettings, BootstrapSettings):
     """Images of ``maps``, one input of each; t-SNE takes seconds for every thousand patches."""
     map_classes: int = Field(default=3, ge=1, le=64)
     """Classes of these images, where images have classes: the most common ones."""
-    perplexity: float = Field(default=20.0, gt=0)
+    perplexity: float = Field(default=20.0, gt=0, allow_inf_nan=False)
     """Perplexity of t-SNE."""
 
 
