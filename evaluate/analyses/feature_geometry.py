@@ -52,7 +52,7 @@ class FeatureGeometry(BootstrapSettings):
     """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     norm: Literal["final", "none", "both"] = "both"
     """Tokens after the model's final norm, as the block left them, or both as far as they are stored."""
-    deviations: float = Field(default=5.0, gt=0)
+    deviations: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """Median absolute deviations (MAD, not scaled) above the median from which a token's length is an outlier."""
     top: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10)
     """Numbers of leading features whose share of the mean cosine is reported."""

@@ -45,9 +45,9 @@ class ImageClassification(LayerSettings, BootstrapSettings):
     """Nearest neighbours, a linear probe, or an attentive probe, which reads stored patch tokens."""
     k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (20,)
     """Neighbours that vote; DINO's are 10, 20, 100 and 200."""
-    temperature: Annotated[float, Field(gt=0)] = 0.07
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.07
     """Votes are exp(cosine similarity / temperature)."""
-    penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    penalties: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = None
     """L2 penalties of the linear probe to choose from by accuracy on held-out training images; by default a grid."""
     epochs: int = Field(default=10, ge=1)
     """Epochs of the attentive probe."""

@@ -52,7 +52,7 @@ class ImageKnn(SingleLayerSettings, BootstrapSettings):
     """Numbers m of features to leave out, those of highest variance over the training images' patch tokens."""
     k: Annotated[int, Field(ge=1)] = 20
     """Neighbours that vote."""
-    temperature: Annotated[float, Field(gt=0)] = 0.07
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.07
     """Votes are exp(cosine similarity / temperature)."""
 
 

@@ -42,7 +42,7 @@ class Information(LayerSettings, BootstrapSettings):
     """Numbers of features or components that the probe reads; those the model has not are left out."""
     draws: Annotated[int, Field(ge=1)] = 5
     """Random choices of every number; their mean is reported."""
-    penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    penalties: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = None
     """L2 penalties to choose from by accuracy on held-out training images; by default a grid."""
 
 

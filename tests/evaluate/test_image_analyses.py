@@ -279,6 +279,15 @@ def test_class_tokens_of_a_model_that_has_none_are_left_out_with_a_note(tmp_path
         collect_tasks([staged], wanted.model_copy(update={"analyses": (alone,)}), Context(SELECTION, 0))
 
 
+@pytest.mark.parametrize("settings", [ImageClassification, Agreement, Information])
+def test_infinite_settings_are_refused(settings):
+    kind = settings.model_fields["kind"].annotation.__args__[0]
+    for name, value in {"penalties": (np.inf,), "temperature": np.inf, "learning_rate": np.inf}.items():
+        if name in settings.model_fields:
+            with pytest.raises(ValueError, match="finite"):
+                settings(**{"kind": kind, name: value})
+
+
 def test_more_features_than_a_model_has_are_left_out_with_a_note(tmp_path, models):
     asked = {"kind": "information", "draws": 1, "penalties": (1e-2,), "layers": (-1,)}
 
