@@ -14,7 +14,7 @@ from evaluate.analyses.information import Information
 from evaluate.analyses.invariance import Invariance, cosines
 from evaluate.analyses.object_positions import ObjectPositions, targets_of
 from evaluate.analyses.robustness import Robustness
-from evaluate.figures import image_robustness
+from evaluate.figures import image_classification, image_robustness
 from evaluate.inputs.rows import RowSplit
 from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from evaluate.kernels.tokens.spectra import centred_gram, participation_ratio
@@ -277,6 +277,14 @@ def test_class_tokens_of_a_model_that_has_none_are_left_out_with_a_note(tmp_path
     alone = analysis.model_copy(update={"pooled": ("class-token",)})
     with pytest.raises(MissingError, match=f"{staged.title} has no stored class token: ask for mean-patch"):
         collect_tasks([staged], wanted.model_copy(update={"analyses": (alone,)}), Context(SELECTION, 0))
+
+
+def test_the_legend_names_a_model_that_the_first_panel_lacks(tmp_path, models):
+    asked = ImageClassification(kind="image-classification", k=(1,), layers=(-1,), classifiers=("knn",), resamples=0)
+    table = table_of(tmp_path, models, asked)
+    lacking = table[(table["model"] == models[0].title) | (table["token"] == "mean-patch")]
+    [legend] = image_classification.figure(lacking, []).legends
+    assert [text.get_text() for text in legend.get_texts()] == [model.title for model in models]
 
 
 @pytest.mark.parametrize("settings", [ImageClassification, Agreement, Information])
