@@ -11,7 +11,6 @@ from stores.errors import UserError
 
 if TYPE_CHECKING:
     from evaluate.report.comparison import Comparison
-    from evaluate.report.reading import StoredResults
 
 _MOST_LINES = 40
 
@@ -38,9 +37,12 @@ def compare(
     """Put models of several experiments side by side where they were measured in the same way; refuse other rows."""
     from evaluate.report.comparison import compare as compare_results
     from evaluate.report.comparison_page import comparison_page
+    from evaluate.report.reading import read as read_results
     from evaluate.results.files import write_file
 
-    read = [_read(name, results) for name in dict.fromkeys(experiments)]
+    folders = [_folder(name, results) for name in experiments]
+    once = {folder.resolve(): folder for folder in folders}.values()  # however often one is named
+    read = [read_results(folder.parent, folder.name) for folder in once]
     compared = compare_results(read, layers="all" if all_layers else "last", allow=tuple(dict.fromkeys(allow or ())))
     folder = out or results / "comparison"
     csv, page = folder / "comparison.csv", folder / "comparison.html"
@@ -67,16 +69,12 @@ def compare(
     echo(f"where     {csv} and {page}")
 
 
-def _read(name: str, results: Path) -> "StoredResults":
-    from evaluate.report.reading import read
-
+def _folder(name: str, results: Path) -> Path:
+    """Return the folder of an evaluated experiment, of which that name or path is given."""
     path = Path(name)
     if path.suffix in (".toml", ".parquet", ".csv", ".html"):
         raise UserError(f"{name} is a file: give the folder of an evaluated experiment, for example results/camvid")
-    if path.is_dir():
-        path = path.resolve()
-        return read(path.parent, path.name)
-    return read(results, name)
+    return path.resolve() if path.is_dir() else results / name
 
 
 def _print_rows(compared: "Comparison") -> None:

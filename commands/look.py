@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from commands.terminal.options import JsonOption, StoreOption
-from commands.terminal.output import echo, echo_json, say
+from commands.terminal.output import counted, echo, echo_json, say
 from stores.errors import MissingError, UserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def look(
     as_json: JsonOption = False,
 ) -> None:
     """Draw the patch tokens of some images: principal components, norms, likeness to a patch. Runs no model."""
-    from evaluate.analyses.token_pictures import TokenPictures
+    from evaluate.analyses.token_pictures import Picture
     from evaluate.figures import token_pictures as figures
     from evaluate.figures.style import save
     from evaluate.results.files import write_file
@@ -66,7 +66,7 @@ def look(
     from stores import Store
 
     wanted = tuple(_parts(kinds))
-    known = get_args(get_args(TokenPictures.model_fields["pictures"].annotation)[0])
+    known = get_args(Picture)
     if not wanted or set(wanted) - set(known):
         raise UserError(f"--kinds {kinds} is no list of pictures: choose among {', '.join(known)}")
     options = PictureOptions(
@@ -77,11 +77,14 @@ def look(
     )
     opened = Store(store)
     models = [_model_sets(opened, digest) for digest in dict.fromkeys(digests)]
-    results = []
+    results: list[tuple[str, Result]] = []
+    inputs: list[tuple[str, ...]] = []
     for number, (model, title) in enumerate(zip(models, _titles(models), strict=True), start=1):
         addresses = model.arrays(_layers(layers), "none" if unnormed else "final")
         rows = _rows(model, image or [])
-        say(f"{title}: {len(addresses)} layers of {len(rows)} images (set {number} of {len(models)})")
+        inputs.append(_check_same_images(model, rows, inputs))
+        what = f"{counted(len(addresses), 'layer')} of {counted(len(rows), 'image')}"
+        say(f"{title}: {what} (set {number} of {len(models)})")
         arrays, _ = token_pictures(model, addresses, rows, options)
         results.append((title, Result([], arrays)))
     written = []
@@ -154,6 +157,18 @@ def _label_set(store: "Store", features: "ZarrSet") -> "ZarrSet | None":
         if (found.spec.samples, found.spec.frame, found.spec.view) == (spec.samples, spec.frame, spec.view):
             return found
     return None
+
+
+def _check_same_images(model: "ModelSets", rows: Any, shown: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return names and file digests of the rows; raises UserError where they differ from those that other sets show."""
+    found = model.samples.iloc[rows]
+    names = tuple(found["sample"] + " " + found["source_sha256"])
+    if shown and names != shown[0]:
+        raise UserError(
+            f"{model.features.digest[:12]} has other images than the first set and pictures would stand beside the "
+            "wrong input: give --image with names that both have, or look at each set alone"
+        )
+    return names
 
 
 def _titles(models: list["ModelSets"]) -> list[str]:

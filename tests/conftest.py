@@ -1,5 +1,6 @@
 """Every shape that a signature states is checked while the tests run; and the command line as a user meets it."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +33,25 @@ settings.register_profile("any-machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any-machine")
 
 
+SYNCED = ("stores", "test_kills", "test_two_faults", "test_bad_days")
+"""Folders and modules of tests about what survives a crash: there nothing is taken out."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_sync(request):
+    """Nothing in this process waits for the disk, except where tests are about that: nobody pulls the plug here."""
+    parts = request.node.nodeid.removesuffix(".py").split("/")
+    if not any(part in SYNCED for part in parts):
+        patched = request.getfixturevalue("_module_patch")
+        patched.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="module")
+def _module_patch():
+    with pytest.MonkeyPatch.context() as patched:
+        yield patched
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """An empty folder to type commands in, with nothing said by the environment."""
@@ -54,7 +74,12 @@ def site(here):
 
 @pytest.fixture
 def svg_alone(monkeypatch):
-    """No figure is drawn as PDF, which takes the most of a page: test_report.py and the daily line draw them all."""
+    """No figure is drawn as PDF, which takes the most of a page; the daily line draws some, a slow test all of them."""
+    write_svg_alone(monkeypatch)
+
+
+def write_svg_alone(monkeypatch):
+    """Write a stand-in for every PDF of a report."""
     from evaluate.figures.style import save
 
     monkeypatch.setattr("evaluate.report.writing.save", lambda one, kind: save(one, kind) if kind == "svg" else b"%PDF")

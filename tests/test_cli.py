@@ -55,6 +55,7 @@ def test_the_daily_line(site, run, monkeypatch, request):
     assert (site / "side-by-side" / "comparison.html").exists()
     assert "test_vit (again) value" in (site / "side-by-side" / "comparison.csv").read_text()
     assert run("compare", "tiny")[0] == 2, "one model was compared"
+    assert run("compare", "tiny", site / "results" / "tiny", "results/tiny/")[0] == 2, "it was compared with itself"
 
     code, out, _ = run("ls")
     assert "24/24" in out

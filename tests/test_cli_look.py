@@ -2,9 +2,13 @@
 
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from commands.look import _check_same_images
+from stores.errors import UserError
 from tests.tiny_experiment import EXPERIMENT
 
 
@@ -61,3 +65,17 @@ def test_pictures_of_two_layers_and_two_queries_are_written_and_wrong_flags_are_
         code, _, err = run("look", features, *flags)
         assert (code, words in err) == (2, True), err
     assert "give the digest of a feature set" in run("look", digests["labels"])[2]
+
+
+def test_sets_of_other_images_are_not_shown_side_by_side():
+    class Sets:
+        def __init__(self, digest, content):
+            self.features = type("Features", (), {"digest": digest})
+            self.samples = pd.DataFrame({"sample": ["0.png[0,0]", "1.png[0,0]"], "source_sha256": [content, "b"]})
+
+    rows = np.array([0, 1])
+    shown = [_check_same_images(Sets("one", "a"), rows, [])]
+    assert _check_same_images(Sets("two", "a"), rows, shown) == shown[0]
+    for model, some in ((Sets("three", "c"), rows), (Sets("four", "a"), rows[:1])):
+        with pytest.raises(UserError, match="has other images than the first set"):
+            _check_same_images(model, some, shown)

@@ -59,7 +59,8 @@ class FeatureGeometry(BootstrapSettings):
     fitted_ranks: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=3)]] = (10, 100)
     """First and last rank of the eigenvalues to which alpha-ReQ is fitted, from 1."""
     pair_images: int = Field(default=512, ge=1)
-    """Most images whose patches are compared with each other, all pairs, spread evenly over the selected ones."""
+    """Most images whose patches are compared with each other, all pairs, and whose tokens' kurtosis is computed; spread
+    evenly over the selected ones."""
 
     @model_validator(mode="after")
     def _ranks_increase(self) -> "FeatureGeometry":
@@ -96,6 +97,7 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
     """All quantities of one array."""
 
     analysis = "feature-geometry"
+    revision = 2
     what = "geometry of {task.array}"
     key_settings = ("deviations", "fitted_ranks", "pair_images", "resamples")
     key_counts = ("top",)
@@ -166,15 +168,16 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
         np.maximum.at(has_massive, found.images, (found.rows.largest > both).astype(np.float64))
         bootstrap = self.bootstrap(self.scored.sources)
         draws = bootstrap.ratio(has_massive, np.ones(found.n_images))
-        above = {"above 1000 medians": many, "above both": both}
+        limits = {"above 1000 medians": many, "above both": both}
+        above = {
+            name: activations.count_above(counts, of_bins, limit) / n_values if limit > 0 else None
+            for name, limit in limits.items()
+        }
         return [
             score_row(metrics.MEDIAN_MAGNITUDE, median),
             score_row(metrics.LARGEST_TO_MEDIAN, float(largest.max()) / median if median > 0 else None),
             self._row(share, found.rows.n_large / found.rows.norms.shape[1] / len(largest), outcome="above 100"),
-            *(
-                score_row(share, activations.count_above(counts, of_bins, one) / n_values, outcome=name)
-                for name, one in above.items()
-            ),
+            *(score_row(share, value, outcome=name) for name, value in above.items()),
             bootstrap.row(metrics.MASSIVE_IMAGES, float(has_massive.mean()), draws),
             score_row(metrics.MASSIVE_CHANNELS, float(np.count_nonzero(largest > both))),
             self._row(metrics.CHANNEL_KURTOSIS, found.rows.kurtosis),
@@ -187,7 +190,7 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
             moments.count, moments.total, moments.second, found.sums.fourth, np.asarray(found.sums.cubic)
         ):
             name = "centred" if one.centred else "not centred"
-            last_fitted = min(last, len(one.eigenvalues))
+            last_fitted = max(first, min(last, int(np.count_nonzero(one.eigenvalues))))
             alpha = decay_exponent(one.eigenvalues, first, last_fitted)
             rows += [
                 score_row(metrics.RANKME, one.rankme, outcome=name),

@@ -38,6 +38,7 @@ from evaluate.results.table import Result
 from evaluate.scoring.patches import STATISTICS
 from evaluate.settings import BootstrapSettings, LayerSettings, RemovalSettings
 from evaluate.task import ModelTask
+from stores.errors import UserError
 
 
 class InContextSegmentation(LayerSettings, RemovalSettings, BootstrapSettings):
@@ -75,15 +76,19 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
     def check(self) -> None:
         """Raise UserError for data without labels, and for more neighbours than patches in memory."""
         super().check()
-        check_k(self.settings.k, min(self._n_memory, self.settings.memory_size or self._n_memory))
+        size, n_tiles = self.settings.memory_size, len(self.train.rows)
+        if size is not None and size < n_tiles:
+            raise UserError(
+                f"memory_size = {size} is less than the {n_tiles} training tiles, of each of which a patch is kept: "
+                "raise it, or select fewer images"
+            )
+        check_k(self.settings.k, self._n_memory, "patches" if size is None else "patches in memory")
 
     @property
     def _n_memory(self) -> int:
         """Most patches that are remembered."""
-        n_rows = len(self.train.rows)
-        if self.settings.memory_size is None:
-            return n_patches(self.model, self.array, n_rows)
-        return min(n_patches(self.model, self.array, n_rows), max(n_rows, self.settings.memory_size))
+        n_all = n_patches(self.model, self.array, len(self.train.rows))
+        return n_all if self.settings.memory_size is None else min(n_all, self.settings.memory_size)
 
     @cached_property
     def _boxes(self) -> Int64[np.ndarray, "sample 4"]:
@@ -120,7 +125,7 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
         if self.settings.memory_size is not None:
             n_rows = len(self.train.rows)
             by_sample = counts.reshape(n_rows, -1, counts.shape[1])
-            n_of_sample = max(1, self.settings.memory_size // n_rows)
+            n_of_sample = self.settings.memory_size // n_rows
             rng = np.random.default_rng([self.context.seed, n_of_sample])
             kept = kernel.remembered(by_sample, n_of_sample, rng).reshape(-1)
         some = counts[kept].astype(np.float32)

@@ -77,10 +77,12 @@ class LidarTask(ScoredTask[Lidar]):
                 try:
                     vector_addresses(model, self.array, pooled)
                 except MissingError as error:
-                    asks = (
-                        "" if side == "clean" else f" ({layer} under {side}: `layers` in [[views]] says which are kept)"
-                    )
-                    raise MissingError(f"{error}{asks}") from error
+                    if side == "clean":
+                        raise
+                    raise MissingError(
+                        f"lidar needs the {pooled} of {layer} of {model.title} under {side}, which is not stored: list "
+                        f"this layer in `layers` of [[views]], and run `{model.extract_command}`"
+                    ) from error
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that the class lists, and the views."""

@@ -44,7 +44,9 @@ class Overclustering(LayerSettings, BootstrapSettings):
     """Classes of clusters of patches, found without labels (Leopart, CVPR 2022; Franca, 2507.14137)."""
 
     kind: Literal["overclustering"]
-    clusters: tuple[Annotated[int, Field(ge=2, le=10_000)] | Literal["classes"], ...] = ("classes", 100, 300)
+    clusters: Annotated[
+        tuple[Annotated[int, Field(ge=2, le=10_000)] | Literal["classes"], ...], Field(min_length=1)
+    ] = ("classes", 100, 300)
     """Numbers of clusters; ``classes`` for as many as the data has classes."""
     draws: int = Field(default=3, ge=1, le=20)
     """Runs of k-means with a start of their own, each reported."""

@@ -29,6 +29,7 @@ from evaluate.scoring.tokens.pictures import PictureOptions, picture_bytes, toke
 from evaluate.settings import Context, LayerSettings
 from evaluate.task import ModelTask
 
+Picture = Literal["components", "norm", "cosine"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -36,11 +37,11 @@ class TokenPictures(LayerSettings):
     """Principal components as colours, norms, and cosines with query patches, as pictures of a few inputs."""
 
     kind: Literal["token-pictures"]
-    pictures: tuple[Literal["components", "norm", "cosine"], ...] = ("components", "norm", "cosine")
+    pictures: Annotated[tuple[Picture, ...], Field(min_length=1)] = ("components", "norm", "cosine")
     """What is shown."""
     images: int = Field(default=3, ge=1, le=32)
     """Images that are shown, one tile of each; of the most common image classes where there are some, else spread."""
-    queries: tuple[tuple[Share, Share], ...] = ((0.5, 0.5),)
+    queries: Annotated[tuple[tuple[Share, Share], ...], Field(min_length=1)] = ((0.5, 0.5),)
     """Places of the query patches of ``cosine``: from the top and from the left, as shares of the input."""
     basis: Literal["layer", "layers"] = "layer"
     """``layers`` colours all layers by the same components, those of their tokens together; ``layer`` each by its own.

@@ -4,6 +4,8 @@ Sentences are those of the papers, thresholds stand beside each rule. A claim is
 models pass the gate (`evaluate.claims.gate`).
 """
 
+from collections.abc import Sequence
+
 from evaluate.claims.alternatives import ALTERNATIVE_CLAIMS, is_asked
 from evaluate.claims.claim import Claim as Claim
 from evaluate.claims.companions import ANALYSES, COMPANION_CLAIMS
@@ -21,7 +23,7 @@ from evaluate.claims.rules import (
     variance,
     whole_inputs,
 )
-from evaluate.claims.verdicts import Decision, MissingEvidenceError, verdict_of
+from evaluate.claims.verdicts import Condition, Decision, MissingEvidenceError, collected, verdict_of
 
 CLAIMS = (
     Claim(
@@ -159,27 +161,56 @@ those of no paper `ALTERNATIVE_CLAIMS`."""
 def decide(claim: Claim, evidence: Evidence) -> Decision:
     """Return the decision on a claim by some evidence.
 
-    A model of ``joins`` that does not pass the gate is left out, and named in the reason.
+    A model of ``joins`` that does not pass the gate is left out, and named in the reason. Where a model is missing or
+    does not pass, or rows are missing, the conditions that the others decide alone are the part that is tested.
     """
-    needed: list[ModelInfo] = []
+    needed, missing = _needed(claim, evidence)
+    joined, left_out = _passing(claim, evidence, evidence.present(*claim.joins))
+    admitted = [*needed, *joined]
+    conditions = claim.rule(evidence.among(admitted))
+    verdict, numbers, reason = ("not testable", (), missing) if missing else verdict_of(conditions)
+    part = verdict
+    if verdict == "not testable":
+        alone = _decided_alone(claim, evidence, admitted)
+        part = verdict_of(one for one in alone if one.outcome is not None)[0]
+        numbers = tuple(dict.fromkeys((*numbers, *map(str, alone))))
+    titles = tuple(info.title for info in admitted)
+    reason = "; ".join([reason, *left_out])
+    return Decision(claim.number, claim.sentence, verdict, numbers, reason, titles, claim.paper, part)
+
+
+def _needed(claim: Claim, evidence: Evidence) -> tuple[list[ModelInfo], str]:
+    """Return the models of ``needs`` that are there and pass the gate, and why not all do; empty where all do."""
+    present = evidence.present(*claim.needs)
     try:
-        needed = [evidence.info(role) for role in claim.needs]
+        every = [evidence.info(role) for role in claim.needs]
         if claim.measure is not None:
-            pass_gate(evidence, needed, claim.measure)
+            pass_gate(evidence, every, claim.measure)
     except MissingEvidenceError as error:
-        titles = tuple(info.title for info in needed)
-        return Decision(claim.number, claim.sentence, "not testable", (), str(error), titles, claim.paper)
-    joined, left_out = [], []
-    for info in evidence.present(*claim.joins):
+        return _passing(claim, evidence, present)[0], str(error)
+    return present, ""
+
+
+def _passing(claim: Claim, evidence: Evidence, models_info: Sequence[ModelInfo]) -> tuple[list[ModelInfo], list[str]]:
+    """Return the models that pass the gate one by one, and a sentence on each that does not."""
+    passing, left_out = [], []
+    for info in models_info:
         try:
             if claim.measure is not None:
                 pass_gate(evidence, [info], claim.measure)
-            joined.append(info)
+            passing.append(info)
         except MissingEvidenceError as error:
             left_out.append(f"{info.title} was left out: {error}")
-    verdict, numbers, reason = verdict_of(claim.rule(evidence.among([*needed, *joined])))
-    titles = tuple(info.title for info in (*needed, *joined))
-    return Decision(claim.number, claim.sentence, verdict, numbers, "; ".join([reason, *left_out]), titles, claim.paper)
+    return passing, left_out
+
+
+def _decided_alone(claim: Claim, evidence: Evidence, admitted: Sequence[ModelInfo]) -> list[Condition]:
+    """Return the conditions that do not need the models or rows that are missing: of all models, and of each alone."""
+    found: dict[str, Condition] = {}
+    for some in (admitted, *([info] for info in admitted)):
+        for condition in collected(claim.rule(evidence.among(some)))[0] if some else ():
+            found.setdefault(str(condition), condition)
+    return list(found.values())
 
 
 def decide_all(evidence: Evidence) -> list[Decision]:

@@ -49,6 +49,7 @@ class Evidence:
         self._rows: dict[tuple[str, str, str], list[Row]] = {}
         for row in filled.to_dict("records"):
             self._rows.setdefault((row["model"], row["analysis"], row["metric"]), []).append(row)  # type: ignore[arg-type]
+        self._preferred_of: dict[tuple[int, ...], tuple[int, Sequence[Row]]] = {}
         self.n_train = main_train_size(table)
         """Number of training images that numbers are taken of, where several were evaluated."""
         self.models_info = tuple(models_info)
@@ -130,7 +131,13 @@ class Evidence:
 
     def _preferred(self, rows: Sequence[Row]) -> int:
         """Return the position of the row that stands for all of them, by the choice that the report shows too."""
-        return int(preferred_rows(long_table([dict(row) for row in rows]), n_train=self.n_train).index[0])
+        # Claims ask for the same rows again and again, and choosing takes a table each time.
+        asked = tuple(map(id, rows))
+        if asked not in self._preferred_of:
+            table = long_table([dict(row) for row in rows])
+            # With the rows, so that no other row gets one of these numbers.
+            self._preferred_of[asked] = int(preferred_rows(table, n_train=self.n_train).index[0]), rows
+        return self._preferred_of[asked][0]
 
     def _draws(self, row: Row) -> tuple[np.ndarray | None, str]:
         """Return the bootstrap draws of a row that its result stores, and their units; None without."""

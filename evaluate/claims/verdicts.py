@@ -71,17 +71,24 @@ class Decision:
     """Titles of the models it rests on."""
     paper: str = "arXiv 2401.00463"
     """The paper whose finding it is."""
+    part: Verdict = "not testable"
+    """The verdict on those conditions that are decided: of the models that are there, where others are missing."""
 
 
-def verdict_of(conditions: Iterator[Condition]) -> tuple[Verdict, tuple[str, ...], str]:
-    """Return the verdict, the numbers and the reason; conditions that are missing do not hide one that fails."""
+def collected(conditions: Iterator[Condition]) -> tuple[list[Condition], str]:
+    """Return the conditions before the first that lacks its rows, and what is missing; empty where nothing is."""
     seen: list[Condition] = []
-    missing = ""
     try:
         for condition in conditions:
             seen.append(condition)  # noqa: PERF402  (what came before a MissingEvidenceError counts)
     except MissingEvidenceError as error:
-        missing = str(error)
+        return seen, str(error)
+    return seen, ""
+
+
+def verdict_of(conditions: Iterator[Condition]) -> tuple[Verdict, tuple[str, ...], str]:
+    """Return the verdict, the numbers and the reason; conditions that are missing do not hide one that fails."""
+    seen, missing = collected(conditions)
     numbers = tuple(map(str, seen))
     failed = [condition for condition in seen if condition.outcome is False]
     undecided = [condition for condition in seen if condition.outcome is None]

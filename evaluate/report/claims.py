@@ -6,14 +6,17 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 
+from evaluate.claims.alternatives import NO_PAPER
 from evaluate.claims.paper_numbers import Compared
 from evaluate.claims.verdicts import Decision
 from evaluate.report.page import Number, TableCell, escape, prose, table
 from evaluate.report.store_state import WHOLE
 from evaluate.results.files import without_formula, write_file
 
+UNDECIDED = "not testable"
 SIGNS = {"holds": "✓ holds", "fails": "✗ fails", "not testable": "– not testable"}
 
 
@@ -36,9 +39,45 @@ def write_claims(folder: Path, decisions: Sequence[Decision]) -> None:
 
 
 def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> str:
-    """Return the table of claims; ``stored`` is the state of each model's stored sets, by title."""
-    papers = list(dict.fromkeys(one.paper for one in decisions))
+    """Return the claims: decided ones, those decided in part, and the others folded into one line.
+
+    ``stored`` is the state of each model's stored sets, by title.
+    """
     counts = [sum(one.verdict == verdict for one in decisions) for verdict in SIGNS]
+    decided = [one for one in decisions if one.verdict != UNDECIDED]
+    in_part = [one for one in decisions if one.verdict == UNDECIDED and one.part != UNDECIDED]
+    others = [one for one in decisions if one.verdict == UNDECIDED and one.part == UNDECIDED]
+    papers = list(dict.fromkeys(one.paper for one in decisions))
+    lines = partial(_table, stored=stored, several_papers=len(papers) > 1)
+    explained = (
+        f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable as a whole: {counts[2]}, of which {len(in_part)} are "
+        f"decided in part. Findings of {escape(_listed(papers))} as rules: a number is followed by its 95 % "
+        "interval in brackets and decides only where the whole interval lies on one side of the threshold. A claim "
+        "holds only if all of its conditions do; intervals are not widened for their number, so that of true claims "
+        "with many conditions some fail by chance. A claim is tested only where its models beat the most common class "
+        "and random weights. A part is what the models that are there decide without those that are not. The same is "
+        "in claims.csv and claims.json.</p>"
+    )
+    parts = [explained] if decided or in_part else []
+    if decided:
+        parts.append(f"<details open><summary>Decided ({len(decided)})</summary>{lines(decided)}</details>")
+    if in_part:
+        parts.append(f"<details open><summary>Decided in part ({len(in_part)})</summary>{lines(in_part)}</details>")
+    if others:
+        # Where little is decided, twenty lines would stand between a reader and the figures.
+        rest = lines(others) if parts else f"{explained}{lines(others)}"
+        parts.append(f"<p>{_why_not(others, len(decisions))}</p>")
+        parts.append(f"<details><summary>Claims that cannot be tested ({len(others)})</summary>{rest}</details>")
+    return "".join(parts)
+
+
+def _listed(papers: Sequence[str]) -> str:
+    published = [paper for paper in papers if paper != NO_PAPER]
+    return " and ".join(published + ["questions beside them"] * (NO_PAPER in papers))
+
+
+def _table(decisions: Sequence[Decision], stored: Mapping[str, str], several_papers: bool) -> str:
+    """Return a table of claims with their verdicts, numbers and reasons."""
     rows: list[list[TableCell]] = []
     for decision in decisions:
         listed = "".join(f"<li>{escape(line)}</li>" for line in decision.numbers)
@@ -47,33 +86,25 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
         marks = "".join(f"<br><strong>The stored set of {escape(title)} is not whole.</strong>" for title in damaged)
         plural = "" if len(decision.numbers) == 1 else "s"
         tested = f"<br><small>{len(decision.numbers)} condition{plural}</small>" if decision.numbers else ""
-        verdict = f"<strong>{SIGNS[decision.verdict]}</strong>{tested}"
-        source = f"<br><small>{escape(decision.paper)}</small>" if len(papers) > 1 else ""
+        in_part = decision.verdict == UNDECIDED and decision.part != UNDECIDED
+        sign = f"in part {SIGNS[decision.part]}" if in_part else SIGNS[decision.verdict]
+        verdict = f"<strong>{sign}</strong>{tested}"
+        source = f"<br><small>{escape(decision.paper)}</small>" if several_papers else ""
         sentence = escape(decision.sentence) + source
         rows.append([str(decision.claim), sentence, verdict, numbers, prose(decision.reason) + marks])
-    explained = (
-        f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable by these results: {counts[2]}. Findings of "
-        f"{escape(' and '.join(papers))} as rules: a number is followed by its 95 % interval in brackets and decides "
-        "only where the whole interval lies on one side of the threshold. A claim holds only if all of its conditions "
-        "do; intervals are not widened for their number, so that of true claims with many conditions some fail by "
-        "chance. A claim is tested only where its models beat the most common class and random weights. The same is in "
-        "claims.csv and claims.json.</p>"
-    )
-    head = ["no.", "claim", "verdict", "rests on", "why"]
-    body = f'<div class="prose">{table(head, rows, raw=True)}</div>'
-    if counts[0] + counts[1]:
-        return f"{explained}<details open><summary>Every claim</summary>{body}</details>"
-    # Where none is decided, twenty lines would stand between a reader and the figures.
-    return f"<p>{_why_none(decisions)}</p><details><summary>Every claim</summary>{explained}{body}</details>"
+    return f'<div class="prose">{table(["no.", "claim", "verdict", "rests on", "why"], rows, raw=True)}</div>'
 
 
-def _why_none(decisions: Sequence[Decision]) -> str:
-    """Return one sentence on why no claim is decided: the three most frequent reasons without their advice."""
-    reasons = Counter(decision.reason.partition(": ")[0] for decision in decisions if decision.reason)
+def _why_not(others: Sequence[Decision], n_claims: int) -> str:
+    """Return one sentence on why claims are not decided: the three most frequent reasons without their advice."""
+    reasons = Counter(decision.reason.partition(": ")[0] for decision in others if decision.reason)
     listed = [f"{prose(reason)} ({n} claim{'s' if n > 1 else ''})" for reason, n in reasons.most_common(3)]
     more = len(reasons) - len(listed)
-    others = f"; and {more} more reason{'s' if more > 1 else ''}" if more else ""
-    return f"None of the papers' claims can be tested by these results: {'; '.join(listed)}{others}."
+    also = f"; and {more} more reason{'s' if more > 1 else ''}" if more else ""
+    none = "None of the papers' claims can be tested by these results"
+    some = f"{len(others)} claim{'' if len(others) == 1 else 's'} cannot be tested by these results"
+    which = none if len(others) == n_claims else some
+    return f"{which}: {'; '.join(listed)}{also}."
 
 
 def paper_section(compared: Sequence[Compared]) -> str:

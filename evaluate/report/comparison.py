@@ -97,7 +97,12 @@ def compare(experiments: Sequence[StoredResults], *, layers: str = "last", allow
         for info in read.models_info
     ]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["model"])
+    if rows["model"].nunique() < 2:
+        names = ", ".join(dict.fromkeys(read.experiment for read in experiments))
+        raise UserError(f"{names} has one model: give the folders of two experiments, or one with two models")
     known = [column for column in rows.columns if column not in ("model", "value", "low", "high")]
+    # A parameter that no analysis of an experiment has is a column that its table lacks.
+    rows[known] = rows[known].astype(object).where(rows[known].notna(), "")
     if unknown := [name for name in allow if name not in known]:
         raise UserError(f"--allow {unknown[0]}: there is no such field; choose among {', '.join(sorted(known))}")
     keys = [column for column in known if column not in allow]
@@ -202,7 +207,7 @@ def _parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
 def _side_by_side(
     shared: pd.DataFrame, models: Sequence[str], keys: Sequence[str], allow: Sequence[str]
 ) -> pd.DataFrame:
-    first = shared.drop_duplicates("code").set_index("code").fillna("")
+    first = shared.drop_duplicates("code").set_index("code")
     shown = [key for key in keys if key in MEASURED]
     # Of the other fields those that tell rows of the same analysis and metric apart.
     by_metric = first.groupby(["analysis", "metric"])
@@ -222,7 +227,7 @@ def _refusals(alone: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str]) -> t
     how = [key for key in keys if key not in what]
     n_what = len(what)
     counterparts: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
-    named = rows[["model", *what, *how]].fillna("").astype(str)
+    named = rows[["model", *what, *how]].astype(str)
     for model, *values in named.itertuples(index=False, name=None):
         counterparts.setdefault(tuple(values[:n_what]), {}).setdefault(model, tuple(values[n_what:]))
     counts: Counter[tuple[str, str, str, tuple[tuple[str, str, str], ...]]] = Counter()

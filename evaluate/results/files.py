@@ -63,7 +63,7 @@ def write_file(path: Path, data: bytes) -> None:
             partial.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}; choose another --results") from error
+        raise UserError(f"cannot write {path}: {error.strerror}; choose another folder") from error
 
 
 def partial_files(root: Path) -> dict[Path, os.stat_result]:

@@ -124,6 +124,40 @@ def test_without_a_control_or_a_model_nothing_is_testable(number):
     assert f'role = "{claim(number).needs[0]}"' in judged(number, world).reason
 
 
+DINOV2_ALONE = (1, 2, 10, 11, 14)
+"""Claims of which DINOv2 alone decides a part."""
+
+
+def only(*roles):
+    world = paper_world()
+    for role in {key[0] for key in world.found} - {*roles, "random"}:
+        world.without(role)
+    return world
+
+
+@pytest.mark.parametrize("number", range(1, 21))
+def test_models_that_are_there_decide_their_part_without_the_others(number):
+    found = judged(number, only("dinov2"))
+    assert found.verdict == "not testable"
+    assert found.part == ("holds" if number in DINOV2_ALONE else "not testable"), found
+    assert all(line.endswith(": yes") for line in found.numbers)
+    whole = judged(number, paper_world())
+    assert whole.part == whole.verdict
+    assert judged(number, only()).part == "not testable"
+
+
+def test_a_part_fails_where_its_model_is_not_as_the_paper_has_it_and_is_closed_by_the_gate():
+    world = only("dinov2", "dino")
+    world.change("dinov2", *PATCHES, 0.2, classifier="knn", m=0)
+    found = judged(1, world)
+    assert (found.verdict, found.part) == ("not testable", "fails")
+    assert "no model plays MAE" in found.reason
+    assert len(found.numbers) == 2
+    world.change("random", *PATCHES, 0.95, classifier="probe")
+    assert judged(1, world).part == "not testable"
+    assert not judged(1, world).numbers
+
+
 @pytest.mark.parametrize("number", sorted({*range(1, 21)} - {15, 16}))
 @pytest.mark.parametrize("floor", ["random", "majority"])
 def test_a_probe_that_beats_no_baseline_closes_the_gate(number, floor):

@@ -159,10 +159,10 @@ def test_the_claims_are_on_the_page_and_beside_it_whoever_writes_it(made):
     folder = page.parent
     before = [(folder / name).read_bytes() for name in ("report.html", "claims.csv", "claims.json")]
     text = page.read_text()
-    assert "Holds: 0. Fails: 0. Not testable by these results: 20." in text
+    assert "Holds: 0. Fails: 0. Not testable as a whole: 20, of which 0 are decided in part." in text
     assert text.count("– not testable") == 20
     assert "role = &quot;mae&quot;" in text
-    assert "<details><summary>Every claim" in text, "nothing was decided, so the table is folded"
+    assert "<details><summary>Claims that cannot be tested (20)" in text, "nothing was decided, so the table is folded"
     for name in ("report.html", "claims.csv", "claims.json"):
         (folder / name).unlink()
     rewrite_report(results, "e", look(store))
@@ -184,7 +184,19 @@ def test_verdicts_are_words_and_models_are_escaped(tmp_path):
     assert "– not testable" in text
     assert "<i>" not in text
     assert "The stored set of &lt;i&gt;MAE is not whole." in text
-    assert "Holds: 18. Fails: 1. Not testable by these results: 1." in text
+    assert "Holds: 18. Fails: 1. Not testable as a whole: 1, of which 0 are decided in part." in text
+    assert text.index("Decided (19)") < text.index("1 claim cannot be tested")
+
+
+def test_what_is_decided_in_part_stands_between_what_is_decided_and_what_is_not():
+    world = paper_world()
+    for role in ("mae", "simmim", "dino", "supervised", "ibot", "scale-mae"):
+        world.without(role)
+    text = claims_section(decide_all(world.evidence()), {})
+    assert "in part ✓ holds" in text
+    parts, others = text.index("Decided in part ("), text.index("Claims that cannot be tested (")
+    assert parts < others
+    assert "Decided (" not in text, "no claim is decided as a whole"
 
 
 def test_a_page_of_an_earlier_version_is_written_with_all_claims_open(made):
@@ -193,7 +205,7 @@ def test_a_page_of_an_earlier_version_is_written_with_all_claims_open(made):
     del note["models"], note["beside"]
     (page.parent / "report.json").write_text(json.dumps(note))
     rewrite_report(results, "e")
-    assert "Not testable by these results: 20." in page.read_text()
+    assert "Not testable as a whole: 20" in page.read_text()
 
 
 # -- the stored sets --------------------------------------------------------------------------------------------------

@@ -113,6 +113,18 @@ def test_what_differs_in_part_is_refused_in_part_and_counted_once():
     assert compared.n_alone == 2
 
 
+def test_a_parameter_of_an_analysis_that_one_experiment_lacks_is_no_difference():
+    more = row(analysis="overclustering", params={"clusters": [100]})
+    compared = compare([results(row(), more), results(row(value=0.7), title="DINO", experiment="two")])
+    assert len(compared.rows) == 1
+    assert not compared.refused
+
+
+def test_one_model_is_compared_with_nothing():
+    with pytest.raises(UserError, match="one has one model: give the folders of two experiments"):
+        compare([results(row())])
+
+
 def test_lists_that_only_choose_rows_and_the_kind_of_device_are_no_difference():
     other = row(params={"remove": [0], "device": "cuda"})
     assert len(compare([results(row()), results(other, title="DINO")]).rows) == 1

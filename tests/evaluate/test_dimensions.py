@@ -142,7 +142,7 @@ def test_lidar_names_the_view_that_lacks_a_layer(tmp_path):
     model = dataclasses.replace(clean, views={("flip", 1.0): view})
     found = run(tmp_path, model, Lidar(kind="lidar", pooled=("mean-patch",)))
     assert found.table["layer"].tolist() == [1]
-    with pytest.raises(MissingError, match=r"no stored mean: .*block.0.norm under flip 1: `layers` in \[\[views\]\]"):
+    with pytest.raises(MissingError, match=r"mean-patch of block.0.norm .* under flip 1.*`layers` of \[\[views\]\]"):
         run(tmp_path, model, Lidar(kind="lidar", pooled=("mean-patch",), layers="all"))
 
 

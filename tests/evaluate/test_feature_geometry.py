@@ -153,6 +153,18 @@ def test_a_known_spectrum_has_its_ranks():
     assert np.isnan(decay_exponent(np.ones(5), 4, 5))
 
 
+def test_directions_that_are_rounding_alone_are_not_fitted():
+    rng = np.random.default_rng(5)
+    few = rng.normal(size=(12, 40)) + 3.0  # 12 tokens span 11 directions about their mean
+    repeated = np.repeat(rng.normal(size=(300, 20)), 2, axis=1) + 3.0
+    for tokens, n_centred, n_about_origin in ((few, 11, 12), (repeated, 20, 20)):
+        centred, about_origin = spectra(*moments_of(tokens))
+        assert np.count_nonzero(centred.eigenvalues) == n_centred
+        assert np.count_nonzero(about_origin.eigenvalues) == n_about_origin
+        squares = np.linalg.svd(tokens - tokens.mean(axis=0), compute_uv=False)[:n_centred] ** 2 / len(tokens)
+        assert decay_exponent(centred.eigenvalues, 2, 40) == pytest.approx(decay_exponent(squares, 2, n_centred))
+
+
 def test_the_corrected_participation_ratio_is_that_of_sums_over_different_tokens():
     x = np.random.default_rng(4).normal(size=(7, 3)) * [3, 1, 0.5] + 2
     centred, about_origin = spectra(*moments_of(x))
@@ -289,7 +301,14 @@ def test_what_is_not_finite_is_named_and_little_data_gives_what_it_can(tmp_path)
         table = run(tmp_path, geometry_set(tmp_path / str(n_patches), {(0, True): single}, grid)).table
         values = table.set_index("metric")["value"]
         assert values["norm_median"] == pytest.approx(np.median(np.linalg.norm(single.astype(float), axis=2)))
-        assert values[["lds", "cds", "position_share"]].isna().all()
+        assert values[["lds", "cds", "position_share", "share_within_images"]].isna().all()
+    rectified = tokens.copy()
+    rectified[..., :5] = 0.0  # most values of a rectified layer are 0, and none of them makes another massive
+    rectified[np.abs(rectified) < 1.0] = 0.0
+    table = run(tmp_path, geometry_set(tmp_path / "rectified", {(0, True): rectified}, GRID)).table
+    values = table.set_index(["metric", "outcome"])["value"]
+    assert values["median_magnitude"].iloc[0] == 0.0
+    assert values[["massive_share"]].isna().tolist() == [False, True, False]  # above 100, 1000 medians, both
 
 
 def test_figures_show_the_tables_numbers(found):

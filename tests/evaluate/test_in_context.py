@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from evaluate.analyses.feature_geometry import FeatureGeometry
 from evaluate.analyses.in_context_segmentation import InContextSegmentation
 from evaluate.analyses.overclustering import Overclustering
+from evaluate.analyses.token_pictures import TokenPictures
 from evaluate.kernels.segmentation import in_context as kernel
 from evaluate.kernels.segmentation.clustering import (
     cluster_centres,
@@ -104,8 +106,25 @@ def test_planted_classes_are_found_and_leading_noise_that_hides_them_is_removed(
 
 
 def test_more_neighbours_than_remembered_patches_are_refused(tmp_path):
-    with pytest.raises(UserError, match="k = 30 neighbours are more than the 5"):
-        run(planted(tmp_path), tmp_path, InContextSegmentation(kind="in-context-segmentation", memory_size=5))
+    model = planted(tmp_path)
+    with pytest.raises(UserError, match="k = 30 neighbours are more than the 25 training patches in memory"):
+        run(model, tmp_path, InContextSegmentation(kind="in-context-segmentation", memory_size=25))
+    with pytest.raises(UserError, match=r"memory_size = 2 is less than the \d+ training tiles"):
+        run(model, tmp_path, InContextSegmentation(kind="in-context-segmentation", memory_size=2, k=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (lambda: Overclustering(kind="overclustering", clusters=()), "clusters"),
+        (lambda: TokenPictures(kind="token-pictures", pictures=()), "pictures"),
+        (lambda: TokenPictures(kind="token-pictures", queries=()), "queries"),
+        (lambda: FeatureGeometry(kind="feature-geometry", deviations=float("inf")), "deviations"),
+    ],
+)
+def test_settings_that_ask_for_nothing_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        settings()
 
 
 def test_the_hungarian_mapping_is_the_best_of_all_permutations_and_majority_is_no_worse():

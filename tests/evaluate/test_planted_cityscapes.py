@@ -3,7 +3,6 @@
 They ask for 36, 72 and 144 training images, but for removals and layers with 72 alone.
 """
 
-import os
 import re
 import tomllib
 from dataclasses import replace
@@ -75,15 +74,7 @@ def evaluated(folder, name, models, found):
 
 
 @pytest.fixture(scope="module")
-def no_sync():
-    """Nothing is waited for on its way to the disk: nobody pulls the plug here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "fsync", lambda number: None)
-        yield
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory, no_sync):
+def world(tmp_path_factory):
     """The tiles' evaluation, and its evidence beside that of whole images and of videos both ways."""
     folder = tmp_path_factory.mktemp("city")
     tiles, evidence = evaluated(folder, "tiles", city_models(folder / "tiles", MODELS), asked())

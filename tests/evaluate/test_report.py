@@ -19,6 +19,7 @@ from evaluate.results.table import COLUMNS, ResultStore, long_table
 from evaluate.runner import Evaluation
 from evaluate.scoring.images.vectors import Pooled
 from stores.errors import MissingError
+from tests.conftest import write_svg_alone
 from tests.evaluate.planted_report import TITLES, all_figures
 
 README = Path(__file__).parent.parent.parent / "evaluate" / "README.md"
@@ -28,7 +29,9 @@ README = Path(__file__).parent.parent.parent / "evaluate" / "README.md"
 def made(tmp_path_factory):
     results, evaluation, models = all_figures(tmp_path_factory.mktemp("report"))
     about = [{"model": one.title, "data set": "planted", "features": one.features.digest} for one in models]
-    return results, evaluation, about, write_report(results, "planted", evaluation, about)
+    with pytest.MonkeyPatch.context() as patched:
+        write_svg_alone(patched)
+        return results, evaluation, about, write_report(results, "planted", evaluation, about)
 
 
 def drawn(name, evaluation):
@@ -156,6 +159,12 @@ def test_the_page_is_one_file_that_says_everything(made):
     for entry in FIGURES:
         assert (made[3].parent / "figures" / f"{entry.name}.svg").exists()
         assert (made[3].parent / "figures" / f"{entry.name}.pdf").exists()
+
+
+@pytest.mark.slow
+def test_every_figure_is_drawn_as_pdf(made):
+    for entry in FIGURES:
+        assert save(drawn(entry.name, made[1]), "pdf").startswith(b"%PDF"), entry.name
 
 
 @pytest.mark.slow

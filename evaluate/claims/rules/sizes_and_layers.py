@@ -19,7 +19,9 @@ def more_images(evidence: Evidence) -> Iterator[Condition]:
     for info in models_info:
         gains = {classifier: _gain(evidence, info, classifier) for classifier in CLASSIFIERS}
         grows.append(above(difference("", gains["probe"], gains["knn"]), 0.0).outcome)
-    yield above(share(f"share of {len(models_info)} models whose probe gains more than their 1-NN", grows), 0.5)
+    titles = " and ".join(info.title for info in models_info)
+    of_them = f"share of {len(models_info)} models" if len(models_info) > 1 else titles or "no model"
+    yield above(share(f"{of_them} whose probe gains more than 1-NN", grows), 0.5)
 
 
 def profiles(evidence: Evidence) -> Iterator[Condition]:
@@ -29,15 +31,16 @@ def profiles(evidence: Evidence) -> Iterator[Condition]:
     Other depths are taken in proportion. Supervised and SimMIM are tested where there are such models. Which layer is
     best is selected by value and then compared by intervals.
     """
-    for info in [evidence.info("dino"), *evidence.present("supervised")]:
+    for info in evidence.present("dino", "supervised"):
         scores = _profile(evidence, info)
         eighth, best = scores[round(len(scores) * 8 / 12) - 1], max(scores, key=lambda one: one.value)
         name = f"1-NN of {info.title}: layer 8 beyond 3/4 of the rise"
         yield above(weighted(name, [(1.0, eighth), (-SATURATED, best), (SATURATED - 1, scores[0])]), 0.0)
-    scores = _profile(evidence, evidence.info("dinov2"))
-    before = scores[len(scores) - 1 - max(1, round(len(scores) * 3 / 12))]
-    name = f"1-NN of {evidence.info('dinov2').title}: rise of the last three layers less half of all"
-    yield above(weighted(name, [(0.5, scores[-1]), (-1.0, before), (0.5, scores[0])]), 0.0)
+    for info in evidence.present("dinov2"):
+        scores = _profile(evidence, info)
+        before = scores[len(scores) - 1 - max(1, round(len(scores) * 3 / 12))]
+        name = f"1-NN of {info.title}: rise of the last three layers less half of all"
+        yield above(weighted(name, [(0.5, scores[-1]), (-1.0, before), (0.5, scores[0])]), 0.0)
     for info in evidence.present("simmim"):
         scores = _profile(evidence, info)
         middle = max(scores[len(scores) // 3 : 2 * len(scores) // 3], key=lambda one: one.value)

@@ -48,12 +48,13 @@ def tiles(evidence: Evidence) -> Iterator[Condition]:
     The two ways are two experiments on the same data: one is the experiment itself or both stand in
     ``[claims] beside``. Tracking is compared at the middle gap.
     """
-    for role in ("mae", "dino"):
+    for role in (info.role for info in evidence.present("mae", "dino")):
         for classifier in ("probe", "knn"):
             tiled, whole = _both(evidence, role, partial(Evidence.patches, classifier=classifier))
             yield above(difference(f"{tiled.name}, tiles less whole images", tiled, whole), 0.0)
-    tiled, whole = _both(evidence, "mae", _tracked)
-    yield above(difference(f"{tiled.name}, whole images less tiles", whole, tiled), 0.0)
+    for info in evidence.present("mae"):
+        tiled, whole = _both(evidence, info.role, _tracked)
+        yield above(difference(f"{tiled.name}, whole images less tiles", whole, tiled), 0.0)
 
 
 def _images(evidence: Evidence, info: ModelInfo, token: str, m: int, size: float) -> Estimate:

@@ -58,7 +58,7 @@ class Spectrum:
 
     count: int
     eigenvalues: Float64[np.ndarray, " rank"]
-    """Of the second moment divided by the count, decreasing, none below 0."""
+    """Of the second moment divided by the count, decreasing; those that are rounding alone are 0."""
     fourth: float
     """Sum of the fourth powers of the tokens' lengths, from the mean where it is centred."""
     centred: bool
@@ -123,4 +123,9 @@ def spectra(
         (second / count - np.outer(mean, mean), centred, True),
         (second / count, fourth, False),
     ):
-        yield Spectrum(count, np.maximum(np.linalg.eigvalsh(matrix)[::-1], 0.0), power, is_centred)
+        values = np.linalg.eigvalsh(matrix)[::-1]
+        # Fewer tokens than channels span no more directions; centring cancels digits of the moment about the origin.
+        rank = min(len(values), count - is_centred)
+        rounding = np.finfo(np.float64).eps * len(values) * squares / count
+        values = np.where((np.arange(len(values)) < rank) & (values > rounding), values, 0.0)
+        yield Spectrum(count, values, power, is_centred)

@@ -40,10 +40,12 @@ class ImageSums:
 
 
 def share_within(sums: ImageSums, times: Times) -> Float64[np.ndarray, " resample"]:
-    """Return the share of the variance within images in every resample; nan where nothing varies.
+    """Return the share of the variance within images in every resample; nan of one image, and where nothing varies.
 
     ``times`` says how often each image is drawn; a row of ones gives the value of all.
     """
+    if len(sums.counts) < 2:
+        return np.full(len(times), np.nan)
     within = sums.squares - (sums.totals**2).sum(axis=1) / sums.counts
     centre = sums.totals.sum(axis=0) / sums.counts.sum()
     offsets = sums.totals / sums.counts[:, None] - centre

@@ -27,7 +27,7 @@ class Plan:
     folds: Int64[np.ndarray, " row"]
     """Fold of each row's image, from 0."""
     compared: Bool[np.ndarray, " row"]
-    """Rows whose patches are compared with each other, all pairs."""
+    """Rows whose patches are compared with each other, all pairs, and whose kurtosis is computed."""
     sampled: Int64[np.ndarray, "row sampled"]
     """Patches of each row whose tokens are kept."""
     labels: UInt8[np.ndarray, "row patch"] | None = None
@@ -48,7 +48,7 @@ class RowNumbers:
     units: Float64[np.ndarray, " row"]
     """Tokens that are not 0."""
     kurtosis: Float64[np.ndarray, " row"]
-    """Kurtosis of a token's values over the channels, mean over tokens that have one."""
+    """Kurtosis of a token's values over the channels, mean over tokens; nan where pairs are not compared."""
     largest: Float64[np.ndarray, " row"]
     """Largest magnitude."""
     n_large: Float64[np.ndarray, " row"]
@@ -70,7 +70,7 @@ class RowNumbers:
             squares=np.empty(n_rows),
             unit_sums=np.empty((n_rows, n_channels)),
             units=np.empty(n_rows),
-            kurtosis=np.empty(n_rows),
+            kurtosis=np.full(n_rows, np.nan),
             largest=np.empty(n_rows),
             n_large=np.empty(n_rows),
             cosines=np.full((n_rows, plan.grid.n_distances), np.nan),
@@ -136,7 +136,6 @@ def read_block(block: Float[np.ndarray, "row patch channel"], first: int, plan: 
             weights[1], weights[2] = scale, second
             kept.sums[at], kept.unit_sums[at], cubic, *cross = weights @ wide
             kept.norms[at], kept.squares[at], kept.units[at] = lengths, second.sum(), np.count_nonzero(scale)
-            kept.kurtosis[at] = _mean(_kurtosis(wide @ ones, second, squared, wide))
             kept.largest[at] = magnitude.max()
             kept.n_large[at] = np.count_nonzero(squared > LARGE**2) if magnitude.max() > LARGE else 0
             kept.sample[at] = narrow[plan.sampled[at]]
@@ -147,6 +146,7 @@ def read_block(block: Float[np.ndarray, "row patch channel"], first: int, plan: 
             sums.cubic += cubic
             moments.add(int(plan.folds[at]), wide, kept.sums[at], np.stack(cross, axis=1))
             if plan.compared[at]:
+                kept.kurtosis[at] = _mean(_kurtosis(wide @ ones, second, squared, wide))
                 narrow *= scale.astype(np.float32)[:, None]
                 labels = None if plan.labels is None else plan.labels[at]
                 kept.cosines[at], kept.regions[at] = _pairs(narrow, plan.grid, labels)

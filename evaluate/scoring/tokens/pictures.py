@@ -102,7 +102,7 @@ def _components(
     if options.basis == "layers" and len(widths) > 1:
         raise UserError(
             f"the layers of {model.title} have {min(widths)} to {max(widths)} features and can share no components: "
-            'set basis = "layer"'
+            'set basis = "layer" (`look`: leave --shared-basis out)'
         )
     groups = [list(addresses)] if options.basis == "layers" else [[address] for address in addresses]
     pictures, shares = [], []
