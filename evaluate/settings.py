@@ -14,8 +14,11 @@ from evaluate.results.table import ResultStore
 from evaluate.selection import SelectionRule
 from stores.specs import Record
 
-Layers = Literal["all"] | tuple[int, ...]
+Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
 """``all`` stored layers, or numbers from 0; negative ones count from the last stored."""
+
+Point = Literal["embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2", "output"]
+"""Points inside of blocks at which tokens can be captured: ``capture_points`` of [features]."""
 
 Classifier = Literal["knn", "probe"]
 
@@ -132,7 +135,7 @@ class ClassifierSettings(Settings):
 
     classifiers: tuple[Classifier, ...] = ("knn", "probe")
     """Nearest neighbours, a linear probe, or both."""
-    penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    penalties: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = None
     """L2 penalties to choose from on held-out training images, from the largest down until two in a row score less than
     the best; a default grid without. A single one is taken."""
     penalty_score: PenaltyScore = "patch_miou"
@@ -141,7 +144,7 @@ class ClassifierSettings(Settings):
     """A converged fit with an L2 penalty, or AdamW without one for fixed epochs: papers name no optimiser."""
     epochs: int = Field(default=10, ge=1)
     """Epochs of ``probe = "adamw"``."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Learning rate of ``probe = "adamw"``."""
 
 

@@ -26,8 +26,9 @@ Sublayer = Literal[
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-
-_BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder", "layers", "captures"}
+_OWN_FEATURES = {"layers", "captures", "capture_points", "sublayers"}
+"""Settings of a model that take the place of those of [features]."""
+_BESIDE_THE_FEATURES = {"title", "licence", "probe_batchnorm", "role", "decoder"} | _OWN_FEATURES
 """Settings of a model on which no feature depends."""
 
 SMALLEST_MEGABYTES = 0.001
@@ -80,6 +81,10 @@ class ModelRecipe(Record):
     """Layers to keep of this model's clean view, instead of those of [features]: for models of different depths."""
     captures: tuple[Capture, ...] | None = None
     """Captures of this model instead of those of [features]: backbones with stages have no ``attention``."""
+    capture_points: Annotated[tuple[CapturePoint, ...], Field(min_length=1)] | None = None
+    """Points of this model instead of those of [features]: backbones with stages have the ``output`` alone."""
+    sublayers: tuple[Sublayer, ...] | None = None
+    """Tensors inside this model's blocks instead of those of [features]; ``[]`` keeps none."""
     licence: str | None = None
     """Terms of use of the weights, in one line; by default those known of the official weights."""
     arguments: dict[str, str | int | float | bool] = Field(default_factory=dict)
@@ -259,13 +264,14 @@ class Recipe(Record):
 
         Raises UserError when the frame does not allow a view.
         """
-        own = {} if model is None else model.model_dump(include={"layers", "captures"}, exclude_none=True)
+        own = {} if model is None else model.model_dump(include=_OWN_FEATURES, exclude_none=True)
         if self.features.clean:
             yield CLEAN, self.features.model_copy(update=own)
         for settings in self.views:
             captures = tuple(one for one in settings.captures if one in own.get("captures", settings.captures))
             changes: dict[str, Any] = {"layers": settings.layers, "norm": settings.norm or self.features.norm}
             changes |= {"masked": None, "input_pixels": False, "captures": captures, "sublayers": ()}
+            changes |= {"capture_points": own.get("capture_points", self.features.capture_points)}
             for level in settings.all_levels():
                 yield settings.at(level, self.frame), self.features.model_copy(update=changes)
 

@@ -98,6 +98,14 @@ def test_extract_refuses_what_evaluate_would_lack(site, run, captures, analysis,
          "features.capture_points: write at least one entry"),
         ('kind = "attention"\n', 'kind = "attention"\nqueries = [[50, 0.5]]\n',
          "analyses.0.queries.0.0: input should be less than 1, not 50"),
+        ('kind = "attention"\n', 'kind = "attention"\nlayers = []\n',
+         "analyses.0.layers: write 'all' or at least one entry, not []"),
+        ('kind = "frequency"\n', 'kind = "frequency"\npoints = []\n',
+         "analyses.1.points: write at least one entry, not []"),
+        ('kind = "frequency"\n', 'kind = "frequency"\npoints = ["outptu"]\n',
+         "analyses.1.points.0: input should be 'embedding', 'norm1'"),
+        ("map_images = 2", "map_images = 2\nperplexity = inf",
+         "analyses.2.perplexity: input should be a finite number"),
         ('kind = "attention"\n', 'kind = "attention"\nlayers = [9]\n',
          'MAE has no captured arrays of layer 9 of "attention" that are complete, only of 0, 1, 2: add it to '
          "`captures`, and the layer to `layers`, in [features]"),
@@ -121,6 +129,38 @@ def test_attention_that_a_backbone_of_stages_lacks_is_called_by_the_word_of_the_
     code, _, err = run("plan", "tiny.toml")
     assert code == 2
     assert "resnet18 has no transformer blocks to read attention in: take it out of `captures`" in " ".join(err.split())
+    (site / "tiny.toml").write_text(head)
+    code, _, err = run("plan", "tiny.toml")
+    assert code == 2
+    assert "or write `sublayers = []` into its [[models]] table" in " ".join(err.split())
+
+
+STAGES = """[[models]]
+name = "resnet18"
+title = "Stages"
+weights = "random"
+captures = {captures}
+capture_points = ["output"]
+sublayers = []
+[selection.train]"""
+
+
+def test_a_backbone_of_stages_stands_beside_points_inside_of_blocks(site, run):
+    """It has a file's other captures, and what it lacks is said in a note and not refused."""
+    for captures, left_out in (
+        ('["frequency", "token-statistics"]', ["attention leaves out Stages"]),
+        ("[]", ["attention leaves out Stages", "frequency leaves out Stages", "leaves out statistics of Stages"]),
+    ):
+        text = EXPERIMENT.replace("decoder = true\n", "").replace(
+            "[selection.train]", STAGES.replace("{captures}", captures)
+        )
+        (site / "tiny.toml").write_text(text.replace("input = 32", "input = 64").replace('kind = "frequency"',
+                                        'kind = "frequency"\npoints = ["output", "attention-residual"]'))  # fmt: skip
+        code, out, err = run("plan", "tiny.toml", "--no-time")
+        said = " ".join((out + err).split())
+        assert code == 0, said
+        assert said.count("leaves out") == len(left_out), said
+        assert all(note in said for note in left_out), said
 
 
 def test_places_of_query_patches_can_be_written_in_the_file(site, run):

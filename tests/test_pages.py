@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 import pytest
+import timm
+import torch
 from PIL import Image
 
 from demo.street import write_street_world
@@ -94,15 +96,25 @@ def test_first_steps_with_own_pictures(run):
     page = ROOT / "docs" / "start.md"
     photos("data/photos", range(20), ".jpg", noise)
     photos("data/fields", ("0001", "0002"), ".png", noise)
+    Path("weights").mkdir()
+    for epoch in (10, 20):
+        torch.manual_seed(epoch)
+        state = timm.create_model("vit_tiny_patch16_224").state_dict()
+        torch.save({"model": {f"module.{key}": value for key, value in state.items()}}, f"weights/epoch-{epoch}.pth")
     photos("data/fields", ("mask_0001", "mask_0002"), ".png", mask)
     (table,) = (body for _, body in FENCE.findall(page.read_text()) if body.startswith("image,"))
     Path("data/fields.csv").write_text(table)
     reader = Reader(page, run, {FIRST: first("features")}).follow()
     assert "made    80 rows of features, 0 of labels" in reader.typed[0][1]
     assert reader.names["table"]["metric"].eq("patch_miou").any()
-    for name in ("photos", "fields"):
+    cka, distance = reader.names["cka"], reader.names["distance"]
+    assert cka["value"].notna().sum() == 12 * 12
+    assert distance["value"].between(110, 120).sum() == 2 * 12, (
+        "attention of random weights is nearly uniform: 116.5 px"
+    )
+    for name in ("photos", "fields", "checkpoints"):
         assert Path("results", name, "report.html").exists()
-        assert len(Path(f"{name}.toml").read_text().splitlines()) <= 12, "the page promises ten lines or so"
+        assert len(Path(f"{name}.toml").read_text().splitlines()) <= 14, "the page promises ten lines or so"
 
 
 def test_python_with_an_own_module(run):

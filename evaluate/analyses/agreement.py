@@ -44,9 +44,9 @@ class Agreement(SingleLayerSettings, BootstrapSettings):
     """A linear probe, or nearest neighbours."""
     k: Annotated[int, Field(ge=1)] = 20
     """Neighbours that vote."""
-    temperature: Annotated[float, Field(gt=0)] = 0.07
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.07
     """Votes are exp(cosine similarity / temperature)."""
-    penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    penalties: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = None
     """L2 penalties of the probe to choose from by accuracy on held-out training images; by default a grid."""
 
 

@@ -13,13 +13,14 @@ its depths are counted from its own embedding, 0.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
+from pydantic import Field
 
 from evaluate.decoder import BlockDecoder
-from evaluate.inputs.captured import captured_arrays, captured_rows
+from evaluate.inputs.captured import captured_arrays, captured_rows, capturing, has_blocks
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
@@ -27,7 +28,7 @@ from evaluate.kernels.tokens.fourier import log_amplitudes, relative_to_first
 from evaluate.results.metrics import DELTA_LOG_AMPLITUDE, DELTA_LOG_AMPLITUDE_HIGHEST
 from evaluate.results.table import Result
 from evaluate.scoring.tokens.captured_task import CapturedTask, ScoredTask
-from evaluate.settings import BootstrapSettings, Context, Layers
+from evaluate.settings import BootstrapSettings, Context, Layers, Point
 from evaluate.task import ModelTask
 from stores.errors import MissingError, UserError
 
@@ -45,7 +46,7 @@ class Frequency(BootstrapSettings):
     kind: Literal["frequency"]
     layers: Layers = "all"
     """Captured layers: ``all``, or numbers from 0; negative ones count from the last captured."""
-    points: tuple[str, ...] | None = None
+    points: Annotated[tuple[Point, ...], Field(min_length=1)] | None = None
     """Captured points, as in ``capture_points`` of [features]; all of them by default."""
     decoder: bool = False
     """Whether the blocks of MAE's decoder are analysed too, for models whose weights hold one."""
@@ -80,14 +81,19 @@ class FrequencyTask(CapturedTask[Frequency]):
         cls, models: Sequence[ModelSets], settings: Frequency, context: Context
     ) -> Iterator[ModelTask[Frequency]]:
         """Yield one task a captured point, and one for a model's decoder where it is asked for."""
-        for model in models:
+        for model in capturing(models, cls.analysis, settings.points)[0]:
             split = RowSplit(model, context.selection, cls.analysis)
-            for one in captured_arrays(
-                model, cls.analysis, cls.analysis, layers=settings.layers, points=settings.points
-            ):
+            points = settings.points if has_blocks(model) else None
+            for one in captured_arrays(model, cls.analysis, cls.analysis, layers=settings.layers, points=points):
                 yield cls(model, one.address, settings, context, split, one)
             if settings.decoder:
                 yield DecoderFrequencyTask.of(model, settings, context, split)
+
+    @classmethod
+    def notes(cls, models: Sequence[ModelSets], settings: Frequency) -> list[str]:
+        """Return one note a backbone of stages without what is read, beside models that have it."""
+        left_out = capturing(models, cls.analysis, settings.points)[1]
+        return [f'frequency leaves out {one.title}, whose `captures` have no "frequency" there' for one in left_out]
 
     def compute(self) -> Result:
         """Return one row a frequency, then the highest one against depth."""

@@ -32,7 +32,7 @@ from evaluate.inputs.work import Work, reading
 from evaluate.results.metrics import GRAM_DRIFT
 from evaluate.results.table import Result
 from evaluate.scoring.similarity.compared import check_same_rows
-from evaluate.settings import BootstrapSettings, Context, LayerSettings
+from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from evaluate.task import ModelTask
 
 Grid = tuple[int, int]
@@ -43,7 +43,7 @@ class GramDrift(LayerSettings, BootstrapSettings):
     """How far the cosines of all pairs of an image's patches differ between layers, models and views."""
 
     kind: Literal["gram-drift"]
-    layers: Literal["all"] | tuple[int, ...] = "all"
+    layers: Layers = "all"
     """Layers to compare: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     views: tuple[str, ...] | None = ()
     """Names of the views whose patches are compared with the clean ones, in the same layers; None takes all."""

@@ -25,9 +25,9 @@ from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe, attentive_bytes
+from evaluate.scoring.images.pooled_task import PooledTask
 from evaluate.scoring.images.vectors import Pooled, vector_addresses, vectors_bytes
-from evaluate.settings import BootstrapSettings, Context, LayerSettings
-from evaluate.task import ModelTask
+from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
 from stores.format.paths import OF_LAYERS
 
 ImageClassifier = Literal["knn", "probe", "attentive-probe"]
@@ -37,7 +37,7 @@ class ImageClassification(LayerSettings, BootstrapSettings):
     """Accuracy of classes of whole images from every layer, kind of token and classifier."""
 
     kind: Literal["image-classification"]
-    layers: Literal["all"] | tuple[int, ...] = "all"
+    layers: Layers = "all"
     """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     pooled: Annotated[tuple[Pooled, ...], Field(min_length=1)] = ("class-token", "mean-patch")
     """What stands for an image: the first prefix token, the mean of the patch tokens, or both one after the other."""
@@ -45,18 +45,18 @@ class ImageClassification(LayerSettings, BootstrapSettings):
     """Nearest neighbours, a linear probe, or an attentive probe, which reads stored patch tokens."""
     k: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (20,)
     """Neighbours that vote; DINO's are 10, 20, 100 and 200."""
-    temperature: Annotated[float, Field(gt=0)] = 0.07
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.07
     """Votes are exp(cosine similarity / temperature)."""
-    penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    penalties: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = None
     """L2 penalties of the linear probe to choose from by accuracy on held-out training images; by default a grid."""
     epochs: int = Field(default=10, ge=1)
     """Epochs of the attentive probe."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Learning rate of the attentive probe."""
 
 
 @dataclass(frozen=True, eq=False)
-class ImageClassificationTask(ModelTask[ImageClassification]):
+class ImageClassificationTask(PooledTask[ImageClassification]):
     """Accuracy of one classifier on one kind of token of one layer, and of the most common class."""
 
     classifier: ImageClassifier

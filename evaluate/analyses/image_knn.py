@@ -24,6 +24,7 @@ from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.table import Result
+from evaluate.scoring.images.pooled_task import PooledTask
 from evaluate.scoring.images.vectors import (
     image_classes,
     image_vectors,
@@ -33,7 +34,6 @@ from evaluate.scoring.images.vectors import (
 )
 from evaluate.scoring.variance_bootstrap import moments_by_row
 from evaluate.settings import BootstrapSettings, SingleLayerSettings
-from evaluate.task import ModelTask
 from stores.errors import UserError
 from stores.format.paths import MEANS, OF_LAYERS
 from stores.specs import Size
@@ -52,7 +52,7 @@ class ImageKnn(SingleLayerSettings, BootstrapSettings):
     """Numbers m of features to leave out, those of highest variance over the training images' patch tokens."""
     k: Annotated[int, Field(ge=1)] = 20
     """Neighbours that vote."""
-    temperature: Annotated[float, Field(gt=0)] = 0.07
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.07
     """Votes are exp(cosine similarity / temperature)."""
 
 
@@ -63,7 +63,7 @@ def sizes(model: ModelSets) -> list[tuple[float | None, ModelSets]]:
 
 
 @dataclass(frozen=True, eq=False)
-class ImageKnnTask(ModelTask[ImageKnn]):
+class ImageKnnTask(PooledTask[ImageKnn]):
     """Accuracy of every pooled token, m and size, and of the most common class."""
 
     analysis = "image-knn"

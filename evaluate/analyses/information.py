@@ -23,9 +23,9 @@ from evaluate.results.metrics import IMAGE_ACCURACY, PARTICIPATION_RATIO
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe
+from evaluate.scoring.images.pooled_task import PooledTask, kinds_of
 from evaluate.scoring.images.vectors import Pooled, vector_addresses, vector_inputs, vectors_bytes
 from evaluate.settings import BootstrapSettings, Context, LayerSettings
-from evaluate.task import ModelTask
 from stores.format.paths import OF_LAYERS
 
 ALL, RANDOM, COMPONENTS = "all", "random", "pca"
@@ -42,18 +42,18 @@ class Information(LayerSettings, BootstrapSettings):
     """Numbers of features or components that the probe reads; those the model has not are left out."""
     draws: Annotated[int, Field(ge=1)] = 5
     """Random choices of every number; their mean is reported."""
-    penalties: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    penalties: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = None
     """L2 penalties to choose from by accuracy on held-out training images; by default a grid."""
 
 
 def _width(model: ModelSets, settings: Information) -> int:
     """Return the features of the longest vectors of a model's last analysed layer."""
     array = model.arrays(settings.layers, settings.norm, OF_LAYERS)[-1]
-    return model.n_channels(array) * (2 if "class-and-mean" in settings.pooled else 1)
+    return model.n_channels(array) * (2 if "class-and-mean" in kinds_of(model, settings.pooled) else 1)
 
 
 @dataclass(frozen=True, eq=False)
-class InformationTask(ModelTask[Information]):
+class InformationTask(PooledTask[Information]):
     """Accuracy by the number of random features and of principal components, of one kind of token of one layer."""
 
     pooled: Pooled
@@ -66,8 +66,8 @@ class InformationTask(ModelTask[Information]):
 
     @classmethod
     def notes(cls, models: Sequence[ModelSets], settings: Information) -> list[str]:
-        """Return one note a model that has fewer features than the settings name."""
-        notes = []
+        """Return one note a model that has fewer features than the settings name, or no class token."""
+        notes = super().notes(models, settings)
         for model in models if "features" in settings.model_fields_set else ():
             width = _width(model, settings)
             if more := [str(count) for count in sorted(set(settings.features)) if count > width]:

@@ -20,9 +20,9 @@ from evaluate.inputs.views import check_rows, selected_views
 from evaluate.inputs.work import CALL, Work, reading
 from evaluate.results.metrics import COSINE, INVARIANCE, RANDOM_COSINE
 from evaluate.results.table import Result
+from evaluate.scoring.images.pooled_task import PooledTask
 from evaluate.scoring.images.vectors import Pooled, row_vectors, vector_addresses, vectors_bytes
 from evaluate.settings import BootstrapSettings, LayerSettings
-from evaluate.task import ModelTask
 from stores.errors import UserError
 from stores.format.paths import OF_LAYERS
 
@@ -47,7 +47,7 @@ def cosines(
 
 
 @dataclass(frozen=True, eq=False)
-class InvarianceTask(ModelTask[Invariance]):
+class InvarianceTask(PooledTask[Invariance]):
     """Cosines of clean and changed images, for every view, level and kind of token of one layer."""
 
     analysis = "invariance"

@@ -26,9 +26,9 @@ from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.ridge import PENALTIES, r2, ridge
 from evaluate.results.metrics import R2
 from evaluate.results.table import Result
+from evaluate.scoring.images.pooled_task import PooledTask
 from evaluate.scoring.images.vectors import Pooled, image_vectors, vector_addresses, vector_inputs, vectors_bytes
-from evaluate.settings import BootstrapSettings, LayerSettings
-from evaluate.task import ModelTask
+from evaluate.settings import BootstrapSettings, Layers, LayerSettings
 from stores.errors import UserError
 from stores.format.paths import OF_LAYERS
 
@@ -41,7 +41,7 @@ class ObjectPositions(LayerSettings, BootstrapSettings):
     """R² of number and place of the objects of an image, predicted from one vector of it."""
 
     kind: Literal["object-positions"]
-    layers: Literal["all"] | tuple[int, ...] = "all"
+    layers: Layers = "all"
     """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
     pooled: Annotated[tuple[Pooled, ...], Field(min_length=1)] = ("class-token", "mean-patch")
     """What stands for an image: the first prefix token, the mean of the patch tokens, or both one after the other."""
@@ -83,7 +83,7 @@ def targets_of(
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectPositionsTask(ModelTask[ObjectPositions]):
+class ObjectPositionsTask(PooledTask[ObjectPositions]):
     """R² of every target and kind of token of one layer."""
 
     analysis = "object-positions"

@@ -35,9 +35,9 @@ from evaluate.scoring.similarity.minibatches import (
     shuffled_minibatches,
     stored_minibatches,
 )
-from evaluate.scoring.similarity.pairs import Wanted, pairs_of_models, pairs_of_views
-from evaluate.scoring.similarity.representations import OUTPUT, VECTORS, Tokens, has_class_token, vector_bytes
-from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings
+from evaluate.scoring.similarity.pairs import Wanted, left_out, pairs_of_models, pairs_of_views
+from evaluate.scoring.similarity.representations import OUTPUT, VECTORS, Tokens, vector_bytes
+from evaluate.settings import BootstrapSettings, Context, Layers, LayerSettings, Point
 from evaluate.task import ModelTask
 from stores.canonical import digest
 from stores.errors import UserError
@@ -46,7 +46,6 @@ ROW_BYTES = 4096
 """One row of the result with its columns, before and after it is written."""
 
 Measure = Literal["cka", "linear-cka", "procrustes", "cca", "rsa", "mutual-knn"]
-Point = Literal["embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2", "output"]
 
 
 class Similarity(LayerSettings, BootstrapSettings):
@@ -122,9 +121,8 @@ class SimilarityTask(ModelTask[Similarity]):
 
     @classmethod
     def notes(cls, models: Sequence[ModelSets], settings: Similarity) -> list[str]:
-        """Return one note a model that has no class token, where these are compared."""
-        lacking = [one.title for one in models if "class-token" in settings.tokens and not has_class_token(one)]
-        return [f"similarity leaves out class tokens of {title}, which has none stored" for title in lacking]
+        """Return one note a model that has no class token, or no blocks, where these are compared."""
+        return [f"similarity leaves out {what}" for what in left_out(models, settings.tokens, settings.points)]
 
     @property
     def where(self) -> str:

@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 
-from evaluate.inputs.captured import captured_arrays, captured_rows
+from evaluate.inputs.captured import captured_arrays, captured_rows, capturing
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection, RowSplit, spread_selection
@@ -76,7 +76,7 @@ class TokenGeometry(LayerSettings, BootstrapSettings):
     """Images of ``maps``, one input of each; t-SNE takes seconds for every thousand patches."""
     map_classes: int = Field(default=3, ge=1, le=64)
     """Classes of these images, where images have classes: the most common ones."""
-    perplexity: float = Field(default=20.0, gt=0)
+    perplexity: float = Field(default=20.0, gt=0, allow_inf_nan=False)
     """Perplexity of t-SNE."""
 
 
@@ -92,9 +92,10 @@ class TokenGeometryTask(CapturedTask[TokenGeometry]):
         cls, models: Sequence[ModelSets], settings: TokenGeometry, context: Context
     ) -> Iterator[ModelTask[TokenGeometry]]:
         """Yield the tasks of every part: one a layer or point, and one a model for its maps."""
+        described = {model.title for model in capturing(models, "statistics")[0]}
         for model in models:
             split = RowSplit(model, context.selection, cls.analysis)
-            if "statistics" in settings.parts:
+            if "statistics" in settings.parts and model.title in described:
                 for one in captured_arrays(model, "statistics", "token-statistics", layers=settings.layers):
                     yield cls(model, one.address, settings, context, split, one)
             if "spectra" in settings.parts:
@@ -103,6 +104,13 @@ class TokenGeometryTask(CapturedTask[TokenGeometry]):
             if "maps" in settings.parts:
                 [array] = model.arrays((settings.map_layer,), settings.norm)
                 yield TokenMapsTask(model, array, settings, context, split)
+
+    @classmethod
+    def notes(cls, models: Sequence[ModelSets], settings: TokenGeometry) -> list[str]:
+        """Return one note a backbone of stages without statistics, beside models that have them."""
+        left_out = capturing(models, "statistics")[1] if "statistics" in settings.parts else []
+        return [f'token-geometry leaves out statistics of {one.title}, whose `captures` have no "token-statistics"'
+                for one in left_out]  # fmt: skip
 
     def compute(self) -> Result:
         """Return the mean of every statistic that the layer has."""

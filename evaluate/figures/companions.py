@@ -60,8 +60,7 @@ COMPANION_FIGURES = (
     FigureEntry(
         "image-classification",
         "Classes of whole images, layer by layer",
-        "Accuracy on whole images from each layer's tokens, through the final norm. The dotted line is the most common "
-        "class.",
+        "Accuracy on whole images from each layer's tokens. The dotted line is the most common class.",
         image_classification.figure,
         interval=OVER_IMAGES,
     ),

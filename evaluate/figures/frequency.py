@@ -14,6 +14,8 @@ from evaluate.results.table import Result
 
 DECODER = "decoder"
 """Outcome of the rows of a decoder."""
+INSIDE = r"\.(?:norm1|attention|ls1|norm2|mlp|ls2)$"
+"""Ends of the names of arrays that are no sums: drawn where nothing else is, for a line goes along the sums."""
 LABEL = "log amplitude less that at 0 (nats)"
 DEPTHS: tuple[tuple[str, Any], ...] = (
     ("first depth", (0, (1, 1.5))),
@@ -27,6 +29,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     highest = style.metric_rows(table, "frequency", DELTA_LOG_AMPLITUDE_HIGHEST)
     if highest.empty:
         return None
+    inside = highest["array"].str.contains(INSIDE).fillna(False)
+    highest = highest if inside.all() else highest[~inside]
     of_decoder = (highest["outcome"] == DECODER).fillna(False)
     has_decoder = bool(of_decoder.any())
     drawn, [panels] = style.new_figure((11.6 if has_decoder else 8.4, 3.9), 3 if has_decoder else 2)

@@ -40,8 +40,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         for number, (names, part) in enumerate(some.groupby(keys, sort=False)):
             words = [f"{name:g}" if isinstance(name, float) else str(name) for name in names]
             label = " and ".join(words) if "reference" in keys else ", ".join(words)
-            look = {"color": style.COLOURS[number % len(style.COLOURS)], "marker": style.MARKERS[number % 7]}
-            style.curve(panel, part, "depth", label=label, **look)
+            style.curve(panel, part, "depth", label=label, **style.look_of(number))
         panel.set_title(title, fontsize=10, loc="left")
         panel.set_xlabel("depth (blocks)")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

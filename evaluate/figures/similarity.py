@@ -159,6 +159,8 @@ def sublayers(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure 
     points = list(dict.fromkeys(pair.point for pair in pairs))
     if not set(points) - {OUTPUT}:
         return None
+    having = {pair.title for pair in pairs if pair.point != OUTPUT}  # backbones of stages have the output alone
+    pairs = [pair for pair in pairs if pair.title in having]
     between = [pair for pair in pairs if pair.model != pair.reference] or pairs
     titles = list(dict.fromkeys(pair.title for pair in between))[:MOST_PAIRS]
     least = min(0.0, _least(between))

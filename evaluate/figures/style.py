@@ -141,9 +141,12 @@ def place_panels(figure: Figure, *margins: float, **spaces: float) -> None:
 
 
 def legend_above(figure: Figure, axes: Axes) -> None:
-    """Put one legend of all models above the panels, where it covers no data."""
-    handles, _ = axes.get_legend_handles_labels()
-    legend(figure, handles)
+    """Put one legend of all models above the panels, where it covers no data: those of a panel, then of the others."""
+    found: dict[str, Any] = {}
+    for panel in (axes,) if _GIVEN.get() else (axes, *figure.axes):
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    legend(figure, list(found.values()))
 
 
 def legend(figure: Figure, handles: Sequence[Any], **options: Any) -> None:

@@ -37,6 +37,31 @@ def has_blocks(model: ModelSets) -> bool:
     return any(address.partition("/")[2].startswith("block.") for address in model.features.arrays)
 
 
+def capturing(
+    models: Sequence[ModelSets], group: str, points: Sequence[str] | None = None
+) -> tuple[list[ModelSets], list[ModelSets]]:
+    """Return the models that an analysis of a capture reads, and those that it leaves out beside them.
+
+    Left out are backbones of stages of which there is none of the capture's arrays, or none at the points, since they
+    have other captures than transformers; with nothing else to read none is, so that the reader says what is missing.
+
+    Args:
+        models: Stored sets of the models.
+        group: First part of the arrays' addresses, such as ``frequency``.
+        points: Points of the arrays that are read; None for every one.
+    """
+
+    def has_some(model: ModelSets) -> bool:
+        arrays = [one for one in model.features.arrays.values() if one.group == group]
+        return any(points is None or one.attributes.get("point") in points for one in arrays)
+
+    left_out = [model for model in models if not has_blocks(model) and not has_some(model)]
+    if len(left_out) == len(models):
+        return list(models), []
+    titles = {model.title for model in left_out}
+    return [model for model in models if model.title not in titles], left_out
+
+
 def captured_arrays(
     model: ModelSets,
     group: str,
@@ -97,7 +122,7 @@ def _missing(model: ModelSets, what: str, capture: str, points: Sequence[str] | 
     also = f", and the points {', '.join(points)} to `capture_points`," if points else ""
     return (
         f'{model.title} has no captured arrays {what}of "{capture}" that are complete: add it to `captures`{also} in '
-        f"[features] and run `{model.extract_command}`"
+        f"[features], or in its [[models]] table where that has the key, and run `{model.extract_command}`"
     )
 
 

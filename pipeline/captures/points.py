@@ -105,9 +105,11 @@ def _check(model: FrozenModel, point: Point, key: str) -> None:
     is_layered = len(model.blocks) == len(model.layers) and all(one.name.startswith("block.") for one in model.layers)
     if not is_layered:
         what = "attention" if point.part == KERNEL else f'"{point.part}"'
+        own = {"capture_points": 'capture_points = ["output"]', "sublayers": "sublayers = []"}
+        instead = f"`{own[key]}`" if key in own else "`captures` with those it has"
         raise UserError(
             f"{model.record.name} has no transformer blocks to read {what} in: take it out of `{key}` in [features], "
-            "or list in `captures` of its [[models]] table those it has"
+            f"or write {instead} into its [[models]] table"
         )
     if point.part in _SUBMODULES and _submodule(model.blocks[point.layer], point.part) is None:
         known = [part for part in _SUBMODULES if _submodule(model.blocks[point.layer], part) is not None]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from evaluate.analyses.frequency import DecoderFrequencyTask, Frequency
@@ -84,6 +85,19 @@ def test_rows_are_means_of_differences_with_their_frequency_and_depth(written, t
     np.testing.assert_array_equal(drawn.axes[0].lines[0].get_ydata(), highest["value"].to_numpy(float))
     assert "cycles a patch" in drawn.axes[1].get_xlabel()
     assert "nats" in drawn.axes[0].get_ylabel()
+
+
+def test_the_line_goes_along_the_sums_where_other_points_were_captured_too(written, tmp_path):
+    table = run(tmp_path, written[0]).table
+    more = [table]
+    for point in ("norm1", "mlp", "attention-residual"):
+        some = table.assign(array=table["array"] + f".{point}")
+        some.loc[some["x_name"] == "depth", "x_value"] -= 0.5
+        more.append(some)
+    drawn = figures.figure(pd.concat(more, ignore_index=True), [])
+    np.testing.assert_array_equal(drawn.axes[0].lines[0].get_xdata(), [0.5, 1.0, 1.5, 2.0])
+    alone = figures.figure(more[2], [])
+    np.testing.assert_array_equal(alone.axes[0].lines[0].get_xdata(), [0.5, 1.5])
 
 
 def test_the_same_images_in_other_rows_give_the_same_numbers(written, tmp_path):

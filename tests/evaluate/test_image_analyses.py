@@ -14,7 +14,7 @@ from evaluate.analyses.information import Information
 from evaluate.analyses.invariance import Invariance, cosines
 from evaluate.analyses.object_positions import ObjectPositions, targets_of
 from evaluate.analyses.robustness import Robustness
-from evaluate.figures import image_robustness
+from evaluate.figures import image_classification, image_robustness
 from evaluate.inputs.rows import RowSplit
 from evaluate.kernels.bootstrap import quantiles, resampled_ratio
 from evaluate.kernels.tokens.spectra import centred_gram, participation_ratio
@@ -252,6 +252,48 @@ def test_robustness_of_image_classes_is_that_of_the_clean_classifier_on_changed_
         Robustness(**{**asked, "remove": (0, 2)})
     with pytest.raises(UserError, match="k = 99 neighbours are more than"):
         table_of(tmp_path, models, Robustness(**{**asked, "image_k": 99}))
+
+
+@pytest.mark.parametrize(
+    "analysis",
+    [
+        ImageClassification(kind="image-classification", k=(1,), layers=(-1,)),
+        Invariance(kind="invariance", pooled=("class-token", "mean-patch")),
+        Information(kind="information", pooled=("class-token", "class-and-mean", "mean-patch")),
+        ObjectPositions(kind="object-positions", layers=(-1,)),
+    ],
+    ids=lambda analysis: analysis.kind,
+)
+def test_class_tokens_of_a_model_that_has_none_are_left_out_with_a_note(tmp_path, models, analysis, monkeypatch):
+    staged = planted_images(tmp_path)[1]
+    arrays = {name: array for name, array in staged.features.arrays.items() if array.group != "prefix"}
+    monkeypatch.setitem(staged.features.__dict__, "arrays", arrays)
+    wanted = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    tasks, notes = collect_tasks([models[0], staged], wanted, Context(SELECTION, 0))
+    kinds = [task.parameters()["pooled"] for task in tasks if task.title == staged.title]
+    assert kinds, "its means are analysed"
+    assert {tuple([one] if isinstance(one, str) else one) for one in kinds} == {("mean-patch",)}
+    assert notes == [f"{analysis.kind} leaves out class tokens of {staged.title}, which has none stored"]
+    alone = analysis.model_copy(update={"pooled": ("class-token",)})
+    with pytest.raises(MissingError, match=f"{staged.title} has no stored class token: ask for mean-patch"):
+        collect_tasks([staged], wanted.model_copy(update={"analyses": (alone,)}), Context(SELECTION, 0))
+
+
+def test_the_legend_names_a_model_that_the_first_panel_lacks(tmp_path, models):
+    asked = ImageClassification(kind="image-classification", k=(1,), layers=(-1,), classifiers=("knn",), resamples=0)
+    table = table_of(tmp_path, models, asked)
+    lacking = table[(table["model"] == models[0].title) | (table["token"] == "mean-patch")]
+    [legend] = image_classification.figure(lacking, []).legends
+    assert [text.get_text() for text in legend.get_texts()] == [model.title for model in models]
+
+
+@pytest.mark.parametrize("settings", [ImageClassification, Agreement, Information])
+def test_infinite_settings_are_refused(settings):
+    kind = settings.model_fields["kind"].annotation.__args__[0]
+    for name, value in {"penalties": (np.inf,), "temperature": np.inf, "learning_rate": np.inf}.items():
+        if name in settings.model_fields:
+            with pytest.raises(ValueError, match="finite"):
+                settings(**{"kind": kind, name: value})
 
 
 def test_more_features_than_a_model_has_are_left_out_with_a_note(tmp_path, models):

@@ -12,6 +12,7 @@ from evaluate.results.draws import draws_of
 from evaluate.results.table import ResultStore
 from evaluate.runner import collect_tasks, evaluate
 from evaluate.scoring.similarity.minibatches import StoredGrams
+from evaluate.scoring.similarity.pairs import left_out
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
 from pipeline.extraction.compute import Compute
@@ -224,6 +225,19 @@ def test_models_without_a_class_token_are_left_out_with_a_note(models, tmp_path)
     assert found.notes == ["similarity leaves out class tokens of Stages, which has none stored"]
     with pytest.raises(MissingError, match="no model has a stored class token: set prefix = true in \\[features\\]"):
         run(tmp_path, models[2:], tokens=("class-token",), norm="none")
+
+
+def test_points_inside_of_blocks_leave_out_backbones_of_stages(models, tmp_path, monkeypatch):
+    blocks, stages = models[0], models[2]
+    inside = {name.replace("block.", "stage."): array for name, array in stages.features.arrays.items()}
+    monkeypatch.setitem(stages.features.__dict__, "arrays", inside)
+    wanted = EvaluationSettings(analyses=(asked(points=("mlp",), tokens=("patches",)),))
+    with pytest.raises(MissingError, match='Sixteen has no captured arrays at "mlp" of "grams"'):
+        collect_tasks([blocks, stages], wanted, Context(None, 0))
+    assert left_out([blocks, stages], ("patches",), ("mlp", "output")) == [
+        "mlp of Stages, which has no transformer blocks"
+    ]
+    assert left_out([stages], ("patches",), ("mlp",)) == [], "with nothing to compare, what is missing is said"
 
 
 def keys(models, selection=None, **settings):

@@ -81,6 +81,9 @@ def test_sublayers_have_a_column_a_point(table):
     means = [float(np.diagonal(matrix).mean()) for matrix in expected[:2]]
     assert titles[:3] == [f"mlp: {means[0]:.2f}", f"output: {means[1]:.2f}", "mlp"]
     assert similarity.sublayers(table[table["outcome"].isna()], []) is None
+    third = (table["model"] == TITLES[2]) | (table["reference"] == TITLES[2])
+    staged = similarity.sublayers(table[table["outcome"].isna() | ~third], [])
+    assert len(drawn_images(staged)) == 2, "pairs that have their outputs alone have no row"
 
 
 def test_corresponding_layers_are_drawn_against_depth_with_their_intervals(table):

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from evaluate.inputs.captured import has_blocks
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.views import check_rows
 from evaluate.scoring.similarity.compared import ComparedModel, check_same_rows
 from evaluate.scoring.similarity.representations import (
+    OUTPUT,
     VECTORS,
     Representation,
     Tokens,
@@ -62,7 +64,7 @@ class Pair:
 
 
 def pairs_of_models(models: Sequence[ModelSets], wanted: Wanted) -> Iterator[Pair]:
-    """Yield every pair of models, and every model with itself; those without a class token are left out of its pairs.
+    """Yield every pair of models, and every model with itself; those without the token, or the point, are left out.
 
     Raises UserError for sets of different rows, MissingError for what is not stored.
 
@@ -71,6 +73,8 @@ def pairs_of_models(models: Sequence[ModelSets], wanted: Wanted) -> Iterator[Pai
         wanted: what of them is compared.
     """
     having = [one for one in models if wanted.tokens != "class-token" or has_class_token(one)]
+    if wanted.point != OUTPUT and any(map(has_blocks, having)):
+        having = [one for one in having if has_blocks(one)]
     if models and not having:
         raise MissingError(
             f"no model has a stored class token: set prefix = true in [features] and run "
@@ -98,7 +102,8 @@ def pairs_of_views(views: Sequence[tuple[ModelSets, Sequence[View]]], wanted: Wa
         wanted: what of them is compared.
     """
     for model, of_model in views:
-        if wanted.tokens == "class-token" and not has_class_token(model):
+        lacks_token = wanted.tokens == "class-token" and not has_class_token(model)
+        if lacks_token or (wanted.point != OUTPUT and not has_blocks(model)):
             continue
         for name, level in of_model:
             viewed = model.for_view(name, level)
@@ -121,8 +126,25 @@ def pairs_of_views(views: Sequence[tuple[ModelSets, Sequence[View]]], wanted: Wa
             yield Pair(own, ComparedModel(wanted.split(viewed), tuple(shared)), n_rows, (name, level))
 
 
+def left_out(models: Sequence[ModelSets], tokens: Sequence[Tokens], points: Sequence[str]) -> list[str]:
+    """Return what is left out of which model, and why, for notes: class tokens, and points inside of blocks.
+
+    Args:
+        models: stored sets of the models.
+        tokens: what stands for images.
+        points: where in the blocks.
+    """
+    lacking = [one.title for one in models if "class-token" in tokens and not has_class_token(one)]
+    inside = ", ".join(point for point in points if point != OUTPUT)
+    staged = [one.title for one in models if inside and not has_blocks(one)]
+    if len(staged) == len(models):
+        staged = []
+    of_tokens = [f"class tokens of {title}, which has none stored" for title in lacking]
+    return of_tokens + [f"{inside} of {title}, which has no transformer blocks" for title in staged]
+
+
 def _missing(where: str, model: ModelSets, wanted: Wanted) -> str:
-    if wanted.tokens in VECTORS and wanted.point != "output":
+    if wanted.tokens in VECTORS and wanted.point != OUTPUT:
         return (
             f'{where} has no stored tokens at "{wanted.point}", which are kept of clean inputs alone: leave `views` or '
             "this point out of similarity"
