@@ -174,7 +174,7 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
         alone = _decided_alone(claim, evidence, admitted)
         part = verdict_of(one for one in alone if one.outcome is not None)[0]
         numbers = tuple(dict.fromkeys((*numbers, *map(str, alone))))
-    titles = tuple(info.title for info in admitted)
+    titles = tuple(info.title for info in (*evidence.present(*claim.needs), *joined))
     reason = "; ".join([reason, *left_out])
     return Decision(claim.number, claim.sentence, verdict, numbers, reason, titles, claim.paper, part)
 

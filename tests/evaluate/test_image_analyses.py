@@ -269,11 +269,15 @@ def test_class_tokens_of_a_model_that_has_none_are_left_out_with_a_note(tmp_path
     arrays = {name: array for name, array in staged.features.arrays.items() if array.group != "prefix"}
     monkeypatch.setitem(staged.features.__dict__, "arrays", arrays)
     wanted = EvaluationSettings(selection=SELECTION, analyses=(analysis,))
+    with pytest.raises(MissingError, match=f"{staged.title} has no stored class token: .* or set prefix = true"):
+        collect_tasks([models[0], staged], wanted, Context(SELECTION, 0))
+    of_stages = "evaluate.scoring.images.pooled_task.has_stages"
+    monkeypatch.setattr(of_stages, lambda model: model.title == staged.title)
     tasks, notes = collect_tasks([models[0], staged], wanted, Context(SELECTION, 0))
     kinds = [task.parameters()["pooled"] for task in tasks if task.title == staged.title]
     assert kinds, "its means are analysed"
     assert {tuple([one] if isinstance(one, str) else one) for one in kinds} == {("mean-patch",)}
-    assert notes == [f"{analysis.kind} leaves out class tokens of {staged.title}, which has none stored"]
+    assert notes == [f"{analysis.kind} leaves out class tokens of {staged.title}, which has none"]
     alone = analysis.model_copy(update={"pooled": ("class-token",)})
     with pytest.raises(MissingError, match=f"{staged.title} has no stored class token: ask for mean-patch"):
         collect_tasks([staged], wanted.model_copy(update={"analyses": (alone,)}), Context(SELECTION, 0))
