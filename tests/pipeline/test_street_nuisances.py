@@ -159,3 +159,11 @@ def test_what_is_recorded_is_what_is_seen(values, darker, label):
 def test_strengths_outside_0_to_1_are_refused():
     with pytest.raises(ValueError, match=r"haze has strength 1.5: give a number from 0 to 1"):
         Nuisances(haze=1.5)
+
+
+def test_the_sheet_shows_every_nuisance_once():
+    from demo.street.__main__ import SHOWN, sheet
+
+    assert sheet(32).shape == (5 * 16, 4 * 32, 3)
+    shown = {key for values in SHOWN for key in values}
+    assert all(FIELDS[name] & shown for name in set(NAMES) - {"exposure"})
