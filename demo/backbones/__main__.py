@@ -17,17 +17,19 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--cache", type=Path, help="folder in which painted frames are kept between runs")
     train.add_argument("--threads", type=int, default=1, help="threads of torch; each number has its own weights")
     train.add_argument("--steps", type=int, help="take this many steps instead, to try it")
+    train.add_argument("--batch", type=int, help="images a step, likewise")
     chosen = parser.parse_args(arguments)
     from demo.backbones.settings import read_settings
     from demo.backbones.training import train as train_backbone
 
     try:
         settings = read_settings(chosen.file)
-        if chosen.steps is not None:
-            if chosen.steps < 1:
-                raise UserError(f"--steps {chosen.steps}: give 1 or more")
-            optimisation = settings.optimisation.model_copy(update={"steps": chosen.steps})
-            settings = settings.model_copy(update={"optimisation": optimisation})
+        changes = {name: getattr(chosen, name) for name in ("steps", "batch") if getattr(chosen, name) is not None}
+        for name, value in changes.items():
+            if value < 1:
+                raise UserError(f"--{name} {value}: give 1 or more")
+        optimisation = settings.optimisation.model_copy(update=changes)
+        settings = settings.model_copy(update={"optimisation": optimisation})
         path = train_backbone(settings, chosen.out, cache=chosen.cache, threads=max(1, chosen.threads), report=_say)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

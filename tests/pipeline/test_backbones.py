@@ -286,5 +286,8 @@ def test_settings_that_cannot_be_used_end_with_one_sentence(tmp_path, capsys):
             read_settings(file)
     assert main(["train", str(file), "--out", str(tmp_path / "out")]) == 2
     assert main(["train", str(tmp_path / "none.toml"), "--out", str(tmp_path / "out")]) == 2
-    assert "none.toml cannot be read" in capsys.readouterr().err
+    assert main(["train", str(named("dino")), "--out", str(tmp_path / "out"), "--batch", "0"]) == 2
+    said = capsys.readouterr().err
+    assert "none.toml cannot be read" in said
+    assert "--batch 0: give 1 or more" in said
     assert not (tmp_path / "out").exists()
