@@ -35,7 +35,8 @@ def train(
 ) -> Path:
     """Train a backbone and return the file of its weights; equal settings give equal bytes on the same machine.
 
-    Writes below ``out``: ``<name>.safetensors`` (float16), ``<name>.log.jsonl`` (loss and scores by step),
+    Writes below ``out``: ``<name>.safetensors`` (float16), ``<name>.log.jsonl`` (loss of a step and the
+    scores before it),
     ``<name>.svg`` (both as curves) and ``<name>.json`` (settings, minutes, threads and final scores).
 
     Args:
@@ -90,13 +91,13 @@ def _train(settings: Settings, out: Path, cache: Path | None, threads: int, repo
     log: list[dict[str, Any]] = []
     for step in range(options.steps + 1):
         line: dict[str, Any] = {"step": step}
+        if step % settings.probe_every == 0 or step == options.steps:  # at step 0 too: what training has to beat
+            line |= asdict(score(_trained(encoder, objective), *held_out))
         if step < options.steps:
             rate = learning_rate(step, options)
             loss = _update(encoder, objective, cropper, optimiser, rate, options)
             if step % settings.log_every == 0:
                 line |= {"loss": round(loss, 6), "learning_rate": round(rate, 8)}
-        if step == options.steps or (step + 1) % settings.probe_every == 0:
-            line |= asdict(score(_trained(encoder, objective), *held_out))
         if len(line) > 1:
             log.append(line)
             report(f"{settings.name} " + " ".join(f"{key} {_short(value)}" for key, value in line.items()))

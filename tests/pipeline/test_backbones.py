@@ -76,7 +76,8 @@ def tokens_of(weights):
 def test_a_short_training_lowers_the_loss_and_keeps_log_curve_and_record(short):
     found = losses(short)
     assert np.mean(found[-3:]) < 0.8 * found[0]
-    last = logged(short)[-1]
+    first, last = logged(short)[0], logged(short)[-1]
+    assert {"loss", "probe", "knn"} <= first.keys()  # the scores of the initial weights
     assert last["step"] == 8
     assert 0 <= last["knn"] <= 1
     assert 0 <= last["probe"] <= 1
