@@ -48,6 +48,8 @@ class Canvas(PlainCanvas):
     def __init__(self, height: int, width: int, haze: Colour, generator: np.random.Generator) -> None:
         super().__init__(height, width, generator)
         self.haze = np.array(haze, np.float32)
+        self.depth = np.full((height, width), np.inf, np.float32)
+        """Metres along the camera's axis to what each pixel shows; infinite in the sky."""
 
     def paint_far(
         self,
@@ -59,6 +61,7 @@ class Canvas(PlainCanvas):
         texture: Number,
         distance: Number,
         instance: int = 0,
+        depth: Float32[np.ndarray, " pixel"] | None = None,
     ) -> None:
         """Paint a mask as seen from a distance.
 
@@ -71,10 +74,12 @@ class Canvas(PlainCanvas):
             texture: Strength of the texture.
             distance: Distance in metres, which adds haze.
             instance: Instance number of the painted pixels; 0 for none.
+            depth: Distance of each pixel of the mask, in metres; by default ``distance``.
         """
         far = max(distance, 0.0) / _HAZE_LENGTH
         own = np.float32(1 / (1 + far + far * far / 2))  # close to exp(-far), and the same on every processor
         self.paint(rows, columns, mask, colour * own + self.haze * (1 - own), label, texture * float(own), instance)
+        self.depth[rows, columns][mask] = distance if depth is None else depth
 
     def polygon(
         self,

@@ -43,12 +43,15 @@ class _Plane:
     """From the camera to the nearer end."""
     clear: Float32[np.ndarray, " pixel"]
     """Share of fine texture that the distance leaves, 0..1."""
+    depth: Float32[np.ndarray, " pixel"]
+    """Metres ahead of the camera."""
 
     def part(self, keep: Bool[np.ndarray, " pixel"]) -> "_Plane":
         """Return the plane with fewer pixels."""
         mask = self.mask.copy()
         mask[self.mask] = keep
-        return replace(self, mask=mask, along=self.along[keep], up=self.up[keep], clear=self.clear[keep])
+        along, up, clear, depth = (part[keep] for part in (self.along, self.up, self.clear, self.depth))
+        return replace(self, mask=mask, along=along, up=up, clear=clear, depth=depth)
 
 
 def draw_lots(style: Style, sides: tuple[Side, Side], length: Number, generator: np.random.Generator) -> list[Lot]:
@@ -177,7 +180,8 @@ def _bushes(canvas: Canvas, camera: Camera, style: Style, lot: Lot, tall: Number
 
 
 def _paint(canvas: Canvas, plane: _Plane, colour: Float32[np.ndarray, "pixel 3"], name: str, texture: Number) -> None:
-    canvas.paint_far(plane.rows, plane.columns, plane.mask, colour, LABEL_IDS[name], texture, plane.distance)
+    label = LABEL_IDS[name]
+    canvas.paint_far(plane.rows, plane.columns, plane.mask, colour, label, texture, plane.distance, depth=plane.depth)
 
 
 def _plane(canvas: Canvas, camera: Camera, lot: Lot, distance: Number, tall: Number) -> _Plane | None:
@@ -205,4 +209,4 @@ def _plane(canvas: Canvas, camera: Camera, lot: Lot, distance: Number, tall: Num
     ahead = np.broadcast_to(ahead, up.shape)[mask]
     along = np.maximum(ahead - np.float32(begin), 0)
     clear = np.float32(20) / (np.float32(20) + ahead)
-    return _Plane(slice(top, bottom), slice(first, last), mask, along, up[mask], start, clear)
+    return _Plane(slice(top, bottom), slice(first, last), mask, along, up[mask], start, clear, ahead)

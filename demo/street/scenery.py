@@ -118,6 +118,7 @@ def paint_ground(canvas: Canvas, camera: Camera, style: Style, sides: tuple[Side
     along = np.broadcast_to(ahead + np.float32(camera.z), across.shape)
     ahead = np.broadcast_to(ahead, across.shape)
     left, right = sides
+    canvas.depth[rows, columns] = ahead
 
     offset = road.seed % 1000
     clear = np.float32(12) / (np.float32(12) + ahead)  # texture finer than a pixel would only flicker
@@ -142,7 +143,7 @@ def paint_ground(canvas: Canvas, camera: Camera, style: Style, sides: tuple[Side
         canvas.paint(rows, columns, mask, paving, LABEL_IDS["sidewalk"], texture=0.05)
         mask = outward >= side.front - side.verge
         blades = 1 + np.float32(0.25) * stains[mask]
-        turf = np.array((0.36, 0.50, 0.22), np.float32) * blades[:, None]
+        turf = np.array(style.turf, np.float32) * blades[:, None]
         canvas.paint(rows, columns, mask, turf, LABEL_IDS["terrain"], texture=0.22)
         if side.shadow:
             _shade(canvas, rows, columns, side, outward, along, road.seed)

@@ -62,6 +62,7 @@ class Style:
     storeys: int
     green: Number
     """Share of lots that are parks instead of houses, 0..1."""
+    turf: Colour = (0.36, 0.50, 0.22)
 
 
 def draw_style(city: np.random.Generator, scene: np.random.Generator) -> Style:

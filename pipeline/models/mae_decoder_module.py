@@ -41,7 +41,7 @@ class DecoderModule(nn.Module):
         embedded = self.embed(tokens)
         if ids is not None:
             prefix, visible = embedded[:, :1], embedded[:, 1:]
-            patches = self.masked.repeat(len(embedded), self.pos_embed.shape[1] - 1, 1)
+            patches = self.masked.to(embedded.dtype).repeat(len(embedded), self.pos_embed.shape[1] - 1, 1)
             patches = patches.scatter(1, ids[:, :, None].expand_as(visible), visible)
             embedded = torch.cat([prefix, patches], dim=1)
         embedded = embedded + self.pos_embed
