@@ -310,8 +310,11 @@ def arrays_of(asked, view, model):
 def planned(path):
     """Variants of an experiment that is planned by default are slow tests."""
     is_variant = path.stem.endswith(("-rankings", "-whole", "-robustness", "-videos", "-pieces", "-transfer"))
-    # The same readers and nearly the same keys as dota-retrieval, camvid and resisc45-small.
-    is_variant |= path.stem in ("fair1m-retrieval", "treatments-small", "segmentation-small", "resisc45")
+    # The same readers and nearly the same keys as others that are planned by default.
+    is_variant |= path.stem in (
+        *("fair1m-retrieval", "treatments-small", "segmentation-small", "resisc45", "ucmerced", "attention"),
+        *("objectives-cka", "reconstruction-small"),
+    )
     return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * is_variant)
 
 

@@ -204,7 +204,17 @@ def without(measured, folder, bad):
     )
 
 
-@pytest.mark.parametrize(("what", "features_too"), [*((what, True) for what in ASKED), ("videos", False)])
+LONG = {"images", "captures", "videos"}
+"""Analyses that select their rows as those of ``patches`` and ``views`` do; they take longest."""
+
+
+@pytest.mark.parametrize(
+    ("what", "features_too"),
+    [
+        *(pytest.param(what, True, marks=[pytest.mark.slow] * (what in LONG)) for what in ASKED),
+        ("videos", False),
+    ],
+)
 def test_invalid_rows_are_left_out_and_counted(tmp_path, what, features_too):
     selection, analyses = ASKED[what]
     models = made(tmp_path / "whole", what)

@@ -23,6 +23,8 @@ from evaluate.runner import evaluate
 from tests.evaluate.planted_cityscapes import CHANNELS, CLASSES, HIGH, LAYERS, MODELS, Plant, city_models
 from tests.evaluate.planted_video import videos
 
+pytestmark = pytest.mark.slow  # claims and figures on planted tables are tested by default
+
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "cityscapes.toml"
 PROBED = {"penalties": [1e-2]}
 DRAWS = 1

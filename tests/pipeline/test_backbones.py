@@ -116,6 +116,7 @@ def test_the_decoder_loads_by_the_path_of_reconstruction(short):
     np.testing.assert_array_equal(module.masked.numpy(), load_file(short)["mask_token"].float().numpy())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(tmp_path, cache):
     settings = tiny(named("mae-raw"))
     first, again = (train(settings, tmp_path / name, cache=cache) for name in "ab")
@@ -127,7 +128,16 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, cache):
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("stem", ["mae-normalised", "simmim", "dino", "supervised-patches", "supervised-image"])
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "dino",
+        *(
+            pytest.param(stem, marks=pytest.mark.slow)
+            for stem in ("mae-normalised", "simmim", "supervised-patches", "supervised-image")
+        ),
+    ],
+)
 def test_every_objective_trains_and_its_weights_load(stem, tmp_path, cache):
     path = train(tiny(named(stem), steps=1, batch=2), tmp_path, cache=cache)
     model, tokens = tokens_of(path)

@@ -86,6 +86,7 @@ def test_switching_one_leaves_the_values_of_the_others():
             }
 
 
+@pytest.mark.slow
 def test_values_are_independent_of_each_other_and_of_the_classes():
     """Correlations between 400 scenes' values, and of values with class shares of 30 scenes, as small as chance."""
     drawn = np.array([list(asdict(draw_conditions(ALL, 0, "train", "a", number)).values()) for number in range(400)])
