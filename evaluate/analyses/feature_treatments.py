@@ -106,8 +106,22 @@ class FeatureTreatments(TreatmentSettings, ClassifierSettings, LayerSettings, Bo
         return treatments + [Treatment("remove-other", m, experiment=other) for other in experiments for m in counts]
 
 
+class TreatedTask(ModelTask[FeatureTreatments]):
+    """A task about treatments of one array, some of which may rank features by other experiments."""
+
+    @cached_property
+    def others(self) -> list[Counterpart]:
+        """The same layer of the same model in the experiments that the settings name."""
+        return counterparts(self.model, self.array, self.settings, self.context)
+
+    @cached_property
+    def treatments(self) -> list[Treatment]:
+        """The treatments, the untreated features first and rankings of other experiments last."""
+        return self.settings.expand(self.n_channels, [other.experiment for other in self.others])
+
+
 @dataclass(frozen=True, eq=False)
-class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
+class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments], TreatedTask):
     """mIoU of one classifier under every treatment, and its difference to untreated features."""
 
     analysis = "feature-treatments"
@@ -122,16 +136,6 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
             yield from super().of_model(model, settings, context)
         if "removed" in settings.parts:
             yield from RemovedVarianceTask.of_model(model, settings, context)
-
-    @cached_property
-    def others(self) -> list[Counterpart]:
-        """The same layer of the same model in the experiments that the settings name."""
-        return counterparts(self.model, self.array, self.settings, self.context)
-
-    @cached_property
-    def treatments(self) -> list[Treatment]:
-        """The treatments, the untreated features first and rankings of other experiments last."""
-        return self.settings.expand(self.n_channels, [other.experiment for other in self.others])
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that this classifier uses, and the training images of other experiments."""
@@ -251,7 +255,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments]):
 
 
 @dataclass(frozen=True, eq=False)
-class RemovedVarianceTask(ModelTask[FeatureTreatments]):
+class RemovedVarianceTask(TreatedTask):
     """What treatments take out of the labelled training patches of one layer."""
 
     analysis = "feature-treatments"
@@ -259,16 +263,6 @@ class RemovedVarianceTask(ModelTask[FeatureTreatments]):
     what = "what treatments remove of {task.array}"
     key_settings = ("treatments", "m", "draws", "resamples")
     key_rows = ("train",)
-
-    @cached_property
-    def others(self) -> list[Counterpart]:
-        """The same layer of the same model in the experiments that the settings name."""
-        return counterparts(self.model, self.array, self.settings, self.context)
-
-    @cached_property
-    def treatments(self) -> list[Treatment]:
-        """The treatments, the untreated features first and rankings of other experiments last."""
-        return self.settings.expand(self.n_channels, [other.experiment for other in self.others])
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that the class lists, the numbers of treatments, and other experiments' images."""
