@@ -5,9 +5,8 @@ cores, and passes over single values, which use one. The constants were fitted o
 random weights and DINOv2 ViT-S/14, two quiet cores, one BLAS thread. In these runs the estimates over the measured
 times were: patch-classification and feature-treatments by k-NN 0.8 to 1.2, label-maps by k-NN 0.8 to 1.0,
 variance-spectrum 0.8, global-context 0.5 to 1.0, ranking-overlap 0.3 to 0.7 (of tenths of a second). The iterations of
-probes are a guess. The first task takes one to three seconds more, to load libraries. On cores that others use too BLAS
-threads wait for each other: global-context took 8 times as long as estimated. Not compared: feature-treatments and
-label-maps by probes, robustness, retrieval, tracking, image-knn, AdamW.
+probes are a guess. On cores that others use too BLAS threads wait for each other: global-context took 8 times as long as
+estimated. Not compared: feature-treatments and label-maps by probes, robustness, retrieval, tracking, image-knn, AdamW.
 """
 
 import os
@@ -40,6 +39,12 @@ COUNTED = 12.0
 """Passes over every pixel whose class is counted."""
 CALL = 3e4
 """Passes that a few calls of numpy on little data take as long as."""
+
+OF_TASK = 12_000 * CALL
+"""Passes that selecting rows and writing and reading a result take as long as: a tenth of a second. 99 small results of
+the demo's models took 14 seconds."""
+OF_PAGE = 700_000 * CALL
+"""Passes that loading libraries and drawing a page of some figures take as long as: about five seconds."""
 
 
 @dataclass(frozen=True)
@@ -171,5 +176,5 @@ class ClassifierWork:
 
 
 def total(works: Sequence[Work]) -> Work:
-    """Return the work of several tasks, each of which also selects rows and writes a result."""
-    return sum(works, Work(passes=1000 * CALL * len(works)))
+    """Return the work of several tasks, of selecting their rows and writing their results, and of the page once."""
+    return sum(works, Work(passes=OF_TASK * len(works) + (OF_PAGE if works else 0.0)))
