@@ -5,8 +5,9 @@ cores, and passes over single values, which use one. The constants were fitted o
 random weights and DINOv2 ViT-S/14, two quiet cores, one BLAS thread. In these runs the estimates over the measured
 times were: patch-classification and feature-treatments by k-NN 0.8 to 1.2, label-maps by k-NN 0.8 to 1.0,
 variance-spectrum 0.8, global-context 0.5 to 1.0, ranking-overlap 0.3 to 0.7 (of tenths of a second). The iterations of
-probes are a guess. On cores that others use too BLAS threads wait for each other: global-context took 8 times as long as
-estimated. Not compared: feature-treatments and label-maps by probes, robustness, retrieval, tracking, image-knn, AdamW.
+probes are a guess. On cores that others use too BLAS threads wait for each other: global-context took 8 times as long
+as estimated. Not compared: feature-treatments and label-maps by probes, robustness, retrieval, tracking, image-knn,
+AdamW.
 """
 
 import os
