@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from pydantic import Field
 
-from evaluate.inputs.chunks import of_chunks
+from evaluate.inputs.chunks import of_chunks, readers
 from evaluate.inputs.memory import ClassifierMemory, n_patches, reading_bytes
 from evaluate.inputs.patches import tokens
 from evaluate.inputs.work import ClassifierWork, Work
@@ -149,7 +149,10 @@ class OverclusteringTask(ModelTask[Overclustering]):
         width, n_all = self.model.n_channels(self.array), n_patches(self.model, self.array, len(self.validation.rows))
         n_fitted, n_runs = min(self.settings.patches, n_all), len(self._counts) * self.settings.draws
         reading = reading_bytes(self.model, self.array)
-        chunks = 8 * 5 * (reading // 2 + max(self._counts) * 4096)
+        stored = self.model.features[self.array]
+        n_tokens = stored.layout.chunk_rows(stored.spec) * (n_all // max(1, len(self.validation.rows)))
+        # Of a chunk each reader has float32 tokens twice, once in float64, and their distances from all centres.
+        chunks = readers() * n_tokens * (16 * width + 16 * max(self._counts))
         memory = ClassifierMemory(self.model, self.array, self.validation, self.validation)
         fitting = 4 * 4 * n_fitted * width + 8 * n_fitted * 12 + 9 * n_all
         return fitting + reading + chunks + 8 * n_all * (2 * n_runs + 4) + memory.scoring(self.settings.resamples, 2)
