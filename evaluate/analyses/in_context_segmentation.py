@@ -14,7 +14,6 @@ of memories of 10.24 M patches.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -25,7 +24,7 @@ from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import ClassifierMemory, n_patches
 from evaluate.inputs.model_sets import PIXELS
-from evaluate.inputs.patches import pixel_histograms, tokens, tokens_and_variance
+from evaluate.inputs.patches import owned_boxes, pixel_histograms, tokens, tokens_and_variance
 from evaluate.inputs.rows import image_numbers
 from evaluate.inputs.work import ClassifierWork, Work, comparing
 from evaluate.kernels.moments import variance_ranking
@@ -91,11 +90,6 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
         n_all = n_patches(self.model, self.array, len(self.train.rows))
         return n_all if self.settings.memory_size is None else min(n_all, self.settings.memory_size)
 
-    @cached_property
-    def _boxes(self) -> Int64[np.ndarray, "sample 4"]:
-        columns = ["owned_left", "owned_top", "owned_right", "owned_bottom"]
-        return self.model.samples[columns].to_numpy(dtype=np.int64)[self.validation.rows]
-
     def compute(self) -> Result:
         """Return the scores of every m."""
         kept, labels = self._memory()
@@ -137,14 +131,14 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
         """Return one confusion matrix an image over the pixels of its tiles."""
         grid = self.model.grid(self.array)
         n_classes, by_row = votes.shape[1], votes.reshape(len(self.validation.rows), *grid, -1)
-        images = image_numbers(self.model, self.validation)
+        images, boxes = image_numbers(self.model, self.validation), owned_boxes(self.model, self.validation)
 
         def count(first: int, block: np.ndarray) -> list[np.ndarray]:
             return [
                 kernel.pixel_matrix(
                     kernel.pixel_classes(by_row[first + place], truth.shape), truth, tuple(box), n_classes
                 )
-                for place, (truth, box) in enumerate(zip(block, self._boxes[first:].tolist(), strict=False))
+                for place, (truth, box) in enumerate(zip(block, boxes[first:].tolist(), strict=False))
             ]
 
         matrices = np.zeros((len(self.validation.sources), n_classes, n_classes), dtype=np.int64)

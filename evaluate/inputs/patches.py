@@ -89,7 +89,7 @@ class _Sink:
         np.compress(kept, patches, axis=0, out=self.values[self.starts[first] : self.starts[last]])
 
 
-def _owned_boxes(model: ModelSets, selection: RowSelection) -> Int64[np.ndarray, "sample 4"]:
+def owned_boxes(model: ModelSets, selection: RowSelection) -> Int64[np.ndarray, "sample 4"]:
     """Return (left, top, right, bottom) of what each row is scored on, in input pixels."""
     columns = ["owned_left", "owned_top", "owned_right", "owned_bottom"]
     return model.samples[columns].to_numpy(dtype=np.int64)[selection.rows]
@@ -101,7 +101,7 @@ def owned_patches(model: ModelSets, array: str, selection: RowSelection) -> Bool
     size = model.spec.frame.input
     y = (np.arange(rows) + 0.5) * size.height / rows
     x = (np.arange(columns) + 0.5) * size.width / columns
-    left, top, right, bottom = (_owned_boxes(model, selection)[:, axis, None] for axis in range(4))
+    left, top, right, bottom = (owned_boxes(model, selection)[:, axis, None] for axis in range(4))
     inside_y = (y >= top) & (y < bottom)
     inside_x = (x >= left) & (x < right)
     return (inside_y[:, :, None] & inside_x[:, None, :]).reshape(-1)
@@ -123,7 +123,7 @@ def pixel_histograms(
     model: ModelSets, array: str, selection: RowSelection
 ) -> UInt32[np.ndarray, "patch classes_and_void"]:
     """Return how many pixels of each class every patch covers, counting only what its tile is scored on."""
-    boxes = _owned_boxes(model, selection)
+    boxes = owned_boxes(model, selection)
     n_classes = len(model.classes)
     rows, columns = model.grid(array)
     histograms = np.empty((len(selection.rows), rows * columns, n_classes + 1), np.uint32)
