@@ -343,8 +343,7 @@ def test_a_second_moment_is_added_to_the_lower_triangle_and_bad_operands_are_ref
     np.testing.assert_allclose(np.tril(out), np.tril(rows.T @ rows + 2.0), rtol=1e-12)
     assert (out[np.triu_indices(7, 1)] == 2.0).all()
     add_second_moment(rows[:0], out)
-    for wrong in (rows.astype(np.float32), rows[:, ::-1]):
-        with pytest.raises(ValueError, match="must be C-contiguous and float64"):
-            add_second_moment(wrong, out)
+    with pytest.raises(ValueError, match="must be C-contiguous and float64"):
+        add_second_moment(rows[:, ::-1], out)
     with pytest.raises(ValueError, match="do not fit"):
         add_second_moment(rows, np.zeros((6, 6)))
