@@ -65,9 +65,9 @@ class ModelRecipe(Record):
     name: str
     """A known short name such as `mae-base`, or a timm name with or without a tag; `patchbank models` lists both."""
     weights: str = "pretrained"
-    """``pretrained`` (timm's weights for the name), ``random`` (from ``seed``), a path to a safetensors or torch file,
-    relative to the experiment file (official files are read as published), or ``own`` for a module that is extracted
-    from Python."""
+    """``pretrained`` (timm's weights for the name), ``random`` (from ``seed``), ``shipped`` (demonstration models), a
+    path of a safetensors or torch file, relative to the experiment file (official ones are read as published), or
+    ``own`` for a module that is extracted from Python."""
     key_prefix: str | None = None
     """What the keys of the weights begin with in a file of several: the keys of the dictionaries above a tensor and its
     own, joined with dots, such as ``state_dict.model.``; by default the prefix that leaves the module's own keys."""
@@ -110,7 +110,7 @@ class ModelRecipe(Record):
     @model_validator(mode="after")
     def _keys_of_files(self) -> "ModelRecipe":
         given = [key for key in ("key_prefix", "use_ema") if getattr(self, key) is not None]
-        if given and self.weights in ("pretrained", "random", OWN):
+        if given and self.weights in ("pretrained", "random", "shipped", OWN):
             raise ValueError(f"{given[0]} belongs to weights from a file")
         if not all(math.isfinite(value) for value in self.arguments.values() if isinstance(value, float)):
             raise ValueError("arguments must be finite numbers")

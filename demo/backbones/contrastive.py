@@ -1,6 +1,7 @@
 """Contrastive learning with a momentum encoder: MoCo v3 (arXiv 2104.02057, algorithm 1)."""
 
 import copy
+import itertools
 import math
 from typing import Any
 
@@ -17,9 +18,10 @@ from demo.backbones.settings import Moco, Settings
 def _layers(*widths: int) -> nn.Sequential:
     """Return linear layers with BatchNorm and ReLU between them; the last BatchNorm has no parameters."""
     parts: list[nn.Module] = []
-    for into, out in zip(widths, widths[1:-1], strict=False):
+    for into, out in itertools.pairwise(widths[:-1]):
         parts += [nn.Linear(into, out, bias=False), nn.BatchNorm1d(out), nn.ReLU()]
-    return nn.Sequential(*parts, nn.Linear(widths[-2], widths[-1], bias=False), nn.BatchNorm1d(widths[-1], affine=False))
+    last = nn.Linear(widths[-2], widths[-1], bias=False), nn.BatchNorm1d(widths[-1], affine=False)
+    return nn.Sequential(*parts, *last)
 
 
 class MocoObjective(nn.Module):
