@@ -50,7 +50,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     pictures = next((arrays["pictures"] for _, arrays in maps if "pictures" in arrays), None)
     before = 0 if pictures is None else 1
     n_columns = len(columns) + before
-    size = CELL * n_columns, (CELL * height / width + 0.08) * n_images + 1.4
+    size = CELL * n_columns, (CELL * height / width + 0.08) * n_images + 1.15
     drawn, axes = style.new_figure(size, n_columns, n_images)
     if pictures is not None:
         for image, line in enumerate(axes):

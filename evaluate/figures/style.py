@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
@@ -194,6 +195,11 @@ def interval_marks(figure: Figure) -> str:
     bars = [one for axes in figure.axes for one in axes.containers if isinstance(one, ErrorbarContainer)]
     bands = [one for axes in figure.axes for one in axes.collections if one.get_label() == BAND]
     return "Bands" if bands else "Bars" if any(one.has_xerr or one.has_yerr for one in bars) else ""
+
+
+def has_colour_maps(figure: Figure) -> bool:
+    """Return whether a figure shows pictures, or numbers as colours: they have a meaning and cannot follow the page."""
+    return any(axes.images or any(isinstance(one, QuadMesh) for one in axes.collections) for axes in figure.axes)
 
 
 def curve(axes: Axes, rows: pd.DataFrame, x: str, **style: Any) -> None:
