@@ -247,8 +247,19 @@ def hide_axes(panel: Axes) -> None:
         side.set_visible(False)
 
 
+def _wrap_upright_labels(figure: Figure) -> None:
+    """Break upright labels that are longer than their axes: they would run into those above and below."""
+    height = figure.get_size_inches()[1]
+    for axes in figure.axes:
+        label = axes.yaxis.label
+        characters = int(13 * axes.get_position().height * height * 10 / float(label.get_fontsize()))
+        if label.get_text() and label.get_rotation() == 90 and characters > 0:
+            label.set_text(wrapped(label.get_text(), max(12, characters)))
+
+
 def save(figure: Figure, kind: str) -> bytes:
     """Return the figure as ``svg``, ``pdf`` or ``png``; equal figures give equal bytes."""
+    _wrap_upright_labels(figure)
     sink = io.BytesIO()
     metadata: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     with mpl.rc_context(SETTINGS):

@@ -16,7 +16,7 @@ def headline(results: pd.DataFrame, stored: Mapping[str, str]) -> str | None:
     """Return one line a model: nearest neighbours with and without the leading features, the probe, the variance.
 
     Layer, k and training size are those of figures and claims; all models of a column have the same m where there is
-    one that they share. Columns without a number are left out; None where no column has one.
+    one that they share. Columns and models without a number are left out; None where no column has one.
     """
     models = list(dict.fromkeys(results["model"].dropna()))
     scores = patch_scores(results)
@@ -36,6 +36,7 @@ def headline(results: pd.DataFrame, stored: Mapping[str, str]) -> str | None:
     lines = [
         [escape(f"{model}{mark(model, stored)}"), *values]
         for model, *values in zip(models, *columns.values(), strict=True)
+        if any(values)
     ]
     return f"<p>{escape(named)}</p>" + table(["model", *columns], lines, raw=True, fit=True)
 

@@ -65,8 +65,8 @@ def filter_field(name: str, words: str) -> str:
     )
 
 
-SMALLEST, LARGEST = 0.62, 1.25
-"""Shares of its natural size between which a figure is drawn; letters of 10 points become 8 to 17 pixels."""
+SMALLEST, LARGEST = 0.62, 1.1
+"""Shares of its natural size between which a figure is drawn; letters of 10 points become 8 to 15 pixels."""
 HALF, ASIDE, TEXT = 640.0, 860.0, 1176.0
 """Natural widths in pixels: up to the first two figures stand side by side, up to the second a figure has its caption
 beside it, and beyond the last it is wider than the text where the window is."""

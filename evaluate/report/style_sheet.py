@@ -34,7 +34,7 @@ figcaption { font-size: .9rem; max-width: 48rem; margin-top: .5rem; }
   .side .wide { flex: 0 1 auto; min-width: 0; } .side figcaption { flex: 1 0 15rem; margin-top: 2rem; } }
 @media (min-width: 80rem) { .beyond figure > .wide { --w: min(100vw - 5rem, var(--natural));
   width: var(--w); margin-left: calc((100% - var(--w)) / 2); } }
-@media (max-width: 44rem) { .drawing.half { grid-column: 1 / -1; } }
+@media (max-width: 44rem) { .answer { font-size: 1.1rem; } .drawing.half { grid-column: 1 / -1; } }
 @media screen and (prefers-color-scheme: dark) { .card { background: #fff; color: #1b1b1b; padding: .5rem;
   border-radius: 6px; } }
 .box { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
@@ -51,10 +51,12 @@ a:focus-visible, summary:focus-visible, [tabindex]:focus-visible, th button:focu
 th button::after { content: " \\2195"; color: var(--soft); }
 .fit table { min-width: 44rem; }
 .fit td { white-space: normal; overflow-wrap: break-word; vertical-align: top; }
-.prose td { white-space: normal; min-width: 9rem; vertical-align: top; }
-.prose td:first-child { min-width: 0; }
-.prose td:nth-child(4) { min-width: 20rem; }
+.prose td { white-space: normal; vertical-align: top; }
+.prose td:nth-child(2) { white-space: nowrap; }
+.prose td:nth-child(3) { min-width: 15rem; }
+.prose td:nth-child(4) { width: 56%; min-width: 22rem; }
 .prose ul { margin: 0; padding-left: 1rem; }
+.prose td details { margin: 0; } .prose td summary { font-weight: 400; }
 td.number { text-align: right; }
 tbody tr:last-child td { border-bottom: 0; }
 code { font: .85em ui-monospace, "Liberation Mono", monospace; }
@@ -75,6 +77,7 @@ details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
   figure, tr, .drawing { break-inside: avoid; }
   .drawings { display: block; } .drawing { margin-bottom: 1.5rem; }
   .wide svg { min-width: 0 !important; max-height: 21cm; }
+  .half svg, .side .ink { width: 13cm; }
   /* What is folded stays out: the sentence above it says what it holds, and the files hold it. */
   details:not([open]), nav, .script, .screen, .hint, th button::after { display: none !important; }
   summary { list-style: none; } .printed { display: block; } }

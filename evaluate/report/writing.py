@@ -144,7 +144,7 @@ def _draw(folder: Path, read: StoredResults, states: Mapping[str, str]) -> list[
             write_file(folder / "figures" / f"{entry.name}.pdf", save(figure, "pdf"))
             marked = interval_marks(figure)
             caption = f"{entry.caption}{entry.interval.format(marks=marked) if marked else ''}{damaged}"
-            coloured = has_colour_maps(figure)
+            coloured = entry.name in PICTURES or has_colour_maps(figure)
             found.append(drawing(entry.name, svg.decode(), entry.title, caption, coloured=coloured))
         elif entry.absent and (read.table["analysis"] == entry.analysis).any():
             found.append(Drawing(entry.name, entry.title, f"<p>{prose(entry.absent)}</p>"))
