@@ -67,6 +67,8 @@ def filter_field(name: str, words: str) -> str:
 
 SMALLEST, LARGEST = 0.62, 1.1
 """Shares of its natural size between which a figure is drawn; letters of 10 points become 8 to 15 pixels."""
+PHONE = 400.0
+"""Least width in pixels up to which a figure shrinks to a phone's screen rather than scrolls: letters of 7 pixels."""
 HALF, ASIDE, TEXT = 640.0, 860.0, 1176.0
 """Natural widths in pixels: up to the first two figures stand side by side, up to the second a figure has its caption
 beside it, and beyond the last it is wider than the text where the window is."""
@@ -104,8 +106,9 @@ def drawing(name: str, svg: str, title: str, caption: str, *, coloured: bool = F
         inner = re.sub(r"(?<=: )(#[0-9a-f]{6})\b", lambda found: _ink(found[1]), inner)
     found = re.match(r'<svg [^>]*?width="([\d.]+)pt"', inner)
     width = float(found[1]) * 96 / 72 if found else 0.0
-    # Below the least width letters could not be read: the figure's own box scrolls instead.
-    sizes = f' style="min-width:{SMALLEST * width:.0f}px;max-width:{LARGEST * width:.0f}px"' if found else ""
+    # Below the least width letters could not be read: the figure's own box scrolls instead, unless by a little.
+    least = SMALLEST * width if SMALLEST * width > PHONE else 0.0
+    sizes = f' style="min-width:{least:.0f}px;max-width:{LARGEST * width:.0f}px"' if found else ""
     kind = "" if coloured else ' class="ink"'
     spoken = escape(f"{title}. {caption}".replace("`", ""))
     named = f'<svg role="img"{kind} aria-label="{spoken}"{sizes} '

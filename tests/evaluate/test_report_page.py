@@ -171,9 +171,11 @@ def test_letters_and_axes_follow_the_page_and_pictures_do_not(written):
 
 
 def test_a_figure_has_a_least_and_a_largest_size():
-    made = drawing("d", '<?xml?><svg width="300pt" height="200pt" id="x"></svg>', "T", "C with `code`")
-    assert made.width == 400.0
-    assert f"min-width:{400 * SMALLEST:.0f}px;max-width:{400 * LARGEST:.0f}px" in made.html
+    svg = '<?xml?><svg width="{}pt" height="200pt" id="x"></svg>'
+    made = drawing("d", svg.format(600), "T", "C with `code`")
+    assert made.width == 800.0
+    assert f"min-width:{800 * SMALLEST:.0f}px;max-width:{800 * LARGEST:.0f}px" in made.html
+    assert "min-width:0px" in drawing("d", svg.format(460), "T", "C").html, "a curve of one panel fits a phone"
     assert 'aria-label="T. C with code"' in made.html
     assert "<code>code</code>" in made.html
     assert 'id="d-x"' in made.html
