@@ -1,25 +1,34 @@
 """What the results say, in the one or two sentences that a page begins with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from evaluate.claims.roles import ModelInfo
 from evaluate.claims.verdicts import Decision
 from evaluate.figures.main_scores import main_scores
+from evaluate.report.headline import mark
 
 _UNDECIDED = "not testable"
 _MOST_LISTED = 4
 
 
-def answer(results: pd.DataFrame, models_info: Sequence[ModelInfo], decisions: Sequence[Decision]) -> str:
+def answer(
+    results: pd.DataFrame,
+    models_info: Sequence[ModelInfo],
+    decisions: Sequence[Decision],
+    stored: Mapping[str, str] | None = None,
+) -> str:
     """Return who scores highest by how much, whether the weights were trained, and how many claims are decided.
 
     Args:
         results: the long table.
         models_info: what is known of the models; none in notes of earlier versions.
         decisions: the decisions on the claims.
+        stored: state of each model's stored sets by title; a model whose sets are not whole is marked.
     """
+    marked = results["model"].map(lambda model: f"{model}{mark(model, stored or {})}", na_action="ignore")
+    results = results.assign(model=marked)
     sentences = [_score(results) or _extent(results)]
     if models_info and all(info.role == "random" for info in models_info):
         sentences.append("All weights are random: the numbers show the machinery and are no finding about the models.")
@@ -65,9 +74,10 @@ def _claims(decisions: Sequence[Decision]) -> str:
     """Return how many claims of the papers are decided; nothing where none is, which the claims' section says."""
     holds, fails = (sum(one.verdict == verdict for one in decisions) for verdict in ("holds", "fails"))
     in_part = sum(one.verdict == _UNDECIDED and one.part != _UNDECIDED for one in decisions)
-    if not holds + fails + in_part:
-        return ""
-    said = f"{holds} hold{'s' if holds == 1 else ''}, {fails} fail{'s' if fails == 1 else ''}"
-    return (
-        f"Of {len(decisions)} claims of the papers {said}, {in_part} {'is' if in_part == 1 else 'are'} decided in part."
+    counts = (
+        (holds, "holds", "hold"),
+        (fails, "fails", "fail"),
+        (in_part, "is decided in part", "are decided in part"),
     )
+    said = [f"{number} {one if number == 1 else several}" for number, one, several in counts if number]
+    return f"Of {len(decisions)} claims of the papers {', '.join(said)}." if said else ""

@@ -125,7 +125,7 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
         f"{n_models} model{'s' if n_models != 1 else ''} on {images}{data_sets}. Every number was computed from stored "
         "features; the same numbers are in results.parquet and results.csv beside this page."
     )
-    said = answer(read.table, read.models_info, decisions)
+    said = answer(read.table, read.models_info, decisions, states)
     write_file(folder / "report.html", page(experiment, lead, sections, said).encode())
     return folder / "report.html"
 

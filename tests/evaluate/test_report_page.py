@@ -89,6 +89,12 @@ def test_the_answer_names_who_leads_by_how_much_and_whether_intervals_overlap():
     assert "C as the next gets 0.300" in answer(third, (), ())
 
 
+def test_the_answer_marks_a_model_whose_sets_are_not_whole():
+    assert "A (gone from the store) gets 0.200" in answer(
+        two(0.2, 0.5), (), (), {"A": "gone from the store", "B": "whole"}
+    )
+
+
 def test_random_weights_are_no_finding():
     some = [SimpleNamespace(role="random"), SimpleNamespace(role="random")]
     assert "no finding about the models" in answer(two(0.2, 0.5), some, ())
@@ -99,7 +105,11 @@ def test_decided_claims_are_counted_in_the_answer():
     world = paper_world()
     world.change("mae", "tracking", "instance_accuracy", 0.3, m=200)
     decisions = decide_all(world.evidence())
-    assert "Of 20 claims of the papers 18 hold, 1 fails, 0 are decided in part." in answer(two(1, 2), (), decisions)
+    assert "Of 20 claims of the papers 18 hold, 1 fails." in answer(two(1, 2), (), decisions)
+    for role in ("mae", "simmim", "dino", "supervised", "ibot", "scale-mae"):
+        world.without(role)
+    few = answer(two(1, 2), (), decide_all(world.evidence()))
+    assert re.search(r"Of 20 claims of the papers (1 is|\d+ are) decided in part\.", few)
     assert "claims" not in answer(two(1, 2), (), [one for one in decisions if one.verdict == "not testable"])
 
 
