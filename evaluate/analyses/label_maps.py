@@ -26,7 +26,8 @@ from stores.specs import VOID
 
 
 class LabelMaps(SingleLayerSettings, RemovalSettings):
-    """Predicted patch classes of some validation images, beside the truth (paper A, appendix)."""
+    """Predicted patch classes of some validation images, beside the truth (paper A, appendix), and beside the images
+    with ``input_pixels = true`` in [features]."""
 
     kind: Literal["label-maps"]
     classifier: Literal["knn", "probe"] = "knn"

@@ -130,7 +130,7 @@ FIGURES = (
     FigureEntry(
         "retrieval",
         "Retrieval of changed patches",
-        "What the nearest clean patch of a changed object patch is, in percent of queries. The black line is the share "
+        "What the nearest clean patch of a changed object patch is, in percent of queries. The line is the share "
         "that has a corresponding clean patch at all.",
         retrieval.figure,
     ),
