@@ -77,7 +77,7 @@ details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
   figure, tr, .drawing { break-inside: avoid; }
   .drawings { display: block; } .drawing { margin-bottom: 1.5rem; }
   .wide svg { min-width: 0 !important; max-height: 21cm; }
-  .half svg, .side .ink { width: 13cm; }
+  .half svg, .side .ink { width: 13cm; } .half .card svg { width: 10.5cm; }
   /* What is folded stays out: the sentence above it says what it holds, and the files hold it. */
   details:not([open]), nav, .script, .screen, .hint, th button::after { display: none !important; }
   summary { list-style: none; } .printed { display: block; } }
