@@ -71,7 +71,7 @@ def _extent(results: pd.DataFrame) -> str:
 
 
 def _claims(decisions: Sequence[Decision]) -> str:
-    """Return how many claims of the papers are decided; nothing where none is, which the claims' section says."""
+    """Return how many claims are decided; nothing where none is, which the claims' section says."""
     holds, fails = (sum(one.verdict == verdict for one in decisions) for verdict in ("holds", "fails"))
     in_part = sum(one.verdict == _UNDECIDED and one.part != _UNDECIDED for one in decisions)
     counts = (
@@ -80,4 +80,4 @@ def _claims(decisions: Sequence[Decision]) -> str:
         (in_part, "is decided in part", "are decided in part"),
     )
     said = [f"{number} {one if number == 1 else several}" for number, one, several in counts if number]
-    return f"Of {len(decisions)} claims of the papers {', '.join(said)}." if said else ""
+    return f"Of {len(decisions)} claims {', '.join(said)}." if said else ""

@@ -96,8 +96,8 @@ def _table(decisions: Sequence[Decision], stored: Mapping[str, str], several_pap
         in_part = decision.verdict == UNDECIDED and decision.part != UNDECIDED
         sign = f"in part {SIGNS[decision.part]}" if in_part else SIGNS[decision.verdict]
         verdict = f"<strong>{sign}</strong>{tested}"
-        source = f"{escape(decision.paper)}: " if several_papers else ""
-        why = f"<br><small>{source}{prose(decision.reason)}</small>{marks}"
+        source = f"<br><small>{escape(decision.paper)}</small>" if several_papers else ""
+        why = f"<br><small>{prose(decision.reason)}</small>{source}{marks}"
         rows.append([str(decision.claim), verdict, escape(decision.sentence) + why, _conditions(decision.numbers)])
     head = ["no.", "verdict", "claim, and why", "rests on"]
     if not any(decision.numbers for decision in decisions):

@@ -119,11 +119,11 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
     sections.append(("What was measured on what", _about(read.about, stored)))
     sections.append(("All numbers", _numbers(read.table, states)))
     n_models, data_sets = len(read.about), ", ".join(dict.fromkeys(entry["data set"] for entry in read.about))
-    counts = {entry.get("images", "") for entry in read.about}
-    images = f"{counts.pop()} images of " if len(counts) == 1 and "" not in counts else ""
+    counts = {entry.get("images", "") for entry in read.about} - {""}
+    images = f" of {'1 image' if counts == {'1'} else f'{min(counts)} images'}" if len(counts) == 1 else ""
     lead = (
-        f"{n_models} model{'s' if n_models != 1 else ''} on {images}{data_sets}. Every number was computed from stored "
-        "features; the same numbers are in results.parquet and results.csv beside this page."
+        f"{n_models} model{'s' if n_models != 1 else ''} on {data_sets}. Every number was computed from stored "
+        f"features{images}; the same numbers are in results.parquet and results.csv beside this page."
     )
     said = answer(read.table, read.models_info, decisions, states)
     write_file(folder / "report.html", page(experiment, lead, sections, said).encode())

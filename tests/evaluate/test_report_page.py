@@ -50,7 +50,7 @@ def test_the_answer_comes_first_then_claims_pictures_figures_and_what_was_measur
         "Summary", "Claims of the papers", "Pictures", "Figures", "What was measured on what", "All numbers",
     ]  # fmt: skip
     assert written.index('<p class="answer">') < written.index('<p class="lead">') < written.index("<nav")
-    assert "2 models on 102 images of cityscapes." in written
+    assert "2 models on cityscapes. Every number was computed from stored features of 102 images;" in written
     drawn = re.findall(r'id="figure-([\w-]+)"', written)
     assert drawn == ["main-scores", "label-maps", "removal-curve", "layer-curve", "train-size"]
     for number, heading in enumerate(order):
@@ -105,11 +105,11 @@ def test_decided_claims_are_counted_in_the_answer():
     world = paper_world()
     world.change("mae", "tracking", "instance_accuracy", 0.3, m=200)
     decisions = decide_all(world.evidence())
-    assert "Of 20 claims of the papers 18 hold, 1 fails." in answer(two(1, 2), (), decisions)
+    assert "Of 20 claims 18 hold, 1 fails." in answer(two(1, 2), (), decisions)
     for role in ("mae", "simmim", "dino", "supervised", "ibot", "scale-mae"):
         world.without(role)
     few = answer(two(1, 2), (), decide_all(world.evidence()))
-    assert re.search(r"Of 20 claims of the papers (1 is|\d+ are) decided in part\.", few)
+    assert re.search(r"Of 20 claims (1 is|\d+ are) decided in part\.", few)
     assert "claims" not in answer(two(1, 2), (), [one for one in decisions if one.verdict == "not testable"])
 
 
