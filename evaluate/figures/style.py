@@ -266,5 +266,10 @@ def save(figure: Figure, kind: str) -> bytes:
         figure.savefig(sink, format=kind, metadata=metadata, dpi=110)
     if kind == "svg":
         # Pictures are named by their content: one shown twice would give a drawing two elements of one name.
-        return re.sub(rb'(<image\b[^>]*?) id="[^"]*"', rb"\1", sink.getvalue())
+        drawn = re.sub(rb'(<image\b[^>]*?) id="[^"]*"', rb"\1", sink.getvalue())
+        # Clip paths are named by where panels lie in every bit, and the layout's last bits vary from run to run.
+        clips: dict[bytes, bytes] = {}
+        return re.sub(
+            rb'(?<=id="|rl\(#)p[0-9a-f]{10}\b', lambda name: clips.setdefault(name[0], b"p%d" % len(clips)), drawn
+        )
     return sink.getvalue()

@@ -200,6 +200,17 @@ def test_figures_with_maps_of_colours_are_told_from_lines():
     assert has_colour_maps(figure)
 
 
+def test_the_last_bits_of_a_layout_change_no_byte():
+    def drawn(noise):
+        figure = Figure()
+        figure.add_axes((0.1, 0.1 + noise, 0.8, 0.8)).plot([0, 1], [1, 2])
+        return save(figure, "svg")
+
+    assert drawn(0.0) == drawn(1e-15)
+    assert b"url(#p0)" in drawn(0.0)
+    assert drawn(0.0) != drawn(1e-2)
+
+
 def test_an_upright_label_is_no_longer_than_its_axes():
     figure = Figure(figsize=(4, 2), layout="constrained")
     axes = figure.subplots()
