@@ -10,6 +10,7 @@ from evaluate.figures import (
     image_robustness,
     in_context_segmentation,
     label_maps,
+    main_scores,
     overclustering,
     ranking_overlap,
     reconstruction,
@@ -25,6 +26,13 @@ from evaluate.figures.entry import OVER_IMAGES, OVER_VIDEOS, FigureEntry
 from evaluate.figures.geometry_table import GEOMETRY_FIGURES
 
 FIGURES = (
+    FigureEntry(
+        "main-scores",
+        "Main scores",
+        "One line a model. The grey stroke is what the most common class would get, where it is known.",
+        main_scores.figure,
+        interval=OVER_IMAGES,
+    ),
     FigureEntry(
         "variance-spectrum",
         "Variance of the features",
@@ -122,7 +130,7 @@ FIGURES = (
     FigureEntry(
         "retrieval",
         "Retrieval of changed patches",
-        "What the nearest clean patch of a changed object patch is, in percent of queries. The black line is the share "
+        "What the nearest clean patch of a changed object patch is, in percent of queries. The line is the share "
         "that has a corresponding clean patch at all.",
         retrieval.figure,
     ),
@@ -193,11 +201,24 @@ FIGURES = (
     FigureEntry(
         "label-maps",
         "Predicted classes",
-        "Validation images patch by patch: the true class of each patch, then the predicted ones. The lightest grey is "
-        "void.",
+        "Validation images patch by patch: the image where its pixels are stored, the true class of each patch, then "
+        "the predicted ones. The lightest grey is void.",
         label_maps.figure,
     ),
     *COMPANION_FIGURES,
     *GEOMETRY_FIGURES,
 )
 """Every figure of a report, in order."""
+
+PICTURES = (
+    *(
+        "label-maps",
+        "token-components",
+        "reconstruction-pictures",
+        "retrieval-examples",
+        "token-cosines",
+        "token-norms",
+    ),
+    *("class-maps", "query-maps", "token-maps"),
+)
+"""Names of the figures that show images or single patches, in the order of the page: what a reader looks at first."""

@@ -1,4 +1,4 @@
-"""Predicted patch classes beside the truth: paper A, appendix (qualitative maps)."""
+"""Predicted patch classes beside the image and the truth: paper A, appendix (qualitative maps)."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def _painted(
 
 
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
-    """Return one row an image: the truth, then every model's prediction for every m."""
+    """Return one row an image: the image where it is stored, the truth, then every model's prediction for every m."""
     drawn_from = [(model, result) for model, result in results if "truth" in result.arrays]
     if not drawn_from:
         return None
@@ -46,9 +46,18 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True)
     ]
     n_images, height, width = first["truth"].shape
-    size = CELL * len(columns), (CELL * height / width + 0.08) * n_images + 1.4
-    drawn, axes = style.new_figure(size, len(columns), n_images)
-    for column, (title, shown) in enumerate(columns):
+    # Models of different grids have pictures of different sizes, all of the same images.
+    pictures = next((arrays["pictures"] for _, arrays in maps if "pictures" in arrays), None)
+    before = 0 if pictures is None else 1
+    n_columns = len(columns) + before
+    size = CELL * n_columns, (CELL * height / width + 0.08) * n_images + 1.15
+    drawn, axes = style.new_figure(size, n_columns, n_images)
+    if pictures is not None:
+        for image, line in enumerate(axes):
+            line[0].imshow(pictures[image], interpolation="nearest")
+            style.hide_axes(line[0])
+        axes[0][0].set_title("image", fontsize=8)
+    for column, (title, shown) in enumerate(columns, start=before):
         for image in range(n_images):
             axes[image][column].imshow(_painted(shown[image], first["colours"]), interpolation="nearest")
             style.hide_axes(axes[image][column])

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
@@ -196,6 +197,11 @@ def interval_marks(figure: Figure) -> str:
     return "Bands" if bands else "Bars" if any(one.has_xerr or one.has_yerr for one in bars) else ""
 
 
+def has_colour_maps(figure: Figure) -> bool:
+    """Return whether a figure shows pictures, or numbers as colours: they have a meaning and cannot follow the page."""
+    return any(axes.images or any(isinstance(one, QuadMesh) for one in axes.collections) for axes in figure.axes)
+
+
 def curve(axes: Axes, rows: pd.DataFrame, x: str, **style: Any) -> None:
     """Draw value against the column ``x`` with its interval as a band, of a single value as a bar."""
     rows = rows.sort_values(x)
@@ -241,13 +247,29 @@ def hide_axes(panel: Axes) -> None:
         side.set_visible(False)
 
 
+def _wrap_upright_labels(figure: Figure) -> None:
+    """Break upright labels that are longer than their axes: they would run into those above and below."""
+    height = figure.get_size_inches()[1]
+    for axes in figure.axes:
+        label = axes.yaxis.label
+        characters = int(13 * axes.get_position().height * height * 10 / float(label.get_fontsize()))
+        if label.get_text() and label.get_rotation() == 90 and characters > 0:
+            label.set_text(wrapped(label.get_text(), max(12, characters)))
+
+
 def save(figure: Figure, kind: str) -> bytes:
     """Return the figure as ``svg``, ``pdf`` or ``png``; equal figures give equal bytes."""
+    _wrap_upright_labels(figure)
     sink = io.BytesIO()
     metadata: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(kind, {})
     with mpl.rc_context(SETTINGS):
         figure.savefig(sink, format=kind, metadata=metadata, dpi=110)
     if kind == "svg":
         # Pictures are named by their content: one shown twice would give a drawing two elements of one name.
-        return re.sub(rb'(<image\b[^>]*?) id="[^"]*"', rb"\1", sink.getvalue())
+        drawn = re.sub(rb'(<image\b[^>]*?) id="[^"]*"', rb"\1", sink.getvalue())
+        # Clip paths are named by where panels lie in every bit, and the layout's last bits vary from run to run.
+        clips: dict[bytes, bytes] = {}
+        return re.sub(
+            rb'(?<=id="|rl\(#)p[0-9a-f]{10}\b', lambda name: clips.setdefault(name[0], b"p%d" % len(clips)), drawn
+        )
     return sink.getvalue()

@@ -17,6 +17,10 @@ from evaluate.report.store_state import WHOLE
 from evaluate.results.files import without_formula, write_file
 
 UNDECIDED = "not testable"
+SHOWN = 2
+"""Conditions of a claim that are shown; more are folded."""
+MET = ": yes"
+"""End of a condition that is met."""
 SIGNS = {"holds": "✓ holds", "fails": "✗ fails", "not testable": "– not testable"}
 
 
@@ -49,23 +53,28 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
     others = [one for one in decisions if one.verdict == UNDECIDED and one.part == UNDECIDED]
     papers = list(dict.fromkeys(one.paper for one in decisions))
     lines = partial(_table, stored=stored, several_papers=len(papers) > 1)
-    explained = (
+    counted = (
         f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable as a whole: {counts[2]}, of which {len(in_part)} are "
-        f"decided in part. Findings of {escape(_listed(papers))} as rules: a number is followed by its 95 % "
-        "interval in brackets and decides only where the whole interval lies on one side of the threshold. A claim "
-        "holds only if all of its conditions do; intervals are not widened for their number, so that of true claims "
-        "with many conditions some fail by chance. A claim is tested only where its models beat the most common class "
-        "and random weights. A part is what the models that are there decide without those that are not. The same is "
-        "in claims.csv and claims.json.</p>"
+        "decided in part.</p>"
     )
-    parts = [explained] if decided or in_part else []
+    rules = (
+        f'<p class="lead">Findings of {escape(_listed(papers))} as rules: a number is followed by its 95 % interval in '
+        "brackets and decides only where the whole interval lies on one side of the threshold. A claim holds only if "
+        "all of its conditions do; intervals are not widened for their number, so that of true claims with many "
+        "conditions some fail by chance. A claim is tested only where its models beat the most common class and random "
+        "weights. A part is what the models that are there decide without those that are not. The same is in "
+        "claims.csv and claims.json.</p>"
+    )
+    parts = [counted] if decided or in_part else []
     if decided:
         parts.append(f"<details open><summary>Decided ({len(decided)})</summary>{lines(decided)}</details>")
     if in_part:
         parts.append(f"<details open><summary>Decided in part ({len(in_part)})</summary>{lines(in_part)}</details>")
+    if parts:
+        parts.append(rules)
     if others:
         # Where little is decided, twenty lines would stand between a reader and the figures.
-        rest = lines(others) if parts else f"{explained}{lines(others)}"
+        rest = lines(others) if parts else f"{counted}{rules}{lines(others)}"
         parts.append(f"<p>{_why_not(others, len(decisions))}</p>")
         parts.append(f"<details><summary>Claims that cannot be tested ({len(others)})</summary>{rest}</details>")
     return "".join(parts)
@@ -77,11 +86,9 @@ def _listed(papers: Sequence[str]) -> str:
 
 
 def _table(decisions: Sequence[Decision], stored: Mapping[str, str], several_papers: bool) -> str:
-    """Return a table of claims with their verdicts, numbers and reasons."""
+    """Return a table of claims with their verdicts, reasons and numbers."""
     rows: list[list[TableCell]] = []
     for decision in decisions:
-        listed = "".join(f"<li>{escape(line)}</li>" for line in decision.numbers)
-        numbers = f"<ul>{listed}</ul>" if listed else None
         damaged = [title for title in decision.models if stored.get(title, WHOLE) != WHOLE]
         marks = "".join(f"<br><strong>The stored set of {escape(title)} is not whole.</strong>" for title in damaged)
         plural = "" if len(decision.numbers) == 1 else "s"
@@ -90,9 +97,22 @@ def _table(decisions: Sequence[Decision], stored: Mapping[str, str], several_pap
         sign = f"in part {SIGNS[decision.part]}" if in_part else SIGNS[decision.verdict]
         verdict = f"<strong>{sign}</strong>{tested}"
         source = f"<br><small>{escape(decision.paper)}</small>" if several_papers else ""
-        sentence = escape(decision.sentence) + source
-        rows.append([str(decision.claim), sentence, verdict, numbers, prose(decision.reason) + marks])
-    return f'<div class="prose">{table(["no.", "claim", "verdict", "rests on", "why"], rows, raw=True)}</div>'
+        why = f"<br><small>{prose(decision.reason)}</small>{source}{marks}"
+        rows.append([str(decision.claim), verdict, escape(decision.sentence) + why, _conditions(decision.numbers)])
+    head = ["no.", "verdict", "claim, and why", "rests on"]
+    if not any(decision.numbers for decision in decisions):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return f'<div class="prose">{table(head, rows, raw=True)}</div>'
+
+
+def _conditions(numbers: Sequence[str]) -> str | None:
+    """Return the conditions as a list, those that are not met first, and folded what is beyond `SHOWN`."""
+    listed = [f"<li>{escape(line)}</li>" for line in sorted(numbers, key=lambda line: line.endswith(MET))]
+    if not listed:
+        return None
+    shown, folded = ("".join(some) for some in (listed[:SHOWN], listed[SHOWN:]))
+    more = f"<details><summary>{len(listed) - SHOWN} more</summary><ul>{folded}</ul></details>" if folded else ""
+    return f"<ul>{shown}</ul>{more}"
 
 
 def _why_not(others: Sequence[Decision], n_claims: int) -> str:

@@ -4,49 +4,39 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from evaluate.figures.style import CLASSIFIERS, metric_rows
+from evaluate.figures.main_scores import patch_scores, same_m
+from evaluate.figures.style import metric_rows
 from evaluate.report.page import escape, table
 from evaluate.report.store_state import WHOLE
-from evaluate.results.metrics import PATCH_MIOU, SHARE_OF_VARIANCE
-from evaluate.results.preferred import conditions, main_train_size, preferred_rows
-
-_SHORT = {"knn": "k-NN", "probe": "probe"}
+from evaluate.results.metrics import SHARE_OF_VARIANCE
+from evaluate.results.preferred import conditions, preferred_rows
 
 
 def headline(results: pd.DataFrame, stored: Mapping[str, str]) -> str | None:
     """Return one line a model: nearest neighbours with and without the leading features, the probe, the variance.
 
     Layer, k and training size are those of figures and claims; all models of a column have the same m where there is
-    one that they share. Columns without a number are left out; None where no column has one.
+    one that they share. Columns and models without a number are left out; None where no column has one.
     """
     models = list(dict.fromkeys(results["model"].dropna()))
-    scores = metric_rows(results, "patch-classification", PATCH_MIOU)
-    scores = preferred_rows(scores[scores["m"].notna()], n_train=main_train_size(results))
-    scores = scores[scores["value"].notna()]
-    columns: dict[str, list[str | None]] = {}
-    drawn = []
-    for classifier in CLASSIFIERS:
-        rows = scores[scores["classifier"] == classifier]
-        columns[f"{_SHORT[classifier]} mIoU, all features"] = _cells(rows[rows["m"] == 0], models)
-        removed, m = _same_m(rows[rows["m"] > 0])
-        title = f"top {m} removed" if m is not None else "most removed (m in each cell)"
-        columns[f"{_SHORT[classifier]} mIoU, {title}"] = _cells(removed, models, "top {m} removed" if m is None else "")
-        drawn += [rows[rows["m"] == 0], removed]
+    scores = patch_scores(results)
+    columns = {score.title: _cells(score.rows, models, score.note) for score in scores}
     shares = metric_rows(results, "variance-spectrum", SHARE_OF_VARIANCE)
     # Features that do not vary have no share.
-    shares, m = _same_m(preferred_rows(shares[shares["value"].notna()]))
+    shares, m = same_m(preferred_rows(shares[shares["value"].notna()]))
     title = "share of variance" if m is None else f"share of variance, top {m}"
     columns[title] = _cells(shares, models, "in the top {m}" if m is None else "")
     columns = {title: cells for title, cells in columns.items() if any(cells)}
     if not columns:
         return None
-    shown = pd.concat(drawn)
+    shown = pd.concat([score.rows for score in scores])
     named = f"mIoU of validation patches over the classes that occur: {conditions(shown)}.{_interval_words(shown)}"
     if shown.empty:
         named = f"Variance of features: {conditions(shares)}."
     lines = [
         [escape(f"{model}{mark(model, stored)}"), *values]
         for model, *values in zip(models, *columns.values(), strict=True)
+        if any(values)
     ]
     return f"<p>{escape(named)}</p>" + table(["model", *columns], lines, raw=True, fit=True)
 
@@ -59,17 +49,6 @@ def mark(model: object, stored: Mapping[str, str]) -> str:
 
 def _interval_words(rows: pd.DataFrame) -> str:
     return " In brackets the 95 % bootstrap interval over images." if rows["low"].notna().any() else ""
-
-
-def _same_m(rows: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
-    """Return the rows of the largest m that all models of ``rows`` have, and that m.
-
-    Where they share none, each model's rows of its own largest m, and None.
-    """
-    by_model = [set(part["m"]) for _, part in rows.groupby("model")]
-    if shared := set.intersection(*by_model) if by_model else set():
-        return rows[rows["m"] == max(shared)], int(max(shared))
-    return rows[rows["m"] == rows.groupby("model")["m"].transform("max")], None
 
 
 def _cells(rows: pd.DataFrame, models: Sequence[str], note: str = "") -> list[str | None]:

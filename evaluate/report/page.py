@@ -1,107 +1,11 @@
-"""HTML of the report: page, tables and figures, the style sheet, and the script that sorts and filters tables."""
+"""HTML of the report: page, tables, and figures laid out by their widths."""
 
 import html
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
-STYLE = """
-:root { --ink: #1b1b1b; --soft: #5b5b5b; --line: #d9d9d9; --paper: #fff; --tint: #f5f7f9; }
-* { box-sizing: border-box; }
-body { margin: 0; color: var(--ink); background: var(--paper);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", sans-serif; }
-main { max-width: 72rem; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
-h1 { font-size: 1.75rem; line-height: 1.2; margin: .5rem 0 .25rem; }
-h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; }
-p { max-width: 44rem; margin: .5rem 0; }
-.lead, figcaption, .count { color: var(--soft); }
-figure { margin: 1rem 0; }
-figure svg { display: block; max-width: 100%; height: auto; }
-.wide { overflow-x: auto; }
-nav a { color: inherit; display: inline-block; padding: .2rem 0; }
-nav ul { columns: 18rem; margin: .5rem 0; padding-left: 1.1rem; }
-figcaption { font-size: .9rem; max-width: 44rem; margin-top: .5rem; }
-.box { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; }
-.hint { display: none; margin: .5rem 0 .2rem; color: var(--soft); font-size: .8rem; }
-@media (max-width: 44rem) { html:not(.js) .hint { display: block; } }
-.hint.on { display: block; }
-.tall { max-height: 32rem; overflow-y: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .7rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
-th { position: sticky; top: 0; background: var(--tint); font-weight: 600; white-space: normal; vertical-align: bottom; }
-th button { all: unset; cursor: pointer; }
-th button:focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
-th button::after { content: " \\2195"; color: #9a9a9a; }
-.fit table { min-width: 44rem; }
-.fit td { white-space: normal; overflow-wrap: break-word; vertical-align: top; }
-.prose td { white-space: normal; min-width: 9rem; vertical-align: top; }
-.prose td:first-child { min-width: 0; }
-.prose td:nth-child(4) { min-width: 20rem; }
-.prose ul { margin: 0; padding-left: 1rem; }
-td.number { text-align: right; }
-tbody tr:last-child td { border-bottom: 0; }
-code { font: .85em ui-monospace, "Liberation Mono", monospace; }
-small { color: var(--soft); }
-input { font: inherit; padding: .35rem .6rem; border: 1px solid #9a9a9a; border-radius: 6px;
-  width: 100%; max-width: 24rem; }
-dl { margin: .75rem 0; font-size: .875rem; }
-dl div { display: flex; gap: .75rem; padding: .1rem 0; }
-dt { flex: 0 0 9rem; color: var(--soft); } dd { margin: 0; min-width: 0; overflow-wrap: anywhere; }
-details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
-.script { display: none; } .js .script { display: block; margin: .75rem 0; }
-.printed { display: none; }
-@media print { @page { margin: 14mm; } body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
-  .box, .tall, .wide { overflow: visible; max-height: none; } .box { border: 0; }
-  table, .fit table { font-size: 8pt; min-width: 0; } th { position: static; }
-  th, td, .prose td { white-space: normal; overflow-wrap: break-word; padding: .25rem .4rem; min-width: 0 !important; }
-  h2 { break-after: avoid; } figure, tr { break-inside: avoid; }
-  .wide svg { min-width: 0 !important; max-height: 21cm; }
-  nav, .script, .screen, .hint, summary, th button::after { display: none !important; } .printed { display: block; } }
-"""
-
-SCRIPT = """
-document.documentElement.classList.add('js');
-// The hint stands where something is wider than its box.
-const sizes = new ResizeObserver(entries => entries.forEach(({ target }) =>
-  target.previousElementSibling.classList.toggle('on', target.scrollWidth > target.clientWidth + 1)));
-document.querySelectorAll('.hint + *').forEach(box => sizes.observe(box));
-for (const table of document.querySelectorAll('table.sortable')) {
-  const body = table.tBodies[0];
-  table.querySelectorAll('th').forEach((head, place) => {
-    const button = document.createElement('button');
-    button.textContent = head.textContent;
-    head.replaceChildren(button);
-    button.addEventListener('click', () => {
-      const up = head.getAttribute('aria-sort') !== 'ascending';
-      table.querySelectorAll('th').forEach(other => other.removeAttribute('aria-sort'));
-      head.setAttribute('aria-sort', up ? 'ascending' : 'descending');
-      const value = row => row.cells[place].dataset.value ?? row.cells[place].textContent;
-      const rows = [...body.rows].sort((a, b) => {
-        const x = value(a), y = value(b);
-        if (x === '' || y === '') return (x === '') - (y === '');
-        return (isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y) * (up ? 1 : -1);
-      });
-      body.append(...rows);
-    });
-  });
-}
-for (const field of document.querySelectorAll('input[data-filters]')) {
-  const table = document.getElementById(field.dataset.filters);
-  const count = document.getElementById(field.dataset.filters + '-count');
-  const show = () => {
-    const words = field.value.toLowerCase().split(/\\s+/).filter(Boolean);
-    let shown = 0;
-    for (const row of table.tBodies[0].rows) {
-      const text = row.textContent.toLowerCase();
-      row.hidden = !words.every(word => text.includes(word));
-      shown += row.hidden ? 0 : 1;
-    }
-    count.textContent = shown + ' of ' + table.tBodies[0].rows.length + ' rows';
-  };
-  field.addEventListener('input', show);
-  show();
-}
-"""
-
+from evaluate.report.style_sheet import SCRIPT, STYLE
 
 HINT = '<p class="hint">Scroll sideways to see all of it \N{RIGHTWARDS ARROW}</p>'
 """Stands before a box that may be wider than the screen."""
@@ -161,43 +65,108 @@ def filter_field(name: str, words: str) -> str:
     )
 
 
-SMALLEST = 0.62
-"""Share of its natural size to which a narrow screen shrinks a figure; letters of 10 points become 8 pixels."""
+SMALLEST, LARGEST = 0.62, 1.1
+"""Shares of its natural size between which a figure is drawn; letters of 10 points become 8 to 15 pixels."""
+PHONE = 400.0
+"""Least width in pixels up to which a figure shrinks to a phone's screen rather than scrolls: letters of 7 pixels."""
+HALF, ASIDE, TEXT = 640.0, 860.0, 1176.0
+"""Natural widths in pixels: up to the first two figures stand side by side, up to the second a figure has its caption
+beside it, and beyond the last it is wider than the text where the window is."""
+_INKS = {"#000000": "ink", "#ffffff": "paper", "#dddddd": "grid", "#5b5b5b": "soft", "#777777": "dim"}
+"""Colours of letters, axes and ground, which follow the reader's setting; those of data stay."""
 
 
-def drawing(svg: str, title: str, caption: str, number: int) -> str:
+class Drawing(NamedTuple):
+    """A figure of the page."""
+
+    name: str
+    """Its id on the page."""
+    title: str
+    html: str
+    """The figure with its caption, or a sentence on why it is not shown."""
+    width: float = 0.0
+    """Natural width in pixels; 0 where nothing is drawn."""
+
+
+def drawing(name: str, svg: str, title: str, caption: str, *, coloured: bool = False) -> Drawing:
     """Return a figure with its caption; the drawing's text alternative is its title and caption.
 
     Args:
+        name: its name, unlike that of every other figure, which keeps their ids apart.
         svg: the drawing.
         title: its title.
         caption: its caption.
-        number: its number on the page, which keeps ids of several drawings apart.
+        coloured: whether it shows pictures or colours with a meaning of their own, and stays on white.
     """
     inner = svg[svg.index("<svg") :]
     # matplotlib numbers its clip paths and glyphs again in every drawing; on one page they must differ.
     for attribute in ('id="', 'href="#', "url(#"):
-        inner = inner.replace(attribute, f"{attribute}f{number}-")
-    # Below this width letters could not be read: the figure's own box scrolls instead.
-    width = re.match(r'<svg [^>]*?width="([\d.]+)pt"', inner)
-    least = f' style="min-width:{SMALLEST * float(width[1]) * 96 / 72:.0f}px"' if width else ""
-    named = f'<svg role="img" aria-label="{escape(f"{title}. {caption}")}"{least} '
+        inner = inner.replace(attribute, f"{attribute}{name}-")
+    if not coloured:
+        inner = re.sub(r"(?<=: )(#[0-9a-f]{6})\b", lambda found: _ink(found[1]), inner)
+    found = re.match(r'<svg [^>]*?width="([\d.]+)pt"', inner)
+    width = float(found[1]) * 96 / 72 if found else 0.0
+    # Below the least width letters could not be read: the figure's own box scrolls instead, unless by a little.
+    least = SMALLEST * width if SMALLEST * width > PHONE else 0.0
+    sizes = f' style="min-width:{least:.0f}px;max-width:{LARGEST * width:.0f}px"' if found else ""
+    kind = "" if coloured else ' class="ink"'
+    spoken = escape(f"{title}. {caption}".replace("`", ""))
+    named = f'<svg role="img"{kind} aria-label="{spoken}"{sizes} '
     inner = inner.replace("<svg ", named, 1)
-    return (
-        f'<figure>{HINT}<div class="wide" tabindex="0">{inner}</div><figcaption>{escape(caption)}</figcaption></figure>'
-    )
+    box = f'<div class="wide{" card" if coloured else ""}" tabindex="0">{inner}</div>'
+    return Drawing(name, title, f"<figure>{HINT}{box}<figcaption>{prose(caption)}</figcaption></figure>", width)
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
-    """Return the whole page; sections are (heading, HTML)."""
+def _ink(colour: str) -> str:
+    return f"var(--figure-{_INKS[colour]}, {colour})" if colour in _INKS else colour
+
+
+def drawings(some: Sequence[Drawing]) -> str:
+    """Return figures below each other, two narrow ones that follow each other side by side."""
+    kinds: list[str] = []
+    for one in some:
+        is_narrow = 0 < one.width <= HALF
+        if is_narrow and kinds and kinds[-1] == "alone":
+            kinds[-1:] = ["half", "half"]
+        else:
+            kinds.append("alone" if is_narrow else "side" if one.width <= ASIDE else "")
+    lines = []
+    for one, kind in zip(some, kinds, strict=True):
+        is_beyond = one.width > TEXT
+        classes = " ".join(["drawing", *([{"alone": "side"}.get(kind, kind)] if kind else []), *["beyond"] * is_beyond])
+        natural = f' style="--natural:{one.width:.0f}px"' if is_beyond else ""
+        lines.append(
+            f'<div class="{classes}" id="figure-{escape(one.name)}"{natural}><h3>{escape(one.title)}</h3>'
+            f"{one.html}</div>"
+        )
+    return f'<div class="drawings">{"".join(lines)}</div>'
+
+
+def contents(some: Sequence[Drawing]) -> str:
+    """Return a list of figures to jump to; nothing for fewer than three."""
+    listed = "".join(f'<li><a href="#figure-{escape(one.name)}">{escape(one.title)}</a></li>' for one in some)
+    return f'<nav class="figures" aria-label="Figures"><ul>{listed}</ul></nav>' if len(some) > 2 else ""
+
+
+def page(title: str, lead: str, sections: Sequence[tuple[str, str]], answer: str = "") -> str:
+    """Return the whole page.
+
+    Args:
+        title: its title.
+        lead: a sentence on what it is about.
+        sections: (heading, HTML) by section.
+        answer: what the results say, before anything else.
+    """
     body = "\n".join(
         f'<section id="section-{number}"><h2>{escape(heading)}</h2>\n{content}</section>'
         for number, (heading, content) in enumerate(sections)
     )
-    contents = "".join(
+    listed = "".join(
         f'<li><a href="#section-{number}">{escape(heading)}</a></li>' for number, (heading, _) in enumerate(sections)
     )
-    body = f"<nav><details><summary>Contents</summary><ul>{contents}</ul></details></nav>\n{body}"
+    said = f'<p class="answer">{escape(answer)}</p>\n' if answer else ""
+    top = f'<p class="lead">{escape(lead)}</p>\n<nav class="top" aria-label="Contents"><ul>{listed}</ul></nav>'
+    body = f"{said}{top}\n{body}"
     body = body.replace(" %", "\u00a0%")  # a number and its sign stay on one line
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -206,6 +175,6 @@ def page(title: str, lead: str, sections: Sequence[tuple[str, str]]) -> str:
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
         "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
         f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead)}</p>\n{body}\n</main>\n'
+        f"<h1>{escape(title)}</h1>\n{body}\n</main>\n"
         f"<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )

@@ -9,11 +9,23 @@ import pandas as pd
 from evaluate.claims import decide_all
 from evaluate.claims.paper_numbers import compare
 from evaluate.claims.roles import ModelInfo
-from evaluate.figures import FIGURES
-from evaluate.figures.style import interval_marks, save
+from evaluate.figures import FIGURES, PICTURES
+from evaluate.figures.style import has_colour_maps, interval_marks, save
+from evaluate.report.answer import answer
 from evaluate.report.claims import claims_section, paper_section, write_claims
 from evaluate.report.headline import headline, mark
-from evaluate.report.page import Number, drawing, escape, filter_field, page, prose, table
+from evaluate.report.page import (
+    Drawing,
+    Number,
+    contents,
+    drawing,
+    drawings,
+    escape,
+    filter_field,
+    page,
+    prose,
+    table,
+)
 from evaluate.report.reading import NOTE, StoredResults, read_stored_results
 from evaluate.report.store_state import WHOLE
 from evaluate.results.files import remove_partials, write_file
@@ -85,9 +97,6 @@ def rewrite_report(
 
 def _write(results: ResultStore, experiment: str, read: StoredResults, stored: Mapping[str, str] | None) -> Path:
     folder, states = results.root / experiment, stored or {}
-    sections = [("Models and data", _about(read.about, stored))]
-    if summary := headline(read.table, states):
-        sections.append(("Summary", summary))
     others = []
     for name in read.beside:
         try:
@@ -96,13 +105,38 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
             continue
     decisions = decide_all(read.evidence(others))
     write_claims(folder, decisions)
+    drawn = _draw(folder, read, states)
+    first, pictures, figures = _in_order(drawn)
+    numbers = headline(read.table, states) or ""
+    sections = [("Summary", f"{drawings([first])}{numbers}" if first else numbers)] if first or numbers else []
     sections.append(("Claims of the papers", claims_section(decisions, states)))
     if compared := compare(read.table, read.models_info):
         sections.append(("Numbers of the paper beside ours", paper_section(compared)))
+    if pictures:
+        sections.append(("Pictures", contents(pictures) + drawings(pictures)))
+    if figures:
+        sections.append(("Figures", contents(figures) + drawings(figures)))
+    sections.append(("What was measured on what", _about(read.about, stored)))
+    sections.append(("All numbers", _numbers(read.table, states)))
+    n_models, data_sets = len(read.about), ", ".join(dict.fromkeys(entry["data set"] for entry in read.about))
+    counts = {entry.get("images", "") for entry in read.about} - {""}
+    images = f" of {'1 image' if counts == {'1'} else f'{min(counts)} images'}" if len(counts) == 1 else ""
+    lead = (
+        f"{n_models} model{'s' if n_models != 1 else ''} on {data_sets}. Every number was computed from stored "
+        f"features{images}; the same numbers are in results.parquet and results.csv beside this page."
+    )
+    said = answer(read.table, read.models_info, decisions, states)
+    write_file(folder / "report.html", page(experiment, lead, sections, said).encode())
+    return folder / "report.html"
+
+
+def _draw(folder: Path, read: StoredResults, states: Mapping[str, str]) -> list[Drawing]:
+    """Write every figure that there are numbers for, and return them for the page, in the order of `FIGURES`."""
     plain, drawable = read.drawable()
     marks = [f"{title} ({state})" for title, state in states.items() if state != WHOLE]
     damaged = f" Stored sets that are not whole: {', '.join(marks)}." if marks else ""
-    for number, entry in enumerate(FIGURES):
+    found = []
+    for entry in FIGURES:
         figure = entry.draw(plain, drawable)
         if figure is not None:
             svg = save(figure, "svg")
@@ -110,17 +144,21 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
             write_file(folder / "figures" / f"{entry.name}.pdf", save(figure, "pdf"))
             marked = interval_marks(figure)
             caption = f"{entry.caption}{entry.interval.format(marks=marked) if marked else ''}{damaged}"
-            sections.append((entry.title, drawing(svg.decode(), entry.title, caption, number)))
+            coloured = entry.name in PICTURES or has_colour_maps(figure)
+            found.append(drawing(entry.name, svg.decode(), entry.title, caption, coloured=coloured))
         elif entry.absent and (read.table["analysis"] == entry.analysis).any():
-            sections.append((entry.title, f"<p>{prose(entry.absent)}</p>"))
-    sections.append(("All numbers", _numbers(read.table, states)))
-    n_models, data_sets = len(read.about), ", ".join(dict.fromkeys(entry["data set"] for entry in read.about))
-    lead = (
-        f"{n_models} model{'s' if n_models != 1 else ''} on {data_sets}. Every number was computed from stored "
-        "features; the same numbers are in results.parquet and results.csv beside this page."
-    )
-    write_file(folder / "report.html", page(experiment, lead, sections).encode())
-    return folder / "report.html"
+            found.append(Drawing(entry.name, entry.title, f"<p>{prose(entry.absent)}</p>"))
+    return found
+
+
+def _in_order(drawn: Sequence[Drawing]) -> tuple[Drawing | None, list[Drawing], list[Drawing]]:
+    """Return the figure that the page begins with, the pictures, and the other figures."""
+    by_name = {one.name: one for one in drawn}
+    pictures = [by_name[name] for name in PICTURES if name in by_name]
+    # The main scores where there are some; else what was measured first.
+    others = [one for one in drawn if one.name not in PICTURES]
+    first = next((one for one in others if one.width), None)
+    return first, pictures, [one for one in others if one is not first]
 
 
 def _about(about: list[dict[str, str]], stored: Mapping[str, str] | None) -> str:

@@ -27,10 +27,13 @@ ROWS, COLUMNS, PIXELS = 2, 2, 4
 """Patches a tile, and pixels a side of a patch."""
 
 
-def planted(folder, *, n_images=24, channels=16, planted=0, tiles=2, spread=1.0, seed=0, classes=2, layers=1):
+def planted(
+    folder, *, n_images=24, channels=16, planted=0, tiles=2, spread=1.0, seed=0, classes=2, layers=1, pictures=False
+):
     """Two tiles an image, each of 2x2 patches; a class mean of norm 3 and ``planted`` features of variance 900.
 
-    The second tile overlaps the first by half: its left column of patches is not its own to be scored on.
+    The second tile overlaps the first by half: its left column of patches is not its own to be scored on. With
+    ``pictures`` the inputs are stored: red is the number of the row, green the patch, blue 0.
     """
     rng = np.random.default_rng(seed)
     n_rows = n_images * tiles
@@ -84,6 +87,10 @@ def planted(folder, *, n_images=24, channels=16, planted=0, tiles=2, spread=1.0,
         "pixels/classes": (noisy, ("sample", "height", "width"), {}),
         "patches/2x2": (patch_labels, ("sample", "patch_2x2"), {"grid_rows": ROWS, "grid_columns": COLUMNS}),
     }
+    if pictures:
+        row, place = np.indices((n_rows, ROWS * COLUMNS)).reshape(2, n_rows, ROWS, COLUMNS)
+        plain = np.stack([row, place, 0 * row], axis=-1).astype(np.uint8).repeat(PIXELS, 1).repeat(PIXELS, 2)
+        labels["inputs/pixels.bicubic"] = (plain, ("sample", "height", "width", "colour"), {})
     frame = FrameSpec(input=Size(height=8, width=8), tile=Size(height=8, width=8), edge="shift-last")
     feature_set = write_set(folder, FEATURES.model_copy(update={"frame": frame}), features, {"samples": table})
     label_set = write_set(

@@ -12,6 +12,7 @@ from sklearn.metrics import confusion_matrix
 from evaluate.analyses.label_maps import LabelMaps
 from evaluate.analyses.patch_classification import PatchClassification
 from evaluate.analyses.variance_spectrum import VarianceSpectrum
+from evaluate.figures.label_maps import figure as figure_of_label_maps
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
@@ -248,6 +249,26 @@ def test_label_maps_put_every_patch_where_it_lies(tmp_path):
         np.testing.assert_array_equal(truth[number][:, 2], labels[second][:, 1])
     assert result.arrays["predicted_m"].tolist() == [0]
     assert (result.arrays["predicted"] < 3).all()
+
+
+def test_label_maps_have_the_image_beside_them_where_its_pixels_are_stored(tmp_path):
+    plain, pictured = planted(tmp_path / "plain"), planted(tmp_path / "pictured", pictures=True)
+    settings, results = settings_of(LabelMaps(kind="label-maps", images=3)), ResultStore(tmp_path / "r")
+    ((_, without),) = evaluate("t", [plain], settings, results).results.values()
+    assert "pictures" not in without.arrays
+    found = evaluate("t", [pictured], settings, results)
+    ((_, result),) = found.results.values()
+    assert result.arrays["pictures"].shape == (3, 2 * 4, 3 * 4, 3)
+    for number, source in enumerate(result.arrays["sources"]):
+        first, second = np.flatnonzero(pictured.samples["source"] == source)
+        cells = result.arrays["pictures"][number].reshape(2, 4, 3, 4, 3)
+        assert (cells == cells[:, :1, :, :1]).all(), "a patch is put as a whole"
+        # The second tile owns its right column alone: patches 1 and 3.
+        assert cells[:, 0, :, 0, 0].tolist() == [[first, first, second]] * 2
+        assert cells[:, 0, :, 0, 1].tolist() == [[0, 1, 1], [2, 3, 3]]
+    drawn = figure_of_label_maps(found.table, list(found.results.values()))
+    assert [panel.get_title() for panel in drawn.axes[:3]] == ["image", "truth", "planted\nall features"]
+    assert len(figure_of_label_maps(found.table, [("planted", without)]).axes) == len(drawn.axes) - 3
 
 
 def test_layers_that_are_not_there_name_the_command(tmp_path):

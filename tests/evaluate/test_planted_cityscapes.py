@@ -129,7 +129,7 @@ def test_every_label_map_is_drawn(figures):
 
 def test_no_figure_of_the_questions_is_missing(figures):
     patches = ["variance-spectrum", "removal-curve", "layer-curve", "train-size", "class-curve"]
-    assert list(figures) == [*patches, "feature-treatments", "global-context", "label-maps"]
+    assert list(figures) == ["main-scores", *patches, "feature-treatments", "global-context", "label-maps"]
 
 
 def test_the_first_table_has_what_removing_does(world):

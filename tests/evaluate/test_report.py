@@ -189,6 +189,7 @@ function look(frame) {
   const seen = [...page.querySelectorAll('figure svg')].map(one => one.getBoundingClientRect());
   return {
     page: page.documentElement.scrollWidth, window: frame.clientWidth,
+    widest: Math.max(...[...page.querySelectorAll('figure')].map(one => one.getBoundingClientRect().right)),
     figures: seen.filter(box => box.width > 100 && box.height > 40).length,
     named: [...page.querySelectorAll('figure svg[role=img]')].filter(one => one.ariaLabel.length > 20).length,
     pictures: [...page.querySelectorAll('image')].every(one => one.getBoundingClientRect().width > 0),
@@ -255,6 +256,7 @@ def browsed(made, tmp_path_factory):
 def test_nothing_overflows_and_every_figure_is_seen_and_named(browsed, frame):
     found = browsed[0][frame]
     assert found["page"] <= found["window"] == (1440 if frame == "desk" else 390)
+    assert found["widest"] <= found["window"]
     assert found["figures"] == found["named"] == len(FIGURES)
     assert found["pictures"]
     assert found["lines"] > 100

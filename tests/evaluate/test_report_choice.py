@@ -148,7 +148,7 @@ def test_the_table_tells_class_tokens_from_means(tmp_path):
 
 def test_figures_are_listed_completed_and_drawn_into_given_axes():
     reported = StoredResults(cityscapes(), [{"model": "MAE", "data set": "cityscapes"}], {})
-    assert reported.figures == ("removal-curve", "layer-curve", "train-size")
+    assert reported.figures == ("main-scores", "removal-curve", "layer-curve", "train-size")
     assert reported._ipython_key_completions_() == list(reported.figures)
     assert {"figure", "figures", "table"} <= set(dir(reported))
     assert isinstance(reported["train-size"], Figure)

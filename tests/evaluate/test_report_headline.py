@@ -44,6 +44,7 @@ def test_other_analyses_scores_of_patches_are_not_taken_for_them():
 
 
 def test_columns_without_a_number_are_left_out_and_so_is_an_empty_table():
+    nothing = PATCHES | {"analysis": "similarity", "metric": "cka", "model": "C", "value": 1.0}
     page = headline(long_table(scores("A", "probe", {0: 0.2}) + scores("B", "knn", {0: 0.4})), {"B": "gone"})
     assert re.findall(r'<th scope="col">(.*?)</th>', page) == [
         "model",
@@ -51,6 +52,9 @@ def test_columns_without_a_number_are_left_out_and_so_is_an_empty_table():
         "probe mIoU, all features",
     ]
     assert cells_of(page)[3] == ["B", "(gone)"]
+    assert [cells[:1] for cells in cells_of(headline(long_table([*scores("A", "knn", {0: 0.2}), nothing]), {}))] == [
+        ["A"], ["0.200"],
+    ]  # fmt: skip
     other = {"analysis": "tracking", "metric": "instance_accuracy", "model": "A", "value": 1.0}
     assert headline(long_table([PATCHES | other]), {}) is None
 
@@ -64,7 +68,8 @@ def test_what_all_models_share_is_said_once(tmp_path):
     table = long_table(scores(TITLES[0], "knn", {0: 0.2}))
     page = write_report(ResultStore(tmp_path), "planted", Evaluation(table), about).read_text()
     assert page.count("<dt>data set</dt><dd>planted</dd>") == 1
-    heads = re.findall(r"<thead><tr>(.*?)</tr></thead>", page)[0]
+    measured = page[page.index("What was measured on what</h2>") :]
+    heads = re.findall(r"<thead><tr>(.*?)</tr></thead>", measured)[0]
     assert re.findall(r'<th scope="col">(.*?)</th>', heads) == ["model", "features"]
     alone = write_report(ResultStore(tmp_path), "planted", Evaluation(table), about[:1]).read_text()
     assert f"<dt>model</dt><dd>{TITLES[0]}</dd>" in alone
