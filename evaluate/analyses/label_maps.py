@@ -17,13 +17,13 @@ from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import KnnOptions, ProbeOptions, predict_probe, read_patches
-from evaluate.settings import RemovalSettings, SingleLayerSettings
+from evaluate.scoring.patch_classifiers import KnnOptions, ProbeOptions, predict_probe, read_patches, treat_patches
+from evaluate.settings import PatchRemovalSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.specs import VOID
 
 
-class LabelMaps(SingleLayerSettings, RemovalSettings):
+class LabelMaps(SingleLayerSettings, PatchRemovalSettings):
     """Predicted patch classes of some validation images, beside the truth (paper A, appendix)."""
 
     kind: Literal["label-maps"]
@@ -87,6 +87,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
     def compute(self) -> Result:
         """Return the accuracy of every map, and the maps themselves beside the truth."""
         patches = read_patches(self.model, self.array, self.train, self.images)
+        patches = treat_patches(patches, self.treatment, self.context.seed)
         predicted: dict[int, np.ndarray]
         if self.settings.classifier == "knn":
             options = KnnOptions(self.search_bytes, self.context.results, device=self.context.device.name)
@@ -107,6 +108,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
                 rows.append(score_row(PATCH_ACCURACY, accuracy, m=m, x_value=float(number)))
         maps = [_stitch(self.model, self.array, self.images, classes) for classes in predicted.values()]
         arrays = {
+            **({} if self.treatment is None else {"treatment": np.array(self.treatment.label)}),
             "truth": _stitch(self.model, self.array, self.images, truth),
             "predicted": np.stack(maps),
             "predicted_m": np.array(list(predicted), dtype=np.int64),
@@ -122,10 +124,12 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         of_shown = ClassifierWork(self.model, self.array, self.train, self.images)
         by_probe = self.settings.classifier == "probe"
         predicting = of_shown.probing(n_m, len(PENALTIES)) if by_probe else of_shown.searching(n_m)
-        return of_shown.reading() + predicting
+        return of_shown.reading() + of_shown.treating(self.treatment) + predicting
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: the training patches and those of the images that are shown."""
         n_m = len(set(self.settings.remove))
         memory = ClassifierMemory(self.model, self.array, self.train, self.images)
-        return memory.probing(n_m, len(PENALTIES)) if self.settings.classifier == "probe" else memory.searching(n_m)
+        by_probe = self.settings.classifier == "probe"
+        predicting = memory.probing(n_m, len(PENALTIES)) if by_probe else memory.searching(n_m)
+        return predicting + (0 if self.treatment is None else memory.treating())

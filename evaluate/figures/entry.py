@@ -27,3 +27,5 @@ class FigureEntry(NamedTuple):
     """Text in place of the figure then."""
     interval: str = ""
     """What ``{marks}`` are (Bands or Bars); said where some are drawn."""
+    shows_treated: bool = False
+    """Whether it shows rows of treated features too; others get none."""

@@ -68,7 +68,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     if not removed.empty:
         _shares(panels[-1], removed, table, treatments)
     titles = _titles(rows)
-    names = [titles.get(name, name) + _number(name, m, number) for name, m, number in treatments]
+    names = [titles.get(name, name) + number_words(name, m, number) for name, m, number in treatments]
     panels[0].set_yticks(range(len(treatments)), names)
     panels[0].set_ylim(len(treatments) - 0.5, -0.5)
     style.legend_above(drawn, panels[0])
@@ -154,7 +154,7 @@ def _treatments(rows: pd.DataFrame) -> list[Shown]:
     return list(zip(rows["outcome"].astype(str), removed, numbers, strict=True))
 
 
-def _number(name: str, m: int | None, number: float | None) -> str:
+def number_words(name: str, m: int | None, number: float | None) -> str:
     """Return the number of a treatment in brackets."""
     if m is not None:
         return f" (m = {m})"

@@ -29,7 +29,7 @@ def _painted(
 
 
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
-    """Return one row an image: the truth, then every model's prediction for every m."""
+    """Return one row an image: the truth, then every model's prediction for every m or treatment."""
     drawn_from = [(model, result) for model, result in results if "truth" in result.arrays]
     if not drawn_from:
         return None
@@ -41,7 +41,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     ]
     first = maps[0][1]
     columns = [("truth", first["truth"])] + [
-        (f"{model}\n{style.removal_title(int(m))}", predicted)
+        (f"{model}\n{arrays.get('treatment', style.removal_title(int(m)))}", predicted)
         for model, arrays in maps
         for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True)
     ]

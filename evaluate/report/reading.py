@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +13,15 @@ import pandas as pd
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import ModelInfo, read_model_infos
 from evaluate.results.files import plain_name, read_bounded
+from evaluate.results.preferred import untreated
 from evaluate.results.table import Result, ResultStore, read_long_table
 from stores.errors import MissingError, UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from evaluate.figures.entry import FigureEntry
 
 NOTE = "report.json"
 """File of what the page needs beside the long table: the models' sets and the results with arrays for figures."""
@@ -43,10 +46,24 @@ class StoredResults:
     revisions: Mapping[str, int | None] = field(default_factory=dict)
     """Revisions of the analyses by result digest, None where a result's record is gone."""
 
+    @property
+    def untreated(self) -> "StoredResults":
+        """The same without what was computed from treated features."""
+        if self.table["treatment"].isna().all():
+            return self
+        table, treated = untreated(self.table), set(self.table["result"][self.table["treatment"].notna()])
+        results = {digest: result for digest, result in self.results.items() if digest not in treated}
+        return replace(self, table=table, results=results)
+
+    def draw(self, entry: "FigureEntry") -> "Figure | None":
+        """Return a figure of the report; None where there is nothing to show."""
+        return entry.draw(*(self if entry.shows_treated else self.untreated).drawable())
+
     def evidence(self, beside: Sequence[Evidence] = ()) -> Evidence:
         """Return the rows as the claims read them."""
-        arrays = {digest: result.arrays for digest, (_, result) in self.results.items()}
-        return Evidence(self.table, self.models_info, arrays, beside)
+        read = self.untreated
+        arrays = {digest: result.arrays for digest, (_, result) in read.results.items()}
+        return Evidence(read.table, self.models_info, arrays, beside)
 
     def drawable(self) -> tuple[pd.DataFrame, list[tuple[str, Result]]]:
         """Return rows and results under names that figures show as they are."""
@@ -58,8 +75,7 @@ class StoredResults:
         """Names of the figures that these results have numbers for, in the report's order."""
         from evaluate.figures import FIGURES  # matplotlib, which tables alone do not need
 
-        drawable = self.drawable()
-        return tuple(entry.name for entry in FIGURES if entry.draw(*drawable) is not None)
+        return tuple(entry.name for entry in FIGURES if self.draw(entry) is not None)
 
     def figure(self, name: str, ax: "Axes | Iterable[Axes] | None" = None) -> "Figure":
         """Return a figure of the report, drawn again: its ``axes`` are matplotlib's, to change and to save.
@@ -74,7 +90,7 @@ class StoredResults:
         if name not in entries:
             raise UserError(f"there is no figure {name!r}: choose one of {', '.join(entries)}")
         with drawn_into(() if ax is None else list(np.ravel(np.array(ax, dtype=object)))):
-            drawn = entries[name].draw(*self.drawable())
+            drawn = self.draw(entries[name])
         if drawn is None:
             raise UserError(
                 f"the results hold no numbers for the figure {name}: ask for its analysis and evaluate again"
@@ -97,7 +113,7 @@ class StoredResults:
         from evaluate.report.headline import headline
         from evaluate.report.page import escape
 
-        return f"<p>{escape(self._summary())}</p>{headline(self.table, {}) or ''}"
+        return f"<p>{escape(self._summary())}</p>{headline(self.untreated.table, {}) or ''}"
 
     def _summary(self) -> str:
         names = ", ".join(dict.fromkeys(self.table["experiment"].dropna())) or "of no experiment"

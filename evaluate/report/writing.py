@@ -23,7 +23,22 @@ from evaluate.runner import Evaluation
 from stores.errors import MissingError
 
 _SHOWN = (
-    *("model", "classifier", "metric", "class", "value", "low", "high", "m", "k", "token", "view", "level", "outcome"),
+    *(
+        "model",
+        "classifier",
+        "metric",
+        "class",
+        "value",
+        "low",
+        "high",
+        "m",
+        "treatment",
+        "k",
+        "token",
+        "view",
+        "level",
+        "outcome",
+    ),
     *("reference", "x_name", "x_value", "train", "array", "distance", "analysis"),
 )
 """Columns of the long table that the page shows; results.parquet holds all."""
@@ -86,7 +101,7 @@ def rewrite_report(
 def _write(results: ResultStore, experiment: str, read: StoredResults, stored: Mapping[str, str] | None) -> Path:
     folder, states = results.root / experiment, stored or {}
     sections = [("Models and data", _about(read.about, stored))]
-    if summary := headline(read.table, states):
+    if summary := headline(read.untreated.table, states):
         sections.append(("Summary", summary))
     others = []
     for name in read.beside:
@@ -97,13 +112,12 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
     decisions = decide_all(read.evidence(others))
     write_claims(folder, decisions)
     sections.append(("Claims of the papers", claims_section(decisions, states)))
-    if compared := compare(read.table, read.models_info):
+    if compared := compare(read.untreated.table, read.models_info):
         sections.append(("Numbers of the paper beside ours", paper_section(compared)))
-    plain, drawable = read.drawable()
     marks = [f"{title} ({state})" for title, state in states.items() if state != WHOLE]
     damaged = f" Stored sets that are not whole: {', '.join(marks)}." if marks else ""
     for number, entry in enumerate(FIGURES):
-        figure = entry.draw(plain, drawable)
+        figure = read.draw(entry)
         if figure is not None:
             svg = save(figure, "svg")
             write_file(folder / "figures" / f"{entry.name}.svg", svg)
