@@ -120,7 +120,7 @@ def collect_tasks(
             notes += [note] if note else []
             notes += ANALYSES[type(analysis)].notes(some, fitted)
             for stored in ANALYSES[type(analysis)].tasks(some, fitted, context):
-                for task in (stored, *stored.treated()):
+                for task in stored.variants():
                     task.check()
                     tasks.setdefault((task.title, task.key.digest), task)
     return list(tasks.values()), notes

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from evaluate.decoder import PatchDecoder
 from evaluate.kernels.probing.cross_entropy import CPU, Device
@@ -152,6 +152,12 @@ class RemovalSettings(ProjectionSettings):
     """What is done to the features in place of removing the top m, each beside the rows of ``remove`` and with nothing
     removed: ``remove-position``, ``remove-first-components``, ``pca-k``, ``centre``, and for patches
     ``drop-outlier-tokens``. Statistics are of the patches that rank the features."""
+
+    @model_validator(mode="after")
+    def _computes_something(self) -> Self:
+        if not self.remove and not self.treatments:
+            raise ValueError("remove = [] leaves nothing to compute: write 0 for all features, or name treatments")
+        return self
 
     def alternatives(self, n_features: int) -> list[Treatment]:
         """Return the treatments with each of their numbers that leaves a feature."""

@@ -22,7 +22,7 @@ from evaluate.kernels.treatments import Treatment
 from evaluate.results.draws import with_draws
 from evaluate.results.rows import Bootstrap
 from evaluate.results.table import Result, ResultKey, ResultStore
-from evaluate.settings import Context, Settings
+from evaluate.settings import Context, RemovalSettings, Settings
 
 S = TypeVar("S", bound=Settings)
 
@@ -228,11 +228,15 @@ class ModelTask(Task, Generic[S]):
         """Return the content digests of the array, and of the labels where they are read."""
         return self.model.inputs(self.array, labelled=self.labelled)
 
-    def treated(self) -> list[Self]:
-        """Return this task on treated features, once for every treatment of the settings, with nothing removed."""
+    def variants(self) -> list[Self]:
+        """Return this task, and with nothing removed the same on treated features for every treatment of the settings.
+
+        Where ``remove`` is offered and has no number that fits, the task itself has nothing to compute.
+        """
+        own = [self] if self.removed or not isinstance(self.settings, RemovalSettings) else []
         settings = self.settings.model_copy(update={"remove": (0,), "treatments": ()})
         alternatives = self.settings.alternatives(self.n_channels)
-        return [dataclasses.replace(self, settings=settings, treatment=one) for one in alternatives]
+        return own + [dataclasses.replace(self, settings=settings, treatment=one) for one in alternatives]
 
     def _computed(self) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
         rows, arrays = super()._computed()

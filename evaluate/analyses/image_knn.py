@@ -187,16 +187,21 @@ class ImageKnnTask(PooledTask[ImageKnn]):
         """
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
         numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
-        summed, copied = 20 * n_train, 4 * n_train + 20 * n_queries
-        per_channel = 4 * (n_train + n_queries) + max(summed, copied, 8 * (n_train + n_queries))
+        # In float64 treated vectors are there centred, along directions, and in the end.
+        summed, copied, treated = 20 * n_train, 4 * n_train + 20 * n_queries, 28 * max(n_train, n_queries)
+        most = max(summed, copied, 8 * (n_train + n_queries), 0 if self.treatment is None else treated)
+        per_channel = 4 * (n_train + n_queries) + most
         reading = max(
             sum(reading_bytes(sized, one) for one in ranking_addresses(sized, self.array))
             or reading_bytes(sized, stored_address(sized, self.array, *OF_LAYERS) or self.array)
             for _, sized in sizes(self.model)
         )
         searching = neighbours_bytes(n_queries, self.settings.k, 1, 1)
-        if self.treatment is not None:
-            reading = max(fitting_bytes(sized, ranking_addresses(sized, self.array)[0], self.treatment)
-                          for _, sized in sizes(self.model))  # fmt: skip
-            per_channel += 8 * 4 * (n_train + n_queries)  # vectors in float64, centred, and two products
-        return reading + self.n_channels * per_channel + numbers + searching
+        return max(self._fitting_bytes(), reading) + self.n_channels * per_channel + numbers + searching
+
+    def _fitting_bytes(self) -> int:
+        """Return what fitting the treatment holds, at any size; nothing without one."""
+        if self.treatment is None:
+            return 0
+        addresses = [(sized, ranking_addresses(sized, self.array)[0]) for _, sized in sizes(self.model)]
+        return max(fitting_bytes(sized, address, self.treatment) for sized, address in addresses)

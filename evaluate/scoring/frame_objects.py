@@ -127,10 +127,13 @@ class ObjectTask(ModelTask[S]):
         patches = n_patches(self.model, self.array, n_tiles)
         frame = 5 * 4 * self.n_channels * patches  # stored, as float32, stitched, and for ROIAlign
         vectors = 8 * self.n_channels * (total + 3 * most**2)
-        held = reading_bytes(self.model, self.array) + frame + vectors + OBJECT_BYTES * total
+        held = vectors + OBJECT_BYTES * total
         if self.treatment is None:
-            return held
-        return held + fitting_bytes(self.model, self.array, self.treatment) + 8 * self.n_channels * (total + 3 * most)
+            return reading_bytes(self.model, self.array) + frame + held
+        # The treatment is fitted after frames are read; then each frame's vectors are there before and after.
+        fitting = fitting_bytes(self.model, self.array, self.treatment)
+        treated = 8 * self.n_channels * (total + 3 * most)
+        return max(reading_bytes(self.model, self.array) + frame, fitting) + held + treated
 
 
 def by_video(frames: Iterable[FrameObjects]) -> dict[str, list[FrameObjects]]:
