@@ -35,6 +35,12 @@ OTHER_EXPERIMENTS = "highest variance in {} left out"
 ANALYSIS = "feature-treatments"
 
 
+def treatment_title(label: str) -> str:
+    """Return the words for a treatment from its label in the column ``treatment``, such as ``remove-position 18``."""
+    name, _, number = label.partition(" ")
+    return TITLES[name] + _number(name, None, float(number) if number else None)
+
+
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return a line a treatment: differences of classifiers to every reference, and the share of variance taken out.
 
@@ -68,7 +74,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     if not removed.empty:
         _shares(panels[-1], removed, table, treatments)
     titles = _titles(rows)
-    names = [titles.get(name, name) + number_words(name, m, number) for name, m, number in treatments]
+    names = [titles.get(name, name) + _number(name, m, number) for name, m, number in treatments]
     panels[0].set_yticks(range(len(treatments)), names)
     panels[0].set_ylim(len(treatments) - 0.5, -0.5)
     style.legend_above(drawn, panels[0])
@@ -154,7 +160,7 @@ def _treatments(rows: pd.DataFrame) -> list[Shown]:
     return list(zip(rows["outcome"].astype(str), removed, numbers, strict=True))
 
 
-def number_words(name: str, m: int | None, number: float | None) -> str:
+def _number(name: str, m: int | None, number: float | None) -> str:
     """Return the number of a treatment in brackets."""
     if m is not None:
         return f" (m = {m})"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from evaluate.figures import style
+from evaluate.figures.feature_treatments import treatment_title
 from evaluate.results.table import Result
 from stores.specs import VOID
 
@@ -40,11 +41,12 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         for (model, result), name in zip(drawn_from, by, strict=True)
     ]
     first = maps[0][1]
-    columns = [("truth", first["truth"])] + [
-        (f"{model}\n{arrays.get('treatment', style.removal_title(int(m)))}", predicted)
-        for model, arrays in maps
-        for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True)
-    ]
+    columns = [("truth", first["truth"])]
+    for model, arrays in maps:
+        for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True):
+            treatment = arrays.get("treatment")
+            done = style.removal_title(int(m)) if treatment is None else treatment_title(str(treatment))
+            columns.append((f"{model}\n{done}", predicted))
     n_images, height, width = first["truth"].shape
     size = CELL * len(columns), (CELL * height / width + 0.08) * n_images + 1.4
     drawn, axes = style.new_figure(size, len(columns), n_images)

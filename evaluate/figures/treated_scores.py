@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evaluate.figures import style
-from evaluate.figures.feature_treatments import TITLES, number_words
+from evaluate.figures.feature_treatments import treatment_title
 from evaluate.results import metrics
 from evaluate.results.preferred import preferred_rows
 from evaluate.results.table import Result
@@ -66,8 +66,8 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         axis.margins(x=0.1)
         axis.locator_params(axis="x", nbins=5)
     for axis in axes.flat[len(panels) :]:
-        style.hide_axes(axis)
-    names = [style.removal_title(m) for m in removed] + [_title(one) for one in treatments]
+        axis.set_axis_off()
+    names = [style.removal_title(m) for m in removed] + [treatment_title(one) for one in treatments]
     axes.flat[0].set_yticks(range(n_lines), names)
     axes.flat[0].set_ylim(n_lines - 0.5, -0.5)
     style.legend_above(drawn, axes.flat[0])
@@ -137,8 +137,3 @@ def _last_levels(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of every view at the last of its levels."""
     last = rows.groupby("view", sort=False)["level"].transform("last")
     return rows[(rows["level"] == last) | last.isna()]
-
-
-def _title(treatment: str) -> str:
-    name, _, number = treatment.partition(" ")
-    return TITLES[name] + number_words(name, None, float(number) if number else None)

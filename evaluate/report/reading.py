@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +20,6 @@ from stores.errors import MissingError, UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from evaluate.figures.entry import FigureEntry
 
 NOTE = "report.json"
 """File of what the page needs beside the long table: the models' sets and the results with arrays for figures."""
@@ -46,24 +44,10 @@ class StoredResults:
     revisions: Mapping[str, int | None] = field(default_factory=dict)
     """Revisions of the analyses by result digest, None where a result's record is gone."""
 
-    @property
-    def untreated(self) -> "StoredResults":
-        """The same without what was computed from treated features."""
-        if self.table["treatment"].isna().all():
-            return self
-        table, treated = untreated(self.table), set(self.table["result"][self.table["treatment"].notna()])
-        results = {digest: result for digest, result in self.results.items() if digest not in treated}
-        return replace(self, table=table, results=results)
-
-    def draw(self, entry: "FigureEntry") -> "Figure | None":
-        """Return a figure of the report; None where there is nothing to show."""
-        return entry.draw(*(self if entry.shows_treated else self.untreated).drawable())
-
     def evidence(self, beside: Sequence[Evidence] = ()) -> Evidence:
         """Return the rows as the claims read them."""
-        read = self.untreated
-        arrays = {digest: result.arrays for digest, (_, result) in read.results.items()}
-        return Evidence(read.table, self.models_info, arrays, beside)
+        arrays = {digest: result.arrays for digest, (_, result) in self.results.items()}
+        return Evidence(untreated(self.table), self.models_info, arrays, beside)
 
     def drawable(self) -> tuple[pd.DataFrame, list[tuple[str, Result]]]:
         """Return rows and results under names that figures show as they are."""
@@ -75,7 +59,8 @@ class StoredResults:
         """Names of the figures that these results have numbers for, in the report's order."""
         from evaluate.figures import FIGURES  # matplotlib, which tables alone do not need
 
-        return tuple(entry.name for entry in FIGURES if self.draw(entry) is not None)
+        drawable = self.drawable()
+        return tuple(entry.name for entry in FIGURES if entry.draw(*drawable) is not None)
 
     def figure(self, name: str, ax: "Axes | Iterable[Axes] | None" = None) -> "Figure":
         """Return a figure of the report, drawn again: its ``axes`` are matplotlib's, to change and to save.
@@ -90,7 +75,7 @@ class StoredResults:
         if name not in entries:
             raise UserError(f"there is no figure {name!r}: choose one of {', '.join(entries)}")
         with drawn_into(() if ax is None else list(np.ravel(np.array(ax, dtype=object)))):
-            drawn = self.draw(entries[name])
+            drawn = entries[name].draw(*self.drawable())
         if drawn is None:
             raise UserError(
                 f"the results hold no numbers for the figure {name}: ask for its analysis and evaluate again"
@@ -113,7 +98,7 @@ class StoredResults:
         from evaluate.report.headline import headline
         from evaluate.report.page import escape
 
-        return f"<p>{escape(self._summary())}</p>{headline(self.untreated.table, {}) or ''}"
+        return f"<p>{escape(self._summary())}</p>{headline(untreated(self.table), {}) or ''}"
 
     def _summary(self) -> str:
         names = ", ".join(dict.fromkeys(self.table["experiment"].dropna())) or "of no experiment"

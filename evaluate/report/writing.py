@@ -18,6 +18,7 @@ from evaluate.report.reading import NOTE, StoredResults, read_stored_results
 from evaluate.report.store_state import WHOLE
 from evaluate.results.files import remove_partials, write_file
 from evaluate.results.metrics import LOG_SINGULAR_VALUE, VARIANCE
+from evaluate.results.preferred import untreated
 from evaluate.results.table import ResultStore
 from evaluate.runner import Evaluation
 from stores.errors import MissingError
@@ -101,7 +102,8 @@ def rewrite_report(
 def _write(results: ResultStore, experiment: str, read: StoredResults, stored: Mapping[str, str] | None) -> Path:
     folder, states = results.root / experiment, stored or {}
     sections = [("Models and data", _about(read.about, stored))]
-    if summary := headline(read.untreated.table, states):
+    plain = untreated(read.table)
+    if summary := headline(plain, states):
         sections.append(("Summary", summary))
     others = []
     for name in read.beside:
@@ -112,12 +114,13 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
     decisions = decide_all(read.evidence(others))
     write_claims(folder, decisions)
     sections.append(("Claims of the papers", claims_section(decisions, states)))
-    if compared := compare(read.untreated.table, read.models_info):
+    if compared := compare(plain, read.models_info):
         sections.append(("Numbers of the paper beside ours", paper_section(compared)))
+    drawable = read.drawable()
     marks = [f"{title} ({state})" for title, state in states.items() if state != WHOLE]
     damaged = f" Stored sets that are not whole: {', '.join(marks)}." if marks else ""
     for number, entry in enumerate(FIGURES):
-        figure = read.draw(entry)
+        figure = entry.draw(*drawable)
         if figure is not None:
             svg = save(figure, "svg")
             write_file(folder / "figures" / f"{entry.name}.svg", svg)

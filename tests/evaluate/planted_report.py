@@ -132,9 +132,7 @@ def all_figures(folder):
             FRAMES,
             (
                 Tracking(kind="tracking", gaps=(1, 2, 3, 5), remove=(0, 4), resamples=50),
-                Association(
-                    kind="association", remove=(0, 4), resamples=50, treatments=("pca-k",), kept_components=(6,)
-                ),
+                Association(kind="association", remove=(0, 4), resamples=50),
             ),
         ),
         (
