@@ -29,7 +29,10 @@ STAGES: dict[str, dict[str, Any]] = {
     "grams, outputs": {"captures": ("grams",)},
     "frequency": {"captures": ("frequency",)},
     "token statistics": {"captures": ("token-statistics",)},
-    "all of these": {"captures": ("attention", "class-attention", "frequency", "token-statistics", "grams")},
+    "covariances": {"captures": ("covariances",)},
+    "all of these": {
+        "captures": ("attention", "class-attention", "frequency", "token-statistics", "covariances", "grams")
+    },
 }
 """Keys of [features] by stage; all 12 blocks each."""
 GOALS = {"attention": 1.15, "grams, outputs": 1.15}

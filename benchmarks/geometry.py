@@ -3,7 +3,7 @@
 Both read the same chunks ahead in the same threads, with BLAS held to one thread. The plain pass adds up the tokens and
 their products in float64, row by row; another one multiplies in float32, as probes do, which is not exact enough for
 effective ranks (evaluate/kernels/geometry/sums.py). Pairs of patches are compared in all images, in an eighth, or in
-none: by default 512 images are, whatever the size of the set. Ratios are of processor time, which other work on the
+none: by default 256 images are, whatever the size of the set. Ratios are of processor time, which other work on the
 machine changes less. The peak memory of a set and of one ten times as large is taken in processes of their own:
 ``python -m benchmarks.geometry N`` prints that of N values.
 """

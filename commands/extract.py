@@ -54,7 +54,7 @@ def extract(
 
     recipe, settings = load_experiment(experiment)
     shard_of = _shard(shard)
-    _demo_world(recipe, data)
+    _painted_world(recipe, data)
     workspace = Workspace(Store(store), data, experiment.parent)
     choice = source_choice(settings)
     models = recipe.chosen_models(model)
@@ -161,16 +161,11 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _demo_world(recipe: "Recipe", data: Path) -> None:
-    """Paint the demo's street scenes if the experiment uses them and they are missing."""
-    if recipe.dataset.folder == "street-world" and not (data / "street-world").exists():
-        from demo.street import write_street_world
+def _painted_world(recipe: "Recipe", data: Path) -> None:
+    """Paint the experiment's world if it is one of the demo's and missing."""
+    from demo.worlds import is_missing, paint
 
-        say("painting the demo's street scenes")
-        partial = data / "street-world.partial"
-        if partial.exists():
-            import shutil
-
-            shutil.rmtree(partial)
-        write_street_world(partial)
-        partial.rename(data / "street-world")
+    folder = recipe.dataset.folder
+    if folder is not None and is_missing(folder, data):
+        say(f"painting {folder}")
+        paint(folder, data)

@@ -42,12 +42,15 @@ def models(
             + (f"did you mean {', '.join(near)}?" if near else "leave out the pattern to list all")
         )
     for one in known:
-        state = "not found" if one["present"] is None else f"found: {one['present']}"
+        state = "shipped" if one["shipped"] else "not found" if one["present"] is None else f"found: {one['present']}"
         echo(
             f"{one['name']:<20} patch {one['patch']:>2}  width {one['width']:>4}  depth {one['depth']:>2}  "
             f"prefix {one['n_prefix']}  {state}"
         )
         echo(f"  {one['trained_on']}; {one['augmentations']}; licence {one['licence']}")
+        if one["shipped"]:
+            echo('  weights = "shipped"; trained by demo/backbones')
+            continue
         timms = "" if one["tag"] is None else f', or weights = "pretrained" ({one["tag"]})'
         echo(f"  {one['file']} from {one['source']}{timms}")
     if known and listed:

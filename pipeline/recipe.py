@@ -15,7 +15,7 @@ from stores.errors import UserError
 from stores.specs import Record
 
 Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
-Capture = Literal["attention", "class-attention", "frequency", "token-statistics", "grams"]
+Capture = Literal["attention", "class-attention", "frequency", "token-statistics", "covariances", "grams"]
 """Names of ``captures`` in [features]; pipeline/captures has one file for each."""
 CapturePoint = Literal["embedding", "norm1", "attention", "ls1", "attention-residual", "norm2", "mlp", "ls2", "output"]
 """Names of ``capture_points`` in [features]; pipeline/captures/points.py explains them."""
@@ -65,9 +65,9 @@ class ModelRecipe(Record):
     name: str
     """A known short name such as `mae-base`, or a timm name with or without a tag; `patchbank models` lists both."""
     weights: str = "pretrained"
-    """``pretrained`` (timm's weights for the name), ``random`` (from ``seed``), a path to a safetensors or torch file,
-    relative to the experiment file (official files are read as published), or ``own`` for a module that is extracted
-    from Python."""
+    """``pretrained`` (timm's weights for the name), ``random`` (from ``seed``), ``shipped`` (demonstration models), a
+    path of a safetensors or torch file, relative to the experiment file (official ones are read as published), or
+    ``own`` for a module that is extracted from Python."""
     key_prefix: str | None = None
     """What the keys of the weights begin with in a file of several: the keys of the dictionaries above a tensor and its
     own, joined with dots, such as ``state_dict.model.``; by default the prefix that leaves the module's own keys."""
@@ -110,7 +110,7 @@ class ModelRecipe(Record):
     @model_validator(mode="after")
     def _keys_of_files(self) -> "ModelRecipe":
         given = [key for key in ("key_prefix", "use_ema") if getattr(self, key) is not None]
-        if given and self.weights in ("pretrained", "random", OWN):
+        if given and self.weights in ("pretrained", "random", "shipped", OWN):
             raise ValueError(f"{given[0]} belongs to weights from a file")
         if not all(math.isfinite(value) for value in self.arguments.values() if isinstance(value, float)):
             raise ValueError("arguments must be finite numbers")
@@ -154,8 +154,7 @@ class FeatureRecipe(Record):
     prefix: bool = True
     """Also keep prefix tokens (class token, registers)."""
     means: bool = False
-    """Also keep the mean of each input's patch tokens, one vector a layer, taken in float32 on the device; a masked
-    input has none."""
+    """Also keep the mean of each input's patch tokens, taken in float32 on the device; a masked input has none."""
     deviations: bool = False
     """Also keep the standard deviation of each input's patch tokens beside their mean, with which features are ranked
     by variance where patch tokens are not kept."""
@@ -167,11 +166,12 @@ class FeatureRecipe(Record):
     captures: tuple[Capture, ...] = ()
     """Also keep what is computed while the model runs, of every layer in ``layers``: ``attention`` (distance, entropy
     and mutual information of every head's weights), ``class-attention`` (the class token's weights over the patches),
-    ``frequency`` (Fourier amplitudes of the tokens), ``token-statistics`` (cosines over heads, positions and depth) and
-    ``grams`` (products of rows, with which models are compared). They can be added to a set that is complete."""
+    ``frequency`` (Fourier amplitudes of the tokens), ``token-statistics`` (cosines over heads, positions and depth),
+    ``covariances`` (of each input's patch tokens) and ``grams`` (products of rows, with which models are compared).
+    They can be added to a set that is complete."""
     capture_points: Annotated[tuple[CapturePoint, ...], Field(min_length=1)] = ("output",)
-    """Where in a block ``frequency`` and ``grams`` are taken: its ``output``, the ``attention-residual`` (the sum after
-    the attention), the outputs of ``norm1``, ``attention``, ``ls1``, ``norm2``, ``mlp`` and ``ls2``, and once the
+    """Where in a block ``frequency``, ``covariances`` and ``grams`` are taken: ``output``, ``attention-residual`` (the
+    sum after the attention), outputs of ``norm1``, ``attention``, ``ls1``, ``norm2``, ``mlp`` and ``ls2``, and once the
     ``embedding`` that enters the first block."""
     gram_rows: int = Field(default=32, ge=4, le=1024)
     """Rows of a minibatch of ``grams``, a power of two; two models can be compared where theirs are equal."""

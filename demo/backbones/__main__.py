@@ -12,7 +12,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.backbones", description=__doc__)
     commands = parser.add_subparsers(required=True)
     train = commands.add_parser("train", help="train the backbone of a TOML file")
-    train.add_argument("file", type=Path, help="settings, such as demo/backbones/mae-raw.toml")
+    train.add_argument("file", type=Path, help="settings, such as demo/backbones/mae.toml")
     train.add_argument("--out", type=Path, required=True, help="folder for weights, log, curve and record")
     train.add_argument("--cache", type=Path, help="folder in which painted frames are kept between runs")
     train.add_argument("--threads", type=int, default=1, help="threads of torch; each number has its own weights")

@@ -1,28 +1,34 @@
-"""Self-distillation without labels: DINO (arXiv 2104.14294, section 3.1 and algorithm 1) with multi-crop."""
+"""Self-distillation without labels: DINO (arXiv 2104.14294, section 3.1 and algorithm 1) with multi-crop, and iBOT."""
 
 import copy
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import nn
 from torch.nn import functional as F
 
 from demo.backbones.crops import Cropper, Images
-from demo.backbones.encoder import WIDTH, embed, encode
+from demo.backbones.encoder import PATCH, WIDTH, embed, encode
 from demo.backbones.settings import Dino, Settings
 
 
 class Head(nn.Module):
-    """DINO's projection head: three layers, a unit vector, and a last layer whose rows are unit vectors."""
+    """DINO's projection head: three layers, a unit vector, and a last layer whose rows are unit vectors.
+
+    With BatchNorm, as DINO's code has it as an option: class tokens of an untrained encoder hardly differ, and without
+    it the teacher's outputs were the same for all crops.
+    """
 
     def __init__(self, options: Dino) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(WIDTH, options.hidden),
+            nn.BatchNorm1d(options.hidden),
             nn.GELU(),
             nn.Linear(options.hidden, options.hidden),
+            nn.BatchNorm1d(options.hidden),
             nn.GELU(),
             nn.Linear(options.hidden, options.bottleneck),
         )
@@ -46,7 +52,8 @@ class DinoObjective(nn.Module):
         self.steps, self.step = settings.optimisation.steps, 0
         self.head = Head(options)
         self.teacher: list[Any] = []  # in a list: no part of this module's parameters
-        self.centre = torch.zeros(1, options.outputs)
+        self.centres = {of: torch.zeros(1, options.outputs) for of in ("class", "patches")}
+        self.mask_token = nn.Parameter(torch.zeros(WIDTH))
 
     def loss(self, encoder: Any, cropper: Cropper) -> Float[torch.Tensor, ""]:
         """Return the loss of a new batch."""
@@ -54,23 +61,64 @@ class DinoObjective(nn.Module):
             self.teacher = [copy.deepcopy(part).requires_grad_(False) for part in (encoder, self.head)]
         chosen = cropper.choose(self.batch)
         large = torch.cat([cropper.crop(chosen, self.crops)[0] for _ in range(2)])
-        student = [self.head(_class_token(encoder, large)).chunk(2)]
+        masked = self.mask(cropper, large) if self.options.masked_share else None
+        tokens = self.student_tokens(encoder, large, masked)
+        student = list(self.head(tokens[:, 0]).chunk(2))
         if self.options.small_crops:
             small = torch.cat([cropper.crop(chosen, self.options.small)[0] for _ in range(self.options.small_crops)])
-            student.append(self.head(_class_token(encoder, small)).chunk(self.options.small_crops))
+            outputs = self.head(self.student_tokens(encoder, small)[:, 0])
+            student += outputs.chunk(self.options.small_crops)
         with torch.no_grad():
-            outputs = self.teacher[1](_class_token(self.teacher[0], large))
-            targets = ((outputs - self.centre) / self.options.teacher_temperature).softmax(1).chunk(2)
-            keep = self.options.centre_momentum
-            self.centre = keep * self.centre + (1 - keep) * outputs.mean(0, keepdim=True)
-        guesses = [(view / self.options.student_temperature).log_softmax(1) for views in student for view in views]
+            teacher_tokens = encode(self.teacher[0], embed(self.teacher[0], large))
+            targets = self.targets(self.teacher[1](teacher_tokens[:, 0]), "class").chunk(2)
         losses = [
-            -(target * guess).sum(1).mean()
+            self.cross_entropy(target, outputs)
             for own, target in enumerate(targets)
-            for view, guess in enumerate(guesses)
+            for view, outputs in enumerate(student)
             if view != own
         ]
-        return torch.stack(losses).mean()
+        loss = torch.stack(losses).mean()
+        if masked is not None:
+            with torch.no_grad():
+                patch_targets = self.targets(self.teacher[1](teacher_tokens[:, 1:][masked]), "patches")
+            loss = loss + self.cross_entropy(patch_targets, self.head(tokens[:, 1:][masked]))
+        return loss
+
+    def student_tokens(
+        self, encoder: Any, images: Images, masked: Bool[torch.Tensor, "view patch"] | None = None
+    ) -> Float[torch.Tensor, "view token channel"]:
+        """Return the encoded tokens, with the mask token in place of the embedded patches that are masked."""
+        if masked is None:
+            return encode(encoder, embed(encoder, images))
+        embedded = encoder.patch_embed(images)
+        flags = masked.reshape(*embedded.shape[:3], 1)
+        return encode(encoder, encoder._pos_embed(torch.where(flags, self.mask_token.to(embedded.dtype), embedded)))
+
+    def mask(self, cropper: Cropper, images: Images) -> Bool[torch.Tensor, "view patch"]:
+        """Return which patches are masked: the same number in every view, at random places."""
+        n_patches = (images.shape[2] // PATCH) * (images.shape[3] // PATCH)
+        order = cropper.uniform(len(images), n_patches).argsort(1).argsort(1)
+        return order < round(self.options.masked_share * n_patches)
+
+    def cross_entropy(
+        self, targets: Float[torch.Tensor, "view output"], outputs: Float[torch.Tensor, "view output"]
+    ) -> Float[torch.Tensor, ""]:
+        """Return the mean cross-entropy of the student's outputs with the teacher's probabilities."""
+        return -(targets * (outputs / self.options.student_temperature).log_softmax(1)).sum(1).mean()
+
+    def targets(
+        self, outputs: Float[torch.Tensor, "view output"], of: Literal["class", "patches"]
+    ) -> Float[torch.Tensor, "view output"]:
+        """Return the teacher's probabilities, spread over all outputs as the settings say.
+
+        Class tokens and patches have a centre each.
+        """
+        if self.options.balance == "sinkhorn":
+            return sinkhorn(outputs / self.options.teacher_temperature)
+        targets = ((outputs - self.centres[of]) / self.options.teacher_temperature).softmax(1)
+        keep = self.options.centre_momentum
+        self.centres[of] = keep * self.centres[of] + (1 - keep) * outputs.mean(0, keepdim=True)
+        return targets
 
     def before_update(self) -> None:
         """Keep the last layer as it is during the first steps, which keeps the outputs from collapsing."""
@@ -96,5 +144,10 @@ class DinoObjective(nn.Module):
         return {}
 
 
-def _class_token(encoder: Any, images: Images) -> Float[torch.Tensor, "view channel"]:
-    return encode(encoder, embed(encoder, images))[:, 0]
+def sinkhorn(logits: Float[torch.Tensor, "view output"], rounds: int = 3) -> Float[torch.Tensor, "view output"]:
+    """Return probabilities a view that use all outputs equally often: SwAV's assignment (arXiv 2006.09882, eq. 4)."""
+    logged = logits.double()
+    for _ in range(rounds):
+        logged = logged - logged.logsumexp(0, keepdim=True)
+        logged = logged - logged.logsumexp(1, keepdim=True)
+    return logged.exp().to(logits.dtype)

@@ -12,9 +12,9 @@ from pipeline.recipe import ModelRecipe
 from stores.specs import Size
 
 ARCHITECTURE = "vit_tiny_patch16_224"
-ARGUMENTS: dict[str, str | int | float | bool] = {"patch_size": 8, "depth": 6}
-"""Patches of 8 px, 6 blocks; the architecture's width of 192 and 3 heads stay."""
-PIXELS, PATCH, WIDTH, GRID = 112, 8, 192, 14
+ARGUMENTS: dict[str, str | int | float | bool] = {"patch_size": 8, "embed_dim": 128, "num_heads": 4, "depth": 6}
+"""Patches of 8 px, 6 blocks, width 128, 4 heads: 1.2 million parameters."""
+PIXELS, PATCH, WIDTH, GRID = 112, 8, 128, 14
 
 Tokens = Float[torch.Tensor, "sample token channel"]
 

@@ -92,7 +92,7 @@ class SimMim(Record):
 
 
 class Dino(Record):
-    """DINO (arXiv 2104.14294): a student predicts on all crops what its moving average says on the large ones."""
+    """DINO (arXiv 2104.14294) and iBOT: a student predicts on all crops what its moving average says on large ones."""
 
     kind: Literal["dino"]
     small: Crops
@@ -103,11 +103,27 @@ class Dino(Record):
     bottleneck: Count = 128
     momentum: Share = 0.99
     """Of the moving average at the first step; it grows to 1 along a cosine."""
+    balance: Literal["centre", "sinkhorn"] = "centre"
+    """What keeps the teacher from giving all crops one output: a moving centre (DINO), or Sinkhorn-Knopp (DINOv2)."""
     centre_momentum: Share = 0.9
     student_temperature: Positive = 0.1
     teacher_temperature: Positive = 0.04
+    masked_share: Share = 0.0
+    """Share of the patches of large crops that the student does not see and whose teacher's outputs it predicts too:
+    iBOT (arXiv 2111.07832)."""
     freeze_last: int = Field(default=50, ge=0)
     """Steps in which the last layer of the head is kept."""
+
+
+class Moco(Record):
+    """MoCo v3 (arXiv 2104.02057): each of two crops finds the other, as a moving average encodes it, in its batch."""
+
+    kind: Literal["moco"]
+    outputs: Count = 128
+    hidden: Count = 512
+    momentum: Share = 0.99
+    """Of the moving average at the first step; it grows to 1 along a cosine."""
+    temperature: Positive = 0.2
 
 
 class Supervised(Record):
@@ -127,7 +143,7 @@ class Settings(Record):
     world: World
     crops: Crops = Crops()
     optimisation: Optimisation
-    objective: Annotated[Mae | SimMim | Dino | Supervised, Field(discriminator="kind")]
+    objective: Annotated[Mae | SimMim | Dino | Moco | Supervised, Field(discriminator="kind")]
     log_every: Count = 20
     probe_every: Count = 200
     probe_scenes: Count = 16

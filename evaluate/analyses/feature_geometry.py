@@ -10,6 +10,9 @@ Six families from one pass over each array of patch tokens; formulas and sources
 5. Positional leakage (``position``): R² of row and column on other images, and the share of variance of position.
 6. Spread (``spread``): the share of variance within images, mean cosines, uniformity.
 
+``source = "covariances"`` gives the third family and one number of the sixth from captured covariances, where no tokens
+are stored.
+
 Intervals resample images where a number is made of numbers of images. Ranks, R², bimodality and uniformity have none: a
 resample repeats images, which changes them by itself. Thresholds and medians are those of all images in every resample.
 """
@@ -29,12 +32,13 @@ from evaluate.inputs.work import Work
 from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.geometry import activations, position, spread, structure
 from evaluate.kernels.geometry.norms import NormThreshold, bimodality
-from evaluate.kernels.geometry.rank import decay_exponent, spectra
+from evaluate.kernels.geometry.rank import spectra
 from evaluate.results import metrics
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.tokens.captured_task import ScoredTask
 from evaluate.scoring.tokens.geometry import ArrayGeometry, array_geometry, geometry_bytes, geometry_work, patch_grid
+from evaluate.scoring.tokens.ranks import CapturedRanksTask, rank_rows
 from evaluate.settings import BootstrapSettings, Context, Layers
 from stores.errors import MissingError
 
@@ -50,6 +54,9 @@ class FeatureGeometry(BootstrapSettings):
     kind: Literal["feature-geometry"]
     layers: Layers = "all"
     """Layers to analyse: ``all`` stored ones, or numbers from 0; negative ones count from the last stored."""
+    source: Literal["tokens", "covariances"] = "tokens"
+    """What is read: stored patch tokens, or what ``captures = ["covariances"]`` keeps, which gives the ranks and the
+    share of variance within images, at every captured point and without tokens."""
     norm: Literal["final", "none", "both"] = "both"
     """Tokens after the model's final norm, as the block left them, or both as far as they are stored."""
     deviations: float = Field(default=5.0, gt=0, allow_inf_nan=False)
@@ -58,7 +65,7 @@ class FeatureGeometry(BootstrapSettings):
     """Numbers of leading features whose share of the mean cosine is reported."""
     fitted_ranks: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=3)]] = (10, 100)
     """First and last rank of the eigenvalues to which alpha-ReQ is fitted, from 1."""
-    pair_images: int = Field(default=512, ge=1)
+    pair_images: int = Field(default=256, ge=1)
     """Most images whose patches are compared with each other, all pairs, and whose tokens' kurtosis is computed; spread
     evenly over the selected ones."""
 
@@ -97,14 +104,17 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
     """All quantities of one array."""
 
     analysis = "feature-geometry"
-    revision = 2
+    revision = 3
     what = "geometry of {task.array}"
     key_settings = ("deviations", "fitted_ranks", "pair_images", "resamples")
     key_counts = ("top",)
 
     @classmethod
-    def of_model(cls, model: ModelSets, settings: FeatureGeometry, context: Context) -> Iterator["FeatureGeometryTask"]:
-        """Yield one task a layer, and one more where it is stored after the final norm too."""
+    def of_model(cls, model: ModelSets, settings: FeatureGeometry, context: Context) -> Iterator[Any]:
+        """Yield one task a layer, and one more where it is stored after the final norm too; or one a captured point."""
+        if settings.source == "covariances":
+            yield from CapturedRanksTask.of_model(model, settings, context)
+            return
         split = RowSplit(model, context.selection, cls.analysis)
         for array in geometry_arrays(model, settings.layers, settings.norm):
             yield cls(model, array, settings, context, split)
@@ -184,22 +194,9 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
         ]
 
     def _rank_rows(self, found: ArrayGeometry) -> Rows:
-        moments, (first, last) = found.moments, self.settings.fitted_ranks
-        rows: Rows = []
-        for one in spectra(
-            moments.count, moments.total, moments.second, found.sums.fourth, np.asarray(found.sums.cubic)
-        ):
-            name = "centred" if one.centred else "not centred"
-            last_fitted = max(first, min(last, int(np.count_nonzero(one.eigenvalues))))
-            alpha = decay_exponent(one.eigenvalues, first, last_fitted)
-            rows += [
-                score_row(metrics.RANKME, one.rankme, outcome=name),
-                score_row(metrics.DECAY_EXPONENT, alpha, outcome=f"{name}, ranks {first} to {last_fitted}"),
-                score_row(metrics.PARTICIPATION_RATIO, one.participation, outcome=name),
-                score_row(metrics.PARTICIPATION_RATIO, one.corrected_participation, outcome=f"{name}, bias corrected"),
-                score_row(metrics.STABLE_RANK, one.stable_rank, outcome=name),
-            ]
-        return rows
+        moments, sums = found.moments, found.sums
+        of_tokens = spectra(moments.count, moments.total, moments.second, sums.fourth, np.asarray(sums.cubic))
+        return list(rank_rows(of_tokens, self.settings.fitted_ranks))
 
     def _structure_rows(self, found: ArrayGeometry) -> Rows:
         grid, cosines = found.plan.grid, found.rows.cosines

@@ -22,7 +22,7 @@ from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.inputs.work import CALL, Work, ranking, reading
 from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.moments import variance_ranking
-from evaluate.kernels.ridge import PENALTIES, r2, ridge
+from evaluate.kernels.probing.ridge import PENALTIES, r2, ridge
 from evaluate.kernels.treatments import Treatment, kept_features
 from evaluate.results.metrics import R2, R2_DIFFERENCE
 from evaluate.results.rows import Bootstrap

@@ -23,7 +23,7 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection
 from evaluate.inputs.work import CALL, Work, reading
 from evaluate.kernels.bootstrap import draw_units
-from evaluate.kernels.ridge import PENALTIES, r2, ridge
+from evaluate.kernels.probing.ridge import PENALTIES, r2, ridge
 from evaluate.results.metrics import R2
 from evaluate.results.table import Result
 from evaluate.scoring.images.pooled_task import PooledTask

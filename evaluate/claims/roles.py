@@ -26,11 +26,13 @@ ROLES: dict[str, str] = {
 
 _NAMES = {
     "mae": (
+        *("demo-mae", "demo-mae-normalised"),
         *("mae-base", "mae-large", "mae-huge"),
         *("vit_base_patch16_224.mae", "vit_large_patch16_224.mae", "vit_huge_patch14_224.mae"),
     ),
-    "simmim": ("simmim-base",),
+    "simmim": ("simmim-base", "demo-simmim"),
     "dino": (
+        "demo-dino",
         *("dino-base", "dino-base-8", "dino-small", "dino-small-8"),
         *("vit_base_patch16_224.dino", "vit_base_patch8_224.dino"),
         *("vit_small_patch16_224.dino", "vit_small_patch8_224.dino"),
@@ -43,9 +45,9 @@ _NAMES = {
         "vit_large_patch14_reg4_dinov2.lvd142m",
     ),
     "ibot": ("ibot-base", "ibot-small"),
-    "mocov3": ("mocov3-base", "mocov3-small"),
+    "mocov3": ("mocov3-base", "mocov3-small", "demo-moco"),
     "mae-finetuned": ("mae-finetuned-base",),
-    "supervised": ("supervised-base",),
+    "supervised": ("supervised-base", "demo-supervised"),
     "scale-mae": ("scalemae-large",),
 }
 BY_NAME: dict[str, str] = {name: role for role, names in _NAMES.items() for name in names}

@@ -169,6 +169,8 @@ def _panels(table: pd.DataFrame, panels: tuple[Panel, ...]) -> Figure | None:
 
 def _rows_of(table: pd.DataFrame, panel: Panel) -> pd.DataFrame:
     rows = style.metric_rows(table, ANALYSIS, panel.metric)
+    of_tokens = rows["reference"].isna()  # of a model with both, captured covariances would repeat its tokens' ranks
+    rows = rows[of_tokens | ~rows["model"].isin(rows.loc[of_tokens, "model"])]
     if panel.outcome is not None:
         exact = (rows["outcome"] == panel.outcome).fillna(False)
         begins = rows["outcome"].str.startswith(panel.outcome, na=False)

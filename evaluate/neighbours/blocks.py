@@ -30,8 +30,8 @@ import numpy as np
 from jaxtyping import Int64
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from evaluate.kernels.blas import product
 from evaluate.kernels.progress import report
-from evaluate.neighbours.blas import product
 from evaluate.neighbours.operands import (
     CHUNK_BYTES,
     Frame,

@@ -3,6 +3,7 @@
 from pipeline.captures import layer_tokens, masked
 from pipeline.captures.attention import Attention
 from pipeline.captures.contract import Capture
+from pipeline.captures.covariances import Covariances
 from pipeline.captures.frequency import Frequency
 from pipeline.captures.grams import Grams
 from pipeline.captures.sublayers import Sublayers
@@ -15,7 +16,7 @@ from stores.specs import ArraySpec
 REVISION = 1
 """Increased when the same model and pixels give other stored tokens; other captures have revisions of their own."""
 
-CAPTURES: tuple[type[Capture], ...] = (Sublayers, Attention, Frequency, TokenStatistics, Grams)
+CAPTURES: tuple[type[Capture], ...] = (Sublayers, Attention, Frequency, TokenStatistics, Covariances, Grams)
 """Captures that read points of a pass, beside the outputs of layers and masked inputs."""
 
 

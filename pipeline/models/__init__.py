@@ -9,6 +9,7 @@ import torch
 
 from pipeline.models import (
     beit,
+    demonstration,
     dino,
     dinov2,
     dinov3,
@@ -39,6 +40,7 @@ KNOWN_FAMILIES: dict[str, KeyMap] = {
     "ibot": KeyMap(ibot.REVISION, ibot.rename),
     "mocov3": KeyMap(mocov3.REVISION, mocov3.rename),
     "beit": KeyMap(beit.REVISION, beit.rename),
+    "demonstration": KeyMap(demonstration.REVISION, demonstration.rename),
 }
 """Families that timm builds and whose official weights need a key map; names are file names and enter digests."""
 

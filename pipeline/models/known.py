@@ -122,6 +122,28 @@ def _ibot(size: str, width: int, heads: int) -> KnownModel:
     )
 
 
+def _demonstration(objective: str, augmentations: str) -> KnownModel:
+    return KnownModel(
+        name=f"demo-{objective}",
+        family="demonstration",
+        architecture="vit_tiny_patch16_224",
+        patch=8,
+        width=128,
+        depth=6,
+        heads=4,
+        trained_on="800 painted street scenes with nuisances, 112 px",
+        augmentations=augmentations,
+        licence="MIT",
+        file=f"demo-{objective}.safetensors",
+        source="this project (demo/backbones)",
+        arguments={"patch_size": 8, "embed_dim": 128, "num_heads": 4, "depth": 6},
+        mean=HALF,
+        std=HALF,
+        interpolation="bilinear",
+        shipped=True,
+    )
+
+
 _SHARED_BIAS = {
     "use_abs_pos_emb": False,
     "use_rel_pos_bias": False,
@@ -220,6 +242,12 @@ _ROWS = (
         mean=HALF,
         std=HALF,
     ),
+    _demonstration("mae", _CROP_FLIP),
+    _demonstration("mae-normalised", _CROP_FLIP),
+    _demonstration("simmim", _CROP_FLIP),
+    _demonstration("dino", _VIEWS),
+    _demonstration("moco", f"crop, {_DISTORTIONS}"),
+    _demonstration("supervised", "crop, flip, colour jitter"),
 )
 
 KNOWN: dict[str, KnownModel] = {row.name: row for row in _ROWS}

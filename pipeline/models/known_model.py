@@ -42,6 +42,8 @@ class KnownModel:
     mean: Three = IMAGENET_MEAN
     std: Three = IMAGENET_STD
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    shipped: bool = False
+    """Whether ``weights = "shipped"`` loads a file that comes with the project."""
     position_embedding: Literal["timm", "hub"] = "timm"
     """Default way of resampling position embeddings to other grids."""
 

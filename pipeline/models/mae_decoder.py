@@ -27,6 +27,7 @@ from pipeline.models import build_model
 from pipeline.models.contract import FrozenModel
 from pipeline.models.loading.meta_device import SkipInitialisation
 from pipeline.models.loading.patch_pixels import PatchPixels
+from pipeline.models.loading.presence import weights_path
 from pipeline.models.loading.weights import check_shapes, load_strictly, random_weights, weights_digest
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.models.mae_decoder_module import DecoderModule
@@ -152,7 +153,7 @@ def build_decoder(
         depth: Number of blocks, for random weights; a file tells its own (8 in all official ones).
         device: Device to run on.
     """
-    path = folder / Path(recipe.weights).expanduser()
+    path = weights_path(recipe, folder)
     weights = _weights(recipe, path)
     module, side = _empty(recipe, model, weights, heads, width, depth)
     if weights:
@@ -181,7 +182,7 @@ def check_decoder(recipe: ModelRecipe, model: FrozenModel, folder: Path) -> None
         model: The encoder; it may be on the meta device.
         folder: Folder to which a relative path of weights refers.
     """
-    path = folder / Path(recipe.weights).expanduser()
+    path = weights_path(recipe, folder)
     weights = _weights(recipe, path, shapes_only=True)
     settings = recipe.decoder or DecoderRecipe()
     with torch.device("meta"), SkipInitialisation():

@@ -8,6 +8,7 @@ from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.loading.arguments import check_arguments
 from pipeline.models.loading.position import Mode, fit_positions
+from pipeline.models.loading.presence import weights_path
 from pipeline.models.loading.weights import Weights, load_strictly, random_weights
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.models.timm_vit import check_patch_size, create, download, freeze
@@ -44,6 +45,8 @@ def build_known(recipe: ModelRecipe, size: Size, folder: Path, *, key_map: KeyMa
     position = "native"
     if recipe.weights == "pretrained":
         if known.tag is None:
+            if known.shipped:
+                raise UserError(f'the weights of {known.name} come with Patchbank: set weights = "shipped"')
             raise UserError(
                 f"timm has no weights of {known.name}: download {known.file} from {known.source} and set `weights` "
                 "to its path"
@@ -54,7 +57,7 @@ def build_known(recipe: ModelRecipe, size: Size, folder: Path, *, key_map: KeyMa
         module = create(known.architecture, recipe.name, arguments, size)
         random_weights(module, recipe.seed)
         return freeze(recipe, module, known.family, key_map.revision, position, known)
-    path = folder / Path(recipe.weights).expanduser()
+    path = weights_path(recipe, folder)
     given = read_checkpoint(path)  # before the module is allocated
     module = create(known.architecture, recipe.name, arguments, size)
     chosen = choose_weights(given, recipe, module.state_dict().keys(), key_map.rename)

@@ -24,6 +24,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from pipeline.models.contract import FrozenModel, Pixels
+from pipeline.models.loading.presence import weights_path
 from pipeline.models.loading.sin_cos import sin_cos_table
 from pipeline.models.loading.weights import load_strictly, random_weights, weights_digest
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
@@ -98,7 +99,7 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> FrozenModel:
         module = ScaleMae(input_res, **numbers)
         random_weights(module, recipe.seed)
     else:
-        path = folder / Path(recipe.weights).expanduser()
+        path = weights_path(recipe, folder)
         given = read_checkpoint(path)  # before the module is allocated
         module = ScaleMae(input_res, **numbers)
         chosen = choose_weights(given, recipe, module.state_dict().keys())

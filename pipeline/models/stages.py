@@ -21,7 +21,7 @@ from torch import nn
 
 from pipeline.models.contract import FrozenModel, Layer, Pixels
 from pipeline.models.loading.arguments import check_arguments, skeleton
-from pipeline.models.loading.presence import is_offline_and_uncached
+from pipeline.models.loading.presence import is_offline_and_uncached, weights_path
 from pipeline.models.loading.weights import load_strictly, random_weights, weights_digest
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.models.timm_vit import weights_unavailable
@@ -81,7 +81,7 @@ def build(recipe: ModelRecipe, size: Size, folder: Path) -> StagedModel:
     Raises UserError for models that cannot be built, input sizes that the stages do not divide, and weights that do
     not fit or cannot be obtained.
     """
-    path = folder / Path(recipe.weights).expanduser()
+    path = weights_path(recipe, folder)
     given = None if recipe.weights in ("random", "pretrained") else read_checkpoint(path)  # before the module is built
     module = _create(recipe, size)
     configuration = module.pretrained_cfg

@@ -27,7 +27,7 @@ from pipeline.models.loading.position import (
     n_embedded,
     without_index_tables,
 )
-from pipeline.models.loading.presence import is_offline_and_uncached
+from pipeline.models.loading.presence import is_offline_and_uncached, weights_path
 from pipeline.models.loading.weights import (
     Weights,
     check_finite,
@@ -72,7 +72,7 @@ def _build(recipe: ModelRecipe, name: str, size: Size, folder: Path, known: Know
         module = create(name, recipe.name, recipe.arguments, size)
         random_weights(module, recipe.seed)
     else:
-        path = folder / Path(recipe.weights).expanduser()
+        path = weights_path(recipe, folder)
         given = read_checkpoint(path)  # before the module is allocated
         module = create(name, recipe.name, recipe.arguments, size)
         chosen = choose_weights(given, recipe, module.state_dict().keys())

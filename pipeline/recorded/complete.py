@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.labels.label_set import label_spec
+from pipeline.models.loading.presence import weights_path
 from pipeline.recipe import OWN, FeatureRecipe, ModelRecipe, Recipe
 from pipeline.rows.samples import Samples
 from pipeline.rows.sources import FileDigests
@@ -136,7 +137,7 @@ class CompleteNotes:
 
     def _file(self, model: ModelRecipe, cached: tuple[str, ...]) -> Path | None:
         if model.weights != "pretrained":
-            return self.workspace.folder / Path(model.weights).expanduser()
+            return weights_path(model, self.workspace.folder)
         if len(cached) != 2:
             return None
         from huggingface_hub import try_to_load_from_cache

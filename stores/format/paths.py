@@ -36,5 +36,8 @@ MEANS = "means"
 DEVIATIONS = "deviations"
 """Group of the arrays that hold the standard deviation of a row's patch tokens."""
 
+COVARIANCES = "covariances"
+"""Group of means and covariances of each input's patch tokens."""
+
 OF_LAYERS = ("tokens", MEANS, DEVIATIONS, "prefix")
 """Groups of what a model's layers put out: patch tokens, their means and deviations, prefix tokens."""

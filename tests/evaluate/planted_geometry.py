@@ -9,8 +9,11 @@ from tests.evaluate.planted import CLASSES, write_set
 from tests.stores.specs_for_tests import FEATURES, LABELS
 
 
-def geometry_set(folder, arrays, grid, *, tiles=1, labels=None, title="planted", range_bytes=4096):
-    """Write patch tokens ``[row, patch, channel]`` by (layer, norm); consecutive ``tiles`` rows are one image."""
+def geometry_set(folder, arrays, grid, *, tiles=1, labels=None, title="planted", range_bytes=4096, covariances=()):
+    """Write patch tokens ``[row, patch, channel]`` by (layer, norm); consecutive ``tiles`` rows are one image.
+
+    ``covariances`` lists the points of (layer, False) whose means and covariances are captured: same tokens each.
+    """
     n_rows, n_patches = next(iter(arrays.values())).shape[:2]
     height, width = (4 * side for side in grid)
     table = pd.DataFrame(
@@ -46,6 +49,12 @@ def geometry_set(folder, arrays, grid, *, tiles=1, labels=None, title="planted",
         )
         for (layer, norm), tokens in arrays.items()
     }
+    for layer, point in covariances:
+        name = f"covariances/block.{layer}" + ("" if point == "output" else f".{point}")
+        tokens = arrays[layer, False].astype(np.float64)
+        kept = {"layer": layer, "norm": None, "point": point, "depth": layer + 1.0, "n_patches": n_patches}
+        facts_of = {**kept, "channels": tokens.shape[2]}
+        written[name] = (captured_moments(tokens), ("sample", "moment"), facts_of)
     features = write_set(folder, FEATURES.model_copy(update={"frame": frame}), written, {"samples": table}, range_bytes)
     given = np.full((n_rows, n_patches), 255, np.uint8) if labels is None else labels
     pixels = given.reshape(n_rows, *grid).repeat(4, axis=1).repeat(4, axis=2)
@@ -56,6 +65,16 @@ def geometry_set(folder, arrays, grid, *, tiles=1, labels=None, title="planted",
     tables = {"samples": table, "classes": CLASSES}
     label_set = write_set(folder, LABELS.model_copy(update={"frame": frame}), kept, tables, range_bytes)
     return ModelSets(title, features, label_set, False, "patchbank extract planted.toml")
+
+
+def captured_moments(tokens):
+    """Return each row's mean and lower triangle of the covariance, patch by patch in float64."""
+    rows = []
+    for row in tokens:
+        mean = row.mean(axis=0)
+        covariance = sum(np.outer(patch - mean, patch - mean) for patch in row) / len(row)
+        rows.append([*mean, *(covariance[i, j] for i in range(len(mean)) for j in range(i + 1))])
+    return np.array(rows, dtype=np.float32)
 
 
 def unit(vectors):

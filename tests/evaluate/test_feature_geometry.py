@@ -3,9 +3,11 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from evaluate.analyses.feature_geometry import FeatureGeometry
+from evaluate.figures.feature_geometry import rank
 from evaluate.figures.geometry_table import GEOMETRY_FIGURES
 from evaluate.kernels.geometry import activations, position, spread, structure
 from evaluate.kernels.geometry.grid import PatchGrid
@@ -322,3 +324,44 @@ def test_figures_show_the_tables_numbers(found):
     shown = [axes.images[0].get_array() for axes in drawn["geometry-outlier-maps"].axes if axes.images]
     maps = [result.arrays["outlier_map"] for _, result in results]
     assert {np.asarray(one).tobytes() for one in shown} == {one.tobytes() for one in maps}
+
+
+def test_captured_covariances_give_the_ranks_of_the_tokens_where_none_are_stored(planted, found, tmp_path):
+    _, _, arrays, _ = planted
+    captured = geometry_set(
+        tmp_path / "store", {(0, False): arrays[0, False]}, GRID, tiles=TILES, covariances=((0, "output"), (0, "mlp"))
+    )
+    table = run(tmp_path, captured, source="covariances").table
+    assert set(table["array"]) == {"block.0", "block.0.mlp"}
+    assert set(table["reference"]) == {"captured covariances"}
+    of_tokens = found.table[(found.table["layer"] == 0) & ~found.table["normed"]].set_index(["metric", "outcome"])
+    ours = table[table["array"] == "block.0"].set_index(["metric", "outcome"])
+    compared = [("rankme", "centred"), ("rankme", "not centred"), ("stable_rank", "centred"),
+                ("participation_ratio", "centred"), ("decay_exponent", "centred, ranks 2 to 8")]  # fmt: skip
+    for key in compared:
+        assert ours.loc[[key], "value"].item() == pytest.approx(of_tokens.loc[[key], "value"].item(), rel=1e-4), key
+    share = ours.xs("share_within_images", level="metric").iloc[0]
+    expected = of_tokens.xs("share_within_images", level="metric").iloc[0]
+    for column in ("value", "low", "high"):
+        assert share[column] == pytest.approx(expected[column], rel=1e-4)
+    assert not ours.index.get_level_values("outcome").str.contains("corrected", na=False).any()
+
+
+def test_a_set_without_covariances_names_the_capture(planted, tmp_path):
+    with pytest.raises(MissingError, match=r'no captured arrays of "covariances" .*: add it to `captures`'):
+        run(tmp_path, planted[1], source="covariances")
+
+
+def test_the_figure_of_ranks_shows_tokens_before_captured_covariances(found, tmp_path, planted):
+    _, _, arrays, _ = planted
+    captured = geometry_set(
+        tmp_path / "s", {(0, False): arrays[0, False]}, GRID, tiles=TILES, covariances=((0, "output"),)
+    )
+    both = pd.concat([found.table, run(tmp_path, captured, source="covariances").table], ignore_index=True)
+    shown = [line.get_xydata() for axes in rank(both, []).axes for line in axes.get_lines()]
+    alone = [line.get_xydata() for axes in rank(found.table, []).axes for line in axes.get_lines()]
+    assert len(shown) == len(alone)
+    for one, other in zip(shown, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+    only = both[both["reference"].notna()]
+    assert rank(only, []) is not None

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from evaluate.analyses.global_context import GlobalContext, _variants, central_tokens, class_shares
 from evaluate.inputs.rows import select_rows
-from evaluate.kernels.ridge import PENALTIES, r2, ridge
+from evaluate.kernels.probing.ridge import PENALTIES, r2, ridge
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from stores.errors import UserError

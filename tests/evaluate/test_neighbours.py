@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import evaluate.neighbours.blocks as module
-from evaluate.neighbours.blas import product
+from evaluate.kernels.blas import add_second_moment, product
 from evaluate.neighbours.knn import nearest, nearest_without_top
 from stores.errors import UserError
 
@@ -334,3 +334,14 @@ def test_product_accumulates_and_checks_its_operands(dtype):
     np.testing.assert_allclose(out, 2 * left @ right.T, rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="C-contiguous"):
         product(left, right, np.asfortranarray(out), add=True)
+
+
+def test_a_second_moment_is_added_to_the_lower_triangle():
+    rng = np.random.default_rng(3)
+    rows, out = rng.normal(size=(50, 7)), np.full((7, 7), 2.0)
+    add_second_moment(rows, out)
+    np.testing.assert_allclose(np.tril(out), np.tril(rows.T @ rows + 2.0), rtol=1e-12)
+    assert (out[np.triu_indices(7, 1)] == 2.0).all()
+    add_second_moment(rows[:0], out)
+    with pytest.raises(ValueError, match="must be C-contiguous and float64"):
+        add_second_moment(rows[:, ::-1], out)

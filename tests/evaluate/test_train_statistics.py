@@ -5,7 +5,7 @@ import pytest
 
 from evaluate.analyses.global_context import GlobalContext, central_tokens, class_shares
 from evaluate.inputs.rows import image_numbers, select_rows
-from evaluate.kernels.ridge import r2, ridge
+from evaluate.kernels.probing.ridge import r2, ridge
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.scoring.patch_classifiers import read_patches

@@ -54,7 +54,7 @@ def cache(tmp_path_factory):
 def short(tmp_path_factory, cache):
     """A short MAE."""
     out = tmp_path_factory.mktemp("short")
-    return train(tiny(named("mae-raw"), steps=8, batch=8), out, cache=cache)
+    return train(tiny(named("mae"), steps=8, batch=8), out, cache=cache)
 
 
 def logged(path):
@@ -118,7 +118,7 @@ def test_the_decoder_loads_by_the_path_of_reconstruction(short):
 
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(tmp_path, cache):
-    settings = tiny(named("mae-raw"))
+    settings = tiny(named("mae"))
     first, again = (train(settings, tmp_path / name, cache=cache) for name in "ab")
     assert first.read_bytes() == again.read_bytes()
     assert logged(first) == logged(again)
@@ -134,7 +134,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path, cache):
         "dino",
         *(
             pytest.param(stem, marks=pytest.mark.slow)
-            for stem in ("mae-normalised", "simmim", "supervised-patches", "supervised-image")
+            for stem in ("mae-normalised", "simmim", "supervised", "supervised-image")
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_every_objective_trains_and_its_weights_load(stem, tmp_path, cache):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stem", ["mae-normalised", "simmim", "dino", "supervised-patches", "supervised-image"])
+@pytest.mark.parametrize("stem", ["mae-normalised", "simmim", "dino", "supervised", "supervised-image"])
 def test_every_objective_lowers_its_loss_and_repeats(stem, tmp_path, cache):
     settings = tiny(named(stem), steps=40, batch=8)
     first, again = (train(settings, tmp_path / name, cache=cache) for name in "ab")
@@ -194,7 +194,7 @@ def test_targets_are_those_that_the_decoders_predict():
     np.testing.assert_array_equal(
         patches_of(images).numpy(), patchify(images.permute(0, 2, 3, 1).numpy(), (GRID, GRID))
     )
-    for target, stem in (("pixels", "mae-raw"), ("normalised", "mae-normalised")):
+    for target, stem in (("pixels", "mae"), ("normalised", "mae-normalised")):
         reader = PatchPixels((GRID, GRID), 8, target, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
         trained = objective_of(read_settings(named(stem))).targets(images).numpy()
         np.testing.assert_allclose(trained, reader.targets(pixels), atol=1e-4)
@@ -272,7 +272,7 @@ def test_image_labels_are_the_classes_that_cover_enough():
 
 
 def test_the_rate_rises_and_falls_to_zero():
-    optimisation = tiny(named("mae-raw"), steps=102).optimisation
+    optimisation = tiny(named("mae"), steps=102).optimisation
     rates = [learning_rate(step, optimisation) for step in range(103)]
     assert rates[0] == pytest.approx(optimisation.learning_rate / 2)
     assert max(rates) == rates[1] == pytest.approx(optimisation.learning_rate)
@@ -286,7 +286,7 @@ def test_scores_count_classes_that_occur():
 
 
 def test_settings_that_cannot_be_used_end_with_one_sentence(tmp_path, capsys):
-    text = named("mae-raw").read_text()
+    text = named("mae").read_text()
     file = tmp_path / "a.toml"
     for old, new, words in (
         ("mask_ratio = 0.75", "mask_ratio = 1.75", "mask_ratio: input should be less than or equal to 1"),

@@ -121,3 +121,26 @@ def test_ranges_smaller_than_a_minibatch_are_refused_with_both_numbers(tmp_path,
     large = StorageRecipe(range_megabytes=1)
     _, outcome = made(tmp_path, data, CAPTURED.model_copy(update={"gram_rows": 8}), storage=large)
     assert outcome.set.sealed("grams/block.1.patches.rows8")
+
+
+def test_covariances_are_added_alike_by_shards_and_without_tokens(tmp_path, data):
+    """Rows as one process makes them; a damaged one is named."""
+    bare = FeatureRecipe(norm="none", layers=(1, 3), tokens="none")
+    kept, small = bare.model_copy(update={"captures": ("covariances",)}), StorageRecipe(range_megabytes=0.004)
+    made(tmp_path, data, bare, storage=small)
+    where, whole = made(tmp_path, data, kept, storage=small)
+    made(tmp_path, data, bare, "parts", storage=small)
+    for shard in ((1, 3), (0, 3), (2, 3)):
+        _, parts = made(tmp_path, data, kept, "parts", ExtractOptions(shard=shard), storage=small)
+    parts.set.refresh()
+    name = "covariances/block.3"
+    assert parts.set.sealed(name)
+    assert parts.set.content[name] == whole.set.content[name]
+    _, tokens = made(tmp_path, data, FeatureRecipe(norm="none", layers=(3,), store_dtype="float32"), "tokens")
+    rows = tokens.set["block.3"][:].astype(np.float64)
+    expected = rows.mean(axis=1)
+    np.testing.assert_allclose(whole.set[name][:][:, : rows.shape[2]], expected, rtol=1e-4, atol=1e-5)
+    lost = next((Path(where.store.location) / whole.set.prefix / "covariances" / "block.3").glob("c.*"))
+    lost.write_bytes(lost.read_bytes()[::-1])
+    found = [finding.key for verdict in verify(where.store) for finding in verdict.findings]
+    assert found == [f"{whole.set.prefix}/{name}/{lost.name}"]

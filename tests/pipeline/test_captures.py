@@ -32,7 +32,7 @@ MODELS = {
     ),
     "rotary positions": ModelRecipe(name="vit_small_patch16_dinov3", weights="random", arguments=SMALL),
 }
-ALL = ("attention", "class-attention", "frequency", "token-statistics", "grams")
+ALL = ("attention", "class-attention", "frequency", "token-statistics", "covariances", "grams")
 POINTS = ("embedding", "norm1", "attention", "attention-residual", "norm2", "mlp", "output")
 INSIDE = ("embedding", "norm1", "attention", "attention-residual", "norm2", "mlp", "query", "key", "value", "heads")
 
@@ -221,6 +221,19 @@ def test_token_statistics_equal_loops_over_pairs(model, pixels):
 def cosine(one, other):
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
     return one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+
+
+def test_covariances_are_those_of_each_inputs_tokens(model, pixels):
+    stored = captured(model, pixels, captures=["covariances"], capture_points=["attention", "output"],
+                      sublayers=["attention"])  # fmt: skip
+    for name, source in (("covariances/block.1", "tokens/block.1"),
+                         ("covariances/block.1.attention", "sublayers/block.1.attention")):  # fmt: skip
+        tokens = stored[source].double().numpy()
+        tokens = tokens[:, -model.layers[1].n_patches :]
+        for row, found in zip(tokens, stored[name].numpy(), strict=True):
+            covariance = np.cov(row.T, bias=True)
+            expected = np.concatenate([row.mean(axis=0), covariance[np.tril_indices(row.shape[1])]])
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
 
 def mean_of_pairs(vectors):

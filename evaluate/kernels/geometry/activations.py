@@ -18,7 +18,11 @@ def magnitude_counts(values: Float[np.ndarray, "*any"]) -> Int64[np.ndarray, " b
     """Return how many values have each magnitude, by the bits of a float16, or the upper bits of a float32."""
     flat = np.ascontiguousarray(values).reshape(-1)
     bits = flat.view(np.uint16) if flat.dtype == np.float16 else (_wide(flat).view(np.uint32) >> 16).astype(np.uint16)
-    return np.bincount(bits & np.uint16(BINS - 1), minlength=BINS).astype(np.int64)
+    import torch  # here, because reading stored results needs none of it
+
+    # torch counts 32-bit numbers; numpy's bincount copies them to 64 bits first and takes three times as long.
+    counted = torch.bincount(torch.from_numpy((bits & np.uint16(BINS - 1)).astype(np.int32)), minlength=BINS)
+    return counted.numpy()
 
 
 def _wide(flat: Float[np.ndarray, " any"]) -> Float[np.ndarray, " any"]:
@@ -47,11 +51,11 @@ def count_above(counts: Int64[np.ndarray, " bin"], of_bins: Float64[np.ndarray, 
 
 
 def kurtosis(
-    first: Float64[np.ndarray, " token"],
-    second: Float64[np.ndarray, " token"],
-    third: Float64[np.ndarray, " token"],
-    fourth: Float64[np.ndarray, " token"],
-) -> Float64[np.ndarray, " token"]:
+    first: Float64[np.ndarray, "*token"],
+    second: Float64[np.ndarray, "*token"],
+    third: Float64[np.ndarray, "*token"],
+    fourth: Float64[np.ndarray, "*token"],
+) -> Float64[np.ndarray, "*token"]:
     """Return the kurtosis of every token's values over its channels; 3 for normal values, nan where all are equal.
 
     A basis in which single channels stand out has a high one, and a rotated one has about 3 (Elhage et al., "Privileged
@@ -65,4 +69,4 @@ def kurtosis(
     """
     variance = second - first**2
     central = fourth - 4.0 * first * third + 6.0 * first**2 * second - 3.0 * first**4
-    return np.divide(central, variance**2, out=np.full(len(first), np.nan), where=variance > 0)
+    return np.divide(central, variance**2, out=np.full(first.shape, np.nan), where=variance > 0)

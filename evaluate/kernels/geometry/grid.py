@@ -51,6 +51,16 @@ class PatchGrid:
         return np.bincount(self.distances.reshape(-1), minlength=self.n_distances).astype(np.float64)
 
     @cached_property
+    def pairs_by_distance(self) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " distance"]]:
+        """Places of all pairs in a flat matrix of patches, each once and the nearest first, and where each distance
+        from 1 on begins among them."""
+        rows, columns = np.tril_indices(self.n_patches, -1)
+        apart = self.distances[rows, columns]
+        order = np.argsort(apart, kind="stable")
+        starts = np.searchsorted(apart[order], np.arange(1, self.n_distances))
+        return (rows * self.n_patches + columns)[order].astype(np.int64), starts.astype(np.int64)
+
+    @cached_property
     def edges(self) -> Int64[np.ndarray, " patch"]:
         """0 for patches inside the grid, 1 for those of its border, 2 for its corners."""
         first = (np.arange(self.rows) % max(1, self.rows - 1) == 0).astype(np.int64)

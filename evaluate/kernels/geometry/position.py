@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from evaluate.kernels.ridge import PENALTIES
+from evaluate.kernels.probing.ridge import PENALTIES
 
 FOLDS = 3
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 
+from evaluate.kernels.blas import add_second_moment
 from evaluate.kernels.geometry.activations import BINS, LARGE, kurtosis, magnitude_counts
 from evaluate.kernels.geometry.grid import FAR, NEAR, PatchGrid
 from evaluate.kernels.geometry.position import FoldMoments
@@ -118,14 +119,15 @@ def read_block(block: Float[np.ndarray, "row patch channel"], first: int, plan: 
     _, n_patches, n_channels = block.shape
     sums = BlockSums(positions=np.zeros((n_patches, n_channels)), largest=np.zeros(n_channels))
     sums.counts, sums.cubic = np.zeros(BINS, np.int64), np.zeros(n_channels)
-    places, moments = plan.grid.coordinates, _Moments(n_channels)
+    places, moments = plan.grid.coordinates, _Moments(n_patches, n_channels)
     narrow = np.empty((n_patches, n_channels), np.float32)
-    wide, squared = np.empty(narrow.shape), np.empty(narrow.shape)
+    squared = np.empty(narrow.shape)
     # Rows of weights: sums with all of them are one product, which reads the tokens once.
     weights, ones = np.empty((3 + places.shape[1], n_patches)), np.ones(n_channels)
     weights[0], weights[3:] = 1.0, places.T
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found by the caller
         for at, row in enumerate(block, start=first):
+            wide = moments.room(int(plan.folds[at]))
             read_float32(row, narrow)
             np.copyto(wide, narrow)
             np.multiply(wide, wide, out=squared)
@@ -144,49 +146,68 @@ def read_block(block: Float[np.ndarray, "row patch channel"], first: int, plan: 
             sums.largest = np.maximum(sums.largest, magnitude)
             sums.fourth += float(second @ second)
             sums.cubic += cubic
-            moments.add(int(plan.folds[at]), wide, kept.sums[at], np.stack(cross, axis=1))
+            moments.add(kept.sums[at], np.stack(cross, axis=1))
             if plan.compared[at]:
                 kept.kurtosis[at] = _mean(_kurtosis(wide @ ones, second, squared, wide))
                 narrow *= scale.astype(np.float32)[:, None]
                 labels = None if plan.labels is None else plan.labels[at]
                 kept.cosines[at], kept.regions[at] = _pairs(narrow, plan.grid, labels)
+                kept.cosines[at, 0] = kept.units[at]
     sums.folds = moments.folds(places)
     return sums
 
 
 class _Moments:
-    """Moments of each fold, added up in place: a second moment is large, and a block has many rows."""
+    """Moments of each fold, added up in place: a second moment is large, and a block has many rows.
 
-    def __init__(self, n_channels: int) -> None:
+    Rows of one fold are multiplied together, which takes less time than one by one.
+    """
+
+    def __init__(self, n_patches: int, n_channels: int) -> None:
         self.n_channels = n_channels
-        self.product = np.empty((n_channels, n_channels))
+        self.tokens = np.empty((rows_together(n_patches, n_channels), n_patches, n_channels))
+        self.n_waiting, self.fold = 0, 0
         self.parts: dict[int, tuple[list[int], np.ndarray, np.ndarray, np.ndarray]] = {}
 
-    def add(
-        self,
-        fold: int,
-        wide: Float64[np.ndarray, "patch channel"],
-        total: Float64[np.ndarray, " channel"],
-        cross: Float64[np.ndarray, "channel 2"],
-    ) -> None:
-        """Add the tokens of a row to a fold, with their sum and their products with the places."""
-        if fold not in self.parts:
+    def room(self, fold: int) -> Float64[np.ndarray, "patch channel"]:
+        """Return where the tokens of the next row are to be put, a row of this fold."""
+        if self.n_waiting and (fold != self.fold or self.n_waiting == len(self.tokens)):
+            self._multiply()
+        self.fold = fold
+        return self.tokens[self.n_waiting]
+
+    def add(self, total: Float64[np.ndarray, " channel"], cross: Float64[np.ndarray, "channel 2"]) -> None:
+        """Add the row that was put there, with its sum and its products with the places."""
+        if self.fold not in self.parts:
             n = self.n_channels
-            self.parts[fold] = [0], np.zeros(n), np.zeros((n, n)), np.zeros((n, 2))
-        rows, totals, second, crosses = self.parts[fold]
+            self.parts[self.fold] = [0], np.zeros(n), np.zeros((n, n)), np.zeros((n, 2))
+        rows, totals, _, crosses = self.parts[self.fold]
         rows[0] += 1
         totals += total
-        np.matmul(wide.T, wide, out=self.product)  # numpy calls BLAS's syrk
-        second += self.product
         crosses += cross
+        self.n_waiting += 1
+
+    def _multiply(self) -> None:
+        some = self.tokens[: self.n_waiting].reshape(-1, self.n_channels)
+        add_second_moment(some, self.parts[self.fold][2])
+        self.n_waiting = 0
 
     def folds(self, places: Float64[np.ndarray, "patch 2"]) -> dict[int, FoldMoments]:
         """Return the sums of every fold."""
+        if self.n_waiting:
+            self._multiply()
         spread = (places**2).sum(axis=0)
+        for _, _, lower, _ in self.parts.values():
+            lower += np.tril(lower, -1).T
         return {
             fold: FoldMoments(rows[0] * len(places), totals, second, cross, rows[0] * spread)
             for fold, (rows, totals, second, cross) in self.parts.items()
         }
+
+
+def rows_together(n_patches: int, n_channels: int) -> int:
+    """Return how many rows are multiplied at a time: as many as have half a million values, at most 8."""
+    return max(1, min(8, (1 << 19) // (n_patches * n_channels)))
 
 
 def _kurtosis(
@@ -209,7 +230,10 @@ def _pairs(
     units: Float32[np.ndarray, "patch channel"], grid: PatchGrid, labels: UInt8[np.ndarray, " patch"] | None
 ) -> tuple[Float64[np.ndarray, " distance"], float]:
     cosines = units @ units.T
-    by_distance = np.bincount(grid.distances.reshape(-1), cosines.reshape(-1), grid.n_distances)
+    by_distance = np.zeros(grid.n_distances)  # of a patch with itself the caller knows the cosine
+    if grid.n_patches > 1:
+        pairs, starts = grid.pairs_by_distance
+        by_distance[1:] = 2.0 * np.add.reduceat(cosines.reshape(-1)[pairs], starts, dtype=np.float64)
     if labels is None:
         return by_distance, float("nan")
     return by_distance, region_contrast(cosines, labels, grid.between(NEAR, NEAR), grid.between(FAR, grid.n_distances))
@@ -225,9 +249,9 @@ def joined(parts: Mapping[int, FoldMoments]) -> FoldMoments:
 
 def thread_bytes(n_patches: int, n_channels: int, n_distances: int, *, has_labels: bool) -> int:
     """Return what one thread holds while it reads a block, beside the block and what it returns."""
-    tokens = (4 + 8 + 8 + 2) * n_patches * n_channels
+    tokens = (4 + 8 + 2 + 4 + 8 * rows_together(n_patches, n_channels)) * n_patches * n_channels
     pairs = (4 + 8 + (12 if has_labels else 0)) * n_patches**2 + 8 * n_distances
-    return tokens + pairs + 8 * n_channels**2
+    return tokens + pairs + 2 * 8 * n_channels**2
 
 
 def block_bytes(n_channels: int, n_patches: int, n_folds: int) -> int:

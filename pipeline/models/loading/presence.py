@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pipeline.models.known import KNOWN
 from pipeline.models.known_model import KnownModel
+from pipeline.recipe import ModelRecipe
+from stores.errors import UserError
 
 _UNSPECIFIC = ("checkpoint_teacher.pth", "model.safetensors")
 """Official file names that do not identify a model; searched for only in a folder named after the model."""
@@ -12,12 +14,31 @@ _CACHED_FILES = ("model.safetensors", "pytorch_model.bin")
 """File names of timm's weights in the local Hugging Face cache."""
 
 
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Folder of the weights that come with the project."""
+
+
+def weights_path(recipe: ModelRecipe, folder: Path) -> Path:
+    """Return the file that a recipe's weights name: a shipped one, or a path relative to ``folder``.
+
+    Raises UserError for ``shipped`` of a model whose weights do not come with the project.
+    """
+    if recipe.weights != "shipped":
+        return folder / Path(recipe.weights).expanduser()
+    if recipe.name not in KNOWN or not KNOWN[recipe.name].shipped:
+        names = ", ".join(row.name for row in KNOWN.values() if row.shipped)
+        raise UserError(f'{recipe.name} has weights = "shipped" and does not come with Patchbank: these do: {names}')
+    return SHIPPED / KNOWN[recipe.name].file
+
+
 def find_weights(known: KnownModel, folder: Path) -> Path | None:
     """Return the path of a model's weights, or None when they are not found.
 
-    Searched for are its official file in ``folder`` or in the subfolder named after the model, then timm's file in the
-    local cache.
+    Shipped ones are always found. Of others, searched for are the official file in ``folder`` or in the subfolder named
+    after the model, then timm's file in the local cache.
     """
+    if known.shipped:
+        return SHIPPED / known.file
     folders = [folder / known.name] if known.file in _UNSPECIFIC else [folder / known.name, folder]
     for below in folders:
         for path in sorted(below.glob(known.file)) if below.is_dir() else []:
