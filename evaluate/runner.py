@@ -119,10 +119,10 @@ def collect_tasks(
         for fitted, some, note in fit_removals(analysis, models):
             notes += [note] if note else []
             notes += ANALYSES[type(analysis)].notes(some, fitted)
-            task: Task
-            for task in ANALYSES[type(analysis)].tasks(some, fitted, context):
-                task.check()
-                tasks.setdefault((task.title, task.key.digest), task)
+            for stored in ANALYSES[type(analysis)].tasks(some, fitted, context):
+                for task in stored.variants():
+                    task.check()
+                    tasks.setdefault((task.title, task.key.digest), task)
     return list(tasks.values()), notes
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from evaluate.decoder import PatchDecoder
 from evaluate.kernels.probing.cross_entropy import CPU, Device
@@ -39,6 +39,10 @@ class Settings(Record):
 
     def rules(self, selection: Selection) -> list[SelectionRule]:
         """Return the selection rules the analysis uses beside the selection's own two."""
+        return []
+
+    def alternatives(self, n_features: int) -> list[Treatment]:
+        """Return the treatments of features that the analysis runs on beside the features as stored."""
         return []
 
     def other_experiments(self) -> tuple[str, ...]:
@@ -79,16 +83,8 @@ class SingleLayerSettings(Settings):
         return (self.layer,)
 
 
-class RemovalSettings(Settings):
-    """Settings of an analysis that leaves out the features of highest variance."""
-
-    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Numbers m of highest-variance features to leave out; features are ranked on the training patches (tracking:
-    all frames; retrieval: the gallery)."""
-
-
-class TreatmentSettings(Settings):
-    """Numbers of treatments of features (`evaluate.kernels.treatments`)."""
+class ProjectionSettings(Settings):
+    """Numbers of directions that treatments of features take out or keep (`evaluate.kernels.treatments`)."""
 
     position_ranks: tuple[Annotated[int, Field(ge=1)], ...] = (18,)
     """Directions that ``remove-position`` takes out, fewer where the places' mean tokens span fewer; 18 are what RASA
@@ -98,36 +94,102 @@ class TreatmentSettings(Settings):
     method's authors say."""
     kept_components: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
     """Principal directions that ``pca-k`` keeps: 64 are fewer than the features of any common ViT."""
+
+    def ranks(self, name: Name, n_features: int) -> Sequence[int]:
+        """Return the numbers of directions of a treatment, each once; none where it has no such number."""
+        by_name: dict[str, Sequence[int]] = {
+            "remove-position": self.position_ranks,
+            "remove-first-components": self.first_components or (max(1, round(n_features / 100)),),
+            "pca-k": self.kept_components,
+        }
+        return tuple(dict.fromkeys(by_name.get(name, ())))
+
+    def numbered(self, name: Name, n_features: int) -> list[Treatment]:
+        """Return a treatment with each of its numbers that leaves a feature; once where it has none."""
+        if ranks := self.ranks(name, n_features):
+            return [Treatment(name, rank=rank) for rank in ranks if rank < n_features]
+        return [Treatment(name)]
+
+
+class TreatmentSettings(ProjectionSettings):
+    """Numbers of treatments of patch features (`evaluate.kernels.treatments`)."""
+
     outlier_deviations: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (5.0,)
     """Median absolute deviations above the median norm from which ``drop-outlier-tokens`` leaves a training token out:
     of Gaussian norms 4 in 10,000 lie beyond 5."""
 
     def numbered(self, name: Name, n_features: int) -> list[Treatment]:
         """Return a treatment with each of its numbers that leaves a feature; once where it has none."""
-        ranks: dict[str, Sequence[int]] = {
-            "remove-position": self.position_ranks,
-            "remove-first-components": self.first_components or (max(1, round(n_features / 100)),),
-            "pca-k": self.kept_components,
-        }
-        if name in ranks:
-            return [Treatment(name, rank=rank) for rank in dict.fromkeys(ranks[name]) if rank < n_features]
         if name == "drop-outlier-tokens":
             return [Treatment(name, deviations=one) for one in dict.fromkeys(self.outlier_deviations)]
-        return [Treatment(name)]
+        return super().numbered(name, n_features)
 
     def number_parameters(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the numbers of those treatments that are asked for, as a result's key has them."""
-        used = {_NUMBERS[name] for name in names if name in _NUMBERS}
+        used = {NUMBERS[name] for name in names if name in NUMBERS}
         return self.model_dump(mode="json", include=used)
 
 
-_NUMBERS = {
+NUMBERS = {
     "remove-position": "position_ranks",
     "remove-first-components": "first_components",
     "pca-k": "kept_components",
     "drop-outlier-tokens": "outlier_deviations",
 }
 """Setting with the numbers of each treatment that has some."""
+
+VectorTreatment = Literal["remove-position", "remove-first-components", "pca-k", "centre"]
+PatchTreatment = Literal[VectorTreatment, "drop-outlier-tokens"]
+
+
+class RemovalSettings(ProjectionSettings):
+    """Settings of an analysis that leaves out the features of highest variance, or treats features instead."""
+
+    remove: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Numbers m of highest-variance features to leave out; features are ranked on the training patches (tracking:
+    all frames; retrieval: the gallery)."""
+    treatments: tuple[PatchTreatment, ...] = ()
+    """What is done to the features in place of removing the top m, each beside the rows of ``remove`` and with nothing
+    removed: ``remove-position``, ``remove-first-components``, ``pca-k``, ``centre``, and for patches
+    ``drop-outlier-tokens``. Statistics are of the patches that rank the features."""
+
+    @model_validator(mode="after")
+    def _computes_something(self) -> Self:
+        if not self.remove and not self.treatments:
+            raise ValueError("remove = [] leaves nothing to compute: write 0 for all features, or name treatments")
+        return self
+
+    def alternatives(self, n_features: int) -> list[Treatment]:
+        """Return the treatments with each of their numbers that leaves a feature."""
+        return [one for name in dict.fromkeys(self.treatments) for one in self.numbered(name, n_features)]
+
+    def too_large(self, n_features: int) -> list[Treatment]:
+        """Return the treatments whose number leaves no feature."""
+        names = dict.fromkeys(self.treatments)
+        ranked = [Treatment(name, rank=rank) for name in names for rank in self.ranks(name, n_features)]
+        return [one for one in ranked if one.rank is not None and one.rank >= n_features]
+
+
+class PatchRemovalSettings(RemovalSettings, TreatmentSettings):
+    """Settings of an analysis that removes or treats the features of patches it holds."""
+
+
+class VectorRemovalSettings(RemovalSettings):
+    """Settings of an analysis that removes or treats the features of vectors, each a mean of patches."""
+
+    treatments: tuple[VectorTreatment, ...] = ()
+    """What is done to the features in place of removing the top m, each beside the rows of ``remove`` and with nothing
+    removed: ``remove-position``, ``remove-first-components``, ``pca-k`` or ``centre``. Statistics are of the patches
+    that rank the features. There is no ``drop-outlier-tokens``: no token is compared."""
+
+    @field_validator("treatments", mode="before")
+    @classmethod
+    def _compares_no_token(cls, names: Any) -> Any:
+        if isinstance(names, list | tuple) and "drop-outlier-tokens" in names:
+            raise ValueError(
+                "drop-outlier-tokens needs patches that are compared, and here whole vectors are: leave it out"
+            )
+        return names
 
 
 class ClassifierSettings(Settings):
@@ -156,7 +218,7 @@ class BootstrapSettings(Settings):
     no intervals."""
 
 
-class ObjectSettings(LayerSettings, RemovalSettings, BootstrapSettings):
+class ObjectSettings(LayerSettings, VectorRemovalSettings, BootstrapSettings):
     """Settings of an analysis of the annotated objects of video frames."""
 
     pooling: Pooling = "roi-align"

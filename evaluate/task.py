@@ -7,7 +7,7 @@ them. `evaluate.runner` collects the tasks of an experiment, reuses stored resul
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -18,10 +18,11 @@ from evaluate.inputs.memory import search_memory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection, RowSplit
 from evaluate.inputs.work import Work
+from evaluate.kernels.treatments import Treatment
 from evaluate.results.draws import with_draws
 from evaluate.results.rows import Bootstrap
 from evaluate.results.table import Result, ResultKey, ResultStore
-from evaluate.settings import Context, Settings
+from evaluate.settings import Context, RemovalSettings, Settings
 
 S = TypeVar("S", bound=Settings)
 
@@ -119,6 +120,8 @@ class ModelTask(Task, Generic[S]):
     settings: S
     context: Context
     split: RowSplit
+    treatment: Treatment | None = field(default=None, kw_only=True)
+    """What is done to the features before anything else; None leaves them as stored."""
 
     what: ClassVar[str]
     """What is computed, as a format string with the fields of ``task``."""
@@ -166,7 +169,8 @@ class ModelTask(Task, Generic[S]):
     @property
     def description(self) -> str:
         """What is computed, for progress lines and error messages."""
-        return self.what.format(task=self)
+        treated = "" if self.treatment is None else f", {self.treatment.label}"
+        return self.what.format(task=self) + treated
 
     @property
     def train(self) -> RowSelection:
@@ -211,17 +215,34 @@ class ModelTask(Task, Generic[S]):
             self.model.need_labels(self.analysis)
 
     def parameters(self) -> dict[str, Any]:
-        """Return the seed, and the settings and images that the class lists."""
+        """Return the seed, the settings and images that the class lists, and the treatment where there is one."""
         return {
             **self.settings.model_dump(mode="json", include=set(self.key_settings)),
             **{name: sorted(set(getattr(self.settings, name))) for name in self.key_counts},
             **{name: list(getattr(self, name).sources) for name in self.key_rows},
             "seed": self.context.seed,
+            **({} if self.treatment is None else self.treatment.parameters),
         }
 
     def inputs(self) -> dict[str, str]:
         """Return the content digests of the array, and of the labels where they are read."""
         return self.model.inputs(self.array, labelled=self.labelled)
+
+    def variants(self) -> list[Self]:
+        """Return this task, and with nothing removed the same on treated features for every treatment of the settings.
+
+        Where ``remove`` is offered and has no number that fits, the task itself has nothing to compute.
+        """
+        own = [self] if self.removed or not isinstance(self.settings, RemovalSettings) else []
+        settings = self.settings.model_copy(update={"remove": (0,), "treatments": ()})
+        alternatives = self.settings.alternatives(self.n_channels)
+        return own + [dataclasses.replace(self, settings=settings, treatment=one) for one in alternatives]
+
+    def _computed(self) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+        rows, arrays = super()._computed()
+        if self.treatment is not None:
+            rows = [{**row, "m": None, "treatment": self.treatment.label} for row in rows]
+        return rows, arrays
 
     def parts(self) -> Sequence["ModelTask[S]"]:
         """Return one part for every m where the analysis is `by_removal`, else the whole task."""

@@ -8,6 +8,7 @@ serve, and deviations rank the features. The x axis is the relative ground dista
 native size.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -16,9 +17,9 @@ from jaxtyping import Bool
 from pydantic import Field
 
 from evaluate.inputs.limits import check_k
-from evaluate.inputs.memory import neighbours_bytes, reading_bytes
+from evaluate.inputs.memory import n_patches, neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.work import CALL, Work, comparing, ranking, reading
+from evaluate.inputs.work import CALL, Work, comparing, ranking, reading, treating
 from evaluate.kernels.moments import Moments, variance_ranking
 from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
@@ -32,14 +33,15 @@ from evaluate.scoring.images.vectors import (
     stored_address,
     vector_addresses,
 )
+from evaluate.scoring.tokens.streamed import fit_on_tokens, fitting_bytes
 from evaluate.scoring.variance_bootstrap import moments_by_row
-from evaluate.settings import BootstrapSettings, SingleLayerSettings
+from evaluate.settings import BootstrapSettings, SingleLayerSettings, VectorRemovalSettings
 from stores.errors import UserError
 from stores.format.paths import MEANS, OF_LAYERS
 from stores.specs import Size
 
 
-class ImageKnn(SingleLayerSettings, BootstrapSettings):
+class ImageKnn(SingleLayerSettings, VectorRemovalSettings, BootstrapSettings):
     """Accuracy of k nearest neighbours on whole images, at every size of the experiment (paper A, Fig. 8)."""
 
     kind: Literal["image-knn"]
@@ -83,8 +85,14 @@ class ImageKnnTask(PooledTask[ImageKnn]):
         for level, sized in sizes(self.model):
             for pooled in self.settings.pooled:
                 vector_addresses(sized, self.array, pooled)
+            at = "" if level is None else f" at size {level:g}"
+            if self.treatment is not None and not self._can_fit(ranking_addresses(sized, self.array)):
+                raise UserError(
+                    f"image-knn fits {self.treatment.label} on patch tokens, and {sized.title}{at} keeps none of "
+                    f"{self.array.partition('/')[2]}: leave it out of treatments, or name the layer in `tokens` of "
+                    f"[features], and run `{sized.extract_command}`"
+                )
             if any(self.removed) and not ranking_addresses(sized, self.array):
-                at = "" if level is None else f" at size {level:g}"
                 raise UserError(
                     f"image-knn ranks the features that it removes by the variance of patch tokens, and "
                     f"{sized.title}{at} keeps none of {self.array.partition('/')[2]}: set remove = [0], or name the "
@@ -98,7 +106,7 @@ class ImageKnnTask(PooledTask[ImageKnn]):
         for level, sized in sizes(self.model):
             at = "clean" if level is None else f"size {level:g}"
             used = [stored_address(sized, self.array, *groups) for groups in (("tokens", MEANS), ("prefix",))]
-            used += ranking_addresses(sized, self.array) if any(self.removed) else ()
+            used += ranking_addresses(sized, self.array) if any(self.removed) or self.treatment is not None else ()
             inputs |= {f"{at} {address}": sized.features.content[address] for address in used if address is not None}
         return inputs
 
@@ -116,13 +124,15 @@ class ImageKnnTask(PooledTask[ImageKnn]):
 
         rows = [accuracy_row(MAJORITY_ACCURACY, truth == np.bincount(classes).argmax(), reference="majority")]
         for level, sized in sizes(self.model):
-            ranking = np.arange(self.n_channels)
+            ranking, treat = np.arange(self.n_channels), self._treat(sized)
+            if self.treatment is not None:
+                ranking = np.arange(self.treatment.n_features(self.n_channels))
             if any(self.removed):
                 moments = moments_by_row(sized, ranking_addresses(sized, self.array)[0], train)
                 ranking = variance_ranking(Moments.merged(moments).variance)
             seen = sized.spec.frame.input.height if level is None else level
             for pooled in settings.pooled:
-                bank, queries = (image_vectors(sized, self.array, some, pooled) for some in (train, validation))
+                bank, queries = (treat(image_vectors(sized, self.array, some, pooled)) for some in (train, validation))
                 for m in self.removed:
                     kept = np.sort(ranking[m:])
                     parts = np.take(bank, kept, axis=1), np.take(queries, kept, axis=1)
@@ -144,10 +154,27 @@ class ImageKnnTask(PooledTask[ImageKnn]):
                     rows.append(accuracy_row(IMAGE_ACCURACY, predicted == truth, **columns))
         return Result(rows)
 
+    def _can_fit(self, addresses: Sequence[str]) -> bool:
+        """Return whether stored arrays suffice for the treatment: a mean is that of means, the rest needs tokens."""
+        is_mean = self.treatment is not None and self.treatment.name == "centre"
+        return bool(addresses) and (is_mean or addresses[0].startswith("tokens/"))
+
+    def _treat(self, sized: ModelSets) -> Callable[[np.ndarray], np.ndarray]:
+        """Return what is done to vectors of images: a treatment fitted on the training images' patches at one size."""
+        if self.treatment is None:
+            return lambda vectors: vectors
+        address = ranking_addresses(sized, self.array)[0]
+        mean = Moments.merged(moments_by_row(sized, address, self.train)).mean
+        fitted = fit_on_tokens(sized, address, self.train, mean, self.treatment, self.context.seed)
+        return lambda vectors: fitted.apply(vectors).astype(np.float32)
+
     def work(self) -> Work:
         """Estimate the operations: every patch of every size is read and averaged, those that train twice."""
         n_train, n_rows = len(self.train.rows), len(self.train.rows) + len(self.validation.rows)
         one = ranking(self.model, self.array, n_train) + reading(self.model, self.array, 2 * n_rows)
+        if self.treatment is not None:
+            tokens = float(n_patches(self.model, self.array, n_train))
+            one += reading(self.model, self.array, n_train) + treating(self.treatment, tokens, n_rows, self.n_channels)
         n_images = len(self.train.sources) * float(len(self.validation.sources))
         searched = comparing(n_images, self.n_channels, 1) + Work(passes=10 * CALL)
         return (one + searched * (len(self.settings.pooled) * len(self.removed))) * len(sizes(self.model))
@@ -160,12 +187,21 @@ class ImageKnnTask(PooledTask[ImageKnn]):
         """
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
         numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
-        summed, copied = 20 * n_train, 4 * n_train + 20 * n_queries
-        per_channel = 4 * (n_train + n_queries) + max(summed, copied, 8 * (n_train + n_queries))
+        # In float64 treated vectors are there centred, along directions, and in the end.
+        summed, copied, treated = 20 * n_train, 4 * n_train + 20 * n_queries, 28 * max(n_train, n_queries)
+        most = max(summed, copied, 8 * (n_train + n_queries), 0 if self.treatment is None else treated)
+        per_channel = 4 * (n_train + n_queries) + most
         reading = max(
             sum(reading_bytes(sized, one) for one in ranking_addresses(sized, self.array))
             or reading_bytes(sized, stored_address(sized, self.array, *OF_LAYERS) or self.array)
             for _, sized in sizes(self.model)
         )
         searching = neighbours_bytes(n_queries, self.settings.k, 1, 1)
-        return reading + self.n_channels * per_channel + numbers + searching
+        return max(self._fitting_bytes(), reading) + self.n_channels * per_channel + numbers + searching
+
+    def _fitting_bytes(self) -> int:
+        """Return what fitting the treatment holds, at any size; nothing without one."""
+        if self.treatment is None:
+            return 0
+        addresses = [(sized, ranking_addresses(sized, self.array)[0]) for _, sized in sizes(self.model)]
+        return max(fitting_bytes(sized, address, self.treatment) for sized, address in addresses)

@@ -24,23 +24,24 @@ from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import ClassifierMemory, n_patches
 from evaluate.inputs.model_sets import PIXELS
-from evaluate.inputs.patches import owned_boxes, pixel_histograms, tokens, tokens_and_variance
+from evaluate.inputs.patches import owned_boxes, pixel_histograms, placement, tokens, tokens_and_variance
 from evaluate.inputs.rows import image_numbers
 from evaluate.inputs.work import ClassifierWork, Work, comparing
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.segmentation import in_context as kernel
 from evaluate.kernels.segmentation.confusion import iou
+from evaluate.kernels.treatments import treat_bank
 from evaluate.neighbours.knn import nearest_without_top
 from evaluate.results.metrics import MEMORY_PATCHES, REDONE_IN_FLOAT64
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.patches import STATISTICS
-from evaluate.settings import BootstrapSettings, LayerSettings, RemovalSettings
+from evaluate.settings import BootstrapSettings, LayerSettings, PatchRemovalSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError
 
 
-class InContextSegmentation(LayerSettings, RemovalSettings, BootstrapSettings):
+class InContextSegmentation(LayerSettings, PatchRemovalSettings, BootstrapSettings):
     """Classes of pixels by attention over the nearest training patches (Hummingbird, NeurIPS 2023)."""
 
     kind: Literal["in-context-segmentation"]
@@ -94,10 +95,15 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
         """Return the scores of every m."""
         kept, labels = self._memory()
         bank, variance = tokens_and_variance(self.model, self.array, self.train, kept)
+        queries, ranking = tokens(self.model, self.array, self.validation), variance_ranking(variance)
+        if self.treatment is not None:
+            placed = placement(self.model, self.array, self.train, kept)
+            treated = treat_bank(self.treatment, bank, placed, self.context.seed)
+            bank, queries, labels = treated.features, treated.treat(queries), labels[treated.kept]
+            ranking = np.arange(bank.shape[1])
         check_k(self.settings.k, len(bank), "remembered patches")
-        queries = tokens(self.model, self.array, self.validation)
         found = nearest_without_top(
-            bank, queries, variance_ranking(variance), self.removed, self.settings.k, metric="cosine",
+            bank, queries, ranking, self.removed, self.settings.k, metric="cosine",
             memory_bytes=self.search_bytes, device=self.context.device.name,
         )  # fmt: skip
         bootstrap = self.bootstrap(self.validation.sources)
@@ -157,7 +163,8 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
         size, n_classes = self.model.spec.frame.input, len(self.model.classes)
         n_votes = float(len(self.validation.rows) * size.height * size.width * n_classes)
         resized = Work(2.0 * n_votes * self.model.grid(self.array)[1], 12.0 * n_votes) * n_m
-        return operations.reading() + searched + resized + operations.scoring(self.settings.resamples, 3 * n_m)
+        read = operations.reading() + operations.treating(self.treatment)
+        return read + searched + resized + operations.scoring(self.settings.resamples, 3 * n_m)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches of both selections, labels of the memory, votes, and those of two tiles."""
@@ -171,4 +178,5 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
         size, columns = self.model.spec.frame.input, self.model.grid(self.array)[1]
         resized = 4 * 8 * n_classes * size.height * (2 * size.width + columns)
         scoring = memory.scoring(self.settings.resamples, 1)
-        return memory.searching(n_m, (self.settings.k,)) + labels + votes + resized + scoring
+        treating = 0 if self.treatment is None else memory.treating()
+        return memory.searching(n_m, (self.settings.k,)) + treating + labels + votes + resized + scoring

@@ -18,14 +18,14 @@ from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results.metrics import PATCH_ACCURACY
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.patch_classifiers import KnnOptions, ProbeOptions, predict_probe, read_patches
+from evaluate.scoring.patch_classifiers import KnnOptions, ProbeOptions, predict_probe, read_patches, treat_patches
 from evaluate.scoring.retrieval.examples import pixels_of
-from evaluate.settings import RemovalSettings, SingleLayerSettings
+from evaluate.settings import PatchRemovalSettings, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.specs import VOID
 
 
-class LabelMaps(SingleLayerSettings, RemovalSettings):
+class LabelMaps(SingleLayerSettings, PatchRemovalSettings):
     """Predicted patch classes of some validation images, beside the truth (paper A, appendix), and beside the images
     with ``input_pixels = true`` in [features]."""
 
@@ -130,6 +130,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
     def compute(self) -> Result:
         """Return the accuracy of every map, and the maps beside the truth and, where stored, the images."""
         patches = read_patches(self.model, self.array, self.train, self.images)
+        patches = treat_patches(patches, self.treatment, self.context.seed)
         predicted: dict[int, np.ndarray]
         if self.settings.classifier == "knn":
             options = KnnOptions(self.search_bytes, self.context.results, device=self.context.device.name)
@@ -151,6 +152,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         mosaic = _Mosaic.of(self.model, self.array, self.images)
         maps = [mosaic.stitch(classes.astype(np.uint8), VOID) for classes in predicted.values()]
         arrays = {
+            **({} if self.treatment is None else {"treatment": np.array(self.treatment.label)}),
             "truth": mosaic.stitch(truth, VOID),
             "predicted": np.stack(maps),
             "predicted_m": np.array(list(predicted), dtype=np.int64),
@@ -169,7 +171,7 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         of_shown = ClassifierWork(self.model, self.array, self.train, self.images)
         by_probe = self.settings.classifier == "probe"
         predicting = of_shown.probing(n_m, len(PENALTIES)) if by_probe else of_shown.searching(n_m)
-        return of_shown.reading() + predicting
+        return of_shown.reading() + of_shown.treating(self.treatment) + predicting
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: the training patches and those of the images that are shown."""
@@ -180,4 +182,5 @@ class LabelMapsTask(ModelTask[LabelMaps]):
         n_tiles = 0 if stored is None else 3 * len(self.images.rows) + 2 * stored.layout.chunk_rows(stored.spec)
         pictures = 0 if stored is None else n_tiles * stored.spec.row_bytes
         by_probe = self.settings.classifier == "probe"
-        return pictures + (memory.probing(n_m, len(PENALTIES)) if by_probe else memory.searching(n_m))
+        predicting = memory.probing(n_m, len(PENALTIES)) if by_probe else memory.searching(n_m)
+        return pictures + predicting + (0 if self.treatment is None else memory.treating())

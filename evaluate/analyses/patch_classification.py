@@ -20,13 +20,20 @@ from evaluate.results.metrics import PATCH_MIOU, REDONE_IN_FLOAT64
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.classifier_task import ClassifierTask
-from evaluate.scoring.patch_classifiers import KnnOptions, PatchData, predict_probe, read_patches
+from evaluate.scoring.patch_classifiers import KnnOptions, PatchData, predict_probe
 from evaluate.scoring.patches import Truth
 from evaluate.selection import SelectionRule
-from evaluate.settings import BootstrapSettings, ClassifierSettings, Context, LayerSettings, RemovalSettings, Selection
+from evaluate.settings import (
+    BootstrapSettings,
+    ClassifierSettings,
+    Context,
+    LayerSettings,
+    PatchRemovalSettings,
+    Selection,
+)
 
 
-class PatchClassification(ClassifierSettings, LayerSettings, RemovalSettings, BootstrapSettings):
+class PatchClassification(ClassifierSettings, LayerSettings, PatchRemovalSettings, BootstrapSettings):
     """Classes of patches by nearest neighbours and by a linear probe (paper A, sections 3.1 and 4).
 
     Every combination of layer, classifier, training size and number of removed features is one line of results.
@@ -93,7 +100,7 @@ class PatchClassificationTask(ClassifierTask[PatchClassification]):
 
     def compute(self) -> Result:
         """Return the scores of every m and k, and that of the most common class."""
-        patches = read_patches(self.model, self.array, self.train, self.validation)
+        patches = self.patches()
         truth = Truth(self.model, self.array, self.validation)
         bootstrap = self.bootstrap(self.validation.sources)
         rows = [truth.majority_row(patches.bank_labels)]

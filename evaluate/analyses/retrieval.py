@@ -18,25 +18,26 @@ import pandas as pd
 from jaxtyping import Int64
 from pydantic import Field
 
-from evaluate.inputs.gallery import LeftOut, background_of, read_gallery, read_queries, shows_object
+from evaluate.inputs.gallery import LeftOut, background_of, read_gallery, read_queries, shows_object, treat_gallery
 from evaluate.inputs.memory import PATCH_BYTES, n_patches, neighbours_bytes, reading_bytes, rows_bytes
 from evaluate.inputs.patches import patch_labels, token_variance
 from evaluate.inputs.rows import RowSelection
 from evaluate.inputs.views import selected_views, view_inputs
-from evaluate.inputs.work import Work, comparing, ranking, reading
+from evaluate.inputs.work import Work, comparing, ranking, reading, treating
+from evaluate.kernels import treatments
 from evaluate.kernels.moments import variance_ranking
 from evaluate.neighbours.knn import nearest_without_top
 from evaluate.results.metrics import SHARE, UPPER_BOUND
 from evaluate.results.table import Result
 from evaluate.scoring.retrieval.examples import NEAREST, Example, example_arrays, last_levels, pixels_of
 from evaluate.scoring.retrieval.outcomes import OUTCOMES, QueryScores
-from evaluate.settings import BootstrapSettings, LayerSettings, RemovalSettings
+from evaluate.settings import BootstrapSettings, LayerSettings, PatchRemovalSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError
 from stores.specs import VOID
 
 
-class Retrieval(LayerSettings, RemovalSettings, BootstrapSettings):
+class Retrieval(LayerSettings, PatchRemovalSettings, BootstrapSettings):
     """What the nearest clean patch of a transformed object patch is (paper A, Figs. 5 and 6)."""
 
     kind: Literal["retrieval"]
@@ -83,8 +84,8 @@ class RetrievalTask(ModelTask[Retrieval]):
 
     @cached_property
     def pixels(self) -> str | None:
-        """Address of the clean tiles' input pixels, None where no pictures are shown."""
-        return pixels_of(self.model) if self.settings.pictures else None
+        """Address of the clean tiles' input pixels, None where no pictures are shown: of treated features none are."""
+        return pixels_of(self.model) if self.settings.pictures and self.treatment is None else None
 
     def parts(self) -> Sequence[ModelTask[Retrieval]]:
         """Return one part for every m; with pictures the whole task, whose figure shows every m of a query together."""
@@ -112,7 +113,11 @@ class RetrievalTask(ModelTask[Retrieval]):
     def compute(self) -> Result:
         """Return one row a view, gallery, m and metric, and tiles of some queries with their nearest patches."""
         gallery = read_gallery(self.model, self.array, self.images)
-        ranking = variance_ranking(token_variance(self.model, self.array, self.images))
+        if self.treatment is None:
+            ranking = variance_ranking(token_variance(self.model, self.array, self.images))
+        else:
+            gallery = treat_gallery(gallery, self.treatment, self.context.seed)
+            ranking = np.arange(gallery.features.shape[1])
         supercategory = pd.factorize(self.model.classes["supercategory"], sort=True)[0].astype(np.int64)
         left_outs = self.settings.left_out
         pictured = "nothing" if "nothing" in left_outs else left_outs[0]
@@ -179,10 +184,12 @@ class RetrievalTask(ModelTask[Retrieval]):
         background, n_rows = background_of(model), len(self.images.rows)
         n_gallery = float(np.count_nonzero(patch_labels(model, array, self.images) != VOID))
         works = [ranking(model, array, n_rows), reading(model, array, n_rows)]
+        works.append(treating(self.treatment, n_gallery, n_gallery, self.n_channels))
         for viewed in (model, *(model.for_view(*view) for view in self.views)):
             n_queries = np.count_nonzero(shows_object(patch_labels(viewed, array, self.images), background))
             scores = n_gallery * n_queries * len(self.settings.left_out)
             works += [reading(model, array, n_rows), comparing(scores, self.n_channels, n_m)]
+            works.append(treating(self.treatment, 0, float(n_queries), self.n_channels))
         return sum(works, Work())
 
     def peak_bytes(self) -> int:
@@ -202,8 +209,10 @@ class RetrievalTask(ModelTask[Retrieval]):
         tile_bytes = model.labels[self.pixels].spec.row_bytes if self.pixels else 0
         n_lines = (1 + len(self.views)) * len(settings.left_out) * n_m
         patch = rows_bytes(model, array, 1) // n_patches(model, array, 1)
+        treated = 0 if self.treatment is None else treatments.peak_bytes(n_gallery + n_queries, self.n_channels)
         return (
-            reading_bytes(model, array)
+            treated
+            + reading_bytes(model, array)
             + patch * (n_gallery + 2 * n_queries)  # of one view while the next is read
             + PATCH_BYTES * n_patches(model, array, len(self.images.rows))
             + neighbours_bytes(n_queries, max(settings.recall_at), n_m, 1)

@@ -19,7 +19,7 @@ from evaluate.inputs.memory import n_patches, rows_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import tokens
 from evaluate.inputs.views import selected_views, view_inputs
-from evaluate.inputs.work import Work, reading
+from evaluate.inputs.work import Work, reading, treating
 from evaluate.kernels.moments import without_top
 from evaluate.kernels.probing.probes import Probe, predict_side_by_side
 from evaluate.kernels.segmentation.confusion import (
@@ -34,20 +34,20 @@ from evaluate.results.table import Result
 from evaluate.scoring.classifier_task import ClassifierTask
 from evaluate.scoring.images.robustness import CLEAN, NO_VIEWS, ImageRobustnessTask, View
 from evaluate.scoring.images.vectors import Pooled
-from evaluate.scoring.patch_classifiers import KnnOptions, PatchData, read_patches
+from evaluate.scoring.patch_classifiers import KnnOptions, PatchData
 from evaluate.scoring.patches import Truth
 from evaluate.settings import (
     BootstrapSettings,
     ClassifierSettings,
     Context,
     LayerSettings,
-    RemovalSettings,
+    PatchRemovalSettings,
 )
 from evaluate.task import ModelTask
 from stores.errors import UserError
 
 
-class Robustness(ClassifierSettings, LayerSettings, RemovalSettings, BootstrapSettings):
+class Robustness(ClassifierSettings, LayerSettings, PatchRemovalSettings, BootstrapSettings):
     """mIoU of patches under corruptions, classifiers fitted on clean images (paper A, Fig. 4)."""
 
     kind: Literal["robustness"]
@@ -62,8 +62,8 @@ class Robustness(ClassifierSettings, LayerSettings, RemovalSettings, BootstrapSe
 
     @model_validator(mode="after")
     def _fits_images(self) -> "Robustness":
-        if self.classes == "images" and (self.probe != "converged" or set(self.remove) != {0}):
-            raise ValueError('classes = "images" has no `remove` and no probe = "adamw": leave them out')
+        if self.classes == "images" and (self.probe != "converged" or set(self.remove) != {0} or self.treatments):
+            raise ValueError('classes = "images" has no `remove`, `treatments` or probe = "adamw": leave them out')
         return self
 
 
@@ -119,7 +119,7 @@ class RobustnessTask(ClassifierTask[Robustness]):
 
     def compute(self) -> Result:
         """Return scores, collapse measures, and differences and ratios to the clean score."""
-        patches = read_patches(self.model, self.array, self.train, self.validation)
+        patches = self.patches()
         truth = Truth(self.model, self.array, self.validation)
         bootstrap = self.bootstrap(self.validation.sources)
         predicted = self._predictions(patches)
@@ -147,7 +147,7 @@ class RobustnessTask(ClassifierTask[Robustness]):
                 continue
             queries = patches.queries
             if view != CLEAN:
-                queries = tokens(self.model.for_view(*view), self.array, self.validation)
+                queries = patches.treat(tokens(self.model.for_view(*view), self.array, self.validation))
             if self.classifier == "knn":
                 by_view = options.searched(patches, self.removed, queries)
                 predicted |= {(m, view): classes for (m, _), (classes, _) in options.votes(patches, by_view).items()}
@@ -160,6 +160,9 @@ class RobustnessTask(ClassifierTask[Robustness]):
         """Estimate the operations: a search or fits, a search of every view, and six resampled scores of each."""
         n_m, n_views = len(self.removed), len(self.views)
         viewed = reading(self.model, self.array, len(self.validation.rows))
+        viewed += treating(
+            self.treatment, 0, n_patches(self.model, self.array, len(self.validation.rows)), self.n_channels
+        )
         if self.classifier == "knn":
             viewed += self.operations.searching(n_m)
         scored = self.operations.scoring(self.settings.resamples, 6 * n_m * (1 + n_views))

@@ -87,7 +87,7 @@ class TrackingTask(ObjectTask[Tracking]):
         compared = Work(passes=6.0 * self.n_channels * float((in_frame**2).sum()) + CALL * len(in_frame))
         n_rows = len(self.frames.rows)
         read = ranking(self.model, self.array, n_rows) + reading(self.model, self.array, 2 * n_rows)
-        return read + Work(passes=10 * CALL * len(in_frame)) + compared * n_pairs
+        return read + self.fitting() + Work(passes=10 * CALL * len(in_frame)) + compared * n_pairs
 
     def _rows(self, hits: pd.DataFrame, columns: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if hits.empty:

@@ -19,6 +19,7 @@ from evaluate.figures import (
     retrieval_examples,
     robustness,
     tracking,
+    treated_scores,
     variance_spectrum,
 )
 from evaluate.figures.companions import COMPANION_FIGURES
@@ -94,6 +95,15 @@ FIGURES = (
         "where one holds the other, 0 where they share nothing. Random directions share max(a, b)/D, with a and b of D "
         "directions taken out.",
         feature_treatments.overlaps,
+    ),
+    FigureEntry(
+        "treated-scores",
+        "Removal and its alternatives",
+        "The main score of every analysis with all features, without the m features of highest variance, and on "
+        "features that were treated instead, with nothing removed. Vertical lines are the scores with all features.",
+        treated_scores.figure,
+        interval=" {marks} are 95 % bootstrap intervals over images, of tracking and association over videos.",
+        shows_treated=True,
     ),
     FigureEntry(
         "in-context-segmentation",
@@ -204,6 +214,7 @@ FIGURES = (
         "Validation images patch by patch: the image where its pixels are stored, the true class of each patch, then "
         "the predicted ones. The lightest grey is void.",
         label_maps.figure,
+        shows_treated=True,
     ),
     *COMPANION_FIGURES,
     *GEOMETRY_FIGURES,

@@ -35,6 +35,12 @@ OTHER_EXPERIMENTS = "highest variance in {} left out"
 ANALYSIS = "feature-treatments"
 
 
+def treatment_title(label: str) -> str:
+    """Return the words for a treatment from its label in the column ``treatment``, such as ``remove-position 18``."""
+    name, _, number = label.partition(" ")
+    return TITLES[name] + _number(name, None, float(number) if number else None)
+
+
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
     """Return a line a treatment: differences of classifiers to every reference, and the share of variance taken out.
 

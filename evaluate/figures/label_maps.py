@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from evaluate.figures import style
+from evaluate.figures.feature_treatments import treatment_title
 from evaluate.results.table import Result
 from stores.specs import VOID
 
@@ -29,7 +30,8 @@ def _painted(
 
 
 def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | None:
-    """Return one row an image: the image where it is stored, the truth, then every model's prediction for every m."""
+    """Return one row an image: the image where it is stored, the truth, then each model's prediction for every m or
+    treatment."""
     drawn_from = [(model, result) for model, result in results if "truth" in result.arrays]
     if not drawn_from:
         return None
@@ -40,11 +42,12 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         for (model, result), name in zip(drawn_from, by, strict=True)
     ]
     first = maps[0][1]
-    columns = [("truth", first["truth"])] + [
-        (f"{model}\n{style.removal_title(int(m))}", predicted)
-        for model, arrays in maps
-        for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True)
-    ]
+    columns = [("truth", first["truth"])]
+    for model, arrays in maps:
+        for m, predicted in zip(arrays["predicted_m"], arrays["predicted"], strict=True):
+            treatment = arrays.get("treatment")
+            done = style.removal_title(int(m)) if treatment is None else treatment_title(str(treatment))
+            columns.append((f"{model}\n{done}", predicted))
     n_images, height, width = first["truth"].shape
     # Models of different grids have pictures of different sizes, all of the same images.
     pictures = next((arrays["pictures"] for _, arrays in maps if "pictures" in arrays), None)

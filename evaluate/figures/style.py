@@ -77,8 +77,8 @@ def metric_rows(table: pd.DataFrame, analysis: str, metric: str) -> pd.DataFrame
     rows = table[(table["analysis"] == analysis) & (table["metric"] == metric) & table["class"].isna()]
     # Everything that tells rows apart, the results' own names left out.
     return rows.drop_duplicates(
-        ["data_set", "model", "view", "level", "array", "token", "classifier", "distance", "train", "m", "k", "x_name",
-         "x_value", "outcome", "reference"]
+        ["data_set", "model", "view", "level", "array", "token", "classifier", "distance", "train", "m", "treatment",
+         "k", "x_name", "x_value", "outcome", "reference"]
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Gallery and query patches of retrieval: clean patches, and patches under a view (paper A, section 3.3)."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,8 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.patches import patch_labels, tokens
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.inputs.views import correspondence
+from evaluate.kernels.subspaces import Placement
+from evaluate.kernels.treatments import Treatment, treat_bank
 from stores.errors import UserError
 from stores.specs import VOID
 
@@ -26,7 +29,7 @@ class Gallery:
 
     selection: RowSelection
     features: np.ndarray
-    """``(gallery, channel)``, as stored."""
+    """``(gallery, channel)``, as stored or treated."""
     labels: Int64[np.ndarray, " gallery"]
     patches: Int64[np.ndarray, " gallery"]
     """Index of each among all patches of the selected rows, unlabelled ones counted."""
@@ -36,6 +39,8 @@ class Gallery:
     """Number of each selected row's source."""
     background: int | None
     """Number of the background class, None where the data set has none."""
+    treat: Callable[[np.ndarray], np.ndarray] = lambda rows: rows
+    """What was done to the features, for queries."""
 
     def groups(self, left_out: LeftOut) -> Int64[np.ndarray, " row"] | None:
         """Return the group of each row within which nothing is retrieved; None where nothing is left out."""
@@ -47,7 +52,7 @@ class Queries:
     """The patches under one view that show an object."""
 
     features: np.ndarray
-    """``(query, channel)``, as stored."""
+    """``(query, channel)``, as the gallery's."""
     labels: Int64[np.ndarray, " query"]
     rows: Int64[np.ndarray, " query"]
     """Index of each one's row among the selected rows."""
@@ -71,6 +76,21 @@ def read_gallery(model: ModelSets, array: str, selection: RowSelection) -> Galle
         sources=image_numbers(model, selection),
         background=background_of(model),
     )
+
+
+def treat_gallery(gallery: Gallery, treatment: Treatment, seed: int) -> Gallery:
+    """Return a gallery of treated features, without the patches that the treatment leaves out.
+
+    Args:
+        gallery: patches as stored.
+        treatment: what is done, fitted on the gallery; no removal.
+        seed: seed of random signs.
+    """
+    row, place = np.divmod(gallery.patches, gallery.n_patches)
+    placed = Placement(gallery.sources[row], place, len(gallery.selection.sources), gallery.n_patches)
+    bank = treat_bank(treatment, gallery.features, placed, seed)
+    labels, patches = gallery.labels[bank.kept], gallery.patches[bank.kept]
+    return replace(gallery, features=bank.features, labels=labels, patches=patches, treat=bank.treat)
 
 
 def background_of(model: ModelSets) -> int | None:
@@ -105,4 +125,4 @@ def read_queries(model: ModelSets, array: str, view: tuple[str, float], gallery:
     row = indices // same.shape[1]
     patch = same.reshape(-1)[indices].astype(np.int64)
     own = np.where(patch >= 0, row * gallery.n_patches + patch, -1)
-    return Queries(tokens(for_view, array, selection, shown), labels[indices].astype(np.int64), row, own)
+    return Queries(gallery.treat(tokens(for_view, array, selection, shown)), labels[indices].astype(np.int64), row, own)

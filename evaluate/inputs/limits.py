@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from evaluate.inputs.model_sets import ModelSets
+from evaluate.kernels.treatments import Treatment
+from evaluate.settings import NUMBERS, RemovalSettings
 from stores.errors import UserError
 from stores.format.paths import OF_LAYERS
 from stores.specs import Record
@@ -29,27 +31,41 @@ def check_k(k: int, n_rows: int, unit: str = "patches") -> None:
 def fit_removals(analysis: Record, models: Sequence[ModelSets]) -> Iterator[tuple[Any, list[ModelSets], str | None]]:
     """Yield the analysis with the counts of ``remove`` that some models allow, these models, and a note.
 
-    A sweep may be meant for wide and narrow models alike, so a count that is too large for one is left out there, with
-    a note. Raises UserError when a count that the experiment names is too large for every model.
+    A sweep may be meant for wide and narrow models alike, so a count, or number of a treatment, that is too large for
+    one is left out there, with a note. Raises UserError when one that the experiment names is too large for all.
     """
     counts: tuple[int, ...] = getattr(analysis, "remove", ())
-    kind = getattr(analysis, "kind", "")
     widest = max(models, key=width, default=None)
-    for m in counts:
-        if widest and m >= width(widest) and "remove" in analysis.model_fields_set:
-            raise UserError(
-                f"{kind} cannot remove {m} features: {widest.title} has {width(widest)}; choose less in remove"
-            )
-    groups: dict[tuple[int, ...], list[ModelSets]] = {}
+    if widest is not None:
+        _check_widest(analysis, counts, widest)
+    groups: dict[tuple[tuple[int, ...], tuple[str, ...]], list[ModelSets]] = {}
     for model in models:
-        groups.setdefault(tuple(m for m in counts if m < width(model)), []).append(model)
-    for fitting, some in groups.items():
-        if fitting == counts:
+        n_features = width(model)
+        fitting = tuple(m for m in counts if m < n_features)
+        left_out = [f"m = {', '.join(str(m) for m in counts if m not in fitting)}"] if fitting != counts else []
+        left_out += [one.label for one in _too_large(analysis, n_features)]
+        groups.setdefault((fitting, tuple(left_out)), []).append(model)
+    for (fitting, names), some in groups.items():
+        if not names:
             yield analysis, some, None
         else:
-            left_out = ", ".join(str(m) for m in counts if m not in fitting)
             titles = ", ".join(f"{model.title} with {width(model)} features" for model in some)
-            note = f"{kind} leaves out m = {left_out} for {titles}"
-            yield analysis.model_copy(update={"remove": fitting}), some, note
+            note = f"{getattr(analysis, 'kind', '')} leaves out {' and '.join(names)} for {titles}"
+            yield (analysis.model_copy(update={"remove": fitting}) if fitting != counts else analysis), some, note
     if not models:
         yield analysis, [], None
+
+
+def _too_large(analysis: Record, n_features: int) -> list[Treatment]:
+    return analysis.too_large(n_features) if isinstance(analysis, RemovalSettings) else []
+
+
+def _check_widest(analysis: Record, counts: Sequence[int], widest: ModelSets) -> None:
+    """Raise UserError for numbers that the experiment names and that leave no model a feature."""
+    kind, has = getattr(analysis, "kind", ""), f"{widest.title} has {width(widest)}"
+    for m in counts:
+        if m >= width(widest) and "remove" in analysis.model_fields_set:
+            raise UserError(f"{kind} cannot remove {m} features: {has}; choose less in remove")
+    for one in _too_large(analysis, width(widest)):
+        if NUMBERS[one.name] in analysis.model_fields_set:
+            raise UserError(f"{kind} cannot have {one.label}: {has} features; choose less in {NUMBERS[one.name]}")

@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float, Float64, Int64, UInt8, UInt32
 
 from evaluate.inputs.chunks import of_chunks, whole
 from evaluate.inputs.model_sets import PIXELS, ModelSets
-from evaluate.inputs.rows import RowSelection
+from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.moments import Moments
 from evaluate.kernels.segmentation.confusion import patch_histograms
+from evaluate.kernels.subspaces import Placement
 from stores.arrays import ZarrArray
 from stores.specs import VOID
 
@@ -87,6 +88,14 @@ class _Sink:
         last = first + len(block)
         patches, kept = block.reshape(-1, block.shape[-1]), self.kept[first:last].reshape(-1)
         np.compress(kept, patches, axis=0, out=self.values[self.starts[first] : self.starts[last]])
+
+
+def placement(model: ModelSets, array: str, selection: RowSelection, kept: Bool[np.ndarray, " read"]) -> Placement:
+    """Return the image of each kept patch of the selected rows, and its place on the grid, row by row from 0."""
+    rows, columns = model.grid(array)
+    read = np.flatnonzero(kept).astype(np.int64)
+    images = image_numbers(model, selection)[read // (rows * columns)]
+    return Placement(images, read % (rows * columns), len(selection.sources), rows * columns)
 
 
 def owned_boxes(model: ModelSets, selection: RowSelection) -> Int64[np.ndarray, "sample 4"]:

@@ -22,6 +22,8 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from evaluate.inputs.memory import n_patches
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
+from evaluate.kernels.subspaces import FLIPS
+from evaluate.kernels.treatments import Treatment
 
 READ = 6.0
 """Passes over every value that is read: the bytes are decoded and copied."""
@@ -119,6 +121,25 @@ def comparing(n_scores: float, n_channels: int, n_levels: int) -> Work:
     return Work(n_scores * (2.0 * n_channels + COMPARED * n_levels))
 
 
+def treating(treatment: Treatment | None, n_bank: float, n_rows: float, n_channels: int) -> Work:
+    """Return the work of a treatment in float64, whose products take twice as long; none without one.
+
+    Args:
+        treatment: what is done.
+        n_bank: tokens that its statistics are taken from.
+        n_rows: rows that are treated.
+        n_channels: features of a token.
+    """
+    if treatment is None:
+        return Work()
+    fitted = Work(passes=RANKED * n_bank * n_channels)
+    if treatment.name == "remove-position":
+        fitted += Work(40.0 * n_channels**3, 4.0 * (1 + FLIPS) * n_bank * n_channels)
+    elif treatment.rank is not None:
+        fitted += Work(4.0 * n_bank * n_channels**2 + 40.0 * n_channels**3)
+    return fitted + Work(8.0 * n_rows * n_channels * (treatment.rank or 0), 8.0 * n_rows * n_channels)
+
+
 def resampling(n_units: int, n_elements: int, resamples: int, n_statistics: int) -> Work:
     """Return the work of a bootstrap of statistics of so many elements a unit.
 
@@ -145,6 +166,11 @@ class ClassifierWork:
         """Return the work of `read_patches`: both selections, and the training rows again to rank their features."""
         n_train, n_rows = len(self.train.rows), len(self.train.rows) + len(self.validation.rows)
         return reading(self.model, self.array, n_rows) + ranking(self.model, self.array, n_train)
+
+    def treating(self, treatment: Treatment | None) -> Work:
+        """Return the work of fitting a treatment on the training patches and of treating all; none without one."""
+        width = self.model.n_channels(self.array)
+        return treating(treatment, self._n_bank, self._n_bank + self._n_queries, width)
 
     def searching(self, n_levels: int) -> Work:
         """Return the work of one search for several sets of removed features, as if all patches were labelled."""

@@ -15,6 +15,7 @@
 * `Placement`: how much of the variance of features is positional.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,21 +70,44 @@ def positional_directions(
     counts = np.bincount(placement.places, minlength=placement.n_places)
     mean = group_sums(bank, placement.places, placement.n_places).sum(axis=0) / len(bank)
 
-    def differences(signs: Float64[np.ndarray, " image"]) -> Float64[np.ndarray, "place channel"]:
+    def signed_sums(signs: Float64[np.ndarray, " image"]) -> Float64[np.ndarray, "place channel"]:
         sums = np.zeros((placement.n_places, bank.shape[1]))
         for start in range(0, len(bank), BLOCK_ROWS):
             here = slice(start, start + BLOCK_ROWS)
             centred = (bank[here].astype(np.float64) - mean) * signs[placement.images[here], None]
             sums += group_sums(centred, placement.places[here], placement.n_places)
-        there = counts > 0
-        weights = counts[there] / len(bank)
-        means = sums[there] / counts[there, None]
+        return sums
+
+    signs = image_signs(placement.n_images, seed)
+    return directions_of_places(map(signed_sums, signs), counts, rank)
+
+
+def image_signs(n_images: int, seed: int) -> Float64[np.ndarray, "flip image"]:
+    """Return a sign an image: all 1 first, then `FLIPS` random lines."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return np.concatenate([np.ones((1, n_images)), generator.choice([-1.0, 1.0], (FLIPS, n_images))])
+
+
+def directions_of_places(
+    sums: Iterable[Float64[np.ndarray, "place channel"]], counts: Int64[np.ndarray, " place"], rank: int
+) -> Float64[np.ndarray, "channel direction"]:
+    """Return the directions of `positional_directions` from sums of centred tokens.
+
+    Args:
+        sums: of the tokens at each place, the tokens of every image times its sign, for each line of `image_signs`.
+        counts: tokens at each place.
+        rank: number of directions at most.
+    """
+    there, n_tokens = counts > 0, counts.sum()
+
+    def differences(of_flip: Float64[np.ndarray, "place channel"]) -> Float64[np.ndarray, "place channel"]:
+        weights = counts[there] / n_tokens
+        means = of_flip[there] / counts[there, None]
         return np.sqrt(weights)[:, None] * (means - weights @ means)
 
-    _, values, vectors = np.linalg.svd(differences(np.ones(placement.n_images)), full_matrices=False)
-    generator = np.random.Generator(np.random.PCG64(seed))
-    flips = generator.choice([-1.0, 1.0], (FLIPS, placement.n_images))
-    by_chance = max(float(np.linalg.norm(differences(signs), 2)) for signs in flips)
+    of_flips = map(differences, sums)
+    _, values, vectors = np.linalg.svd(next(of_flips), full_matrices=False)
+    by_chance = max(float(np.linalg.norm(of_flip, 2)) for of_flip in of_flips)
     n_found = int(np.count_nonzero(values > by_chance * (1.0 + SMALLEST_SHARE)))
     return vectors[: min(rank, n_found)].T.copy()
 

@@ -23,7 +23,7 @@ from stores.errors import UserError
 
 MEASURED = (
     *("analysis", "metric", "data_set", "view", "level", "token", "normed", "classifier", "distance"),
-    *("n_train", "m", "k", "x_name", "x_value", "outcome", "class", "reference"),
+    *("n_train", "m", "treatment", "k", "x_name", "x_value", "outcome", "class", "reference"),
 )
 """Columns of the long table that say what was measured."""
 
@@ -31,8 +31,8 @@ _DRAWN = ("unit", "n_units", "seed")
 """Columns of the long table that say how intervals were drawn."""
 
 _STATED_BY_ROWS = frozenset(
-    ("remove", "k", "m", "top", "features", "treatments", "draws", "gaps", "recall_at", "targets", "classes", "images",
-     "pictures", "queries", "device", "metric")
+    ("remove", "treatment", "k", "m", "top", "features", "treatments", "draws", "gaps", "recall_at", "targets",
+     "classes", "images", "pictures", "queries", "device", "metric")
 )  # fmt: skip
 """Parameters that choose which rows a result has, each of which says its own in a column, and the kind of device."""
 

@@ -13,6 +13,7 @@ import pandas as pd
 from evaluate.claims.evidence import Evidence
 from evaluate.claims.roles import ModelInfo, read_model_infos
 from evaluate.results.files import plain_name, read_bounded
+from evaluate.results.preferred import untreated
 from evaluate.results.table import Result, ResultStore, read_long_table
 from stores.errors import MissingError, UserError
 
@@ -46,7 +47,7 @@ class StoredResults:
     def evidence(self, beside: Sequence[Evidence] = ()) -> Evidence:
         """Return the rows as the claims read them."""
         arrays = {digest: result.arrays for digest, (_, result) in self.results.items()}
-        return Evidence(self.table, self.models_info, arrays, beside)
+        return Evidence(untreated(self.table), self.models_info, arrays, beside)
 
     def drawable(self) -> tuple[pd.DataFrame, list[tuple[str, Result]]]:
         """Return rows and results under names that figures show as they are."""
@@ -97,7 +98,7 @@ class StoredResults:
         from evaluate.report.headline import headline
         from evaluate.report.page import escape
 
-        return f"<p>{escape(self._summary())}</p>{headline(self.table, {}) or ''}"
+        return f"<p>{escape(self._summary())}</p>{headline(untreated(self.table), {}) or ''}"
 
     def _summary(self) -> str:
         names = ", ".join(dict.fromkeys(self.table["experiment"].dropna())) or "of no experiment"

@@ -30,12 +30,28 @@ from evaluate.report.reading import NOTE, StoredResults, read_stored_results
 from evaluate.report.store_state import WHOLE
 from evaluate.results.files import remove_partials, write_file
 from evaluate.results.metrics import LOG_SINGULAR_VALUE, VARIANCE
+from evaluate.results.preferred import untreated
 from evaluate.results.table import ResultStore
 from evaluate.runner import Evaluation
 from stores.errors import MissingError
 
 _SHOWN = (
-    *("model", "classifier", "metric", "class", "value", "low", "high", "m", "k", "token", "view", "level", "outcome"),
+    *(
+        "model",
+        "classifier",
+        "metric",
+        "class",
+        "value",
+        "low",
+        "high",
+        "m",
+        "treatment",
+        "k",
+        "token",
+        "view",
+        "level",
+        "outcome",
+    ),
     *("reference", "x_name", "x_value", "train", "array", "distance", "analysis"),
 )
 """Columns of the long table that the page shows; results.parquet holds all."""
@@ -105,12 +121,13 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
             continue
     decisions = decide_all(read.evidence(others))
     write_claims(folder, decisions)
+    plain = untreated(read.table)
     drawn = _draw(folder, read, states)
     first, pictures, figures = _in_order(drawn)
-    numbers = headline(read.table, states) or ""
+    numbers = headline(plain, states) or ""
     sections = [("Summary", f"{drawings([first])}{numbers}" if first else numbers)] if first or numbers else []
     sections.append(("Claims of the papers", claims_section(decisions, states)))
-    if compared := compare(read.table, read.models_info):
+    if compared := compare(plain, read.models_info):
         sections.append(("Numbers of the paper beside ours", paper_section(compared)))
     if pictures:
         sections.append(("Pictures", contents(pictures) + drawings(pictures)))
@@ -125,19 +142,19 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
         f"{n_models} model{'s' if n_models != 1 else ''} on {data_sets}. Every number was computed from stored "
         f"features{images}; the same numbers are in results.parquet and results.csv beside this page."
     )
-    said = answer(read.table, read.models_info, decisions, states)
+    said = answer(plain, read.models_info, decisions, states)
     write_file(folder / "report.html", page(experiment, lead, sections, said).encode())
     return folder / "report.html"
 
 
 def _draw(folder: Path, read: StoredResults, states: Mapping[str, str]) -> list[Drawing]:
     """Write every figure that there are numbers for, and return them for the page, in the order of `FIGURES`."""
-    plain, drawable = read.drawable()
+    table, drawable = read.drawable()
     marks = [f"{title} ({state})" for title, state in states.items() if state != WHOLE]
     damaged = f" Stored sets that are not whole: {', '.join(marks)}." if marks else ""
     found = []
     for entry in FIGURES:
-        figure = entry.draw(plain, drawable)
+        figure = entry.draw(table, drawable)
         if figure is not None:
             svg = save(figure, "svg")
             write_file(folder / "figures" / f"{entry.name}.svg", svg)

@@ -43,6 +43,11 @@ def main_train_size(table: pd.DataFrame, column: str | None = None) -> int | Non
     return max(counts, key=lambda size: (counts[size], size))
 
 
+def untreated(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of features as stored or less the top m: what tables, claims and all but one figure are about."""
+    return table[table["treatment"].isna()]
+
+
 def layer_numbers(rows: pd.DataFrame) -> "pd.Series[float]":
     """Return the layer of every row, counted from 0; nan where a row has none."""
     axis = rows["x_value"].where((rows["x_name"] == "layer").fillna(False))

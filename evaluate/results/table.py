@@ -62,8 +62,11 @@ COLUMNS: dict[str, str] = {
     "inputs": "string",
     "result": "string",
     "row": "Int64",
+    "treatment": "string",
 }
 """Columns of the long table and their pandas types; evaluate/README.md says what each means."""
+_ADDED = "treatment"
+"""Column that tables of earlier versions do not have."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,8 @@ def read_long_table(path: Path) -> pd.DataFrame:
     """Return a stored long table; raises UserError when it is none, MissingError when it is gone."""
     table = read_parquet(path)
     try:
+        # Tables of earlier versions have no treated features.
+        table = table if _ADDED in table else table.assign(**{_ADDED: None})
         return table[list(COLUMNS)].astype(COLUMNS)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UserError(f"{path} is no table of results ({error}): remove it and run `patchbank evaluate`") from error

@@ -10,7 +10,7 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.work import ClassifierWork, Work
 from evaluate.kernels.probing.penalties import PENALTIES
-from evaluate.scoring.patch_classifiers import ProbeOptions
+from evaluate.scoring.patch_classifiers import PatchData, ProbeOptions, read_patches, treat_patches
 from evaluate.settings import Classifier, ClassifierSettings, Context
 from evaluate.task import ModelTask
 
@@ -89,6 +89,11 @@ class ClassifierTask(ModelTask[C]):
         """The shared columns and the classifier."""
         return {**super().columns, "classifier": self.classifier}
 
+    def patches(self) -> PatchData:
+        """Read training and validation patches, their features treated where the task has a treatment."""
+        patches = read_patches(self.model, self.array, self.train, self.validation)
+        return treat_patches(patches, self.treatment, self.context.seed)
+
     def check(self) -> None:
         """Raise UserError for data without labels, and for more neighbours than training patches."""
         super().check()
@@ -110,14 +115,16 @@ class ClassifierTask(ModelTask[C]):
 
         Neighbours of all sets come from one search, or from ``n_searches``; a probe is fitted for each set.
         """
+        read = self.operations.reading() + self.operations.treating(self.treatment)
         if self.classifier == "knn":
-            return self.operations.reading() + self.operations.searching(-(-n_subsets // n_searches)) * n_searches
+            return read + self.operations.searching(-(-n_subsets // n_searches)) * n_searches
         if self.probe_options.fit == "adamw":
-            return self.operations.reading() + self.operations.probing(n_subsets, 1, self.probe_options.epochs)
-        return self.operations.reading() + self.operations.probing(n_subsets, len(self.penalties))
+            return read + self.operations.probing(n_subsets, 1, self.probe_options.epochs)
+        return read + self.operations.probing(n_subsets, len(self.penalties))
 
     def classifier_bytes(self, n_subsets: int, search: str = "exact") -> int:
         """Return the bytes that predicting holds for several sets of kept features, from one search or fit."""
+        treating = 0 if self.treatment is None else self.memory.treating()
         if self.classifier == "knn":
-            return self.memory.searching(n_subsets, self.k, search)
-        return self.memory.probing(n_subsets, len(self.penalties))
+            return treating + self.memory.searching(n_subsets, self.k, search)
+        return treating + self.memory.probing(n_subsets, len(self.penalties))

@@ -1,7 +1,7 @@
 """Objects of video frames as vectors, and the base of the tasks that follow them from frame to frame."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -11,9 +11,11 @@ from jaxtyping import Float64, Int64
 
 from evaluate.inputs.memory import n_patches, reading_bytes
 from evaluate.inputs.objects import boxes_in_map, frame_rows, patch_map, pooled
-from evaluate.inputs.patches import token_variance
+from evaluate.inputs.patches import row_moments, token_variance
 from evaluate.inputs.rows import RowSelection
-from evaluate.kernels.moments import variance_ranking
+from evaluate.inputs.work import Work, reading, treating
+from evaluate.kernels.moments import Moments, variance_ranking
+from evaluate.scoring.tokens.streamed import fit_on_tokens, fitting_bytes
 from evaluate.settings import ObjectSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError
@@ -65,12 +67,15 @@ class ObjectTask(ModelTask[S]):
         self.model.objects  # noqa: B018  (raises)
 
     def ranking(self) -> Int64[np.ndarray, " channel"]:
-        """Return the features by decreasing variance over the patches of all frames."""
+        """Return the features by decreasing variance over the patches of all frames; treated ones in their order."""
+        if self.treatment is not None:
+            return np.arange(self.treatment.n_features(self.n_channels))
         return variance_ranking(token_variance(self.model, self.array, self.frames))
 
     def read_frames(self) -> list[FrameObjects]:
         """Read the frames with their objects' vectors over all features, by video and frame.
 
+        Vectors are means of patches: a treatment, fitted on the patches of all frames, does the same to both.
         Raises UserError when no selected image is a frame of a video or no object is left.
         """
         by_source = dict(tuple(self.objects.groupby("source", sort=False)))
@@ -102,7 +107,17 @@ class ObjectTask(ModelTask[S]):
                 f"no chosen image of {self.model.label_spec.dataset.name} is a frame with tracked objects: "
                 "check [selection], or lower min_visibility"
             )
+        if self.treatment is not None:
+            mean = Moments.merged(row_moments(self.model, self.array, self.frames)).mean
+            treated = fit_on_tokens(self.model, self.array, self.frames, mean, self.treatment, self.context.seed)
+            frames = [replace(frame, vectors=treated.apply(frame.vectors)) for frame in frames]
         return sorted(frames, key=lambda frame: (frame.video, frame.frame))
+
+    def fitting(self) -> Work:
+        """Estimate the operations of a treatment: the patches are read twice; none without one."""
+        tokens = float(n_patches(self.model, self.array, len(self.frames.rows)))
+        read = reading(self.model, self.array, len(self.frames.rows)) if self.treatment is not None else Work()
+        return read + treating(self.treatment, tokens, float(len(self.objects)), self.n_channels)
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: one frame's patches, the vectors of all objects, and one pair of frames."""
@@ -112,7 +127,13 @@ class ObjectTask(ModelTask[S]):
         patches = n_patches(self.model, self.array, n_tiles)
         frame = 5 * 4 * self.n_channels * patches  # stored, as float32, stitched, and for ROIAlign
         vectors = 8 * self.n_channels * (total + 3 * most**2)
-        return reading_bytes(self.model, self.array) + frame + vectors + OBJECT_BYTES * total
+        held = vectors + OBJECT_BYTES * total
+        if self.treatment is None:
+            return reading_bytes(self.model, self.array) + frame + held
+        # The treatment is fitted after frames are read; then each frame's vectors are there before and after.
+        fitting = fitting_bytes(self.model, self.array, self.treatment)
+        treated = 8 * self.n_channels * (total + 3 * most)
+        return max(reading_bytes(self.model, self.array) + frame, fitting) + held + treated
 
 
 def by_video(frames: Iterable[FrameObjects]) -> dict[str, list[FrameObjects]]:

@@ -14,13 +14,14 @@ from jaxtyping import Bool, Int64, UInt8
 
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.model_sets import ModelSets
-from evaluate.inputs.patches import patch_labels, tokens, tokens_and_variance
+from evaluate.inputs.patches import patch_labels, placement, tokens, tokens_and_variance
 from evaluate.inputs.rows import RowSelection, image_numbers
 from evaluate.kernels.moments import variance_ranking, without_top
 from evaluate.kernels.probing.first_order import fit_adamw
 from evaluate.kernels.probing.penalties import PENALTIES, PenaltyScore, choose_penalty
 from evaluate.kernels.probing.probes import Probe, predict_side_by_side
 from evaluate.kernels.subspaces import Placement
+from evaluate.kernels.treatments import TreatedBank, Treatment, treat_bank
 from evaluate.neighbours.knn import Method, Metric, Neighbours, nearest, nearest_without_top
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import CONVERGED, PENALTY, TRAINING_LOSS, TRIALS_CONVERGED
@@ -57,9 +58,11 @@ class PatchData:
     @property
     def placement(self) -> Placement:
         """Image of each training patch, and its place on the grid, row by row from 0."""
-        rows, columns = self.model.grid(self.array)
-        places = np.flatnonzero(self.labelled).astype(np.int64) % (rows * columns)
-        return Placement(self.bank_images, places, len(self.train.sources), rows * columns)
+        return placement(self.model, self.array, self.train, self.labelled)
+
+    def treat(self, rows: np.ndarray) -> np.ndarray:
+        """Return other patches with what was done to these: nothing."""
+        return rows
 
     @cached_property
     def ranking(self) -> Int64[np.ndarray, " channel"]:
@@ -82,6 +85,50 @@ class PatchData:
         rows, columns = self.model.grid(self.array)
         n_queries = rows * columns * len(validation.rows)
         return Search(self.model, self.array, self.train, validation, metric, len(self.bank_labels), n_queries)
+
+
+@dataclass(frozen=True, eq=False)
+class TreatedPatches(PatchData):
+    """Patches with treated features; training patches that a treatment leaves out are gone."""
+
+    treated: TreatedBank
+
+    @property
+    def bank(self) -> np.ndarray:
+        """Labelled training patches, ``(bank, feature)``."""
+        return self.treated.features
+
+    @cached_property
+    def ranking(self) -> Int64[np.ndarray, " channel"]:
+        """Features in their order: none is left out."""
+        return np.arange(self.bank.shape[1])
+
+    @cached_property
+    def queries(self) -> np.ndarray:
+        """Validation patches, ``(query, feature)``."""
+        return self.treat(tokens(self.model, self.array, self.validation))
+
+    def treat(self, rows: np.ndarray) -> np.ndarray:
+        """Return other patches treated as these are."""
+        return self.treated.treat(rows)
+
+
+def treat_patches(patches: PatchData, treatment: Treatment | None, seed: int) -> PatchData:
+    """Return patches with treated features, statistics of the training patches alone; as they are without a treatment.
+
+    Args:
+        patches: patches as stored.
+        treatment: what is done; no removal.
+        seed: seed of random signs.
+    """
+    if treatment is None:
+        return patches
+    treated = treat_bank(treatment, patches.bank, patches.placement, seed)
+    labelled = patches.labelled.copy()
+    labelled[labelled] = treated.kept
+    labels, images = patches.bank_labels[treated.kept], patches.bank_images[treated.kept]
+    sets = patches.model, patches.array, patches.train, patches.validation
+    return TreatedPatches(*sets, labelled, labels, images, treated)
 
 
 def read_patches(model: ModelSets, array: str, train: RowSelection, validation: RowSelection) -> PatchData:
@@ -136,15 +183,17 @@ class KnnOptions:
         check_k(most, len(patches.bank_labels))
         if self.search == "faiss":
             return {m: self._by_faiss(patches, m, most) for m in removed}
+        # Stored neighbours are those of features as they are.
+        results = None if isinstance(patches, TreatedPatches) else self.results
         found: dict[int, Neighbours] = {}
-        if larger is not None and self.results is not None:
+        if larger is not None and results is not None:
             n_patches = patches.n_queries // len(patches.validation.rows)
             among = np.repeat(np.isin(larger.rows, patches.validation.rows), n_patches)
-            stored = patches.search(larger, self.metric).stored(removed, most, self.results)
+            stored = patches.search(larger, self.metric).stored(removed, most, results)
             found = {m: only(neighbours, among) for m, neighbours in stored.items()}
         missing = [m for m in removed if m not in found]
         search = patches.search(patches.validation, self.metric)
-        found |= search.of(missing, most, self.results, lambda some: self.searched(patches, some, patches.queries))
+        found |= search.of(missing, most, results, lambda some: self.searched(patches, some, patches.queries))
         return {m: found[m] for m in removed}
 
     def searched(self, patches: PatchData, removed: Sequence[int], queries: np.ndarray) -> dict[int, Neighbours]:

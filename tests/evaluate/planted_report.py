@@ -94,7 +94,13 @@ def all_figures(folder):
                 ),
                 PatchClassification(kind="patch-classification", remove=(0, 1, 3), penalties=(1e-2,)),
                 PatchClassification(kind="patch-classification", classifiers=("knn",), layers="all"),
-                InContextSegmentation(kind="in-context-segmentation", k=3, remove=(0, 3)),
+                InContextSegmentation(
+                    kind="in-context-segmentation",
+                    k=3,
+                    remove=(0, 3),
+                    treatments=("centre", "pca-k"),
+                    kept_components=(6,),
+                ),
                 Overclustering(kind="overclustering", clusters=("classes", 4), draws=1, patches=100),
                 PatchClassification(kind="patch-classification", classifiers=("knn",), train_per_group=(2, 4)),
                 FeatureTreatments(

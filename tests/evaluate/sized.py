@@ -42,6 +42,8 @@ CLASSES = pd.DataFrame(
         "easy": [False, True, False],
     }
 )
+TREATED = {"treatments": ("remove-position", "pca-k"), "kept_components": (10,), "remove": ()}
+
 SETTINGS = {
     "variance-spectrum": {},
     "ranking-overlap": {"layers": "all", "m": (10,)},
@@ -56,6 +58,11 @@ SETTINGS = {
         "parts": ("scores", "removed"),
     },
     "in-context-segmentation": {"k": 5, "remove": (0, 10)},
+    "in-context-segmentation by directions": {"k": 5, **TREATED},
+    "patch-classification by directions": {"classifiers": ("knn",), **TREATED},
+    "retrieval by directions": {"left_out": ("nothing",), **TREATED},
+    "tracking by directions": {"gaps": (1,), **TREATED},
+    "image-knn by directions": {"k": 5, **TREATED},
     "overclustering": {"clusters": ("classes", 5), "draws": 1, "patches": 5000},
     "global-context": {"classes": ("car",), "m": 10, "draws": 1},
     "reconstruction": {"masking": (0.0,), "m": 10, "draws": 1},
@@ -87,6 +94,8 @@ SETTINGS = {
 """Settings by the analysis and a variant of it; every analysis has one at least."""
 STREAMS = {"variance-spectrum", "ranking-overlap", "global-context", "reconstruction", "tracking", "association"}
 STREAMS |= {
+    "tracking by directions",
+    "image-knn by directions",
     "image-knn",
     "invariance",
     "object-positions",
@@ -274,7 +283,8 @@ def tasks_of(name, models):
     given = {one.title: partial(Decoder, one.spec.frame.input.height // GRID) for one in some}
     (analysis,) = settings.analyses
     context = Context(settings.selection, 0, decoders=given)
-    return settings, some, given, list(ANALYSES[type(analysis)].tasks(some, analysis, context))
+    tasks = [one for task in ANALYSES[type(analysis)].tasks(some, analysis, context) for one in task.variants()]
+    return settings, some, given, tasks
 
 
 def run(name, models, folder, memory_bytes):

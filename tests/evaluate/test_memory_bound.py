@@ -17,13 +17,13 @@ from tests.evaluate.sized import SETTINGS, STREAMS, opened, run, tasks_of, write
 
 ROOT = Path(__file__).parents[2]
 HELD = SETTINGS.keys() - STREAMS
-COPIES = {"patch-classification", "feature-treatments"}
+COPIES = {"patch-classification", "feature-treatments", "patch-classification by directions", "retrieval by directions"}
 """What copies the patches it holds, and takes too much first when a copy is too many."""
 BY_DEFAULT = {"variance-spectrum", "similarity", "patch-classification"}
 """What the default run measures: it reads tokens, reads Gram matrices, holds patches. The others are slow tests."""
 BUFFERS = 256 << 20
 """Buffers of readers and of fits, which are stated whole and do not grow with the set."""
-STREAMED = 860
+STREAMED = 1050
 """Tiles of the set that is streamed: larger than what any streaming analysis states."""
 
 

@@ -14,10 +14,13 @@ Their statistics come from the bank alone, the labelled training tokens. With me
 * ``drop-outlier-tokens``: tokens whose norm is above median + k MAD of the bank's norms leave the bank, MAD being the
   median of the distances to the median, unscaled. Queries stay as they are: all are predicted and scored, outliers too.
 * ``batchnorm``, ``whiten``, ``l2``: features of unit variance, V' (x - mu) / sqrt(l), tokens of unit length.
+
+`AFFINE` ones are x -> A x + b: the mean of treated tokens is the treated mean, so that vectors of images and objects
+may get them. `evaluate.kernels.treatments.streamed` fits these on tokens that are not all in memory.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -38,6 +41,12 @@ Projection = Literal["remove-position", "remove-first-components", "pca-k"]
 Alternative = Literal[Projection, "centre", "drop-outlier-tokens", "batchnorm", "whiten", "l2"]
 """Treatments other than leaving features out."""
 Name = Literal["none", Removal, "remove-other", Alternative]
+
+AFFINE: tuple[Name, ...] = ("remove-position", "centre", "remove-first-components", "pca-k")
+"""Treatments that commute with averages of tokens, beside the removals."""
+
+REVISION = 1
+"""Raised when the same tokens are treated in another way: it is in the keys of results on treated features."""
 
 SUBSETS = ("none", "remove-top", "remove-random", "remove-lowest", "remove-other")
 """Treatments that only leave features out."""
@@ -70,6 +79,16 @@ class Treatment:
         numbers = [number for number in (self.m, self.rank, self.deviations) if number is not None]
         draw = "" if self.draw is None else f" draw {self.draw}"
         return " ".join([self.outcome, *(f"{number:g}" for number in numbers)]) + draw
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What names the treatment in the key of a result."""
+        said = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"treatment": said, "treatment_revision": REVISION}
+
+    def n_features(self, n_channels: int) -> int:
+        """Return how many features rows of ``n_channels`` have after one of `AFFINE`."""
+        return self.rank if self.name == "pca-k" and self.rank is not None else n_channels
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -156,6 +175,32 @@ def fit_treatment(
         return partial(_by_blocks, _coordinates(moments.mean, _first(vectors, treatment.rank)))
     used = variances > SMALLEST_SHARE * variances[-1]
     return partial(_by_blocks, _coordinates(moments.mean, vectors[:, used] / np.sqrt(variances[used])))
+
+
+@dataclass(frozen=True, eq=False)
+class TreatedBank:
+    """A bank after a treatment that was fitted on it, and what queries get."""
+
+    features: Float[np.ndarray, "kept feature"]
+    kept: Bool[np.ndarray, " bank"]
+    """Which rows of the bank stayed."""
+    treat: Callable[[Float[np.ndarray, "row channel"]], Float[np.ndarray, "row feature"]]
+
+
+def treat_bank(
+    treatment: Treatment, bank: Float[np.ndarray, "bank channel"], placement: Placement, seed: int
+) -> TreatedBank:
+    """Return a bank without its outliers, or with every row changed; one of the treatments other than removals.
+
+    Args:
+        treatment: what is done.
+        bank: rows that statistics are taken from.
+        placement: image and place of each bank row.
+        seed: seed of random signs.
+    """
+    kept = kept_tokens(treatment, bank)
+    treat = fit_treatment(treatment, bank, np.arange(bank.shape[1]), seed, placement)
+    return TreatedBank(treat(bank if kept.all() else bank[kept]), kept, treat)
 
 
 def removed_directions(
