@@ -78,7 +78,8 @@ def cityscapes_of(train):
 
 
 def street_world(data):
-    write_cityscapes(data / "street-world", [("train", "ada", 2), ("val", "bob", 1)], (512, 300))
+    for folder in ("street-world", "street-nuisances"):
+        write_cityscapes(data / folder, [("train", "ada", 2), ("val", "bob", 1)], (512, 300))
     return Here(images=3, size=(512, 300))
 
 
@@ -251,6 +252,9 @@ WRITERS = {
     "cityscapes-robustness": cityscapes_of(4),
     "cityscapes-whole": cityscapes_of(4),
     "demo": street_world,
+    "objectives": street_world,
+    "objectives-plain": street_world,
+    "objectives-camvid": camvid_of(8 + 13),
     "dota-retrieval": dota,
     "fair1m-retrieval": fair1m,
     "mot17-pieces": mot17,
@@ -289,9 +293,13 @@ def tiles_of(frame, size):
 
 
 def arrays_of(asked, view, model):
-    """Return the number of arrays of one model under a view (None: the clean one); all have 12 blocks."""
-    is_net = model["name"].startswith("resnet")
-    layers = {"all": 5 if is_net else 12}.get(str(asked["layers"]), len(asked["layers"])) if view is None else 1
+    """Return the number of arrays of a model under a view (None: the clean one); all but the demo's have 12 blocks."""
+    is_net, is_small = (model["name"].startswith(name) for name in ("resnet", "demo-"))
+    layers = (
+        {"all": 5 if is_net else 6 if is_small else 12}.get(str(asked["layers"]), len(asked["layers"]))
+        if view is None
+        else 1
+    )
     norms = 2 if asked.get("norm") == "both" else 1
     prefix = int(asked.get("prefix", True) and not is_net)
     whole = {"all": layers, "none": 0}.get(str(asked.get("tokens", "all")))
@@ -302,7 +310,7 @@ def arrays_of(asked, view, model):
     if view is None:
         points = asked.get("capture_points", ["output"])
         taken = (layers * len([one for one in points if one != "embedding"])) + ("embedding" in points)
-        each = {"frequency": taken, "grams": taken * (1 + prefix)}
+        each = {"frequency": taken, "covariances": taken, "grams": taken * (1 + prefix)}
         more += sum(each.get(name, layers) for name in asked.get("captures", ()))
     return norms * (whole + layers * (prefix + bool(asked.get("means")))) + more
 
@@ -313,7 +321,7 @@ def planned(path):
     # The same readers and nearly the same keys as others that are planned by default.
     is_variant |= path.stem in (
         *("fair1m-retrieval", "treatments-small", "segmentation-small", "resisc45", "ucmerced", "attention"),
-        *("objectives-cka", "reconstruction-small"),
+        *("objectives-cka", "reconstruction-small", "objectives-plain", "objectives-camvid"),
     )
     return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * is_variant)
 
@@ -345,7 +353,7 @@ def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
     ]
     for one, (model, (view, _)) in zip(found["models"], product(models, views), strict=True):
         assert one["title"].startswith(model.get("title", model["name"]))
-        drawn = model.get("weights") == "random"
+        drawn = model.get("weights") in ("random", "shipped")
         assert one["state"] == ("missing" if drawn else "weights not found")
         assert (one["set"] is None) == (not drawn)
         assert one["rows"] == one["rows_missing"] == rows

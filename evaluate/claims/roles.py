@@ -26,11 +26,11 @@ ROLES: dict[str, str] = {
 
 _NAMES = {
     "mae": (
-        *("demo-mae", "demo-mae-normalised"),
+        "demo-mae",
         *("mae-base", "mae-large", "mae-huge"),
         *("vit_base_patch16_224.mae", "vit_large_patch16_224.mae", "vit_huge_patch14_224.mae"),
     ),
-    "simmim": ("simmim-base", "demo-simmim"),
+    "simmim": ("simmim-base",),
     "dino": (
         "demo-dino",
         *("dino-base", "dino-base-8", "dino-small", "dino-small-8"),
@@ -44,8 +44,8 @@ _NAMES = {
         *("vit_base_patch14_reg4_dinov2.lvd142m", "vit_small_patch14_reg4_dinov2.lvd142m"),
         "vit_large_patch14_reg4_dinov2.lvd142m",
     ),
-    "ibot": ("ibot-base", "ibot-small"),
-    "mocov3": ("mocov3-base", "mocov3-small", "demo-moco"),
+    "ibot": ("ibot-base", "ibot-small", "demo-ibot"),
+    "mocov3": ("mocov3-base", "mocov3-small"),
     "mae-finetuned": ("mae-finetuned-base",),
     "supervised": ("supervised-base", "demo-supervised"),
     "scale-mae": ("scalemae-large",),

@@ -244,9 +244,8 @@ _ROWS = (
     ),
     _demonstration("mae", _CROP_FLIP),
     _demonstration("mae-normalised", _CROP_FLIP),
-    _demonstration("simmim", _CROP_FLIP),
     _demonstration("dino", _VIEWS),
-    _demonstration("moco", f"crop, {_DISTORTIONS}"),
+    _demonstration("ibot", _VIEWS),
     _demonstration("supervised", "crop, flip, colour jitter"),
 )
 
