@@ -17,10 +17,16 @@ from stores.specs import Size
 
 INPUT = Size(height=112, width=112)
 NAMES = [row.name for row in KNOWN.values() if row.shipped]
-SCORES = {}
+SCORES = {
+    "demo-mae": (0.1765, 0.1644),
+    "demo-mae-normalised": (0.2021, 0.2100),
+    "demo-dino": (0.1189, 0.1425),
+    "demo-ibot": (0.1271, 0.1132),
+    "demo-supervised": (0.3316, 0.3258),
+}
 """mIoU of the ridge probe and of 1-NN on eight scenes, fitted on eight others."""
-TOLERANCE = 0.004
-"""Largest difference that float64, two threads or bfloat16 made to any of them was TBD."""
+TOLERANCE = 0.01
+"""Twice the largest change of any of them, 0.005, where the models ran in bfloat16; two threads changed none."""
 
 
 @pytest.fixture(scope="module")
