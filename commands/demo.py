@@ -57,4 +57,6 @@ def _claims(folder: Path) -> str:
     """Return how many of the papers' claims hold and fail."""
     verdicts = [claim["verdict"] for claim in json.loads((folder / "claims.json").read_text(encoding="utf-8"))]
     counts = {verdict: verdicts.count(verdict) for verdict in ("holds", "fails")}
-    return f"Of the papers' claims {counts['holds']} hold and {counts['fails']} fail for these models and scenes"
+    holds = f"{counts['holds']} {'holds' if counts['holds'] == 1 else 'hold'}"
+    fails = f"{counts['fails']} {'fails' if counts['fails'] == 1 else 'fail'}"
+    return f"Of the papers' claims {holds} and {fails} for these models and scenes"

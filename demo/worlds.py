@@ -11,7 +11,7 @@ from demo.street.world import write_street_world
 
 NUISANCE_IMAGES: Mapping[str, Mapping[str, int]] = {
     "train": {"aurora": 12, "boreal": 12, "cinder": 12, "dune": 12},
-    "val": {"ember": 10, "fjord": 10, "grove": 10},
+    "val": {"ember": 10, "fjord": 10, "grove": 10, "heath": 10, "isle": 10, "jetty": 10},
 }
 """Number of images of the world with nuisances by split and city; no backbone was trained on these cities."""
 VIDEOS: Mapping[str, int] = {f"MOT17-{number:02}-FRCNN": 24 for number in range(1, 13)}
