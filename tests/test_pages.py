@@ -14,7 +14,7 @@ import timm
 import torch
 from PIL import Image
 
-from demo.worlds import paint
+from demo import worlds
 from stores import Store
 from tests.pipeline.tiny import write_camvid
 
@@ -143,7 +143,7 @@ def test_digests_of_the_demo_are_those_that_make_demo_makes(here, run):
     pinned = (ROOT / "requirements" / "cpu.txt").read_text()
     if f"pillow=={PIL.__version__}" not in pinned:
         pytest.skip(f"PNG files of Pillow {PIL.__version__} may have other bytes than those of the pinned release")
-    paint("street-nuisances", here / "data")
+    worlds.paint("street-nuisances", here / "data")
     demo = ROOT / "experiments" / "demo.toml"
     planned = json.loads(run("plan", demo, "--json", "--no-time")[1])["models"]
     digests = {one["set"][:12] for one in planned}
