@@ -262,7 +262,7 @@ def test_results_of_m_are_named_and_shown_as_without_treatments(evaluated):
     one, other = (StoredResults(rows, [], some) for rows, some in ((table, results), (plain, plain_results)))
     assert decide_all(one.evidence()) == decide_all(other.evidence())
     assert headline(untreated(table), {}) == headline(plain, {})
-    assert len(one["label-maps"].axes) == 3 * 5, "the truth, two m and two treatments"
+    assert len(one["label-maps"].axes) == 3 * 6, "the image, the truth, two m and two treatments"
 
 
 @pytest.mark.slow
