@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.experiment.address_space import check_address_space
+from commands.experiment.painted_world import paint_missing_world
 from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import (
     BatchOption,
@@ -24,7 +25,6 @@ from stores.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.extraction.compute import Compute
-    from pipeline.recipe import Recipe
 
 
 def extract(
@@ -54,7 +54,7 @@ def extract(
 
     recipe, settings = load_experiment(experiment)
     shard_of = _shard(shard)
-    _painted_world(recipe, data)
+    paint_missing_world(recipe, data)
     workspace = Workspace(Store(store), data, experiment.parent)
     choice = source_choice(settings)
     models = recipe.chosen_models(model)
@@ -159,13 +159,3 @@ def provenance() -> dict[str, Any]:
         "patchbank": importlib.metadata.version("patchbank"),
         "python": sys.version.split()[0],
     }
-
-
-def _painted_world(recipe: "Recipe", data: Path) -> None:
-    """Paint the experiment's world if it is one of the demo's and missing."""
-    from demo.worlds import is_missing, paint
-
-    folder = recipe.dataset.folder
-    if folder is not None and is_missing(folder, data):
-        say(f"painting {folder}")
-        paint(folder, data)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.experiment.address_space import check_address_space
+from commands.experiment.painted_world import check_world_is_painted
 from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import (
     BatchOption,
@@ -49,6 +50,7 @@ def plan(
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
+    check_world_is_painted(recipe, data, experiment)
     workspace = Workspace(Store(store), data, experiment.parent)
     choice = source_choice(settings)
     samples = read_samples(recipe, workspace, choice, remember=False)

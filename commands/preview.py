@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from commands.experiment.painted_world import check_world_is_painted
 from commands.experiment.reading import load_experiment, source_choice
 from commands.terminal.options import DataOption, Experiment, JsonOption
 from commands.terminal.output import echo, echo_json
@@ -34,6 +35,7 @@ def preview(
     if target.suffix.lower() != ".png":
         raise UserError(f"--out {target} is not a PNG file: let its name end in .png")
     recipe, settings = load_experiment(experiment)
+    check_world_is_painted(recipe, data, experiment)
     with tempfile.TemporaryDirectory() as nowhere:
         workspace = Workspace(Store(nowhere), data, experiment.parent)
         listed = read_samples(recipe, workspace, source_choice(settings), remember=False)

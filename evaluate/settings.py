@@ -151,7 +151,8 @@ class RemovalSettings(ProjectionSettings):
     treatments: tuple[PatchTreatment, ...] = ()
     """What is done to the features in place of removing the top m, each beside the rows of ``remove`` and with nothing
     removed: ``remove-position``, ``remove-first-components``, ``pca-k``, ``centre``, and for patches
-    ``drop-outlier-tokens``. Statistics are of the patches that rank the features."""
+    ``drop-outlier-tokens``. Statistics are of the patches that rank the features; where classes are predicted, of
+    those among them that have one."""
 
     @model_validator(mode="after")
     def _computes_something(self) -> Self:

@@ -38,11 +38,26 @@ def frame_rows(model: ModelSets, selection: RowSelection) -> dict[str, np.ndarra
     return {str(name): selection.rows[sources == name] for name in dict.fromkeys(sources)}
 
 
+def check_one_lattice(model: ModelSets, rows: np.ndarray) -> None:
+    """Raise UserError where tiles of a source overlap, because their patches then do not lie on one lattice."""
+    if model.spec.frame.edge == "centre":  # one tile a source
+        return
+    table = model.samples.iloc[rows]
+    left, top, right, bottom = (table[name].to_numpy(dtype=np.int64) for name in ("left", "top", "right", "bottom"))
+    overlapping = (top % np.maximum(bottom - top, 1) != 0) | (left % np.maximum(right - left, 1) != 0)
+    if overlapping.any():
+        raise UserError(
+            f"tiles of {table['source'].iloc[int(overlapping.argmax())]} overlap, and patches of overlapping tiles do "
+            'not lie on one lattice: set edge = "pad" or "drop" in [frame], or a resize that the tile divides'
+        )
+
+
 def patch_map(model: ModelSets, array: str, rows: np.ndarray) -> PatchMap:
     """Return the map of one source from the rows of its tiles.
 
     Raises UserError when its tiles overlap, because patches then do not lie on one lattice.
     """
+    check_one_lattice(model, rows)
     table = model.samples.iloc[rows]
     grid_rows, grid_columns = model.grid(array)
     left, top, right, bottom = (table[name].to_numpy(dtype=np.int64) for name in ("left", "top", "right", "bottom"))
@@ -50,11 +65,6 @@ def patch_map(model: ModelSets, array: str, rows: np.ndarray) -> PatchMap:
     frame = model.spec.frame
     origin = (int(top[0]), int(left[0])) if frame.edge == "centre" else (0, 0)
     top, bottom, left, right = top - origin[0], bottom - origin[0], left - origin[1], right - origin[1]
-    if (top % height).any() or (left % width).any():
-        raise UserError(
-            f"tiles of {table['source'].iloc[0]} overlap, and patches of overlapping tiles do not lie on one lattice: "
-            'set edge = "pad" or "drop" in [frame], or a resize that the tile divides'
-        )
     tokens = model.features[array][rows].astype(np.float32)
     n_rows, n_columns = int(bottom.max()) // height, int(right.max()) // width
     channels = tokens.shape[-1]

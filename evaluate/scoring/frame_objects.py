@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from evaluate.inputs.memory import n_patches, reading_bytes
-from evaluate.inputs.objects import boxes_in_map, frame_rows, patch_map, pooled
+from evaluate.inputs.objects import boxes_in_map, check_one_lattice, frame_rows, patch_map, pooled
 from evaluate.inputs.patches import row_moments, token_variance
 from evaluate.inputs.rows import RowSelection
 from evaluate.inputs.work import Work, reading, treating
@@ -63,8 +63,9 @@ class ObjectTask(ModelTask[S]):
         return objects[seen & (objects["track"] != "")]
 
     def check(self) -> None:
-        """Raise UserError for data without objects."""
+        """Raise UserError for data without objects, and for tiles that overlap."""
         self.model.objects  # noqa: B018  (raises)
+        check_one_lattice(self.model, self.frames.rows)
 
     def ranking(self) -> Int64[np.ndarray, " channel"]:
         """Return the features by decreasing variance over the patches of all frames; treated ones in their order."""

@@ -11,6 +11,7 @@ from evaluate.analyses.variance_spectrum import VarianceSpectrum
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
+from evaluate.scoring.images.vectors import vector_addresses
 from stores.errors import MissingError, UserError
 from stores.specs import FrameSpec, Size
 from tests.evaluate.planted import write_set
@@ -112,3 +113,14 @@ def test_inputs_are_named_by_size_and_never_by_none(tmp_path, measured):
     names = set(json.loads(table_of(tmp_path, measured)["inputs"].iloc[0]))
     assert {"clean tokens/block.0.norm", "clean prefix/block.0.norm"} <= names
     assert not [name for name in names if "None" in name or ".0 " in name]
+
+
+def test_a_layer_that_a_set_lacks_is_named_and_not_its_class_token(tmp_path, measured):
+    """A view keeps its last layer alone by default, and no other has any array there."""
+    kept = r"planted keeps block.0.norm and not block.1.norm: name that layer in `layers` of \[features\] and run "
+    with pytest.raises(MissingError, match=kept):
+        vector_addresses(reduced(measured, tmp_path / "store"), "tokens/block.1.norm", "class-token")
+    (name, level), *_ = measured.views
+    kept = rf"block.0.norm.* under {name} and not block.1.norm: name that layer in `layers` of that view in"
+    with pytest.raises(MissingError, match=kept):
+        vector_addresses(measured.for_view(name, level), "tokens/block.1.norm", "mean-patch")

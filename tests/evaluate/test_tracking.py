@@ -148,3 +148,11 @@ def test_data_without_objects_and_overlapping_tiles_are_refused(tmp_path):
     measured = planted(tmp_path / "b")
     with pytest.raises(UserError, match="overlap"):
         patch_map(measured, ARRAY, np.array([0, 1]))
+
+
+def test_overlapping_tiles_are_refused_before_a_model_runs(tmp_path, monkeypatch):
+    """`extract` makes all rows before `evaluate` reads the first map; only `check` comes earlier."""
+    monkeypatch.setattr(ModelSets, "objects", pd.DataFrame())
+    [task] = TrackingTask.of_model(planted(tmp_path), Tracking(kind="tracking"), Context(None, 0))
+    with pytest.raises(UserError, match=r"tiles of image00.png overlap, .*: set edge = "):
+        task.check()

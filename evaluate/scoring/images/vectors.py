@@ -16,6 +16,9 @@ from stores.format.paths import DEVIATIONS, MEANS
 Pooled = Literal["class-token", "mean-patch", "class-and-mean"]
 """What stands for an image: its first prefix token, the mean of its patch tokens, or both, one after the other."""
 
+_GROUPS = ("tokens/", "prefix/", f"{MEANS}/")
+"""Beginnings of the addresses that vectors are made of."""
+
 _PARTS: dict[Pooled, tuple[Pooled, ...]] = {"class-and-mean": ("class-token", "mean-patch")}
 
 
@@ -38,6 +41,7 @@ def vector_addresses(model: ModelSets, array: str, pooled: Pooled) -> list[str]:
         is_mean = part == "mean-patch"
         address = stored_address(model, array, *(("tokens", MEANS) if is_mean else ("prefix",)))
         if address is None:
+            _check_layer_is_kept(model, array)
             what, other, key = ("mean", "class-token", "means") if is_mean else ("class token", "mean-patch", "prefix")
             raise MissingError(
                 f"{model.title} has no stored {what}: ask for {other}, or set {key} = true in [features] and run "
@@ -45,6 +49,19 @@ def vector_addresses(model: ModelSets, array: str, pooled: Pooled) -> list[str]:
             )
         addresses.append(address)
     return addresses
+
+
+def _check_layer_is_kept(model: ModelSets, array: str) -> None:
+    """Raise MissingError where a set has other layers alone, as a view may."""
+    asked = array.partition("/")[2]
+    kept = sorted({address.partition("/")[2] for address in model.features.arrays if address.startswith(_GROUPS)})
+    if kept and asked not in kept:
+        view = model.spec.view
+        place, where = ("", "[features]") if view.name == "clean" else (f" under {view.name}", "that view in [[views]]")
+        raise MissingError(
+            f"{model.title} keeps {', '.join(kept)}{place} and not {asked}: name that layer in `layers` of {where} and "
+            f"run `{model.extract_command}`, or choose another layer in the analysis"
+        )
 
 
 def vector_inputs(model: ModelSets, array: str, pooled: Sequence[Pooled]) -> dict[str, str]:
