@@ -14,7 +14,7 @@ from pipeline.frame_recipe import Interpolation
 from pipeline.rows import frames, under_view
 from pipeline.rows.frames import Tile
 from pipeline.rows.samples import Samples
-from pipeline.sheet import BACK, CELL, FAINT, GAP, INK, LINE, Picture, below, beside, cell, fit, font, text
+from pipeline.rows.sheet import BACK, CELL, FAINT, GAP, INK, LINE, Picture, below, beside, cell, fit, font, text
 from pipeline.views import View
 from pipeline.views.frequency_noise import band
 from stores.specs import VOID

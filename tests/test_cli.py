@@ -223,6 +223,7 @@ def test_models_lists_the_known_ones_first(site, run, monkeypatch):
     (site / "weights" / "ibot-base" / "checkpoint_teacher.pth").touch()
     (site / "weights" / "checkpoint_teacher.pth").touch()  # says nothing of whose it is
     places = {one["name"]: one["present"] for one in json.loads(run("models", "ibot", "--json")[1])["known"]}
+    assert places.pop("demo-ibot").endswith("shipped/demo-ibot.safetensors")
     assert places == {"ibot-small": None, "ibot-base": "weights/ibot-base/checkpoint_teacher.pth"}
     listed = json.loads(run("models", "dinov2", "--json", "--weights", "elsewhere")[1])
     known = {one["name"]: one for one in listed["known"]}

@@ -175,6 +175,12 @@ def mot17(data):
     return Here(images=2 * 2)
 
 
+def painted_videos(data):
+    for video in ("MOT17-01", "MOT17-02"):
+        layouts.mot17(data / "street-videos", "1,7,1,1,10,20,1,1,1", video=video, frames=2)
+    return Here(images=2 * 2)
+
+
 def traffic(data):
     for video, split in (("A", "train"), ("B", "train"), ("C", "val")):
         layouts.mot(data / "traffic_mot" / split / video, "1,1,1,1,2,2,1,1,1", frames=3)
@@ -254,6 +260,9 @@ WRITERS = {
     "demo": street_world,
     "objectives": street_world,
     "objectives-plain": street_world,
+    "objectives-whole": street_world,
+    "objectives-videos": painted_videos,
+    "objectives-videos-whole": painted_videos,
     "objectives-camvid": camvid_of(8 + 13),
     "dota-retrieval": dota,
     "fair1m-retrieval": fair1m,
@@ -321,7 +330,7 @@ def planned(path):
     # The same readers and nearly the same keys as others that are planned by default.
     is_variant |= path.stem in (
         *("fair1m-retrieval", "treatments-small", "segmentation-small", "resisc45", "ucmerced", "attention"),
-        *("objectives-cka", "reconstruction-small", "objectives-plain", "objectives-camvid"),
+        *("objectives-cka", "reconstruction-small", "objectives-plain", "objectives-camvid", "objectives-videos"),
     )
     return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * is_variant)
 

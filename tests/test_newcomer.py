@@ -196,7 +196,7 @@ def test_10_a_notebook(photos, run):
     figure = results.figure("variance-spectrum")
     figure.axes[0].set_title("my photos")
     figure.savefig("variance.pdf")
-    with pytest.raises(patchbank.UserError, match="choose one of variance-spectrum"):
+    with pytest.raises(patchbank.UserError, match="choose one of main-scores, variance-spectrum"):
         results.figure("variance")
 
 

@@ -27,11 +27,11 @@ from pipeline.models import build_model
 from pipeline.models.contract import FrozenModel
 from pipeline.models.loading.meta_device import SkipInitialisation
 from pipeline.models.loading.patch_pixels import PatchPixels
-from pipeline.models.loading.presence import weights_path
 from pipeline.models.loading.weights import check_shapes, load_strictly, random_weights, weights_digest
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.models.mae_decoder_module import DecoderModule
 from pipeline.recipe import OWN, DecoderRecipe, ModelRecipe
+from pipeline.shipped_weights import weights_path
 from stores.canonical import digest
 from stores.errors import UserError
 from stores.specs import Size

@@ -8,11 +8,11 @@ from pipeline.models.contract import FrozenModel
 from pipeline.models.known import KNOWN
 from pipeline.models.loading.arguments import check_arguments
 from pipeline.models.loading.position import Mode, fit_positions
-from pipeline.models.loading.presence import weights_path
 from pipeline.models.loading.weights import Weights, load_strictly, random_weights
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.models.timm_vit import check_patch_size, create, download, freeze
 from pipeline.recipe import ModelRecipe
+from pipeline.shipped_weights import weights_path
 from stores.errors import UserError
 from stores.specs import Size
 

@@ -24,11 +24,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from pipeline.models.contract import FrozenModel, Pixels
-from pipeline.models.loading.presence import weights_path
 from pipeline.models.loading.sin_cos import sin_cos_table
 from pipeline.models.loading.weights import load_strictly, random_weights, weights_digest
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.recipe import ModelRecipe
+from pipeline.shipped_weights import weights_path
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
 

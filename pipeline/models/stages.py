@@ -21,11 +21,12 @@ from torch import nn
 
 from pipeline.models.contract import FrozenModel, Layer, Pixels
 from pipeline.models.loading.arguments import check_arguments, skeleton
-from pipeline.models.loading.presence import is_offline_and_uncached, weights_path
+from pipeline.models.loading.presence import is_offline_and_uncached
 from pipeline.models.loading.weights import load_strictly, random_weights, weights_digest
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.models.timm_vit import weights_unavailable
 from pipeline.recipe import ModelRecipe
+from pipeline.shipped_weights import weights_path
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
 

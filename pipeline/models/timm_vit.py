@@ -27,7 +27,7 @@ from pipeline.models.loading.position import (
     n_embedded,
     without_index_tables,
 )
-from pipeline.models.loading.presence import is_offline_and_uncached, weights_path
+from pipeline.models.loading.presence import is_offline_and_uncached
 from pipeline.models.loading.weights import (
     Weights,
     check_finite,
@@ -37,6 +37,7 @@ from pipeline.models.loading.weights import (
 )
 from pipeline.models.loading.wrappings import choose_weights, read_checkpoint
 from pipeline.recipe import ModelRecipe
+from pipeline.shipped_weights import weights_path
 from stores.errors import UserError
 from stores.specs import ModelRecord, Size
 

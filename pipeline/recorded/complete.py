@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.labels.label_set import label_spec
-from pipeline.models.loading.presence import weights_path
 from pipeline.recipe import OWN, FeatureRecipe, ModelRecipe, Recipe
 from pipeline.rows.samples import Samples
 from pipeline.rows.sources import FileDigests
+from pipeline.shipped_weights import weights_path
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import View
 from pipeline.workspace import Workspace

@@ -26,7 +26,7 @@ def test_tables_are_frames_and_figures_have_axes(tmp_path):
     (line,) = axes.get_lines()
     expected = read.table.loc[read.table["metric"] == "variance", "value"]
     assert sorted(line.get_ydata()) == sorted(expected)
-    with pytest.raises(UserError, match="there is no figure 'variance': choose one of variance-spectrum, "):
+    with pytest.raises(UserError, match="there is no figure 'variance': choose one of main-scores, variance-"):
         read.figure("variance")
     with pytest.raises(UserError, match="the results hold no numbers for the figure tracking"):
         read.figure("tracking")

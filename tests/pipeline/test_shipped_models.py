@@ -10,8 +10,8 @@ from demo.backbones.settings import World
 from demo.street.nuisances import ALL
 from pipeline.models import build_model
 from pipeline.models.known import KNOWN
-from pipeline.models.loading.presence import SHIPPED
 from pipeline.recipe import ModelRecipe
+from pipeline.shipped_weights import SHIPPED
 from stores.errors import UserError
 from stores.specs import Size
 
@@ -61,7 +61,7 @@ def test_every_shipped_model_has_a_file_and_a_card():
 
 
 def test_other_models_are_not_shipped_and_these_are_not_downloaded(tmp_path):
-    with pytest.raises(UserError, match=r"mae-base has weights = .shipped. and does not come with .*: demo-mae, "):
+    with pytest.raises(UserError, match=r"mae-base has weights = .shipped. and does not come with .*: demo-dino, "):
         built(tmp_path, "mae-base")
     with pytest.raises(UserError, match=r"come with Patchbank: set weights = .shipped."):
         built(tmp_path, "demo-mae", "pretrained")

@@ -5,30 +5,12 @@ from pathlib import Path
 
 from pipeline.models.known import KNOWN
 from pipeline.models.known_model import KnownModel
-from pipeline.recipe import ModelRecipe
-from stores.errors import UserError
+from pipeline.shipped_weights import SHIPPED
 
 _UNSPECIFIC = ("checkpoint_teacher.pth", "model.safetensors")
 """Official file names that do not identify a model; searched for only in a folder named after the model."""
 _CACHED_FILES = ("model.safetensors", "pytorch_model.bin")
 """File names of timm's weights in the local Hugging Face cache."""
-
-
-SHIPPED = Path(__file__).parents[1] / "shipped"
-"""Folder of the weights that come with the project."""
-
-
-def weights_path(recipe: ModelRecipe, folder: Path) -> Path:
-    """Return the file that a recipe's weights name: a shipped one, or a path relative to ``folder``.
-
-    Raises UserError for ``shipped`` of a model whose weights do not come with the project.
-    """
-    if recipe.weights != "shipped":
-        return folder / Path(recipe.weights).expanduser()
-    if recipe.name not in KNOWN or not KNOWN[recipe.name].shipped:
-        names = ", ".join(row.name for row in KNOWN.values() if row.shipped)
-        raise UserError(f'{recipe.name} has weights = "shipped" and does not come with Patchbank: these do: {names}')
-    return SHIPPED / KNOWN[recipe.name].file
 
 
 def find_weights(known: KnownModel, folder: Path) -> Path | None:
