@@ -79,8 +79,8 @@ def cityscapes_of(train):
 
 def street_world(data):
     for folder in ("street-world", "street-nuisances"):
-        write_cityscapes(data / folder, [("train", "ada", 2), ("val", "bob", 1)], (512, 300))
-    return Here(images=3, size=(512, 300))
+        write_cityscapes(data / folder, [("train", "ada", 12), ("val", "bob", 5)], (512, 300))
+    return Here(images=12 + 5, size=(512, 300))
 
 
 @cache
@@ -345,6 +345,7 @@ def test_an_experiment_is_planned(path, here, written, run, monkeypatch):
         shutil.copy(other, here / "experiments")  # so that no weights lie beside it
     data, expected = written(path.stem)
     code, out, err = run("plan", f"experiments/{path.name}", "--no-time", "--json", "--data", data)
+    assert out, err
     found = json.loads(out)
     problem = found["evaluate"]["problem"]
     assert code == (2 if problem else 0), err
