@@ -86,13 +86,13 @@ class SingleLayerSettings(Settings):
 class ProjectionSettings(Settings):
     """Numbers of directions that treatments of features take out or keep (`evaluate.kernels.treatments`)."""
 
-    position_ranks: tuple[Annotated[int, Field(ge=1)], ...] = (18,)
+    position_ranks: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (18,)
     """Directions that ``remove-position`` takes out, fewer where the places' mean tokens span fewer; 18 are what RASA
     takes out, nine times two. INSID3 takes 500 of 1024 features, which leaves little of a small model."""
-    first_components: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    first_components: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """Principal directions that ``remove-first-components`` takes out; a hundredth of the features without, as the
     method's authors say."""
-    kept_components: tuple[Annotated[int, Field(ge=1)], ...] = (64,)
+    kept_components: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (64,)
     """Principal directions that ``pca-k`` keeps: 64 are fewer than the features of any common ViT."""
 
     def ranks(self, name: Name, n_features: int) -> Sequence[int]:
@@ -114,7 +114,9 @@ class ProjectionSettings(Settings):
 class TreatmentSettings(ProjectionSettings):
     """Numbers of treatments of patch features (`evaluate.kernels.treatments`)."""
 
-    outlier_deviations: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] = (5.0,)
+    outlier_deviations: Annotated[
+        tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...], Field(min_length=1)
+    ] = (5.0,)
     """Median absolute deviations above the median norm from which ``drop-outlier-tokens`` leaves a training token out:
     of Gaussian norms 4 in 10,000 lie beyond 5."""
 

@@ -334,6 +334,9 @@ def test_wrong_settings_are_refused_in_a_sentence():
         asked("robustness", classes="images", treatments=("centre",))
     with pytest.raises(ValidationError, match="leaves nothing to compute: write 0 for all features"):
         asked("label-maps", remove=())
+    for name in ("position_ranks", "first_components", "kept_components", "outlier_deviations"):
+        with pytest.raises(ValidationError, match=rf"{name}\n.*at least 1 item"):
+            asked("retrieval", treatments=("pca-k",), **{name: ()})
     with pytest.raises(ValidationError, match="remove-position"):
         asked("patch-classification", treatments=("whiten",))
 
