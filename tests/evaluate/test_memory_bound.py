@@ -21,8 +21,6 @@ COPIES = {"patch-classification", "feature-treatments", "patch-classification by
 """What copies the patches it holds, and takes too much first when a copy is too many."""
 BY_DEFAULT = {"variance-spectrum", "similarity", "patch-classification"}
 """What the default run measures: it reads tokens, reads Gram matrices, holds patches. The others are slow tests."""
-BUFFERS = 256 << 20
-"""Buffers of readers and of fits, which are stated whole and do not grow with the set."""
 STREAMED = 1050
 """Tiles of the set that is streamed: larger than what any streaming analysis states."""
 
@@ -116,9 +114,8 @@ def test_other_analyses_too(name, others_taken):
 
 @pytest.mark.slow
 def test_what_is_stated_is_no_more_than_half_again_of_what_is_taken(tmp_path):
-    """Or no more than `BUFFERS` above it: what holds one vector an image fills little of its fixed buffers."""
     for name, (stated, peak) in measured(sized(tmp_path, 1000, HELD, channels=768)).items():
-        assert peak < stated < max(1.5 * peak, peak + BUFFERS), name
+        assert peak < stated < 1.5 * peak, name
 
 
 @pytest.mark.slow
