@@ -59,7 +59,7 @@ def rows() -> list[dict[str, Any]]:
             whats = (PAIRS, "pairs in 256 images"), (n_rows, "pairs in all images"), (0, "no pairs")
             for n_compared, what in whats:
                 plan = plan_of(n_rows, n_compared)
-                for dtype, goal in ((np.float64, 1.3 if n_compared == PAIRS else None), (np.float32, None)):
+                for dtype, goal in ((np.float64, 1.3 if n_compared else None), (np.float32, None)):
                     if dtype == np.float32 and n_compared != PAIRS:
                         continue
                     stage = f"geometry of {width} features, {what}"
