@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from demo.backbones.crops import Cropper, Images
-from demo.backbones.encoder import WIDTH, embed, encode
+from demo.backbones.encoder import WIDTH, embed, encode, follow
 from demo.backbones.settings import Moco, Settings
 
 
@@ -52,14 +51,9 @@ class MocoObjective(nn.Module):
         cosines = F.normalize(queries.float(), dim=1) @ F.normalize(keys.float(), dim=1).T
         return F.cross_entropy(cosines / self.options.temperature, torch.arange(len(cosines)))
 
-    @torch.no_grad()
     def after_update(self, encoder: Any) -> None:
         """Move the averaged encoder a little towards the trained one."""
-        rise = (math.cos(math.pi * self.step / self.steps) + 1) / 2
-        momentum = 1 - (1 - self.options.momentum) * rise
-        for mine, own in zip(self.averaged, (encoder, self.projector), strict=True):
-            for kept, new in zip(mine.parameters(), own.parameters(), strict=True):
-                kept.lerp_(new, 1 - momentum)
+        follow(self.averaged, (encoder, self.projector), self.options.momentum, self.step / self.steps)
         self.step += 1
 
     def saved(self) -> dict[str, torch.Tensor]:

@@ -1,7 +1,6 @@
 """Self-distillation without labels: DINO (arXiv 2104.14294, section 3.1 and algorithm 1) with multi-crop, and iBOT."""
 
 import copy
-import math
 from typing import Any, Literal
 
 import torch
@@ -10,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from demo.backbones.crops import Cropper, Images
-from demo.backbones.encoder import PATCH, WIDTH, embed, encode
+from demo.backbones.encoder import PATCH, WIDTH, embed, encode, follow
 from demo.backbones.settings import Dino, Settings
 
 
@@ -125,14 +124,9 @@ class DinoObjective(nn.Module):
         if self.step < self.options.freeze_last:
             self.head.last.grad = None
 
-    @torch.no_grad()
     def after_update(self, encoder: Any) -> None:
         """Move the teacher a little towards the student."""
-        rise = (math.cos(math.pi * self.step / self.steps) + 1) / 2
-        momentum = 1 - (1 - self.options.momentum) * rise
-        for mine, own in zip(self.teacher, (encoder, self.head), strict=True):
-            for kept, new in zip(mine.parameters(), own.parameters(), strict=True):
-                kept.lerp_(new, 1 - momentum)
+        follow(self.teacher, (encoder, self.head), self.options.momentum, self.step / self.steps)
         self.step += 1
 
     def trained(self, encoder: Any) -> Any:

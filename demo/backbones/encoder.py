@@ -1,5 +1,7 @@
 """The one shape of all backbones: a timm vision transformer that the ordinary model path loads."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -55,3 +57,19 @@ def parameter_groups(parts: list[nn.Module], weight_decay: float) -> list[dict[s
     free = [value for name, value in named if value.ndim < 2 or name.split(".")[-1] in kept]
     decayed = [value for name, value in named if value.ndim >= 2 and name.split(".")[-1] not in kept]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def follow(averaged: Sequence[nn.Module], trained: Sequence[nn.Module], momentum: float, done: float) -> None:
+    """Move averaged modules a little towards the trained ones, in place.
+
+    Args:
+        averaged: Modules that follow.
+        trained: Modules of the same parameters, in the same order.
+        momentum: Share that is kept at the start; it grows to 1 along a cosine.
+        done: Share of the training that is done, 0..1.
+    """
+    kept_share = 1 - (1 - momentum) * (math.cos(math.pi * done) + 1) / 2
+    for mine, own in zip(averaged, trained, strict=True):
+        for kept, new in zip(mine.parameters(), own.parameters(), strict=True):
+            kept.lerp_(new, 1 - kept_share)

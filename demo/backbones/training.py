@@ -38,8 +38,7 @@ def train(
     """Train a backbone and return the file of its weights; equal settings give equal bytes on the same machine.
 
     Writes below ``out``: ``<name>.safetensors`` (float16), ``<name>.log.jsonl`` (loss of a step and the
-    scores before it),
-    ``<name>.svg`` (both as curves) and ``<name>.json`` (settings, minutes, threads and final scores).
+    scores before it), ``<name>.svg`` (both as curves) and ``<name>.json`` (settings, minutes, threads, final scores).
 
     Args:
         settings: All hyper-parameters.
@@ -120,7 +119,8 @@ def _update(
     """Take one step and return its loss."""
     for group in optimiser.param_groups:
         group["lr"] = rate
-    # The fused attention of CPUs is slow backwards: half of a step's time, and products alone take a third of that.
+    # The fused attention of CPUs is slow backwards, half of a step's time; with plain products a step of DINO took
+    # 0.44 s instead of 0.65.
     with sdpa_kernel(SDPBackend.MATH):
         with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16"):
             loss = objective.loss(encoder, cropper)
