@@ -167,7 +167,8 @@ def remove_commit(
         Whether it was removed.
     """
     others = {name: chunks for name, chunks in commit.arrays.items() if name != array}
-    if others:
+    # Where it is gone already, who removed it wrote what of the rest is good.
+    if others and read_commit(objects, f"{prefix}/{COMMITS}/{commit.name}") is not None:
         write_commit(objects, prefix, commit.model_copy(update={"arrays": others}))
     removed = set_aside(objects, f"{prefix}/{COMMITS}/{commit.name}", lambda data: is_good())
     objects.sync(f"{prefix}/{COMMITS}")

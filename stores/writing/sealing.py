@@ -10,7 +10,7 @@ from stores.canonical import checksummed
 from stores.errors import UserError
 from stores.format.chunk_table import ChunkTable, StoredObject
 from stores.format.chunks import array_metadata
-from stores.format.commits import Seal, packed, remove_commit, write_seal
+from stores.format.commits import Seal, packed, read_commits, remove_commit, write_seal
 from stores.format.content import array_content
 from stores.format.paths import COMMITS, GROUP, SEALS, SPEC, seal_path
 from stores.format.records import record_bytes, replace
@@ -175,9 +175,12 @@ def _replaced_since(stored_set: ZarrSet, array: ArraySpec, table: ChunkTable) ->
 def _take_back(stored_set: ZarrSet, name: str, damaged: set[int]) -> SealOutcome:
     """Remove the commit records of the damaged ranges of an array, durably, so that they are missing again."""
     read_back_of(stored_set).forget(name)
-    for commit in stored_set.commits.values():
-        if commit.range in damaged and name in commit.arrays:
-            remove_commit(stored_set.objects, stored_set.prefix, commit, name)
+    objects, prefix = stored_set.objects, stored_set.prefix
+    seen = {one.arrays[name] for one in stored_set.commits.values() if one.range in damaged and name in one.arrays}
+    # Read again: taking back another array of a record has given the rest of it a record of its own.
+    for commit in read_commits(objects, prefix, stored_set.digest).values():
+        if commit.range in damaged and commit.arrays.get(name) in seen:
+            remove_commit(objects, prefix, commit, name)
     return SealOutcome(damaged=tuple(sorted(damaged)))
 
 

@@ -8,7 +8,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -152,8 +152,23 @@ def interleave(tmp_path_factory, kind, order, patience, n_writers, same, killed)
 @pytest.mark.parametrize("kind", ["local", "object store"])
 @settings(max_examples=12, deadline=None)
 @given(**INTERLEAVINGS)
+@example(order=25, patience=1, n_writers=2, same=False, killed={1: 39})  # chunks of both arrays from different writers
 def test_any_interleaving_of_writers_and_their_seals(tmp_path_factory, kind, **example):
     interleave(tmp_path_factory, kind, **example)
+
+
+def test_every_array_of_a_damaged_range_is_taken_back_at_once(tmp_path):
+    """Taking back the second array must not give the first one its record again."""
+    made = create(LocalObjects(tmp_path))
+    for number in range(made.layout.n_ranges):
+        write(made, number, 0)
+    for chunk in tmp_path.rglob("c.1.*"):
+        chunk.write_bytes(bytes(chunk.stat().st_size))
+    fresh = ZarrSet(made.objects, made.prefix)
+    assert seal(fresh, NAMES) == {name: [1] for name in NAMES}
+    assert [fresh.committed(name) for name in NAMES] == [frozenset({0})] * 2
+    write(fresh, 1, 0)
+    assert seal(fresh, NAMES) == {}
 
 
 @pytest.mark.slow
