@@ -2,9 +2,9 @@
 
 Both read the same chunks ahead in the same threads, with BLAS held to one thread. The plain pass adds up the tokens and
 their products in float64, row by row; another one multiplies in float32, as probes do, which is not exact enough for
-effective ranks (evaluate/kernels/geometry/sums.py). Pairs of patches are compared in 256 images, as by default, in all,
-or in none. Ratios are of processor time, which other work on the machine changes less. The peak memory of a set and of
-one ten times as large is taken in processes of their own:
+effective ranks (evaluate/kernels/geometry/sums.py). Pairs of patches are compared in all images, of which the sets have
+fewer than the 512 in which they are compared by default, or in none. Ratios are of processor time, which other work on
+the machine changes less. The peak memory of a set and of one ten times as large is taken in processes of their own:
 ``python -m benchmarks.geometry N`` prints that of N values.
 """
 
@@ -42,8 +42,6 @@ SIDE = 14
 """Patches on a side of the grid."""
 WIDTHS = (384, 768, 1024)
 """Channels of ViT-S, ViT-B and ViT-L."""
-PAIRS = 256
-"""Images whose pairs of patches are compared by default, ``pair_images`` of the analysis."""
 TOKENS = 1 << 25
 """Values of the set: 64 MiB of float16."""
 
@@ -56,11 +54,11 @@ def rows() -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as name:
             stored, n_rows = _written(Path(name), width, TOKENS)
             numbers = np.arange(n_rows)
-            whats = (PAIRS, "pairs in 256 images"), (n_rows, "pairs in all images"), (0, "no pairs")
+            whats = (n_rows, "pairs in all images"), (0, "no pairs")
             for n_compared, what in whats:
                 plan = plan_of(n_rows, n_compared)
                 for dtype, goal in ((np.float64, 1.3 if n_compared else None), (np.float32, None)):
-                    if dtype == np.float32 and n_compared != PAIRS:
+                    if dtype == np.float32 and not n_compared:
                         continue
                     stage = f"geometry of {width} features, {what}"
                     peer = f"covariance in {np.dtype(dtype).name}"
@@ -141,11 +139,11 @@ def _peak_alone(n_values: int) -> int:
 def _peak(n_values: int) -> int:
     with tempfile.TemporaryDirectory() as name:
         warm, n_warm = _written(Path(name) / "warm", WIDTHS[0], TOKENS // 16)
-        _ours(warm, np.arange(n_warm), plan_of(n_warm, PAIRS))()
+        _ours(warm, np.arange(n_warm), plan_of(n_warm, n_warm))()
         stored, n_rows = _written(Path(name) / "set", WIDTHS[0], n_values)
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)
-        return measure(_ours(stored, np.arange(n_rows), plan_of(n_rows, PAIRS))).peak_bytes
+        return measure(_ours(stored, np.arange(n_rows), plan_of(n_rows, n_rows))).peak_bytes
 
 
 def _written(folder: Path, width: int, n_values: int) -> tuple[ZarrArray, int]:

@@ -65,7 +65,7 @@ class FeatureGeometry(BootstrapSettings):
     """Numbers of leading features whose share of the mean cosine is reported."""
     fitted_ranks: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=3)]] = (10, 100)
     """First and last rank of the eigenvalues to which alpha-ReQ is fitted, from 1."""
-    pair_images: int = Field(default=256, ge=1)
+    pair_images: int = Field(default=512, ge=1)
     """Most images whose patches are compared with each other, all pairs, and whose tokens' kurtosis is computed; spread
     evenly over the selected ones."""
 
@@ -104,7 +104,7 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
     """All quantities of one array."""
 
     analysis = "feature-geometry"
-    revision = 3
+    revision = 4
     what = "geometry of {task.array}"
     key_settings = ("deviations", "fitted_ranks", "pair_images", "resamples")
     key_counts = ("top",)

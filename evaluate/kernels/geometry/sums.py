@@ -13,11 +13,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 
 from evaluate.kernels.blas import add_second_moment
-from evaluate.kernels.geometry.activations import BINS, LARGE, kurtosis, magnitude_counts
+from evaluate.kernels.geometry.activations import BINS, LARGE, kurtosis, largest_magnitudes, magnitude_counts
 from evaluate.kernels.geometry.grid import FAR, NEAR, PatchGrid
 from evaluate.kernels.geometry.position import FoldMoments
 from evaluate.kernels.geometry.structure import region_contrast
 from evaluate.kernels.moments import read_float32
+
+ROWS_COUNTED = 4
+"""Rows whose magnitudes are counted at a time: each time all bins are added up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,108 +120,124 @@ def read_block(block: Float[np.ndarray, "row patch channel"], first: int, plan: 
         kept: numbers of all rows, changed in place.
     """
     _, n_patches, n_channels = block.shape
-    sums = BlockSums(positions=np.zeros((n_patches, n_channels)), largest=np.zeros(n_channels))
-    sums.counts, sums.cubic = np.zeros(BINS, np.int64), np.zeros(n_channels)
-    places, moments = plan.grid.coordinates, _Moments(n_patches, n_channels)
-    narrow = np.empty((n_patches, n_channels), np.float32)
-    squared = np.empty(narrow.shape)
-    # Rows of weights: sums with all of them are one product, which reads the tokens once.
-    weights, ones = np.empty((3 + places.shape[1], n_patches)), np.ones(n_channels)
-    weights[0], weights[3:] = 1.0, places.T
+    sums = BlockSums(largest=np.zeros(n_channels), cubic=np.zeros(n_channels), counts=np.zeros(BINS, np.int64))
+    moments, look = _Moments(n_patches, n_channels), _Row(n_patches, n_channels)
+    powers: dict[int, np.ndarray] = {}
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is found by the caller
         for at, row in enumerate(block, start=first):
-            wide = moments.room(int(plan.folds[at]))
-            read_float32(row, narrow)
-            np.copyto(wide, narrow)
-            np.multiply(wide, wide, out=squared)
-            second = squared @ ones
-            lengths = np.sqrt(second)
-            scale = np.divide(1.0, lengths, out=np.zeros(n_patches), where=lengths > 0)
-            magnitude = np.maximum(narrow.max(axis=0), -narrow.min(axis=0)).astype(np.float64)
-            weights[1], weights[2] = scale, second
-            kept.sums[at], kept.unit_sums[at], cubic, *cross = weights @ wide
-            kept.norms[at], kept.squares[at], kept.units[at] = lengths, second.sum(), np.count_nonzero(scale)
-            kept.largest[at] = magnitude.max()
-            kept.n_large[at] = np.count_nonzero(squared > LARGE**2) if magnitude.max() > LARGE else 0
-            kept.sample[at] = narrow[plan.sampled[at]]
-            sums.counts += magnitude_counts(row)
-            sums.positions += wide
-            sums.largest = np.maximum(sums.largest, magnitude)
-            sums.fourth += float(second @ second)
+            look.read(row, powers=bool(plan.compared[at]))
+            kept.sums[at], kept.unit_sums[at], cubic = look.sums
+            kept.norms[at], kept.squares[at], kept.units[at] = look.lengths, look.second.sum(), look.n_units
+            kept.largest[at] = look.largest.max()
+            is_large = kept.largest[at] > LARGE
+            kept.n_large[at] = np.count_nonzero(np.abs(look.narrow) > LARGE) if is_large else 0
+            np.take(look.narrow, plan.sampled[at], axis=0, out=kept.sample[at])
+            sums.largest = np.maximum(sums.largest, look.largest)
+            sums.fourth += float(look.second @ look.second)
             sums.cubic += cubic
-            moments.add(kept.sums[at], np.stack(cross, axis=1))
+            moments.add(int(plan.folds[at]), look.wide)
             if plan.compared[at]:
-                kept.kurtosis[at] = _mean(_kurtosis(wide @ ones, second, squared, wide))
-                narrow *= scale.astype(np.float32)[:, None]
+                powers[at] = look.powers.copy()
                 labels = None if plan.labels is None else plan.labels[at]
-                kept.cosines[at], kept.regions[at] = _pairs(narrow, plan.grid, labels)
+                kept.cosines[at], kept.regions[at] = _pairs(look.units(), plan.grid, labels)
                 kept.cosines[at, 0] = kept.units[at]
-    sums.folds = moments.folds(places)
+        if powers:
+            of_tokens = kurtosis(*(np.stack(list(powers.values()), axis=1) / n_channels))
+            for at, values in zip(powers, of_tokens, strict=True):
+                kept.kurtosis[at] = _mean(values)
+    for start in range(0, len(block), ROWS_COUNTED):
+        sums.counts += magnitude_counts(block[start : start + ROWS_COUNTED])
+    sums.folds, sums.positions = moments.folds(plan.grid.coordinates), moments.positions()
     return sums
 
 
-class _Moments:
-    """Moments of each fold, added up in place: a second moment is large, and a block has many rows.
-
-    Rows of one fold are multiplied together, which takes less time than one by one.
-    """
+class _Row:
+    """Sums over the tokens of a row, which is read a few tokens at a time, so that they stay in a processor's cache."""
 
     def __init__(self, n_patches: int, n_channels: int) -> None:
-        self.n_channels = n_channels
-        self.tokens = np.empty((rows_together(n_patches, n_channels), n_patches, n_channels))
-        self.n_waiting, self.fold = 0, 0
-        self.parts: dict[int, tuple[list[int], np.ndarray, np.ndarray, np.ndarray]] = {}
+        at_once = tokens_at_once(n_patches, n_channels)
+        self.parts = [slice(start, start + at_once) for start in range(0, n_patches, at_once)]
+        self.narrow = np.empty((n_patches, n_channels), np.float32)
+        self.wide = np.empty((n_patches, n_channels))
+        self.squared = np.empty((at_once, n_channels))
+        self.ones = np.ones(max(n_patches, n_channels))
+        self.powers = np.empty((4, n_patches))
+        """Sums of each token's values, and of their second, third and fourth powers."""
+        self.second, self.lengths, self.scale = self.powers[1], np.empty(n_patches), np.empty(n_patches)
+        self.largest = np.empty(n_channels)
+        self.sums = np.empty((3, n_channels))
+        """Sums of the tokens, of tokens of length 1, and of tokens times their squared length."""
 
-    def room(self, fold: int) -> Float64[np.ndarray, "patch channel"]:
-        """Return where the tokens of the next row are to be put, a row of this fold."""
-        if self.n_waiting and (fold != self.fold or self.n_waiting == len(self.tokens)):
-            self._multiply()
-        self.fold = fold
-        return self.tokens[self.n_waiting]
+    def read(self, row: Float[np.ndarray, "patch channel"], *, powers: bool) -> None:
+        """Sum over the tokens of a row; without ``powers`` no third and fourth ones."""
+        n_channels = row.shape[1]
+        self.sums[:] = 0.0
+        read_float32(row, self.narrow)
+        self.largest[:] = largest_magnitudes(row)
+        for part in self.parts:
+            tokens, lengths, scale = self.wide[part], self.lengths[part], self.scale[part]
+            np.copyto(tokens, self.narrow[part])
+            squared = np.multiply(tokens, tokens, out=self.squared[: len(tokens)])
+            np.dot(squared, self.ones[:n_channels], out=self.second[part])
+            if powers:
+                np.dot(tokens, self.ones[:n_channels], out=self.powers[0, part])
+                np.einsum("pc,pc->p", squared, tokens, out=self.powers[2, part])
+                np.einsum("pc,pc->p", squared, squared, out=self.powers[3, part])
+            np.sqrt(self.second[part], out=lengths)
+            scale[:] = 0.0
+            np.divide(1.0, lengths, out=scale, where=lengths > 0)
+            # Three products with vectors take half the time of one with a matrix of three rows.
+            for total, weights in zip(self.sums, (self.ones[: len(tokens)], scale, self.second[part]), strict=True):
+                total += weights @ tokens
 
-    def add(self, total: Float64[np.ndarray, " channel"], cross: Float64[np.ndarray, "channel 2"]) -> None:
-        """Add the row that was put there, with its sum and its products with the places."""
-        if self.fold not in self.parts:
-            n = self.n_channels
-            self.parts[self.fold] = [0], np.zeros(n), np.zeros((n, n)), np.zeros((n, 2))
-        rows, totals, _, crosses = self.parts[self.fold]
-        rows[0] += 1
-        totals += total
-        crosses += cross
-        self.n_waiting += 1
+    @property
+    def n_units(self) -> int:
+        """Tokens that are not 0."""
+        return int(np.count_nonzero(self.scale))
 
-    def _multiply(self) -> None:
-        some = self.tokens[: self.n_waiting].reshape(-1, self.n_channels)
-        add_second_moment(some, self.parts[self.fold][2])
-        self.n_waiting = 0
+    def units(self) -> Float32[np.ndarray, "patch channel"]:
+        """Return the tokens, each of length 1; once a row, whose ``narrow`` they replace."""
+        self.narrow *= self.scale.astype(np.float32)[:, None]
+        return self.narrow
+
+
+def tokens_at_once(n_patches: int, n_channels: int) -> int:
+    """Return how many tokens are read at a time: of a row as many equal parts as have some 40,000 values."""
+    n_parts = max(1, round(n_patches * n_channels / 40_000))
+    return -(-n_patches // n_parts)
+
+
+class _Moments:
+    """Moments of each fold, added up in place: a second moment is large, and a block has many rows."""
+
+    def __init__(self, n_patches: int, n_channels: int) -> None:
+        self.shape = n_patches, n_channels
+        self.n_rows: dict[int, int] = {}
+        self.parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        """Sum of the tokens at each position, and lower triangle of the second moment."""
+
+    def add(self, fold: int, tokens: Float64[np.ndarray, "patch channel"]) -> None:
+        """Add a row of a fold."""
+        if fold not in self.parts:
+            self.parts[fold] = np.zeros(self.shape), np.zeros((self.shape[1], self.shape[1]))
+        positions, second = self.parts[fold]
+        self.n_rows[fold] = self.n_rows.get(fold, 0) + 1
+        positions += tokens
+        add_second_moment(tokens, second)
+
+    def positions(self) -> Float64[np.ndarray, "patch channel"]:
+        """Return the sum of the tokens at each position, of all folds."""
+        return sum((positions for positions, _ in self.parts.values()), np.zeros(self.shape))
 
     def folds(self, places: Float64[np.ndarray, "patch 2"]) -> dict[int, FoldMoments]:
         """Return the sums of every fold."""
-        if self.n_waiting:
-            self._multiply()
-        spread = (places**2).sum(axis=0)
-        for _, _, lower, _ in self.parts.values():
+        found = {}
+        for fold, (positions, lower) in self.parts.items():
+            n = self.n_rows[fold]
             lower += np.tril(lower, -1).T
-        return {
-            fold: FoldMoments(rows[0] * len(places), totals, second, cross, rows[0] * spread)
-            for fold, (rows, totals, second, cross) in self.parts.items()
-        }
-
-
-def rows_together(n_patches: int, n_channels: int) -> int:
-    """Return how many rows are multiplied at a time: as many as have half a million values, at most 8."""
-    return max(1, min(8, (1 << 19) // (n_patches * n_channels)))
-
-
-def _kurtosis(
-    first: Float64[np.ndarray, " patch"],
-    second: Float64[np.ndarray, " patch"],
-    squared: Float64[np.ndarray, "patch channel"],
-    wide: Float64[np.ndarray, "patch channel"],
-) -> Float64[np.ndarray, " patch"]:
-    n = wide.shape[1]
-    third, fourth = np.einsum("pc,pc->p", squared, wide), np.einsum("pc,pc->p", squared, squared)
-    return kurtosis(first / n, second / n, third / n, fourth / n)
+            spread = n * (places**2).sum(axis=0)
+            found[fold] = FoldMoments(n * len(places), positions.sum(axis=0), lower, positions.T @ places, spread)
+        return found
 
 
 def _mean(values: Float64[np.ndarray, " patch"]) -> float:
@@ -249,14 +268,15 @@ def joined(parts: Mapping[int, FoldMoments]) -> FoldMoments:
 
 def thread_bytes(n_patches: int, n_channels: int, n_distances: int, *, has_labels: bool) -> int:
     """Return what one thread holds while it reads a block, beside the block and what it returns."""
-    tokens = (4 + 8 + 2 + 4 + 8 * rows_together(n_patches, n_channels)) * n_patches * n_channels
+    tokens = (4 + 8 + 4 * ROWS_COUNTED) * n_patches * n_channels
+    tokens += 8 * tokens_at_once(n_patches, n_channels) * n_channels
     pairs = (4 + 8 + (12 if has_labels else 0)) * n_patches**2 + 8 * n_distances
     return tokens + pairs + 2 * 8 * n_channels**2
 
 
 def block_bytes(n_channels: int, n_patches: int, n_folds: int) -> int:
     """Return the bytes of the sums of one block."""
-    return 8 * (n_folds * n_channels**2 + n_patches * n_channels + (1 << 15) + 8 * n_channels)
+    return 8 * (n_folds * n_channels**2 + (n_folds + 1) * n_patches * n_channels + (1 << 15) + 8 * n_channels)
 
 
 def row_bytes(n_channels: int, n_patches: int, n_distances: int, n_sampled: int) -> int:
