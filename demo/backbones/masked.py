@@ -54,7 +54,9 @@ class MaeObjective(nn.Module):
         return (patches - mean) / (variance + _EPSILON).sqrt()
 
     def saved(self) -> dict[str, torch.Tensor]:
-        """Return the decoder under MAE's key names."""
+        """Return the decoder under MAE's key names, or nothing where the settings say so."""
+        if not self.options.saves_decoder:
+            return {}
         named = {f"decoder_{key}": value for key, value in self.decoder.state_dict().items() if key != "masked"}
         return {**named, "mask_token": self.decoder.masked.detach()}
 

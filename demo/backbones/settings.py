@@ -80,6 +80,8 @@ class Mae(Record):
     """Of the decoder."""
     depth: Count = 2
     heads: Count = 4
+    saves_decoder: bool = True
+    """Whether the file of the weights holds the decoder, which `reconstruction` needs."""
 
 
 class SimMim(Record):

@@ -30,7 +30,7 @@ _NAMES = {
         *("mae-base", "mae-large", "mae-huge"),
         *("vit_base_patch16_224.mae", "vit_large_patch16_224.mae", "vit_huge_patch14_224.mae"),
     ),
-    "simmim": ("simmim-base",),
+    "simmim": ("demo-simmim", "simmim-base"),
     "dino": (
         "demo-dino",
         *("dino-base", "dino-base-8", "dino-small", "dino-small-8"),

@@ -244,6 +244,7 @@ _ROWS = (
     ),
     _demonstration("mae", _CROP_FLIP),
     _demonstration("mae-normalised", _CROP_FLIP),
+    _demonstration("simmim", _CROP_FLIP),
     _demonstration("dino", _VIEWS),
     _demonstration("ibot", _VIEWS),
     _demonstration("supervised", "crop, flip, colour jitter"),

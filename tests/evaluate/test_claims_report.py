@@ -41,7 +41,7 @@ def test_known_models_play_the_part_of_their_family():
             expected = "none"
         expected = "mae-finetuned" if name == "mae-finetuned-base" else expected
         expected = "supervised" if name == "supervised-base" else expected
-        demonstrated = {"demo-mae": "mae", "demo-dino": "dino", "demo-ibot": "ibot", "demo-supervised": "supervised"}
+        demonstrated = {f"demo-{role}": role for role in ("mae", "simmim", "dino", "ibot", "supervised")}
         expected = demonstrated.get(name, expected)
         assert role_of(name, None) == expected, name
         if row.tag is not None:

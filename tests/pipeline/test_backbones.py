@@ -190,6 +190,12 @@ def test_frames_of_a_purpose_are_seeded_kept_and_shared_with_no_other(tmp_path):
     assert all((picture != one).mean() > 0.5 for picture in frames.pictures for one in other.pictures)
 
 
+def test_a_file_says_whether_the_decoder_is_kept():
+    held = {stem: objective_of(read_settings(named(stem))).saved() for stem in ("mae", "mae-normalised")}
+    assert "mask_token" in held["mae"]
+    assert held["mae-normalised"] == {}
+
+
 def test_targets_are_those_that_the_decoders_predict():
     pixels = np.random.default_rng(0).integers(0, 256, (2, PIXELS, PIXELS, 3), np.uint8)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1

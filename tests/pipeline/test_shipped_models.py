@@ -21,8 +21,9 @@ SCORES = {
     "demo-mae": (0.1765, 0.1644),
     "demo-mae-normalised": (0.2021, 0.2100),
     "demo-dino": (0.1189, 0.1425),
-    "demo-ibot": (0.1271, 0.1132),
-    "demo-supervised": (0.3316, 0.3258),
+    "demo-simmim": (0.1457, 0.0836),
+    "demo-ibot": (0.1342, 0.1450),
+    "demo-supervised": (0.3615, 0.4010),
 }
 """mIoU of the ridge probe and of 1-NN on eight scenes, fitted on eight others."""
 TOLERANCE = 0.01
@@ -46,11 +47,11 @@ def test_scores_are_those_of_when_the_weights_were_made(name, frames, tmp_path):
     assert (found.probe, found.knn) == pytest.approx(SCORES[name], abs=TOLERANCE)
 
 
-def test_trained_models_beat_random_weights_by_both_scores(frames, tmp_path):
+def test_trained_models_beat_random_weights_and_only_simmim_not_by_nearest_neighbours(frames, tmp_path):
     random = score(built(tmp_path, "demo-mae", "random").module, *frames)
     for name, (probe, knn) in SCORES.items():
         assert probe > random.probe + 0.02, name
-        assert knn > random.knn + 0.02, name
+        assert (knn > random.knn + 0.02) == (name != "demo-simmim"), name
 
 
 def test_every_shipped_model_has_a_file_and_a_card():

@@ -133,4 +133,4 @@ def peak_bytes(
     together = min(n_penalties, _FIRST_TRIALS)
     n_predicted = max(n_held_out * together, n_queries * n_subsets)
     predicted = 2 * 8 * n_predicted  # int64 classes: of blocks, and those of all rows
-    return probes.peak_bytes(n_classes, n_channels, max(together, n_subsets)) + predicted
+    return probes.peak_bytes(n_train, n_classes, n_channels, max(together, n_subsets)) + predicted

@@ -65,16 +65,28 @@ def batch_size(n_classes: int, n_channels: int) -> int:
     return max(1, _BATCH_BYTES // head_bytes(n_classes, n_channels))
 
 
-def peak_bytes(n_classes: int, n_channels: int, n_heads: int) -> int:
-    """Return the bytes of fitting probes and scoring rows with them, beside features, labels and predicted classes."""
+def peak_bytes(n_rows: int, n_classes: int, n_channels: int, n_heads: int) -> int:
+    """Return the bytes of fitting probes and scoring rows with them, beside features, labels and predicted classes.
+
+    Args:
+        n_rows: rows that are fitted.
+        n_classes: classes of the class table.
+        n_channels: features of a row.
+        n_heads: probes.
+    """
     together = min(n_heads, batch_size(n_classes, n_channels))
     descents = together * head_bytes(n_classes, n_channels)
-    # float32 of every thread: scores of a block and two temporaries of the loss, and gradients that wait to be added
-    cores = available_cores()
-    scores = 4 * cores * together * n_classes * (3 * BLOCK_ROWS + WINDOW * n_channels)
+    n_blocks, block_rows = -(-n_rows // BLOCK_ROWS), min(n_rows, BLOCK_ROWS)
+    at_work, waiting = (min(n_blocks, times * available_cores()) for times in (1, WINDOW))
+    # float32: scores of a block and two temporaries of the loss, and gradients that wait to be added
+    scores = 4 * together * n_classes * (3 * at_work * block_rows + waiting * n_channels)
     weights = 5 * 8 * n_heads * n_classes * n_channels  # float64: of all probes, stacked, scaled and as float32
-    covariances = 3 * 8 * n_channels**2  # float64: of the features, scaled, and decomposed
-    return descents + scores + weights + covariances + COPY_BYTES + WORK_BYTES
+    # float64: of the features, scaled, and decomposed; float32: products of blocks that wait to be added
+    covariances = (3 * 8 + 4 * waiting) * n_channels**2
+    copies = 4 * n_rows * n_channels
+    if copies > COPY_BYTES:  # the blocks at work
+        copies = 4 * at_work * block_rows * n_channels
+    return descents + scores + weights + covariances + copies + WORK_BYTES
 
 
 def fit_probes(
