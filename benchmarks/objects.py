@@ -95,7 +95,15 @@ def rows() -> list[dict[str, Any]]:
                 taken = measure(step)
                 seconds = time.monotonic() - began
             chain = requests.in_sequence
-            line = row(f"{name}: {chain} in sequence, {len(requests)} in all", seconds / (chain * LATENCY), "at most", 0.0, seconds, taken.peak_bytes, "its chain of 30 ms")
+            line = row(
+                f"{name}: {chain} in sequence, {len(requests)} in all",
+                seconds / (chain * LATENCY),
+                "at most",
+                0.0,
+                seconds,
+                taken.peak_bytes,
+                "its chain of 30 ms",
+            )
             table.append({**line, "in_sequence": chain, "requests": len(requests)})
     return table
 

@@ -4,7 +4,8 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from stores.errors import MissingError, UserError
 from stores.specs import FORMAT_VERSION
@@ -46,6 +47,11 @@ def record_bytes(objects: Objects, key: str) -> bytes | None:
         if is_file(objects, key):
             raise
         return b""
+
+
+def read_many(objects: Objects, keys: Iterable[str]) -> Iterator[bytes | None]:
+    """Return `record_bytes` of some objects, in order; an object store is asked for several at the same time."""
+    return objects.together(partial(record_bytes, objects, key) for key in keys)
 
 
 def is_file(objects: Objects, key: str) -> bool:

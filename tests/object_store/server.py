@@ -68,7 +68,9 @@ class Layer:
         return None
 
     def refuse(self, fault, environ, start_response):
-        body = f"<Error><Code>{fault['code']}</Code><Message>{fault.get('message', 'Refused')}</Message></Error>".encode()
+        body = (
+            f"<Error><Code>{fault['code']}</Code><Message>{fault.get('message', 'Refused')}</Message></Error>".encode()
+        )
         if environ["REQUEST_METHOD"] == "HEAD":
             body = b""
         start_response(
@@ -100,7 +102,8 @@ def main():
     layer = Layer(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, layer, threaded=True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(server.server_address[1], flush=True)
+    sys.stdout.write(f"{server.server_address[1]}\n")
+    sys.stdout.flush()
     sys.stdin.read()
     os._exit(0)
 

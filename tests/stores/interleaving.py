@@ -29,6 +29,7 @@ from stores.maintenance.verify import verify
 from stores.sets import ZarrSet
 from stores.storage.base import PARTIAL
 from stores.storage.local import LocalObjects
+from stores.storage.together import one_by_one
 from stores.writing.sealing import seal
 from stores.writing.writer import SetWriter
 from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array, values
@@ -82,6 +83,15 @@ class MemoryObjects:
         ticket = f"{key}.{next(self.stamps)}{PARTIAL}"
         self.put(ticket, parts)
         return ticket
+
+    def keep(self, key):
+        return None
+
+    def at_once(self):
+        return 1
+
+    def together(self, calls):
+        return one_by_one(calls)
 
     def publish(self, ticket, key):
         if ticket not in self.held:
