@@ -38,6 +38,8 @@ def _is_refusal(error: OSError) -> bool:
 class RemoteObjects:
     """A file system that fsspec opens by URL: ``s3://...``, ``gs://...``, ``memory://...``."""
 
+    _at_once = 1
+
     def __init__(self, url: str) -> None:
         import fsspec
 
@@ -55,7 +57,8 @@ class RemoteObjects:
         if not CONDITIONAL & {names, *([] if isinstance(names, str) else names)}:
             self._creates = False
         self._trial = threading.Lock()
-        self._side_by_side = SideBySide(self.at_once())
+        self._at_once = AT_ONCE if self.filesystem.async_impl else 1
+        self._side_by_side = SideBySide(self._at_once)
 
     def _opened(self, fsspec: Any) -> tuple[Any, str]:
         """Return the file system and the root in it, without its cache of listings: other processes write too."""
@@ -259,8 +262,8 @@ class RemoteObjects:
 
     def at_once(self) -> int:
         """Return how many requests are worth making at the same time; 1 where the file system is not a network's."""
-        return AT_ONCE if self.filesystem.async_impl else 1
+        return self._at_once
 
     def together(self, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
         """Return the results of calls in their order; `at_once` of them are made at the same time."""
-        return self._side_by_side(calls) if self.at_once() > 1 else one_by_one(calls)
+        return self._side_by_side(calls) if self._at_once > 1 else one_by_one(calls)

@@ -69,9 +69,10 @@ class ReadBack:
             stamp = self.objects.stamp(key)
             if known is not None and stamp is not None and known.stamp == stamp:
                 return all((entry.size, entry.crc32c) == (known.size, known.crc32c) for entry in entries)
-            # Before it is opened: reading a pipe in place of a chunk would wait for ever.
+            # Before it is opened: what is no file in place of a chunk is damage of it. Object stores hold no such
+            # thing, and another size is noticed when it is read.
             sizes = {entry.size for entry in entries}
-            if len(sizes) != 1 or self.objects.size(key) not in sizes:
+            if len(sizes) != 1 or (self.objects.at_once() == 1 and self.objects.size(key) not in sizes):
                 return False
             checksum, rows = self._checked_rows(array, number, key, sizes.pop())
         except (DamageError, MissingError):
@@ -103,7 +104,7 @@ class ReadBack:
             recorded: Returns what commit records say of a chunk, none where they do not agree on there being one.
         """
         wrong: dict[str, set[int]] = {}
-        threads = available_cores()
+        threads = max(available_cores(), self.objects.at_once())
         with ThreadPoolExecutor(threads, thread_name_prefix="patchbank-read") as pool:
             for array in arrays:
                 wrong[array.name] = set()

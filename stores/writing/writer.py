@@ -133,7 +133,7 @@ class SetWriter:
         self.specs = {name: feature_set.arrays[name] for name in sorted(arrays)}
         threads = threads or max(LOCAL_THREADS, feature_set.objects.at_once())
         self.chunks = ThreadPoolExecutor(threads, thread_name_prefix="patchbank-write")
-        self.commits = ThreadPoolExecutor(1, thread_name_prefix="patchbank-commit")
+        self.commits = ThreadPoolExecutor(max(1, threads // 4), thread_name_prefix="patchbank-commit")
         self.max_bytes = max_bytes
         self.waiting = 0
         self.spare: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
