@@ -51,6 +51,7 @@ class ObjectServer:
     def stop(self):
         """End the process."""
         self.process.stdin.close()
+        self.process.stdout.close()
         self.process.wait(10)
 
     def _ask(self, method, path, body=b""):
