@@ -110,7 +110,7 @@ class ReadBack:
         threads = max(available_cores(), self.objects.at_once())
         with ThreadPoolExecutor(threads, thread_name_prefix="patchbank-read") as pool:
             while some := list(itertools.islice(chunks, WINDOW * threads)):
-                good = pool.map(lambda chunk: self.read(*chunk, recorded(*chunk)), some)
+                good = pool.map(lambda chunk: self.read(chunk[0], chunk[1], recorded(*chunk)), some)
                 for (array, number), is_good in zip(some, good, strict=True):
                     if not is_good:
                         wrong[array.name].add(number)
