@@ -35,7 +35,7 @@ def test_the_whole_line_and_the_same_digests_as_on_a_disk(site, run, bucket, mon
     assert run("extract", "tiny.toml")[1].startswith("made    0 rows")
     code, out, err = run("evaluate", "tiny.toml")
     assert code == 0, err
-    assert out.startswith("made    1 results")
+    assert out.startswith("made    1 result\n")
 
     objects = Store(url).objects
     chunk = next(key for key in objects.keys("features") if key.endswith("block.5.norm/c.1.0.0"))
@@ -56,3 +56,18 @@ def test_the_whole_line_and_the_same_digests_as_on_a_disk(site, run, bucket, mon
     assert line["state"] == "sealed"
     code, out, err = run("export", line["digest"], "set.h5")
     assert code == 0, err
+
+
+def test_what_the_store_refuses_is_one_sentence_and_exit_code_2(here, run, object_server, bucket):
+    code, _, err = run("ls", "--store", "s3://no-such-bucket/store")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "there is no such bucket: create it, or choose another --store" in err
+    for status, code_of_s3, says in (
+        (400, "ExpiredToken", "the credentials have expired: get new ones"),
+        (403, "AccessDenied", "permission is denied: ask for the right to read there"),
+    ):
+        refusal = {"method": "*", "match": "/bucket", "status": status, "code": code_of_s3, "times": -1}
+        with object_server.failing(refusal):
+            code, _, err = run("verify", "--store", bucket)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert says in err
