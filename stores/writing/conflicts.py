@@ -17,11 +17,11 @@ from stores.storage.base import Objects, read_if_present
 
 def existing_commit(objects: Objects, prefix: str, commit: Commit) -> dict[str, Mapping[str, StoredObject]]:
     """Return the committed objects of a commit's range, by array: from its commit record on disk, or from seals."""
-    record, seals = _standing(objects, prefix, commit)
+    record, seals = _recorded_and_sealed(objects, prefix, commit)
     return record | seals
 
 
-def _standing(
+def _recorded_and_sealed(
     objects: Objects, prefix: str, commit: Commit
 ) -> tuple[dict[str, Mapping[str, StoredObject]], dict[str, Mapping[str, StoredObject]]]:
     """Return what the commit record on disk lists, and what the seals of its arrays list, by array.
@@ -54,7 +54,7 @@ def resolve_conflict(objects: Objects, prefix: str, commit: Commit, kept: Mappin
         commit: What this writer has committed, or has tried to.
         kept: Partial names of the objects that it replaced, by their key.
     """
-    recorded, sealed = _standing(objects, prefix, commit)
+    recorded, sealed = _recorded_and_sealed(objects, prefix, commit)
     record = f"{prefix}/{COMMITS}/{commit.name}"
     own, is_put_back = commit.objects, False
     for name, expected in (recorded | sealed).items():
