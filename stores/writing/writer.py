@@ -30,9 +30,6 @@ from stores.storage.base import PARTIAL
 from stores.writing.conflicts import existing_commit, resolve_conflict
 from stores.writing.read_back import read_back_of
 
-LOCAL_THREADS = 4
-"""Threads that write chunks to a disk: one encodes while others wait for fsync."""
-
 
 @dataclass
 class _Staged:
@@ -121,19 +118,21 @@ class SetWriter:
     Args:
         feature_set: The set.
         arrays: Addresses of the arrays whose rows are written together.
-        threads: Threads that write chunks; by default four, or as many as the storage answers at once.
+        threads: Threads that write chunks; an object store gets as many as it answers at once.
         max_bytes: Bytes of chunks that may wait to be written. Beyond it `RangeWriter.write` blocks, which bounds the
             memory of an extraction whose disk is slower than its model.
     """
 
     def __init__(
-        self, feature_set: ZarrSet, arrays: Iterable[str], *, threads: int | None = None, max_bytes: int = 256 << 20
+        self, feature_set: ZarrSet, arrays: Iterable[str], *, threads: int = 4, max_bytes: int = 256 << 20
     ) -> None:
         self.set = feature_set
         self.specs = {name: feature_set.arrays[name] for name in sorted(arrays)}
-        threads = threads or max(LOCAL_THREADS, feature_set.objects.at_once())
+        threads = max(threads, feature_set.objects.at_once())
         self.chunks = ThreadPoolExecutor(threads, thread_name_prefix="patchbank-write")
-        self.commits = ThreadPoolExecutor(max(1, threads // 4), thread_name_prefix="patchbank-commit")
+        self.commits = ThreadPoolExecutor(
+            max(1, feature_set.objects.at_once() // 4), thread_name_prefix="patchbank-commit"
+        )
         self.max_bytes = max_bytes
         self.waiting = 0
         self.spare: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
