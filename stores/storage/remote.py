@@ -39,6 +39,8 @@ class RemoteObjects:
     """A file system that fsspec opens by URL: ``s3://...``, ``gs://...``, ``memory://...``."""
 
     _at_once = 1
+    _lacking = "install what it names"
+    """What to do where the package of the URL is not installed."""
 
     def __init__(self, url: str) -> None:
         import fsspec
@@ -49,7 +51,7 @@ class RemoteObjects:
             self.filesystem, self.root = self._opened(fsspec)
         except (ImportError, ValueError) as error:
             raise UserError(
-                f"cannot open the store {url}: {error}: install what it names, or choose another --store"
+                f"cannot open the store {url}: {error}: {self._lacking}, or choose another --store"
             ) from error
         names = self.filesystem.protocol
         self._creates: bool | None = None

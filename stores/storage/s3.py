@@ -12,6 +12,8 @@ from stores.storage.remote import AT_ONCE, RemoteObjects
 class S3Objects(RemoteObjects):
     """A bucket, or a folder in one: ``s3://bucket/folder``."""
 
+    _lacking = "install the extra s3 (`uv pip install -e '.[s3]'`)"
+
     def _opened(self, fsspec: Any) -> tuple[Any, str]:
         # As many connections as requests at a time, unless the user's configuration of fsspec says something of them.
         told = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})

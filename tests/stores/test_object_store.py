@@ -118,6 +118,15 @@ def test_file_systems_without_a_conditional_put_are_looked_at_first(tmp_path):
     assert objects.stage("c", [b"3"]).endswith(".partial")
 
 
+def test_without_the_extra_it_says_what_to_install(monkeypatch):
+    def opened(*arguments, **options):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", opened)
+    with pytest.raises(UserError, match="cannot open the store s3://a/b: .*: install the extra s3"):
+        open_objects("s3://a/b")
+
+
 # -- how few requests ------------------------------------------------------------------------------------------------
 
 
