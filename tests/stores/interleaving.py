@@ -122,6 +122,23 @@ class MemoryObjects:
         return None
 
 
+class CreatingObjects(MemoryObjects):
+    """The same with the promises of an object store that has a conditional PUT: chunks are staged in place."""
+
+    def stage(self, key, parts):
+        data = b"".join(parts)
+        if self.put_new(key, [data]) or self.held[key] == data:
+            return key
+        return super().stage(key, [data])
+
+    def keep(self, key):
+        return super().stage(key, [self.held[key]]) if key in self.held else None
+
+    def publish(self, ticket, key):
+        if ticket != key:
+            super().publish(ticket, key)
+
+
 class AtOnce(concurrent.futures.Executor):
     """An executor that runs everything in the thread that asks."""
 
@@ -417,9 +434,9 @@ def run_between(state, outer, inner, at):
     judge(objects, before, damage, found, errors)
 
 
-def killed_at(state, name, at):
+def killed_at(state, name, at, storage=MemoryObjects):
     """End a command before its ``at``-th call, as SIGKILL does; what it leaves is not damage, and can be completed."""
-    objects = STATES[state]().copy()
+    objects = storage(STATES[state]().held)
     before, damage = committed_once_repaired(state), verify_store(objects)
 
     def kill():
@@ -431,9 +448,9 @@ def killed_at(state, name, at):
     judge(objects, set() if name == "remove the set" else before, damage)
 
 
-def interleave(state, names, seed, folder=None):
+def interleave(state, names, seed, folder=None, storage=MemoryObjects):
     """Deal the calls of some commands out in an order drawn from ``seed``, and judge; with ``folder`` on a disk."""
-    objects, found, errors = STATES[state]().copy(), [], []
+    objects, found, errors = storage(STATES[state]().held), [], []
     if folder is not None:
         objects = on_disk(objects, folder)
     before, damage = committed_once_repaired(state), verify_store(objects)

@@ -123,7 +123,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr("fsspec.core.url_to_fs", opened)
-    with pytest.raises(UserError, match="cannot open the store s3://a/b: .*: install the extra s3"):
+    with pytest.raises(UserError, match=r"cannot open the store s3://a/b: .*: install the extra s3"):
         open_objects("s3://a/b")
 
 
