@@ -4,6 +4,7 @@ import contextlib
 import errno
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -22,6 +23,9 @@ AT_ONCE = 16
 
 _TRIES = 5
 """How often a PUT is made again that was refused because of an object which is then not there."""
+
+_WAIT = 0.02
+"""Seconds before the second PUT, doubled before each further one."""
 
 _REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 """What servers answer to a conditional PUT where there is an object, or where another one is being written."""
@@ -139,7 +143,7 @@ class RemoteObjects:
 
     def _created(self, key: str, data: bytes) -> bytes | None:
         refused: OSError | None = None
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             with self._writing(key):
                 try:
                     self.filesystem.pipe_file(self._path(key), data, mode="create")
@@ -152,6 +156,7 @@ class RemoteObjects:
             present = self._present(key)
             if present is not None:
                 return None if present == data else present
+            time.sleep(_WAIT * 2**attempt)  # another writer's PUT is under way, or a delete
         with self._writing(key):
             assert refused is not None
             raise refused

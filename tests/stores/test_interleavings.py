@@ -84,9 +84,9 @@ def test_random_interleavings_on_a_disk(tmp_path):
 
 
 def test_interleavings_and_kills_where_chunks_are_staged_in_place():
-    for seed in SEEDS[:12]:
+    for seed in SEEDS[:6]:
         interleave(*drawn(seed), seed, storage=CreatingObjects)
-    for at in range(0, n_calls("nothing", "extract"), 8):
+    for at in range(0, n_calls("nothing", "extract"), 12):
         killed_at("nothing", "extract", at, CreatingObjects)
 
 

@@ -202,7 +202,7 @@ LEFT = st.sets(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(order=st.integers(0, 2**32), patience=st.integers(1, 40), left=st.one_of(st.just(set()), LEFT))
 def test_the_first_commit_stands_where_a_put_is_conditional(order, patience, left):
     first_commit_stands(order, patience, left)
