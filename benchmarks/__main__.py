@@ -16,6 +16,7 @@ from benchmarks import (
     growth,
     kills,
     neighbours,
+    objects,
     probes,
     reading,
     searches,
@@ -39,7 +40,7 @@ BENCHMARKS = {
     "probes": probes.rows,
     "worlds": worlds.rows,
 }
-OPT_IN = {"captures": captures.rows, "kills": kills.rows, "visbench": visbench.rows}
+OPT_IN = {"captures": captures.rows, "kills": kills.rows, "objects": objects.rows, "visbench": visbench.rows}
 """Minutes long, run only when named."""
 
 

@@ -168,7 +168,7 @@ class ZarrArray(StoredArray):
         spec: Record of the array.
         layout: Layout of its set.
         committed: Numbers of the committed ranges; rows of others read as the fill value.
-        executor: Reads chunks in parallel; without one they are read one after another.
+        executor: Reads chunks in parallel; without one the storage is asked for as many as it answers at once.
     """
 
     def __init__(
@@ -242,8 +242,8 @@ class ZarrArray(StoredArray):
         if self.executor is not None and len(needed) > 1:
             list(self.executor.map(fill, needed))
         else:
-            for index in needed:
-                fill(index)
+            for _ in self.objects.together(partial(fill, index) for index in needed):
+                pass
         return out
 
     def _fill(self, out: np.ndarray, selection: Selection, chunk_of: np.ndarray, index: int) -> None:

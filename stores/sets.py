@@ -4,7 +4,7 @@ stores/README.md is the normative description of every file named here.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Any, Literal
 
@@ -12,14 +12,13 @@ import pandas as pd
 from pydantic import ValidationError
 
 from stores.arrays import ZarrArray
-from stores.canonical import checksummed, digest, read_checksummed, sha256_hex
+from stores.canonical import digest, read_checksummed, sha256_hex
 from stores.errors import DamageError, MissingError, UserError, names_like
-from stores.format.chunks import array_metadata, group_metadata
 from stores.format.commits import Commit, Seal, read_commits, read_seals
-from stores.format.creation import create_files, is_initialised, read_declared
+from stores.format.creation import FirstLook, create_files, declare_arrays, list_together, read_declared
 from stores.format.layout import MOST_RANGES, Layout
-from stores.format.paths import COMPUTE, CREATED, GROUP, LAYOUT, PROVENANCE, SPEC
-from stores.format.records import check_format, write_once
+from stores.format.paths import COMMITS, COMPUTE, CREATED, LAYOUT, MACHINES, PROVENANCE, SEALS, SPEC
+from stores.format.records import check_format
 from stores.format.summary import (
     SealedDigests,
     SealsOnDemand,
@@ -61,35 +60,32 @@ class ZarrSet(ShownSet):
         self.seals: Mapping[str, Seal] = {}
         self._entries: dict[str, Any] | None = None
         """Of a set that was opened from its summary."""
+        first, where = FirstLook(objects, prefix, from_summary), f"{objects.url}/{prefix}"
         try:
-            record = json.loads(objects.read(f"{prefix}/{SPEC}"))
+            record = json.loads(first.read(SPEC))
             kind = KINDS[record["kind"]]
         except MissingError:
-            raise MissingError(f"{objects.url}/{prefix} holds no set (no {SPEC}): `patchbank ls` lists them") from None
+            raise MissingError(f"{where} holds no set (no {SPEC}): `patchbank ls` lists them") from None
         except UserError:
             raise  # an error of the disk is not damage; UserError is also a ValueError
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise DamageError(f"{objects.url}/{prefix}/{SPEC} is not readable: run `patchbank verify`") from None
-        check_format(record.get("format"), f"{objects.url}/{prefix}")
-        if not is_initialised(objects, prefix):
-            raise MissingError(
-                f"{objects.url}/{prefix} was started and holds nothing yet: `patchbank extract` completes it"
-            )
+            raise DamageError(f"{where}/{SPEC} is not readable: run `patchbank verify`") from None
+        check_format(record.get("format"), where)
+        if not first.is_initialised():
+            raise MissingError(f"{where} was started and holds nothing yet: `patchbank extract` completes it")
         try:
             self.spec: FeatureSpec | LabelSpec = kind.model_validate(record, strict=False)
-            self.layout = Layout.model_validate(self._checked(LAYOUT), strict=False)
+            self.layout = Layout.model_validate(self._checked(LAYOUT, first.read), strict=False)
         except (ValidationError, MissingError) as error:
-            raise DamageError(f"{objects.url}/{prefix} has damaged records: run `patchbank verify`") from error
+            raise DamageError(f"{where} has damaged records: run `patchbank verify`") from error
         if self.layout.n_ranges > MOST_RANGES:
-            raise DamageError(
-                f"{objects.url}/{prefix} has damaged records ({self.layout.n_ranges} ranges): run `patchbank verify`"
-            )
+            raise DamageError(f"{where} has damaged records ({self.layout.n_ranges} ranges): run `patchbank verify`")
         self.digest = prefix.rpartition("/")[2]
         if not self._named_by(self.spec):
-            raise DamageError(
-                f"{objects.url}/{prefix}/{SPEC} does not have the digest in its folder's name: run `patchbank verify`"
-            )
-        if not (from_summary and self._open_from_summary()):
+            raise DamageError(f"{where}/{SPEC} does not have the digest in its folder's name: run `patchbank verify`")
+        if not from_summary:
+            self._refresh(first.names(COMMITS), first.names(""))
+        elif not self._open_from_summary(first):
             self.refresh()
 
     def _named_by(self, spec: FeatureSpec | LabelSpec) -> bool:
@@ -137,15 +133,8 @@ class ZarrSet(ShownSet):
             return
         entries = array_entries({array.name: array for array in new}, {})
         update_summary(self.objects, self.prefix, lambda before: {"arrays": entries | before["arrays"]})
-        for array in new:
-            records = {
-                f"{array.group}/{GROUP}": group_metadata({}),
-                f"{array.name}/{SPEC}": checksummed(array.canonical()),
-                f"{array.name}/{GROUP}": array_metadata(array, self.layout),
-            }
-            for name, data in records.items():
-                write_once(self.objects, f"{self.prefix}/{name}", data, data.__eq__)
-            self.arrays[array.name] = array
+        declare_arrays(self.objects, self.prefix, self.layout, new)
+        self.arrays |= {array.name: array for array in new}
         self.summarise()
 
     def summarise(self) -> None:
@@ -169,9 +158,9 @@ class ZarrSet(ShownSet):
 
     # -- state ------------------------------------------------------------------------------------------------
 
-    def _open_from_summary(self) -> bool:
+    def _open_from_summary(self, first: FirstLook) -> bool:
         """Take arrays and digests from the summary; return False where it does not say that all arrays are sealed."""
-        if (entries := sealed_entries(self.objects, self.prefix)) is None:
+        if (entries := sealed_entries(first.summary, first.names(SEALS))) is None:
             return False
         self._entries, self.commits = entries, {}
         self.arrays = {name: ArraySpec.model_validate(entry["spec"], strict=False) for name, entry in entries.items()}
@@ -180,11 +169,20 @@ class ZarrSet(ShownSet):
 
     def refresh(self) -> None:
         """Read again which arrays, commits and seals there are."""
-        self.commits = read_commits(self.objects, self.prefix, self.digest)
-        self.seals = read_seals(self.objects, self.prefix, self.digest)
+        self._refresh(*list_together(self.objects, [f"{self.prefix}/{COMMITS}", self.prefix]))
+
+    def _refresh(self, commits: Iterable[str], inside: Iterable[str]) -> None:
+        """Read the state of a set in whose folders these names have just been listed."""
+        objects, prefix = self.objects, self.prefix
+        self.commits = read_commits(objects, prefix, self.digest, commits)
+        groups = [name for name in inside if "." not in name and name not in (COMMITS, MACHINES, SEALS)]
+        # Listed when the commit records are read, because those are removed once the seals are written.
+        seals, *arrays = list_together(objects, [f"{prefix}/{folder}" for folder in (SEALS, *groups)])
+        self.seals = read_seals(objects, prefix, self.digest, names=seals)
         self._entries = None
         self.arrays: dict[str, ArraySpec] = {name: seal.array for name, seal in self.seals.items()}
-        self.arrays |= read_declared(self.objects, self.prefix, self.arrays)
+        addresses = [f"{group}/{name}" for group, names in zip(groups, arrays, strict=True) for name in names]
+        self.arrays |= read_declared(objects, prefix, [one for one in addresses if one not in self.arrays])
 
     def committed(self, array: str) -> frozenset[int]:
         """Return the numbers of the committed ranges of an array: all of them once it is sealed."""
@@ -280,8 +278,8 @@ class ZarrSet(ShownSet):
         """Facts for people: command, licence, library versions, date."""
         return self._checked(PROVENANCE)
 
-    def _checked(self, name: str) -> dict[str, Any]:
-        record = read_checksummed(self.objects.read(f"{self.prefix}/{name}"))
+    def _checked(self, name: str, read: Callable[[str], bytes] | None = None) -> dict[str, Any]:
+        record = read_checksummed(read(name) if read else self.objects.read(f"{self.prefix}/{name}"))
         if record is None:
             raise DamageError(f"{self.objects.url}/{self.prefix}/{name} is torn or edited: run `patchbank verify`")
         return record

@@ -107,3 +107,20 @@ def run(monkeypatch, capsys):
         return stop.value.code or 0, printed.out, printed.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def object_server():
+    """An object store with the API of S3, a process on the loopback; `tests.object_store` says what it can be told."""
+    from tests.object_store import running
+
+    if running.missing():
+        pytest.skip(f"no object store to try: {', '.join(running.missing())} not installed (extras s3 and dev)")
+    with running.object_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_server):
+    """The URL of an empty bucket on it."""
+    return object_server.bucket()

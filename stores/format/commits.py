@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from stores.canonical import checksummed, digest, read_checksummed, sha256_hex
 from stores.format.chunk_table import ChunkTable, StoredObject
 from stores.format.paths import COMMITS, SEALS, seal_path
-from stores.format.records import record_bytes, set_aside, write_once
+from stores.format.records import read_many, record_bytes, set_aside, write_once
 from stores.specs import ArraySpec, Digest, Record
 from stores.storage.base import Objects
 
@@ -205,14 +205,21 @@ def _is_commit(data: bytes, set_digest: str, name: str) -> bool:
     return commit is not None and commit.set == set_digest and commit.name == name
 
 
-def read_commits(objects: Objects, prefix: str, set_digest: str) -> dict[str, Commit]:
-    """Return the valid commit records of a set by file name, without torn ones and those of another set."""
+def read_commits(
+    objects: Objects, prefix: str, set_digest: str, names: Iterable[str] | None = None
+) -> dict[str, Commit]:
+    """Return the valid commit records of a set by file name, without torn ones and those of another set.
+
+    ``names`` are the names in ``commits/`` where they have just been listed.
+    """
+    if names is None:
+        names = objects.children(f"{prefix}/{COMMITS}")
+    names = [name for name in names if name.endswith(".json")]
     commits = {}
-    for name in objects.children(f"{prefix}/{COMMITS}"):
-        if not name.endswith(".json"):
-            continue
+    records = read_many(objects, (f"{prefix}/{COMMITS}/{name}" for name in names))
+    for name, data in zip(names, records, strict=True):
         # None also when it was removed a moment ago because its arrays are sealed: seals are read after the commits.
-        commit = read_commit(objects, f"{prefix}/{COMMITS}/{name}")
+        commit = parse(Commit, read_checksummed(data))
         if commit is not None and commit.set == set_digest and commit.name == name:
             commits[name] = commit
     return commits
@@ -240,14 +247,27 @@ def _is_seal(data: bytes, set_digest: str, name: str) -> bool:
     return seal is not None and seal.set == set_digest and seal_path(seal.array.name) == f"{SEALS}/{name}"
 
 
-def read_seals(objects: Objects, prefix: str, set_digest: str) -> dict[str, Seal]:
-    """Return the valid seals of a set by array name."""
+def read_seals(
+    objects: Objects,
+    prefix: str,
+    set_digest: str,
+    arrays: Iterable[str] | None = None,
+    names: Iterable[str] | None = None,
+) -> dict[str, Seal]:
+    """Return the valid seals of a set by array name, of all arrays or of some.
+
+    ``names`` are the names in ``seals/`` where they have just been listed.
+    """
+    if names is None:
+        names = objects.children(f"{prefix}/{SEALS}")
+    wanted = None if arrays is None else {seal_path(array) for array in arrays}
+    paths = [f"{SEALS}/{name}" for name in names if name.endswith(".json")]
+    paths = [path for path in paths if wanted is None or path in wanted]
     seals = {}
-    for name in objects.children(f"{prefix}/{SEALS}"):
-        if name.endswith(".json"):
-            seal = parse(Seal, read_checksummed(record_bytes(objects, f"{prefix}/{SEALS}/{name}")))
-            if seal is not None and seal.set == set_digest and seal_path(seal.array.name) == f"{SEALS}/{name}":
-                seals[seal.array.name] = seal
+    for path, data in zip(paths, read_many(objects, (f"{prefix}/{path}" for path in paths)), strict=True):
+        seal = parse(Seal, read_checksummed(data))
+        if seal is not None and seal.set == set_digest and seal_path(seal.array.name) == path:
+            seals[seal.array.name] = seal
     return seals
 
 

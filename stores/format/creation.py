@@ -1,15 +1,15 @@
-"""Creating the files of a set, and telling a set from a folder whose creation is not complete."""
+"""Creating the files of a set, telling a set from a folder whose creation is not complete, and a first look at it."""
 
 import contextlib
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from stores.canonical import canonical_json, checksummed, read_checksummed, sha256_hex
-from stores.errors import DamageError
-from stores.format.chunks import group_metadata
+from stores.errors import DamageError, MissingError, PatchbankError
+from stores.format.chunks import array_metadata, group_metadata
 from stores.format.commits import parse
 from stores.format.layout import Layout
 from stores.format.paths import (
@@ -19,14 +19,13 @@ from stores.format.paths import (
     CREATED,
     GROUP,
     LAYOUT,
-    MACHINES,
     PROVENANCE,
     SEALS,
     SPEC,
     SUMMARY,
 )
-from stores.format.records import record_bytes, write_once
-from stores.format.summary import summary_bytes
+from stores.format.records import read_many, write_all_once
+from stores.format.summary import parse_summary, read_summary, summary_bytes
 from stores.format.tables import read_table, table_bytes
 from stores.specs import FORMAT_VERSION, ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
@@ -72,10 +71,14 @@ def create_files(
         **{f"{name}.parquet": t if isinstance(t, bytes) else table_bytes(t) for name, t in tables.items()},
     }
     facts = {COMPUTE: checksummed(compute), PROVENANCE: checksummed(provenance)}
-    for name, data in (files | facts).items():
-        write_once(objects, f"{prefix}/{name}", data, partial(_is_intact, name, data))
+    write_all_once(
+        objects,
+        {f"{prefix}/{name}": (data, partial(_is_intact, name, data)) for name, data in (files | facts).items()},
+    )
     # Read back, because another process may have written these files first.
-    written = {name: objects.read(f"{prefix}/{name}") for name in (*files, *facts)}
+    names = (*files, *facts)
+    read = objects.together(partial(objects.read, f"{prefix}/{name}") for name in names)
+    written = dict(zip(names, read, strict=True))
     records = {name: written[name] for name in COPIED if name != CREATED}
     records[CREATED] = created_record(spec.digest, written)
     objects.put_new(f"{prefix}/{SUMMARY}", [summary_bytes(spec, layout, records)])
@@ -99,18 +102,87 @@ def created_record(set_digest: str, written: Mapping[str, bytes]) -> bytes:
     return checksummed({"set": set_digest, "files": sums, "facts": facts})
 
 
-def read_declared(objects: Objects, prefix: str, known: Container[str] = ()) -> dict[str, ArraySpec]:
-    """Return the arrays whose records are in the folder of a set, by address, without torn and ``known`` ones."""
+def declare_arrays(objects: Objects, prefix: str, layout: Layout, arrays: Iterable[ArraySpec]) -> None:
+    """Write the records of arrays and the Zarr metadata of them and their groups, where they do not exist."""
+    records: dict[str, bytes] = {}
+    for array in arrays:
+        records[f"{array.group}/{GROUP}"] = group_metadata({})
+        records[f"{array.name}/{SPEC}"] = checksummed(array.canonical())
+        records[f"{array.name}/{GROUP}"] = array_metadata(array, layout)
+    write_all_once(objects, {f"{prefix}/{name}": (data, data.__eq__) for name, data in records.items()})
+
+
+def list_together(objects: Objects, folders: Iterable[str]) -> list[list[str]]:
+    """Return the names in some folders; an object store is asked for several at the same time."""
+    return list(objects.together(partial(objects.children, folder) for folder in folders))
+
+
+def read_declared(objects: Objects, prefix: str, addresses: Sequence[str]) -> dict[str, ArraySpec]:
+    """Return the records of those arrays in the folder of a set that have one, by address, without torn ones."""
+    addresses = [address for address in addresses if address.rpartition("/")[2] != GROUP]
     declared = {}
-    for group in objects.children(prefix):
-        if "." in group or group in (COMMITS, MACHINES, SEALS):
-            continue
-        for name in objects.children(f"{prefix}/{group}"):
-            address = f"{group}/{name}"
-            if name == GROUP or address in known:
-                continue
-            # None also while another writer is adding it.
-            array = parse(ArraySpec, read_checksummed(record_bytes(objects, f"{prefix}/{address}/{SPEC}")))
-            if array is not None and array.name == address:
-                declared[address] = array
+    records = read_many(objects, (f"{prefix}/{address}/{SPEC}" for address in addresses))
+    for address, data in zip(addresses, records, strict=True):
+        # None also while another writer is adding it.
+        array = parse(ArraySpec, read_checksummed(data))
+        if array is not None and array.name == address:
+            declared[address] = array
     return declared
+
+
+class FirstLook:
+    """What opening a set reads of it first, all of it at the same time where the storage answers several calls at once.
+
+    Args:
+        objects: Storage of the store.
+        prefix: Folder of the set.
+        from_summary: Read what tells whether the summary is enough, instead of what the rest begins with.
+    """
+
+    def __init__(self, objects: Objects, prefix: str, from_summary: bool) -> None:
+        self.objects, self.prefix = objects, prefix
+        files = (SPEC, LAYOUT, *((CREATED, SUMMARY) if from_summary else ()))
+        folders = (SEALS,) if from_summary else (COMMITS, "")
+        calls: dict[tuple[str, str], Callable[[], Any]] = {
+            **{("file", name): partial(objects.read, f"{prefix}/{name}") for name in files},
+            **{("folder", name): partial(objects.children, f"{prefix}/{name}".rstrip("/")) for name in folders},
+        }
+        answers = objects.together(partial(_answer, call) for call in calls.values())
+        self._found = dict(zip(calls, answers, strict=True))
+
+    def _get(self, kind: str, name: str) -> Any:
+        found = self._found[kind, name]
+        if isinstance(found, PatchbankError):
+            raise found
+        return found
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes; raises MissingError where there is none, UserError where it cannot be read."""
+        return bytes(self._get("file", name))
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder."""
+        return list(self._get("folder", folder))
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """The set's summary, None where it is absent, torn or of another set."""
+        if isinstance(self._found["file", SUMMARY], PatchbankError):
+            return read_summary(self.objects, self.prefix)
+        return parse_summary(self.read(SUMMARY), self.prefix.rpartition("/")[2])
+
+    def is_initialised(self) -> bool:
+        """Return whether the set was created to the end."""
+        if ("folder", "") in self._found:
+            inside = CREATED in self.names("") or bool(self.names(COMMITS))
+        else:
+            inside = not isinstance(self._found["file", CREATED], MissingError)
+        return inside or is_initialised(self.objects, self.prefix)
+
+
+def _answer(call: Callable[[], Any]) -> Any:
+    """Return what a call returns, or the error that it ends with."""
+    try:
+        return call()
+    except PatchbankError as error:
+        return error

@@ -4,7 +4,8 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from stores.errors import MissingError, UserError
 from stores.specs import FORMAT_VERSION
@@ -46,6 +47,11 @@ def record_bytes(objects: Objects, key: str) -> bytes | None:
         if is_file(objects, key):
             raise
         return b""
+
+
+def read_many(objects: Objects, keys: Iterable[str]) -> Iterator[bytes | None]:
+    """Return `record_bytes` of some objects, in order; an object store is asked for several at the same time."""
+    return objects.together(partial(record_bytes, objects, key) for key in keys)
 
 
 def is_file(objects: Objects, key: str) -> bool:
@@ -108,6 +114,12 @@ def write_once(objects: Objects, key: str, data: bytes, is_good: Callable[[bytes
             return False
         set_aside(objects, key, is_good)
     raise UserError(f"{objects.url}/{key} is replaced again and again: let one command at a time write it")
+
+
+def write_all_once(objects: Objects, records: Mapping[str, tuple[bytes, Callable[[bytes], bool]]]) -> None:
+    """Write several objects as `write_once` does, each given as bytes and what says whether present ones are good."""
+    for _ in objects.together(partial(write_once, objects, key, *record) for key, record in records.items()):
+        pass
 
 
 def replace(objects: Objects, key: str, parts: list[bytes | memoryview]) -> None:

@@ -11,14 +11,14 @@ leaves a summary that is true.
 """
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from stores.canonical import checksummed, read_checksummed
 from stores.errors import MissingError
 from stores.format.commits import Seal, parse, read_seal
 from stores.format.layout import Layout
-from stores.format.paths import SEALS, SUMMARY, seal_path
+from stores.format.paths import SUMMARY, seal_path
 from stores.format.records import TRIES, record_bytes
 from stores.specs import ArraySpec, FeatureSpec, LabelSpec
 from stores.storage.base import Objects
@@ -155,13 +155,12 @@ def all_sealed(summary: Mapping[str, Any]) -> bool:
     return all("stored" in entry for entry in summary["arrays"].values())
 
 
-def sealed_entries(objects: Objects, prefix: str) -> dict[str, Any] | None:
+def sealed_entries(summary: Mapping[str, Any] | None, seals: Iterable[str]) -> dict[str, Any] | None:
     """Return the entries of a set's arrays where its summary says that all are sealed and every seal is there.
 
     What a summary says of a sealed array is true (stores/README.md), but its seal may have been lost or torn since: a
-    lost one is noticed here, by its name, and a torn one where it is read.
+    lost one is noticed here, by its name, and a torn one where it is read. ``seals`` are the names in ``seals/``.
     """
-    summary = read_summary(objects, prefix)
     if summary is None or not summary["arrays"] or not all_sealed(summary):
         return None
     entries = dict(sorted(summary["arrays"].items()))
@@ -169,7 +168,7 @@ def sealed_entries(objects: Objects, prefix: str) -> dict[str, Any] | None:
     if any(array is None or array.name != name for name, array in arrays.items()):
         return None
     names = {seal_path(name).rpartition("/")[2] for name in entries}
-    return entries if names <= set(objects.children(f"{prefix}/{SEALS}")) else None
+    return entries if names <= set(seals) else None
 
 
 class SealsOnDemand(Mapping[str, Seal]):

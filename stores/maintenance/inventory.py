@@ -7,7 +7,7 @@ listed, so nothing is judged by the list alone.
 
 import json
 import re
-from collections.abc import Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from stores.format.creation import set_metadata
 from stores.format.layout import Layout
 from stores.format.machines import read_machines
 from stores.format.paths import COMMITS, COPIED, CREATED, GROUP, LAYOUT, MACHINES, SEALS, SPEC, SUMMARY, seal_path
-from stores.format.records import check_format, record_bytes
+from stores.format.records import check_format, read_many, record_bytes
 from stores.format.summary import read_summary
 from stores.specs import ArraySpec
 from stores.storage.base import PARTIAL, Objects
@@ -67,6 +67,10 @@ class Inventory:
     def read(self, child: str) -> bytes | None:
         """Return the present bytes of an object of the set, None when there is none."""
         return record_bytes(self.objects, f"{self.prefix}/{child}")
+
+    def read_many(self, children: Iterable[str]) -> Iterator[bytes | None]:
+        """Return the present bytes of some objects of the set, in order, None where there are none."""
+        return read_many(self.objects, (f"{self.prefix}/{child}" for child in children))
 
     def intact_bytes(self, name: str) -> bytes | None:
         """Return a record's bytes as they were written: from disk, or the summary's copy."""
@@ -163,12 +167,13 @@ def _arrays(inventory: Inventory) -> dict[str, ArraySpec]:
         declared = parse(ArraySpec, entry.get("spec"))
         if declared is not None and name not in arrays:
             arrays[name] = declared
-    for child in inventory.names:
-        address, _, name = child.rpartition("/")
-        if name == SPEC and "/" in address and address not in arrays:
-            declared = parse(ArraySpec, read_checksummed(inventory.read(child)))
-            if declared is not None and declared.name == address:
-                arrays[address] = declared
+    addresses = [child.rpartition("/")[0] for child in inventory.names if child.endswith(f"/{SPEC}")]
+    addresses = [address for address in addresses if "/" in address and address not in arrays]
+    records = inventory.read_many(f"{address}/{SPEC}" for address in addresses)
+    for address, data in zip(addresses, records, strict=True):
+        declared = parse(ArraySpec, read_checksummed(data))
+        if declared is not None and declared.name == address:
+            arrays[address] = declared
     return arrays
 
 

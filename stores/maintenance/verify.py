@@ -158,8 +158,12 @@ def compare(
     wrong: dict[str, str] = {}
     keys = iter(expected)
     while window := list(itertools.islice(keys, WINDOW)):
-        parts = [window[start : start + _PART] for start in range(0, len(window), _PART)]
-        for problems in executor.map(check, parts) if executor else map(check, parts):
+        size = _PART if objects.at_once() == 1 else 1
+        parts = [window[start : start + size] for start in range(0, len(window), size)]
+        # What takes time on an object store is the network, for which there may be more threads than processors.
+        is_near = executor is not None and objects.at_once() == 1
+        calls = (partial(check, part) for part in parts)
+        for problems in executor.map(check, parts) if executor and is_near else objects.together(calls):
             wrong |= problems
     return wrong
 
@@ -200,8 +204,8 @@ def _records(inventory: Inventory) -> list[Finding]:
     if not inventory.is_initialised:
         return []  # an interrupted creation, which the next extraction completes
     wrong: dict[str, str] = {}
-    for name, sha256 in (inventory.created or {SPEC: inventory.digest}).items():
-        data = inventory.read(name)
+    listed = inventory.created or {SPEC: inventory.digest}
+    for (name, sha256), data in zip(listed.items(), inventory.read_many(listed), strict=True):
         if data is None or sha256_hex(data) != sha256:
             wrong[name] = GONE if data is None else DIFFERS
     data, copy = inventory.read(CREATED), inventory.copy(CREATED)
@@ -226,10 +230,10 @@ def _seals_and_commits(inventory: Inventory) -> list[Finding]:
     valid = {f"{COMMITS}/{name}" for name in inventory.commits}
     valid |= {seal_path(address) for address in (*inventory.seals, *inventory.lost_seals)}
     records = sorted(child for child in inventory.names if child.partition("/")[0] in (COMMITS, SEALS))
-    for child in records:
+    doubted = [child for child in records if child.endswith(".json") and child not in valid]
+    for child, data in zip(doubted, inventory.read_many(doubted), strict=True):
         folder = child.partition("/")[0]
-        # None where it was removed since it was listed.
-        if child.endswith(".json") and child not in valid and inventory.read(child) is not None:
+        if data is not None:  # else it was removed since it was listed
             part: Part = "commit" if folder == COMMITS else "seal"
             findings.append(Finding(inventory.digest, f"{prefix}/{child}", "is torn or a record of another set", part))
     return findings
@@ -241,10 +245,10 @@ def _metadata(inventory: Inventory, metadata: Mapping[str, bytes], expected_obje
     committed |= {*inventory.seals, *inventory.lost_seals}
     groups = {address.partition("/")[0] for address in committed}
     findings = []
-    for child, expected in metadata.items():
-        if child == GROUP or child in expected_objects:
-            continue  # compared with a recorded sha256
-        folder, data = child.rpartition("/")[0], inventory.read(child)
+    # The others are compared with a recorded sha256.
+    own = [child for child in metadata if child != GROUP and child not in expected_objects]
+    for child, data in zip(own, inventory.read_many(own), strict=True):
+        folder, expected = child.rpartition("/")[0], metadata[child]
         problem = DIFFERS if data is not None and data != expected else ""
         if data is None and (folder in committed or folder in groups):
             problem = GONE

@@ -4,13 +4,17 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from stores.errors import MissingError, UserError
 from stores.storage.base import MOST_BYTES, MOST_RECORD_BYTES, PARTIAL, PIECE_BYTES, Observe, Parts
 from stores.storage.os_errors import explained
 from stores.storage.regular_files import open_file, read_file
+from stores.storage.together import one_by_one
+
+T = TypeVar("T")
 
 
 class LocalObjects:
@@ -182,6 +186,10 @@ class LocalObjects:
             self._write(self.path(ticket), parts)
         return ticket
 
+    def keep(self, key: str) -> str | None:
+        """Keep nothing: between the last look for a commit and a rename there is no time to speak of."""
+        return None
+
     def publish(self, ticket: str, key: str) -> None:
         """Give staged bytes their final name; raises MissingError when they were removed."""
         with explained("write", str(self.path(key))):
@@ -247,3 +255,11 @@ class LocalObjects:
                 folder = folder.parent
             status = os.statvfs(folder)
         return status.f_bavail * status.f_frsize
+
+    def at_once(self) -> int:
+        """Return 1: processor and disk do the work."""
+        return 1
+
+    def together(self, calls: Iterable[Callable[[], T]]) -> Iterator[T]:
+        """Return the results of calls that are made one after another."""
+        return one_by_one(calls)

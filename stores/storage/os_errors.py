@@ -48,18 +48,57 @@ def explained(doing: str, path: str) -> Iterator[None]:
         raise UserError(f"cannot {doing} {path}: {advice}, {_AGAIN}") from error
 
 
+_EXPIRED = "the credentials have expired: get new ones"
+_UNKNOWN = "the credentials are not known there: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or the profile"
+_DENIED = "permission is denied: ask for the right to {doing} there, or choose another --store"
+
+REMOTE_ADVICE = {
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "RequestExpired": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "InvalidAccessKeyId": _UNKNOWN,
+    "InvalidToken": _UNKNOWN,
+    "SignatureDoesNotMatch": _UNKNOWN,
+    "NoCredentialsError": "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile",
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
+    "PermissionError": _DENIED,
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
+    "NoSuchBucket": "there is no such bucket: create it, or choose another --store",
+    "400": "the object store refuses the request, mostly because credentials have expired: get new ones",
+    "SlowDown": "the object store asks for fewer requests: wait a while",
+    "EndpointConnectionError": "the object store does not answer: check the network and its address",
+    "ClientConnectorError": "the object store does not answer: check the network and its address",
+}
+"""What is wrong and what to do, by the error code of S3 or by the type of the client's error."""
+
+
+def remote_code(error: BaseException) -> str:
+    """Return the error code that S3 has answered, or the HTTP status; empty where the error has none."""
+    for one in (error, error.__cause__):
+        answer = getattr(one, "response", None)
+        if isinstance(answer, dict):
+            return str(answer.get("Error", {}).get("Code", ""))
+    return ""
+
+
 @contextlib.contextmanager
 def explained_remote(doing: str, url: str) -> Iterator[None]:
     """Raise UserError with one sentence for any error of an object store's client, except FileNotFoundError.
 
-    Clients raise errors of their own libraries, so every Exception is caught.
+    Clients raise errors of their own libraries, so every Exception is caught. A bucket that is not there is no missing
+    object.
     """
     try:
         yield
-    except (PatchbankError, FileNotFoundError):
+    except PatchbankError:
         raise
     except Exception as error:
+        code = remote_code(error)
+        if isinstance(error, FileNotFoundError) and code != "NoSuchBucket":
+            raise
         lines = str(error).strip().splitlines() or ["no reason given"]
-        raise UserError(
-            f"cannot {doing} {url}: the object store says {type(error).__name__}: {lines[0][:200]}: fix that, {_AGAIN}"
-        ) from error
+        name = code if code in REMOTE_ADVICE else type(error).__name__
+        advice = REMOTE_ADVICE.get(name, f"{lines[0][:200]}: fix that").replace("{doing}", doing)
+        raise UserError(f"cannot {doing} {url}: the object store says {name}: {advice}, {_AGAIN}") from error

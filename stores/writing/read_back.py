@@ -5,6 +5,7 @@ nobody has read yet. sha256 was made of the same bytes while they were written, 
 enough to tell that they arrived. Chunks are read by several threads, in any order.
 """
 
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -69,9 +70,10 @@ class ReadBack:
             stamp = self.objects.stamp(key)
             if known is not None and stamp is not None and known.stamp == stamp:
                 return all((entry.size, entry.crc32c) == (known.size, known.crc32c) for entry in entries)
-            # Before it is opened: reading a pipe in place of a chunk would wait for ever.
+            # Before it is opened: what is no file in place of a chunk is damage of it. Object stores hold no such
+            # thing, and another size is noticed when it is read.
             sizes = {entry.size for entry in entries}
-            if len(sizes) != 1 or self.objects.size(key) not in sizes:
+            if len(sizes) != 1 or (self.objects.at_once() == 1 and self.objects.size(key) not in sizes):
                 return False
             checksum, rows = self._checked_rows(array, number, key, sizes.pop())
         except (DamageError, MissingError):
@@ -102,16 +104,16 @@ class ReadBack:
             arrays: The arrays.
             recorded: Returns what commit records say of a chunk, none where they do not agree on there being one.
         """
-        wrong: dict[str, set[int]] = {}
-        threads = available_cores()
+        arrays = list(arrays)
+        wrong: dict[str, set[int]] = {array.name: set() for array in arrays}
+        chunks = ((array, number) for array in arrays for number in range(self.layout.n_objects(array)))
+        threads = max(available_cores(), self.objects.at_once())
         with ThreadPoolExecutor(threads, thread_name_prefix="patchbank-read") as pool:
-            for array in arrays:
-                wrong[array.name] = set()
-                n_chunks = self.layout.n_objects(array)
-                for first in range(0, n_chunks, WINDOW * threads):
-                    numbers = range(first, min(first + WINDOW * threads, n_chunks))
-                    good = pool.map(lambda number, a=array: self.read(a, number, recorded(a, number)), numbers)
-                    wrong[array.name] |= {number for number, one in zip(numbers, good, strict=True) if not one}
+            while some := list(itertools.islice(chunks, WINDOW * threads)):
+                good = pool.map(lambda chunk: self.read(chunk[0], chunk[1], recorded(*chunk)), some)
+                for (array, number), is_good in zip(some, good, strict=True):
+                    if not is_good:
+                        wrong[array.name].add(number)
         return wrong
 
     def _checked_rows(self, array: ArraySpec, number: int, key: str, size: int) -> tuple[int, np.ndarray]:

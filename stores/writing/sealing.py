@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool
@@ -53,8 +54,10 @@ def seal(stored_set: ZarrSet, arrays: Iterable[str], *, refuse_dead: bool = Fals
     recorded = {array.name: _Recorded(stored_set, array) for array in complete}
     read_back = read_back_of(stored_set)
     wrong = read_back.wrong_chunks(complete, lambda array, number: recorded[array.name].chunk(number))
-    for name, found in recorded.items():
-        outcomes[name] = _seal_array(stored_set, stored_set.arrays[name], found, wrong[name], refuse_dead)
+    at_once = stored_set.objects.at_once()
+    for first in range(0, len(complete), at_once):
+        some = [_Sealing(stored_set, array, recorded[array.name]) for array in complete[first : first + at_once]]
+        outcomes |= _seal_together(stored_set, some, wrong, refuse_dead)
     stored_set.refresh()
     _remove_replaced_commits(stored_set)
     stored_set.summarise()
@@ -102,40 +105,83 @@ class _Recorded:
         return {number for number, texts in lines.items() if len(texts) > 1 or len(self.contents[number]) > 1}
 
 
-def _seal_array(
-    stored_set: ZarrSet, array: ArraySpec, recorded: _Recorded, wrong: set[int], refuse_dead: bool
-) -> SealOutcome:
-    """Seal an array whose ranges are all committed, unless a chunk is not what was committed."""
-    layout, read_back = stored_set.layout, read_back_of(stored_set)
-    damaged = {layout.range_of_chunk(number, array) for number in wrong}
-    damaged |= recorded.conflicting()
-    if damaged:
-        return _take_back(stored_set, array.name, damaged)
-    dead = read_back.dead[array.name].channels
-    if refuse_dead and dead:
-        return SealOutcome(dead=dead)
-    metadata = _write_metadata(stored_set, array)
-    _delete_partial_files(stored_set, array.name)
-    objects, prefix = stored_set.objects, stored_set.prefix
-    table = ChunkTable.joined([recorded.tables[number][0] for number in range(layout.n_ranges)])
-    contents = [min(recorded.contents[number]) for number in range(layout.n_ranges)]
-    sealed = Seal(
-        set=stored_set.digest,
-        array=array,
-        content=array_content(contents),
-        ranges=packed(contents),
-        metadata=metadata,
-        chunks=table.text,
-        dead=dead,
-    )
-    write_seal(objects, prefix, sealed)
-    damaged = _replaced_since(stored_set, array, table)
-    if damaged:
-        list_unsealed(objects, prefix, {array.name: array})
-        objects.delete(f"{prefix}/{seal_path(array.name)}")
+@dataclass
+class _Sealing:
+    """One complete array on its way to a seal."""
+
+    target: ZarrSet
+    array: ArraySpec
+    recorded: _Recorded
+    table: ChunkTable | None = None
+    """Of the seal, once that is written."""
+
+    def refusal(self, wrong: set[int], refuse_dead: bool) -> SealOutcome | None:
+        """Return why the array is not sealed, after removing the commit records of its damaged ranges."""
+        damaged = {self.target.layout.range_of_chunk(number, self.array) for number in wrong}
+        damaged |= self.recorded.conflicting()
+        if damaged:
+            return _take_back(self.target, self.array.name, damaged)
+        dead = read_back_of(self.target).dead[self.array.name].channels
+        return SealOutcome(dead=dead) if refuse_dead and dead else None
+
+    def write(self) -> None:
+        """Write the seal of what was committed."""
+        metadata = _write_metadata(self.target, self.array)
+        _delete_partial_files(self.target, self.array.name)
+        n_ranges = self.target.layout.n_ranges
+        self.table = ChunkTable.joined([self.recorded.tables[number][0] for number in range(n_ranges)])
+        contents = [min(self.recorded.contents[number]) for number in range(n_ranges)]
+        sealed = Seal(
+            set=self.target.digest,
+            array=self.array,
+            content=array_content(contents),
+            ranges=packed(contents),
+            metadata=metadata,
+            chunks=self.table.text,
+            dead=read_back_of(self.target).dead[self.array.name].channels,
+        )
+        write_seal(self.target.objects, self.target.prefix, sealed)
+
+    def is_replaced(self, number: int) -> bool:
+        """Return whether another writer has replaced a chunk with other bytes since it was read.
+
+        A writer that looked for commits and seals before this seal was there may have published its chunk only now.
+        """
+        assert self.table is not None
+        read_back, objects = read_back_of(self.target), self.target.objects
+        key = read_back.key(self.array, number)
+        replaced = objects.stamp(key) != read_back.stamp(self.array, number)
+        return replaced and not is_stored(objects, key, self.table.at(number))
+
+    def take_back_seal(self, damaged: set[int]) -> SealOutcome:
+        """Remove the seal, and the commit records of the damaged ranges."""
+        objects, prefix, name = self.target.objects, self.target.prefix, self.array.name
+        list_unsealed(objects, prefix, {name: self.array})
+        objects.delete(f"{prefix}/{seal_path(name)}")
         objects.sync(f"{prefix}/{SEALS}")
-        return _take_back(stored_set, array.name, damaged)
-    return SealOutcome()
+        return _take_back(self.target, name, damaged)
+
+
+def _seal_together(
+    stored_set: ZarrSet, some: list[_Sealing], wrong: Mapping[str, set[int]], refuse_dead: bool
+) -> dict[str, SealOutcome]:
+    """Seal arrays whose ranges are all committed, unless a chunk is not what was committed; return the outcomes."""
+    objects = stored_set.objects
+    refusals = {one.array.name: one.refusal(wrong[one.array.name], refuse_dead) for one in some}
+    outcomes = {name: refusal for name, refusal in refusals.items() if refusal is not None}
+    sound = [one for one in some if one.array.name not in outcomes]
+    for _ in objects.together(one.write for one in sound):
+        pass
+    chunks = [(one, number) for one in sound for number in range(len(one.table or ()))]
+    damaged: dict[str, set[int]] = {}
+    replaced = objects.together(partial(one.is_replaced, number) for one, number in chunks)
+    for (one, number), is_replaced in zip(chunks, replaced, strict=True):
+        if is_replaced:
+            damaged.setdefault(one.array.name, set()).add(stored_set.layout.range_of_chunk(number, one.array))
+    for one in sound:
+        name = one.array.name
+        outcomes[name] = one.take_back_seal(damaged[name]) if name in damaged else SealOutcome()
+    return outcomes
 
 
 def _write_metadata(stored_set: ZarrSet, array: ArraySpec) -> dict[str, StoredObject]:
@@ -155,21 +201,6 @@ def _delete_partial_files(stored_set: ZarrSet, name: str) -> None:
     for child in stored_set.objects.children(folder):
         if child.endswith(PARTIAL):
             stored_set.objects.delete(f"{folder}/{child}")
-
-
-def _replaced_since(stored_set: ZarrSet, array: ArraySpec, table: ChunkTable) -> set[int]:
-    """Return the ranges with a chunk that another writer has replaced with other bytes since it was read.
-
-    A writer that looked for commits and seals before this seal was there may have published its chunk only now.
-    """
-    damaged = set()
-    read_back = read_back_of(stored_set)
-    for number in range(len(table)):
-        key = read_back.key(array, number)
-        replaced = stored_set.objects.stamp(key) != read_back.stamp(array, number)
-        if replaced and not is_stored(stored_set.objects, key, table.at(number)):
-            damaged.add(stored_set.layout.range_of_chunk(number, array))
-    return damaged
 
 
 def _take_back(stored_set: ZarrSet, name: str, damaged: set[int]) -> SealOutcome:
@@ -194,5 +225,6 @@ def _remove_replaced_commits(stored_set: ZarrSet) -> None:
     if replaced:
         # Another process may have written the seals a moment ago: no record goes before they are durable.
         stored_set.objects.sync(f"{stored_set.prefix}/{SEALS}")
-    for file_name in replaced:
-        stored_set.objects.delete(f"{stored_set.prefix}/{COMMITS}/{file_name}")
+    keys = [f"{stored_set.prefix}/{COMMITS}/{file_name}" for file_name in replaced]
+    for _ in stored_set.objects.together(partial(stored_set.objects.delete, key) for key in keys):
+        pass

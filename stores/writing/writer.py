@@ -2,7 +2,8 @@
 
 The order is what survives a crash: chunk bytes are written and fsynced under partial names, get their final names, the
 folders are fsynced, and only then the commit record is written. A crash at any point leaves a range without a commit
-record, which the next extraction makes again.
+record, which the next extraction makes again. On an object store with conditional PUT chunks go straight to their final
+names, where they replace nothing; a chunk that finds other bytes there takes the longer way (`stores.storage.base`).
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -24,6 +26,7 @@ from stores.format.paths import SPEC
 from stores.format.records import is_file, set_aside
 from stores.sets import ZarrSet
 from stores.specs import ArraySpec
+from stores.storage.base import PARTIAL
 from stores.writing.conflicts import existing_commit, resolve_conflict
 from stores.writing.read_back import read_back_of
 
@@ -37,6 +40,11 @@ class _Staged:
     stored: StoredObject
     content: bytes
     """sha256 of the chunk's rows."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the bytes have no final name yet; others may have been there before, and are not ours to remove."""
+        return self.ticket.endswith(PARTIAL)
 
 
 @dataclass
@@ -110,7 +118,7 @@ class SetWriter:
     Args:
         feature_set: The set.
         arrays: Addresses of the arrays whose rows are written together.
-        threads: Threads that write chunks.
+        threads: Threads that write chunks; an object store gets as many as it answers at once.
         max_bytes: Bytes of chunks that may wait to be written. Beyond it `RangeWriter.write` blocks, which bounds the
             memory of an extraction whose disk is slower than its model.
     """
@@ -120,8 +128,11 @@ class SetWriter:
     ) -> None:
         self.set = feature_set
         self.specs = {name: feature_set.arrays[name] for name in sorted(arrays)}
+        threads = max(threads, feature_set.objects.at_once())
         self.chunks = ThreadPoolExecutor(threads, thread_name_prefix="patchbank-write")
-        self.commits = ThreadPoolExecutor(1, thread_name_prefix="patchbank-commit")
+        self.commits = ThreadPoolExecutor(
+            max(1, feature_set.objects.at_once() // 4), thread_name_prefix="patchbank-commit"
+        )
         self.max_bytes = max_bytes
         self.waiting = 0
         self.spare: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
@@ -179,8 +190,10 @@ class SetWriter:
             encoded = encode_chunk(rows, self.set.layout.compression, n_rows)
             chunk = chunk_name(number, self.specs[array])
             ticket = self.set.objects.stage(f"{self.set.prefix}/{array}/{chunk}", encoded.parts)
-            self.tickets.add(ticket)
-            return _Staged(array, chunk, number, ticket, encoded.stored, encoded.content)
+            staged = _Staged(array, chunk, number, ticket, encoded.stored, encoded.content)
+            if staged.is_partial:
+                self.tickets.add(ticket)
+            return staged
         except BaseException as error:
             self.failed = self.failed or error
             raise
@@ -222,27 +235,44 @@ class SetWriter:
             )
         if existing_commit(objects, prefix, commit):
             self._drop(staged)  # another writer was first; committed bytes are never knowingly replaced
+            if not all(entry.is_partial for entry in staged):
+                resolve_conflict(objects, prefix, commit)  # a committed chunk was gone, and ours took its name
             return False
+        kept: dict[str, str] = {}
         try:
-            for entry in staged:
-                self._give_name(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}")
-                self.tickets.discard(entry.ticket)
-        except MissingError as error:
-            if not existing_commit(objects, prefix, commit):
-                raise UserError(str(error)) from error
-            self._drop(staged)  # sealing removed the partial files of this array
-            return False
-        for array in self.specs:
-            objects.sync(f"{prefix}/{array}")
-        is_first = write_commit(objects, prefix, commit)
-        resolve_conflict(objects, prefix, commit)
+            try:
+                for entry in staged:
+                    if entry.is_partial:
+                        self._give_name(entry.ticket, f"{prefix}/{entry.array}/{entry.chunk}", kept)
+                        self.tickets.discard(entry.ticket)
+            except MissingError as error:
+                if not existing_commit(objects, prefix, commit):
+                    raise UserError(str(error)) from error
+                self._drop(staged)  # sealing removed the partial files of this array
+                return False
+            for array in self.specs:
+                objects.sync(f"{prefix}/{array}")
+            is_first = write_commit(objects, prefix, commit)
+            resolve_conflict(objects, prefix, commit, kept)
+        finally:
+            for ticket in kept.values():
+                with contextlib.suppress(PatchbankError):
+                    objects.delete(ticket)
         if is_first:
-            read_back = read_back_of(self.set)  # here, while the next ranges are computed: sealing has less to read
-            for entry in staged:
-                read_back.read(self.specs[entry.array], entry.number, [entry.stored])
+            # Here, while the next ranges are computed: sealing has less to read.
+            self._read_back(staged)
         return is_first
 
-    def _give_name(self, ticket: str, key: str) -> None:
+    def _read_back(self, staged: list[_Staged]) -> None:
+        read_back = read_back_of(self.set)
+        calls = (partial(read_back.read, self.specs[entry.array], entry.number, [entry.stored]) for entry in staged)
+        for _ in self.set.objects.together(calls):
+            pass
+
+    def _give_name(self, ticket: str, key: str, kept: dict[str, str]) -> None:
+        replaced = self.set.objects.keep(key)
+        if replaced is not None:
+            kept[key] = replaced
         try:
             self.set.objects.publish(ticket, key)
         except UserError:
@@ -253,5 +283,6 @@ class SetWriter:
 
     def _drop(self, staged: list[_Staged]) -> None:
         for entry in staged:
-            self.set.objects.delete(entry.ticket)
-            self.tickets.discard(entry.ticket)
+            if entry.is_partial:
+                self.set.objects.delete(entry.ticket)
+                self.tickets.discard(entry.ticket)

@@ -29,6 +29,7 @@ from stores.maintenance.verify import verify
 from stores.sets import ZarrSet
 from stores.storage.base import PARTIAL
 from stores.storage.local import LocalObjects
+from stores.storage.together import one_by_one
 from stores.writing.sealing import seal
 from stores.writing.writer import SetWriter
 from tests.stores.specs_for_tests import FEATURES, layout, samples, token_array, values
@@ -83,6 +84,15 @@ class MemoryObjects:
         self.put(ticket, parts)
         return ticket
 
+    def keep(self, key):
+        return None
+
+    def at_once(self):
+        return 1
+
+    def together(self, calls):
+        return one_by_one(calls)
+
     def publish(self, ticket, key):
         if ticket not in self.held:
             raise MissingError(f"{ticket} is gone: run the same command again")
@@ -110,6 +120,23 @@ class MemoryObjects:
 
     def free_bytes(self):
         return None
+
+
+class CreatingObjects(MemoryObjects):
+    """The same with the promises of an object store that has a conditional PUT: chunks are staged in place."""
+
+    def stage(self, key, parts):
+        data = b"".join(parts)
+        if self.put_new(key, [data]) or self.held[key] == data:
+            return key
+        return super().stage(key, [data])
+
+    def keep(self, key):
+        return super().stage(key, [self.held[key]]) if key in self.held else None
+
+    def publish(self, ticket, key):
+        if ticket != key:
+            super().publish(ticket, key)
 
 
 class AtOnce(concurrent.futures.Executor):
@@ -407,9 +434,9 @@ def run_between(state, outer, inner, at):
     judge(objects, before, damage, found, errors)
 
 
-def killed_at(state, name, at):
+def killed_at(state, name, at, storage=MemoryObjects):
     """End a command before its ``at``-th call, as SIGKILL does; what it leaves is not damage, and can be completed."""
-    objects = STATES[state]().copy()
+    objects = storage(STATES[state]().held)
     before, damage = committed_once_repaired(state), verify_store(objects)
 
     def kill():
@@ -421,9 +448,9 @@ def killed_at(state, name, at):
     judge(objects, set() if name == "remove the set" else before, damage)
 
 
-def interleave(state, names, seed, folder=None):
+def interleave(state, names, seed, folder=None, storage=MemoryObjects):
     """Deal the calls of some commands out in an order drawn from ``seed``, and judge; with ``folder`` on a disk."""
-    objects, found, errors = STATES[state]().copy(), [], []
+    objects, found, errors = storage(STATES[state]().held), [], []
     if folder is not None:
         objects = on_disk(objects, folder)
     before, damage = committed_once_repaired(state), verify_store(objects)

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from tests.stores import interleaving
-from tests.stores.interleaving import COMMANDS, STATES, interleave, killed_at, n_calls, run_between, without_threads
+from tests.stores.interleaving import (
+    COMMANDS,
+    STATES,
+    CreatingObjects,
+    interleave,
+    killed_at,
+    n_calls,
+    run_between,
+    without_threads,
+)
 
 PAIRS = list(itertools.product(COMMANDS, repeat=2))
 SEEDS = range(60)
@@ -72,6 +81,19 @@ def test_random_interleavings():
 def test_random_interleavings_on_a_disk(tmp_path):
     for seed in SEEDS[:10]:
         interleave(*drawn(seed), seed, tmp_path / str(seed))
+
+
+def test_interleavings_and_kills_where_chunks_are_staged_in_place():
+    for seed in SEEDS[:6]:
+        interleave(*drawn(seed), seed, storage=CreatingObjects)
+    for at in range(0, n_calls("nothing", "extract"), 12):
+        killed_at("nothing", "extract", at, CreatingObjects)
+
+
+@pytest.mark.slow
+def test_many_random_interleavings_where_chunks_are_staged_in_place():
+    for seed in MANY_SEEDS:
+        interleave(*drawn(seed), seed, storage=CreatingObjects)
 
 
 @pytest.mark.slow
