@@ -100,3 +100,9 @@ def test_gram_matrices_are_streamed_or_refused_with_both_numbers(site, run):
     (site / "grams.toml").write_text(text.replace("5000000", "20"))
     code, out, err = run("evaluate", "grams.toml", "--memory", "0.1")
     assert (code, out.splitlines()[:1]) == (0, ["made    2 results"]), err
+
+
+def test_no_finite_memory_is_no_traceback(site, run):
+    code, _, err = run("evaluate", "asked.toml", "--memory", "inf")
+    assert code == 2
+    assert "less than or equal" in err

@@ -27,6 +27,7 @@ MemoryOption = Annotated[
     float | None,
     typer.Option(
         min=0.1,
+        max=1e9,  # infinity is no number of bytes
         show_default=False,
         help="Memory limit of one analysis in GB (10^9 bytes), without what the idle process has. If one is estimated "
         "to need more, nothing is computed. No result depends on it. Default: half of the free memory.",

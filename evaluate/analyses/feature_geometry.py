@@ -62,7 +62,7 @@ class FeatureGeometry(BootstrapSettings):
     deviations: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     """Median absolute deviations (MAD, not scaled) above the median from which a token's length is an outlier."""
     top: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 10)
-    """Numbers of leading features whose share of the mean cosine is reported."""
+    """Numbers of leading features whose share of the mean cosine is reported, those that a model has."""
     fitted_ranks: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=3)]] = (10, 100)
     """First and last rank of the eigenvalues to which alpha-ReQ is fitted, from 1."""
     pair_images: int = Field(default=512, ge=1)
@@ -104,7 +104,7 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
     """All quantities of one array."""
 
     analysis = "feature-geometry"
-    revision = 4
+    revision = 5
     what = "geometry of {task.array}"
     key_settings = ("deviations", "fitted_ranks", "pair_images", "resamples")
     key_counts = ("top",)
@@ -278,9 +278,10 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
         defined = ~np.isnan(values)
         sums = self._by_image(np.where(defined, values, 0.0))
         counts = self._by_image(defined.astype(np.float64))
-        bootstrap = self.bootstrap(self.scored.sources)
+        there = counts > 0  # pairs are compared in some images only
+        bootstrap = self.bootstrap([one for one, is_there in zip(self.scored.sources, there, strict=True) if is_there])
         value = float(sums.sum() / counts.sum()) if defined.any() else None
-        return bootstrap.row(metric, value, bootstrap.ratio(sums, counts), **columns)
+        return bootstrap.row(metric, value, bootstrap.ratio(sums[there], counts[there]), **columns)
 
     def work(self) -> Work:
         """Estimate the operations: one pass, its decompositions, and the intervals."""

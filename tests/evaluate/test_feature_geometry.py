@@ -280,6 +280,18 @@ def test_few_pairs_of_patches_leave_the_other_numbers(planted, found):
         values = [table.loc[table["metric"] == metric, "value"].tolist() for table in (found.table, fewer.table)]
         assert (values[0] == values[1]) == is_same
     assert fewer.table.loc[fewer.table["metric"] == "lds", "value"].notna().all()
+    n_units = {metric: set(fewer.table.loc[fewer.table["metric"] == metric, "n_units"]) for metric in ("lds", "rmsc")}
+    assert n_units["lds"] == {12}
+    assert min(n_units["rmsc"]) > 12
+
+
+def test_an_interval_needs_ten_images_that_define_the_number(planted):
+    folder, model, *_ = planted
+    fewest = run(folder, model, pair_images=5, layers=(1,), norm="both").table
+    rows = fewest[fewest["metric"].isin(["lds", "channel_kurtosis", "srss"])]
+    assert set(rows["n_units"]) == {4, 5}, "one of the five has no region"
+    assert rows["low"].isna().all()
+    assert rows["value"].notna().any()
 
 
 def test_what_is_not_stored_is_named(planted):
