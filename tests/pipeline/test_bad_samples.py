@@ -22,9 +22,9 @@ from pipeline.extraction.repair import repair_recipe
 from pipeline.extraction.run import Recorded
 from pipeline.labels.label_set import PIXELS, make_labels
 from pipeline.models import build_model
-from pipeline.preview import choose_rows
 from pipeline.recipe import FeatureRecipe, Recipe
 from pipeline.rows import bad_samples, sources
+from pipeline.rows.preview import choose_rows
 from pipeline.views import CLEAN
 from stores import Store
 from stores.errors import MissingError, UserError
