@@ -75,8 +75,8 @@ def extract(
         for one in models:
             report.add_complete(complete[one.display])
     else:
-        from pipeline.extraction.extract import ExtractOptions
         from pipeline.extraction.loading import default_workers
+        from pipeline.extraction.options import ExtractOptions
         from pipeline.extraction.run import extract_recipe
 
         with progress() as on_progress:

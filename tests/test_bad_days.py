@@ -64,7 +64,7 @@ def test_ctrl_c_says_so_leaves_with_130_and_goes_on(site, run, undisturbed, monk
 
 SERVER = """
 import json, os, sys
-import cli, pipeline.extraction.repair, pipeline.extraction.run
+import cli, pipeline.extraction.recomputing.repair, pipeline.extraction.run
 for line in sys.stdin:
     folder, before, arguments = json.loads(line)
     child = os.fork()
