@@ -1,8 +1,10 @@
 """``patchbank extract``: compute the features and labels that the store lacks."""
 
+import contextlib
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +13,14 @@ import typer
 from commands.experiment.address_space import check_address_space
 from commands.experiment.painted_world import paint_missing_world
 from commands.experiment.reading import load_experiment, source_choice
+from commands.experiment.workers import default_scheduler, start_workers
 from commands.terminal.options import (
     BatchOption,
     DataOption,
     DeviceOption,
     Experiment,
     JsonOption,
+    SchedulerOption,
     StoreOption,
     WorkersOption,
 )
@@ -41,6 +45,7 @@ def extract(
     allow_mixed: Annotated[
         bool, typer.Option(help="Complete a set that was started on another kind of device.")
     ] = False,
+    scheduler: SchedulerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Extract what is missing, in one pass per model and view. Safe to repeat, to interrupt and to run in parallel."""
@@ -60,7 +65,7 @@ def extract(
     models = recipe.chosen_models(model)
     # torch takes seconds to load, and nothing below needs it where all is there.
     is_known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) and are_noted(recipe, models, workspace.store, choice)
-    compute = None if is_known else _compute(device, batch_size)
+    compute = None if is_known or scheduler else _compute(device, batch_size)
     samples = read_samples(recipe, workspace, choice)
     for own in models:
         if own.weights == OWN:
@@ -77,9 +82,9 @@ def extract(
     else:
         from pipeline.extraction.loading import default_workers
         from pipeline.extraction.options import ExtractOptions
-        from pipeline.extraction.run import extract_recipe
+        from pipeline.extraction.run import extract_recipe, make_here
 
-        with progress() as on_progress:
+        with progress() as on_progress, contextlib.ExitStack() as stack:
             options = ExtractOptions(
                 workers=workers or default_workers(),
                 shard=shard_of,
@@ -87,8 +92,15 @@ def extract(
                 provenance={**provenance(), "experiment": experiment.stem},
                 on_progress=on_progress,
             )
+            make_sets = make_here
+            if scheduler := scheduler or default_scheduler(device):
+                started = start_workers(stack, scheduler, device, batch_size, recipe, workspace, samples)
+                make_sets, compute = started.sets, started.compute
+                options = replace(options, workers=workers or started.decoders or options.workers)
             compute = compute or _compute(device, batch_size)
-            report = extract_recipe(recipe, workspace, compute, options, choice=choice, only=model, samples=samples)
+            report = extract_recipe(
+                recipe, workspace, compute, options, choice=choice, only=model, samples=samples, make_sets=make_sets
+            )
     for note in report.notes:
         say(note)
     for outcome in report.outcomes:
@@ -106,12 +118,15 @@ def extract(
     made = sum(outcome.rows_made for outcome in report.outcomes)
     reused = sum(outcome.rows_reused for outcome in report.outcomes)
     taken: Counter[str] = Counter()
+    made_by: Counter[str] = Counter()
     for outcome in report.outcomes:
         taken.update(outcome.rows_taken)
+        made_by.update(outcome.made_by)
     if as_json:
         found = {
             "made": made,
             "taken_over": dict(taken),
+            **({"made_by": dict(made_by)} if made_by else {}),
             "reused": reused,
             "store": workspace.store.location,
             "labels": report.labels.digest if report.labels else None,
@@ -129,6 +144,8 @@ def extract(
                 f"write {duration(seconds.write)}, seal {duration(seconds.seal)}; bottleneck: {seconds.bottleneck}"
             )
     echo(f"made    {made:,} rows of features, {report.label_rows_made:,} of labels")
+    for worker, count in sorted(made_by.items()):
+        echo(f"worker  {worker}: {count:,} rows")
     for digest, count in taken.items():
         echo(f"taken   {count:,} rows of features over from {digest[:12]}")
     echo(f"reused  {reused:,} rows of features")

@@ -192,6 +192,7 @@ def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
         "rows_made": outcome.rows_made,
         "rows_reused": outcome.rows_reused,
         **({"rows_taken_over": outcome.rows_taken} if outcome.rows_taken else {}),
+        **({"made_by": outcome.made_by} if outcome.made_by else {}),
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.__dict__.items()},
     }
     key = f"{LOGS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"

@@ -153,12 +153,12 @@ def make_labels(
             seal(label_set, ())
         return label_set, 0
     label_set.add_arrays(missing)
-    begun = {array.name for array in missing if label_set.committed(array.name)}  # perhaps with another decoder
+    continued = {array.name for array in missing if label_set.committed(array.name)}  # perhaps with another decoder
     n_made = (write or write_labels)(label_set, missing, samples, ready)
     if seal(label_set, [array.name for array in missing]):
         raise UserError(f"labels in {store.location} changed while they were written: run the same command again")
     for array in missing:
-        if array.group == GROUP and array.name not in begun:
+        if array.group == GROUP and array.name not in continued:
             note_decoder(label_set, array)
     return label_set, n_made
 
