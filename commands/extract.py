@@ -1,6 +1,7 @@
 """``patchbank extract``: compute the features and labels that the store lacks."""
 
 import contextlib
+import os
 import re
 import sys
 from collections import Counter
@@ -13,7 +14,8 @@ import typer
 from commands.experiment.address_space import check_address_space
 from commands.experiment.painted_world import paint_missing_world
 from commands.experiment.reading import load_experiment, source_choice
-from commands.experiment.workers import default_scheduler, start_workers
+from commands.experiment.slurm_share import find_share
+from commands.experiment.workers import choose_workers, start_workers
 from commands.terminal.options import (
     BatchOption,
     DataOption,
@@ -25,7 +27,6 @@ from commands.terminal.options import (
     WorkersOption,
 )
 from commands.terminal.output import duration, echo, echo_json, progress, say
-from stores.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.extraction.compute import Compute
@@ -39,8 +40,13 @@ def extract(
     batch_size: BatchOption = None,
     workers: WorkersOption = None,
     shard: Annotated[
-        str, typer.Option(help="i/N: extract every N-th range of rows, starting at the i-th (from 0).")
-    ] = "0/1",
+        str | None,
+        typer.Option(
+            show_default=False,
+            help="i/N: extract every N-th range of rows, starting at the i-th (from 0). Default: all; tasks of a Slurm "
+            "array, or of srun, share out what is missing.",
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Only the model with this name or title.")] = None,
     allow_mixed: Annotated[
         bool, typer.Option(help="Complete a set that was started on another kind of device.")
@@ -58,14 +64,17 @@ def extract(
     from stores import Store
 
     recipe, settings = load_experiment(experiment)
-    shard_of = _shard(shard)
+    share = find_share(shard, os.environ)
     paint_missing_world(recipe, data)
     workspace = Workspace(Store(store), data, experiment.parent)
     choice = source_choice(settings)
     models = recipe.chosen_models(model)
     # torch takes seconds to load, and nothing below needs it where all is there.
     is_known = re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) and are_noted(recipe, models, workspace.store, choice)
-    compute = None if is_known or scheduler else _compute(device, batch_size)
+    compute = None
+    if not is_known:
+        device, scheduler = choose_workers(device, scheduler, share.local_index)
+        compute = None if scheduler else _compute(device, batch_size)
     samples = read_samples(recipe, workspace, choice)
     for own in models:
         if own.weights == OWN:
@@ -87,13 +96,15 @@ def extract(
         with progress() as on_progress, contextlib.ExitStack() as stack:
             options = ExtractOptions(
                 workers=workers or default_workers(),
-                shard=shard_of,
+                shard=(share.index, share.total),
+                batch_job=share.batch_job,
                 allow_mixed=allow_mixed,
                 provenance={**provenance(), "experiment": experiment.stem},
                 on_progress=on_progress,
             )
             make_sets = make_here
-            if scheduler := scheduler or default_scheduler(device):
+            device, scheduler = choose_workers(device, scheduler, share.local_index)
+            if scheduler:
                 started = start_workers(stack, scheduler, device, batch_size, recipe, workspace, samples)
                 make_sets, compute = started.sets, started.compute
                 options = replace(options, workers=workers or started.decoders or options.workers)
@@ -108,7 +119,7 @@ def extract(
             say(f"{outcome.title}: {note}")
         if outcome.missing:
             ranges = sorted({number for numbers in outcome.missing.values() for number in numbers})
-            why = "others make them" if shard_of[1] > 1 else "their stored bytes were damaged, run it again"
+            why = "others make them" if share.total > 1 else "their stored bytes were damaged, run it again"
             say(f"{outcome.title}: {len(ranges)} of {outcome.set.layout.n_ranges} ranges are still missing: {why}")
     if report.labels is not None and (invalid := report.labels.provenance.get("invalid_rows")):
         say(f"{invalid} rows are invalid and left out by every analysis: `patchbank show {report.labels.digest[:12]}`")
@@ -156,13 +167,6 @@ def _compute(device: str, batch_size: int | None) -> "Compute":
     from pipeline.extraction.compute import choose_compute
 
     return choose_compute(device, batch_size)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    index, slash, total = text.partition("/")
-    if not slash or not index.isdigit() or not total.isdigit() or not int(index) < int(total):
-        raise UserError(f"--shard {text!r} is not i/N with i from 0 to N-1: write for example --shard 0/4")
-    return int(index), int(total)
 
 
 def provenance() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from commands.experiment.free_memory import free_memory
 from commands.terminal.output import say
 
 if TYPE_CHECKING:
@@ -24,13 +25,24 @@ class StartedWorkers(NamedTuple):
     """Threads of each that decode images, unless the user says."""
 
 
-def default_scheduler(device: str) -> str | None:
-    """Return ``gpus`` where several GPUs are visible and ``--device`` names none of them, otherwise None."""
-    if device not in ("auto", "cuda"):
-        return None
+def choose_workers(device: str, scheduler: str | None, local_index: int | None) -> tuple[str, str | None]:
+    """Return ``--device`` and ``--scheduler`` with their defaults: ``gpus`` where several GPUs are visible.
+
+    Several tasks that `srun` started on one machine take one GPU each, where each of them sees all.
+
+    Args:
+        device: What ``--device`` says.
+        scheduler: What ``--scheduler`` says.
+        local_index: Which of the tasks on this machine this process is, None outside of steps of several tasks.
+    """
+    if scheduler is not None or device not in ("auto", "cuda"):
+        return device, scheduler
     from pipeline.schedule.clusters import visible_devices
 
-    return "gpus" if len(visible_devices()) > 1 else None
+    devices = visible_devices()
+    if len(devices) < 2:
+        return device, None
+    return (device, "gpus") if local_index is None else (f"cuda:{local_index % len(devices)}", None)
 
 
 def start_workers(
@@ -61,5 +73,5 @@ def start_workers(
     watch = stack.enter_context(watching(cluster, say))
     say(f"extracting with {cluster.what}")
     compute = compute_of(cluster, device, batch_size)
-    sets = ScheduledSets(cluster, watch, recipe, workspace, samples)
+    sets = ScheduledSets(cluster, watch, recipe, workspace, samples, memory_bytes=free_memory())
     return StartedWorkers(sets, compute, cluster.decoders)

@@ -166,7 +166,9 @@ def extract_recipe(
         shown = list(view_jobs(recipe, model_recipe, workspace, samples))
         check_disk_space(model_recipe.display, [job for _, job in shown], workspace.store)
         for number, (view, job) in enumerate(shown):
-            labels, n_made, outcome = make_sets(model_recipe, number, job, compute, options, workspace.store)
+            of, missing = (job.spec.digest, *(array.name for array in job.arrays)), job.missing()
+            share = options.of_missing(workspace.store.objects, of, [row_range.number for row_range in missing])
+            labels, n_made, outcome = make_sets(model_recipe, number, job, compute, share, workspace.store)
             report.labels = report.labels or labels
             report.label_rows_made += n_made
             report.outcomes.append(outcome)

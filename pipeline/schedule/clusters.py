@@ -39,6 +39,8 @@ class Cluster:
     """Threads that a worker computes with on a CPU; None where its own machine decides."""
     decoders: int | None = None
     """Threads that decode images in a worker; None where its own machine decides."""
+    n_here: int = 0
+    """Workers that share the memory of this machine."""
     known: dict[str, str] = field(default_factory=dict)
     """Names of workers by address, also of those that are gone."""
 
@@ -133,7 +135,7 @@ def local_workers(environments: Sequence[dict[str, str]]) -> Iterator[Cluster]:
         try:
             with Client(cluster, set_as_default=False) as client:
                 what = f"{len(workers)} {'processes, one a GPU' if on_gpus else 'processes'}"
-                yield Cluster(client, what, threads, max(1, threads - (2 if on_gpus else 1)))
+                yield Cluster(client, what, threads, max(1, threads - (2 if on_gpus else 1)), len(workers))
         finally:
             cluster.close(timeout=CLOSE_SECONDS)
 

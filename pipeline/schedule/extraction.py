@@ -35,6 +35,7 @@ from pipeline.workspace import Workspace
 from stores import Store, ZarrSet
 from stores.errors import PatchbankError, UserError
 from stores.specs import ArraySpec
+from stores.units import format_bytes
 
 
 def compute_of(cluster: Cluster, device: str | None, batch_size: int | None) -> Compute:
@@ -60,13 +61,22 @@ class ScheduledSets:
         recipe: The experiment's extraction settings.
         workspace: Store, data and weights, where every worker finds them too.
         samples: The rows in the clean view.
+        memory_bytes: Memory that workers on this machine share, in bytes; None does not look.
     """
 
-    def __init__(self, cluster: Cluster, watch: Watch, recipe: Recipe, workspace: Workspace, samples: Samples) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        watch: Watch,
+        recipe: Recipe,
+        workspace: Workspace,
+        samples: Samples,
+        memory_bytes: int | None = None,
+    ) -> None:
         if workspace.own:
             raise UserError("a model that is passed in from Python is extracted by one process: leave out --scheduler")
         self.cluster, self.watch, self.recipe = cluster, watch, recipe
-        self.workspace, self.samples = workspace, samples
+        self.workspace, self.samples, self.memory_bytes = workspace, samples, memory_bytes
         sent = SentSamples(samples)
         self.sent, self.run = sent.key, secrets.token_hex(8)
         cluster.client.register_plugin(sent, name=sent.name)
@@ -91,6 +101,7 @@ class ScheduledSets:
             store: The store.
         """
         order = self._order(model_recipe, view, compute, options)
+        self._check_memory(job, compute)
         numbers = [row_range.number for row_range in job.missing() if options.makes(row_range.number)]
         notes: list[str] = []
         record: dict[str, Any] = {}
@@ -134,6 +145,15 @@ class ScheduledSets:
             compute=compute,
             options=replace(options, on_progress=nothing_is_told, ranges=None, shard=(0, 1)),
         )
+
+    def _check_memory(self, job: Job, compute: Compute) -> None:
+        """Raise UserError where the buffers of all workers on this machine do not fit its memory."""
+        needed = self.cluster.n_here * job.buffer_bytes(compute.batch_size, compute.on_gpu)
+        if self.memory_bytes is not None and job.missing() and needed > self.memory_bytes:
+            raise UserError(
+                f"the buffers of {self.cluster.what} take {format_bytes(needed)} for {job.title} and "
+                f"{format_bytes(self.memory_bytes)} are free: use fewer workers, or keep fewer layers in [features]"
+            )
 
     def _trial(self, order: Order) -> Trial:
         found = self.cluster.client.submit(try_first_batch, order, pure=False).result()
