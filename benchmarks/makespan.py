@@ -135,6 +135,6 @@ def rows() -> list[dict[str, Any]]:
         best = ideal(N_RANGES, workers)
         for name, simulate, goal in (("schedule", schedule, 1.05), ("--shard", fixed_shares, None)):
             seconds = simulate(N_RANGES, workers)
-            line = {"stage": f"{name}, {title}", "peer": "ideal, simulated", "ratio": seconds / best}
+            line: dict[str, Any] = {"stage": f"{name}, {title}", "peer": "ideal, simulated", "ratio": seconds / best}
             table.append({**line, "seconds": seconds, "peak_bytes": 0, **({"goal": goal} if goal else {})})
     return table

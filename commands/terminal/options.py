@@ -52,3 +52,12 @@ SchedulerOption = Annotated[
         "where there are several and --device names none; otherwise this process.",
     ),
 ]
+EvaluationSchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        show_default=False,
+        help="Workers that compute results side by side: local:N, gpus, tcp://HOST:PORT or slurm:N, as for extract. "
+        "Those on this machine share its cores and --memory. Default: this process.",
+    ),
+]

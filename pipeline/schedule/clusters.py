@@ -20,7 +20,7 @@ from stores.storage.cores import available_cores
 FORMS = "local:N, gpus, tcp://HOST:PORT or slurm:N"
 """What ``--scheduler`` takes."""
 IN_WORKER = "pipeline.schedule.in_worker"
-"""Loaded by all workers while they start, torch with it, instead of by one after another with their first task."""
+"""Loaded by workers while they start, all at once, torch with it: a first task would not be alone in waiting for it."""
 CONNECT_SECONDS = 30.0
 """Time in which a scheduler has to answer."""
 CLOSE_SECONDS = 20.0
@@ -58,22 +58,26 @@ def is_scheduler(text: str) -> bool:
 
 
 @contextlib.contextmanager
-def connect(text: str) -> Iterator[Cluster]:
+def connect(text: str, preload: str = IN_WORKER) -> Iterator[Cluster]:
     """Start the workers that a text names, or connect to them; those that were started end with the context.
 
     Raises UserError for other texts, and when a scheduler does not answer.
+
+    Args:
+        text: One of the forms that ``--scheduler`` takes.
+        preload: Module that workers here load while they start.
     """
     if not is_scheduler(text):
         raise UserError(f"--scheduler {text!r} is not known: write {FORMS}")
     kind, _, rest = text.partition(":")
     if kind == "local":
-        with local_workers([{} for _ in range(int(rest))]) as cluster:
+        with local_workers([{}] * int(rest), preload) as cluster:
             yield cluster
     elif kind == "gpus":
         devices = visible_devices()
         if not devices:
             raise UserError("--scheduler gpus finds no NVIDIA GPU: try --scheduler local:2 or --device cpu")
-        with local_workers([{"CUDA_VISIBLE_DEVICES": device} for device in devices]) as cluster:
+        with local_workers([{"CUDA_VISIBLE_DEVICES": device} for device in devices], preload) as cluster:
             yield cluster
     elif kind == "slurm":
         with _slurm_workers(int(rest)) as cluster:
@@ -93,11 +97,12 @@ def visible_devices() -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def local_workers(environments: Sequence[dict[str, str]]) -> Iterator[Cluster]:
+def local_workers(environments: Sequence[dict[str, str]], preload: str = IN_WORKER) -> Iterator[Cluster]:
     """Start a process of its own for every environment, and share the cores out among them.
 
     Args:
         environments: Variables that each worker has beside those of this process.
+        preload: Module that they load while they start.
     """
     import dask.config
     from distributed import Client, Nanny, Scheduler, SpecCluster
@@ -122,7 +127,7 @@ def local_workers(environments: Sequence[dict[str, str]]) -> Iterator[Cluster]:
                     "nthreads": 1,
                     "memory_limit": None,
                     "env": one,
-                    "preload": [IN_WORKER],
+                    "preload": [preload],
                     "dashboard": False,
                     "local_directory": folder,
                     "host": "127.0.0.1",
@@ -130,7 +135,8 @@ def local_workers(environments: Sequence[dict[str, str]]) -> Iterator[Cluster]:
             }
             for number, one in enumerate(environments)
         }
-        scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": "127.0.0.1", "port": 0}}
+        loopback = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        scheduler = {"cls": Scheduler, "options": loopback}
         cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
         try:
             with Client(cluster, set_as_default=False) as client:

@@ -101,7 +101,7 @@ def hand_out(
     last_seen = time.monotonic()
     try:
         while left or running:
-            workers = _workers(cluster)
+            workers = present_workers(cluster)
             if workers:
                 last_seen = time.monotonic()
             elif time.monotonic() - last_seen > NO_WORKER_SECONDS:
@@ -116,9 +116,9 @@ def hand_out(
                         future = cluster.client.submit(*submit(share), pure=False, retries=RETRIES, **where)
                         running[future] = (address, share)
                         held.append(address)
-            for future in _done(cluster, running):
+            for future in done_of(cluster, running):
                 _, share = running.pop(future)
-                result: Share = _result(cluster, future)
+                result: Share = result_of(cluster, future)
                 if result.error is not None:
                     raise result.error
                 if result.stopped:
@@ -128,11 +128,12 @@ def hand_out(
                 on_share(result, share)
             on_look()
     except BaseException:
-        _give_up(cluster, running)
+        give_up(cluster, running)
         raise
 
 
-def _workers(cluster: Cluster) -> dict[str, str]:
+def present_workers(cluster: Cluster) -> dict[str, str]:
+    """Return the names of the workers that are there, by address; raises UserError when the scheduler is gone."""
     if cluster.client.status != "running":
         raise _gone()
     try:
@@ -141,7 +142,7 @@ def _workers(cluster: Cluster) -> dict[str, str]:
         raise _gone() from error
 
 
-def _done(cluster: Cluster, running: Iterable[Any]) -> list[Any]:
+def done_of(cluster: Cluster, running: Iterable[Any]) -> list[Any]:
     """Return the futures that are done, after at most a second."""
     from distributed import wait
 
@@ -154,14 +155,15 @@ def _done(cluster: Cluster, running: Iterable[Any]) -> list[Any]:
     return [future for future in listed if future.done()]
 
 
-def _result(cluster: Cluster, future: Any) -> Any:
+def result_of(cluster: Cluster, future: Any) -> Any:
+    """Return the result of a task that is done; raises UserError when workers died of it or the scheduler is gone."""
     from distributed import CancelledError, KilledWorker
 
     try:
         return future.result()
     except KilledWorker as error:
         raise UserError(
-            "several workers died of the same ranges, as when memory runs out: use fewer workers or a smaller "
+            "several workers died of the same work, as when memory runs out: use fewer workers or a smaller "
             "--batch-size, then run the same command to continue"
         ) from error
     except CancelledError as error:
@@ -172,7 +174,7 @@ def _gone() -> UserError:
     return UserError("the scheduler is gone: what is committed is kept, start it and run the same command to continue")
 
 
-def _give_up(cluster: Cluster, running: Iterable[Any]) -> None:
+def give_up(cluster: Cluster, running: Iterable[Any]) -> None:
     """Let workers write what they have, take their other shares back, and wait for them."""
     from distributed import wait
 

@@ -38,7 +38,11 @@ def threads(n_workers=2):
     """Workers in this process, which start at once."""
     with (
         LocalCluster(
-            n_workers=n_workers, processes=False, threads_per_worker=1, dashboard_address=None, memory_limit=None
+            n_workers=n_workers,
+            processes=False,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            memory_limit=None,
         ) as local,
         Client(local, set_as_default=False) as client,
     ):
