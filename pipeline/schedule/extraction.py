@@ -36,6 +36,7 @@ from stores import Store, ZarrSet
 from stores.errors import PatchbankError, UserError
 from stores.specs import ArraySpec
 from stores.units import format_bytes
+from stores.writing.read_back import read_back_of
 
 
 def compute_of(cluster: Cluster, device: str | None, batch_size: int | None) -> Compute:
@@ -121,6 +122,7 @@ class ScheduledSets:
 
         def on_share(share: Share, made: tuple[int, ...]) -> None:
             _add(outcome, share)
+            _add_checked(target, share)
             progress.add(share, sum(rows[number] for number in made))
 
         sizes = ShareSizes(COMPILED_SECONDS if order.compute.compiled else SECONDS)
@@ -170,12 +172,12 @@ class ScheduledSets:
             done = [label_set.committed(name) for name in names]
             left = [number for number in range(label_set.layout.n_ranges) if any(number not in one for one in done)]
             shares: list[Share] = []
-            self._hand_out(
-                lambda share: (make_label_ranges, order, names, share),
-                left,
-                ShareSizes(),
-                lambda share, numbers: shares.append(share),
-            )
+
+            def on_share(share: Share, numbers: tuple[int, ...]) -> None:
+                shares.append(share)
+                _add_checked(label_set, share)
+
+            self._hand_out(lambda share: (make_label_ranges, order, names, share), left, ShareSizes(), on_share)
             label_set.refresh()
             return n_made + sum(share.rows_made for share in shares)
 
@@ -184,6 +186,12 @@ class ScheduledSets:
     def _hand_out(self, *arguments: Any) -> None:
         with self.samples.noticing_changes():
             hand_out(self.cluster, *arguments)
+
+
+def _add_checked(target: ZarrSet, share: Share) -> None:
+    """Keep what a worker has read back of a set, for sealing it."""
+    if share.checked is not None:
+        read_back_of(target).add(target.arrays, share.checked)
 
 
 def _add(outcome: Outcome, share: Share) -> None:

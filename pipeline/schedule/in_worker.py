@@ -36,6 +36,7 @@ from stores import Store, ZarrSet
 from stores.canonical import sha256_hex
 from stores.errors import PatchbankError, UserError
 from stores.format.paths import COMMITS
+from stores.writing.read_back import CheckedChunks, read_back_of
 
 TOPIC = "patchbank-progress"
 """Topic of the events that workers send while they make a share."""
@@ -87,6 +88,8 @@ class Share:
     stopped: bool = False
     """Whether the worker was told to end before all ranges were made."""
     error: PatchbankError | None = None
+    checked: CheckedChunks | None = None
+    """The chunks that it wrote and read back: sealing reads them no second time."""
 
 
 class Trial(NamedTuple):
@@ -138,6 +141,7 @@ def make_ranges(order: Order, numbers: tuple[int, ...]) -> Share:
         outcome = extract(job, Store(order.store), order.compute, options)
         share.rows_made, share.rows_taken = outcome.rows_made, outcome.rows_taken
         share.stages, share.notes = outcome.seconds, outcome.notes
+        share.checked = read_back_of(outcome.set).taken_out()
     return share
 
 
@@ -148,6 +152,7 @@ def make_label_ranges(order: Order, arrays: tuple[str, ...], numbers: tuple[int,
         label_set = Store(order.store).open(label_spec(samples))
         wanted = [label_set.arrays[name] for name in arrays]
         share.rows_made = write_labels(label_set, wanted, samples, wanted=frozenset(numbers))
+        share.checked = read_back_of(label_set).taken_out()
     return share
 
 

@@ -1,12 +1,18 @@
 """Workers make the bytes of one process, whatever dies; most tests have their workers as threads of this process."""
 
+import itertools
 import os
 import pickle
+import threading
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.datasets.reading.files import ChangedFileError
 from pipeline.extraction import run
@@ -22,6 +28,9 @@ from pipeline.schedule.share_sizes import ShareSizes
 from pipeline.views.flip import Flip
 from stores import Store
 from stores.errors import UserError
+from stores.specs import ArraySpec
+from stores.writing.dead_channels import DeadFeatures
+from stores.writing.read_back import ReadBack
 from tests.pipeline.tiny import recipe, write_camvid
 
 CPU = Compute("cpu", batch_size=4, threads=1)
@@ -218,3 +227,44 @@ def test_two_gpus_imitated_are_two_processes_that_see_one_each(tmp_path, data):
     alone = run.extract_recipe(recipe(), place(tmp_path, data, "alone"), CPU)
     assert facts(report) == facts(alone)
     assert len(report.outcomes[0].made_by) == 2
+
+
+def test_sealing_reads_no_chunk_again_that_a_worker_has_read_back(tmp_path, data, monkeypatch):
+    read = Counter()
+    with threads() as cluster:
+        # Workers are threads of this process: what they read is told from what sealing reads by the thread's name.
+        original = ReadBack._checked_rows
+
+        def counted(self, array, number, key, size):
+            read["sealing" if "patchbank-read" in threading.current_thread().name else "workers"] += 1
+            return original(self, array, number, key, size)
+
+        monkeypatch.setattr(ReadBack, "_checked_rows", counted)
+        report = scheduled(cluster, recipe(), place(tmp_path, data, "shared"))
+    n_chunks = sum(len(one.set.seals[name].table) for one in report.outcomes for name in one.set.arrays)
+    assert read["workers"] >= n_chunks
+    assert read["sealing"] == 0
+
+
+@given(st.integers(2, 40), st.integers(1, 6), st.data())
+@settings(max_examples=50)
+def test_dead_features_of_parts_are_those_of_all_rows(n_rows, n_channels, draw):
+    rows = np.array(
+        draw.draw(st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=n_channels, max_size=n_channels),
+                           min_size=n_rows, max_size=n_rows)), dtype=np.float32
+    )[:, None]  # fmt: skip
+    valid = np.array(draw.draw(st.lists(st.booleans(), min_size=n_rows, max_size=n_rows)))
+    borders = sorted({0, n_rows, *draw.draw(st.lists(st.integers(0, n_rows), max_size=3))})
+    spec = ArraySpec(
+        name="tokens/block.0",
+        row_shape=(1, n_channels),
+        dtype="float32",
+        dimension_names=("sample", "patch", "channel"),
+    )
+    whole, joined = DeadFeatures(spec, valid), DeadFeatures(spec, valid)
+    whole.take(0, rows)
+    for start, stop in itertools.pairwise(borders):
+        part = DeadFeatures(spec, valid)
+        part.take(start, rows[start:stop])
+        joined.merge(part.summary)
+    assert joined.channels == whole.channels
