@@ -7,8 +7,10 @@ a worker that reads through the page cache. Each process sees its own GPU alone,
 import contextlib
 import importlib
 import logging
+import multiprocessing.resource_tracker
 import os
 import re
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -114,6 +116,8 @@ def local_workers(environments: Sequence[dict[str, str]], preload: str = IN_WORK
         "DASK_LOGGING__DISTRIBUTED": "critical",
     }
     on_gpus = any("CUDA_VISIBLE_DEVICES" in one for one in environments)
+    with _blocked_warnings():
+        multiprocessing.resource_tracker.ensure_running()
     with (
         _quiet(),
         tempfile.TemporaryDirectory(prefix="patchbank-workers-") as folder,
@@ -144,6 +148,17 @@ def local_workers(environments: Sequence[dict[str, str]], preload: str = IN_WORK
                 yield Cluster(client, what, threads, max(1, threads - (2 if on_gpus else 1)), len(workers))
         finally:
             cluster.close(timeout=CLOSE_SECONDS)
+
+
+@contextlib.contextmanager
+def _blocked_warnings() -> Iterator[None]:
+    """Let what is started here ignore SIGUSR1: Python's resource tracker would die of it where Slurm warns all."""
+    mask = {signal.SIGUSR1} if hasattr(signal, "SIGUSR1") else set()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, mask)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -185,10 +200,14 @@ def _client(address: Any, name: str) -> Iterator[Any]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Dask's own log lines off the terminal: what matters of them is said in a line of ours."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    import distributed  # sets levels of its own when it is loaded
+
+    known = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == distributed.__name__]
+    before = {name: logging.getLogger(name).level for name in known}
+    for name in known:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)

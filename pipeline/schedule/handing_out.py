@@ -143,15 +143,20 @@ def present_workers(cluster: Cluster) -> dict[str, str]:
 
 
 def done_of(cluster: Cluster, running: Iterable[Any]) -> list[Any]:
-    """Return the futures that are done, after at most a second."""
-    from distributed import wait
+    """Return the futures that are done, after at most a second; raises UserError when the scheduler is gone."""
+    from distributed import CancelledError, wait
 
     listed = list(running)
     if not listed:
         time.sleep(LOOK_SECONDS)
         return []
-    with contextlib.suppress(TimeoutError), cluster.client.as_current():
-        wait(listed, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+    try:
+        with cluster.client.as_current():
+            wait(listed, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+    except TimeoutError:
+        pass
+    except CancelledError as error:  # all futures are, once the scheduler is gone
+        raise _gone() from error
     return [future for future in listed if future.done()]
 
 
