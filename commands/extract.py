@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,26 +88,25 @@ def extract(
         for one in models:
             report.add_complete(complete[one.display])
     else:
-        from pipeline.extraction.loading import default_workers
-        from pipeline.extraction.options import ExtractOptions
-        from pipeline.extraction.run import extract_recipe, make_here
-
         with progress() as on_progress, contextlib.ExitStack() as stack:
+            device, scheduler = choose_workers(device, scheduler, share.local_index)
+            started = None
+            if scheduler:
+                started = start_workers(stack, scheduler, device, batch_size, recipe, workspace, samples)
+            from pipeline.extraction.loading import default_workers
+            from pipeline.extraction.options import ExtractOptions
+            from pipeline.extraction.run import extract_recipe, make_here
+
             options = ExtractOptions(
-                workers=workers or default_workers(),
+                workers=workers or (started and started.decoders) or default_workers(),
                 shard=(share.index, share.total),
                 batch_job=share.batch_job,
                 allow_mixed=allow_mixed,
                 provenance={**provenance(), "experiment": experiment.stem},
                 on_progress=on_progress,
             )
-            make_sets = make_here
-            device, scheduler = choose_workers(device, scheduler, share.local_index)
-            if scheduler:
-                started = start_workers(stack, scheduler, device, batch_size, recipe, workspace, samples)
-                make_sets, compute = started.sets, started.compute
-                options = replace(options, workers=workers or started.decoders or options.workers)
-            compute = compute or _compute(device, batch_size)
+            compute = started.compute if started else compute or _compute(device, batch_size)
+            make_sets = started.sets if started else make_here
             report = extract_recipe(
                 recipe, workspace, compute, options, choice=choice, only=model, samples=samples, make_sets=make_sets
             )

@@ -187,3 +187,54 @@ def test_the_scripts_extract_and_evaluate_here(slurm, site, run, monkeypatch):
     assert run("extract", "tiny.toml", "--store", "alone", "--device", "cpu")[0] == 0
     features = [{one.digest: dict(one.content) for one in Store(site / name).sets()} for name in ("store", "alone")]
     assert features[0] == features[1]
+
+
+JOBQUEUE = """#!{python}
+import os, pathlib, subprocess, sys
+here = pathlib.Path(os.environ["FAKE_SLURM"])
+script = pathlib.Path(sys.argv[-1]).read_text()
+(here / "worker.sh").write_text(script)
+log = (here / "worker.log").open("wb")
+child = subprocess.Popen(["bash", str(here / "worker.sh")], stdout=log, stderr=log, start_new_session=True)
+(here / "pid").write_text(str(child.pid))
+print(f"Submitted batch job {{child.pid}}")
+"""
+CANCEL = """#!{python}
+import os, pathlib, signal
+os.killpg(int((pathlib.Path(os.environ["FAKE_SLURM"]) / "pid").read_text()), signal.SIGTERM)
+"""
+
+
+@pytest.mark.slow
+def test_workers_of_dask_jobqueue_take_tasks(slurm, site):
+    """In a process of its own: dask-jobqueue warns about the network of this machine."""
+    pytest.importorskip("dask_jobqueue")
+    for name, text in (("sbatch", JOBQUEUE), ("scancel", CANCEL)):
+        (site / "bin" / name).write_text(text.format(python=sys.executable))
+        (site / "bin" / name).chmod(0o755)
+    code = (
+        "import dask, os\n"
+        "from pipeline.schedule.clusters import connect\n"
+        "settings = {'cores': 1, 'memory': '1GB', 'interface': 'lo', 'local-directory': os.environ['FAKE_SLURM']}\n"
+        "dask.config.set({f'jobqueue.slurm.{name}': value for name, value in settings.items()})\n"
+        "with connect('slurm:1') as cluster:\n"
+        "    print(cluster.what, cluster.client.submit(os.getpid).result(timeout=120) != os.getpid())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 Slurm jobs True\n"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed cluster")
+def test_without_settings_of_jobqueue_a_sentence_says_where_they_belong(run, site, monkeypatch):
+    import dask
+
+    from pipeline.schedule.clusters import connect
+
+    pytest.importorskip("dask_jobqueue")
+    with (
+        dask.config.set({"jobqueue.slurm.cores": None, "jobqueue.slurm.memory": None}),
+        pytest.raises(UserError, match=r"slurm:N takes cores, memory and queue from jobqueue\.slurm"),
+        connect("slurm:2"),
+    ):
+        pass

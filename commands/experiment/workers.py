@@ -1,5 +1,6 @@
 """Starts the workers that ``--scheduler`` names, or those of all GPUs of this machine."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,10 +67,14 @@ def start_workers(
         samples: The rows in the clean view.
     """
     from pipeline.schedule.clusters import connect
-    from pipeline.schedule.extraction import ScheduledSets, compute_of
-    from pipeline.schedule.handing_out import watching
 
-    cluster = stack.enter_context(connect(scheduler))
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(stack.enter_context, connect(scheduler))
+        # Workers load torch while this process does.
+        from pipeline.schedule.extraction import ScheduledSets, compute_of
+        from pipeline.schedule.handing_out import watching
+
+        cluster = starting.result()
     watch = stack.enter_context(watching(cluster, say))
     say(f"extracting with {cluster.what}")
     compute = compute_of(cluster, device, batch_size)

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,8 @@ class Cluster:
     """Workers that share the memory of this machine."""
     known: dict[str, str] = field(default_factory=dict)
     """Names of workers by address, also of those that are gone."""
+    is_ending: threading.Event = field(default_factory=threading.Event)
+    """Set when all work is given up: workers that end are no news then."""
 
     def worker_names(self) -> dict[str, str]:
         """Return the name of every worker that is there, by its address."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.extraction.progress import Progress
 from pipeline.schedule.clusters import Cluster
-from pipeline.schedule.in_worker import GRACE, TOPIC, Share, stop
+from pipeline.schedule.in_worker import TOPIC, Share, stop
 from pipeline.schedule.share_sizes import IN_FLIGHT, ShareSizes
 from stores.errors import UserError
 
@@ -45,6 +45,8 @@ class Watch:
     def on_change(self, event: tuple[float, Any]) -> None:
         """Take an event of the scheduler."""
         change = event[1]
+        if self.cluster.is_ending.is_set():
+            return
         if not isinstance(change, dict) or change.get("action") != "remove-worker" or change.get("expected"):
             return
         address = str(change["worker"])
@@ -180,14 +182,12 @@ def _gone() -> UserError:
 
 
 def give_up(cluster: Cluster, running: Iterable[Any]) -> None:
-    """Let workers write what they have, take their other shares back, and wait for them."""
-    from distributed import wait
-
+    """Take all tasks back, let workers write what they have, and wait for them."""
+    cluster.is_ending.set()
     with contextlib.suppress(Exception):  # what fails here is in the way of the true error
         if cluster.client.status == "running":
-            cluster.client.run(stop, wait=False)
-            with cluster.client.as_current():
-                wait(list(running), timeout=GRACE)
+            cluster.client.cancel(list(running), force=True)
+            cluster.client.run(stop, on_error="ignore")
 
 
 class ScheduledProgress:

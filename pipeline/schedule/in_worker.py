@@ -4,6 +4,7 @@ A task is an `Order` and numbers of ranges: no pixel and no feature passes throu
 set, which the first process has listed and hashed, are sent to every worker once (`SentSamples`).
 """
 
+import asyncio
 import contextlib
 import os
 import pickle
@@ -167,8 +168,11 @@ def try_first_batch(order: Order) -> Trial | PatchbankError:
 
 
 async def stop() -> None:
-    """Give up the running share after what is being written, and take no other."""
+    """Give up the running share after what is being written, take no other, and return when nothing is written."""
     _STOPPING.set()
+    ends = time.monotonic() + GRACE
+    while _RUNNING.locked() and time.monotonic() < ends:
+        await asyncio.sleep(0.05)
 
 
 @contextlib.contextmanager
