@@ -69,7 +69,7 @@ def evaluate(
         *(str(experiment), opened.location, str(results.absolute()), device),
         *(memory_bytes, str(Path.cwd()), secrets.token_hex(8)),
     )
-    elsewhere = (
+    by_workers = (
         {} if scheduler is None else {"compute_missing": in_workers(scheduler, order, memory_bytes, progress.task)}
     )
     read = [*models, *(model for others in other_experiments.values() for model, _ in others)]
@@ -85,7 +85,7 @@ def evaluate(
             device=chosen,
             on_start=start,
             on_progress=progress.task,
-            **elsewhere,
+            **by_workers,
         )
     progress.close()
     for note in evaluation.notes:

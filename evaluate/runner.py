@@ -80,11 +80,11 @@ def evaluate(
     missing = [task for task in tasks if not task.is_stored(results)]
     check_memory(missing, memory_bytes)
     on_start(len(missing))
-    elsewhere = compute_missing(missing) if missing else {}
+    in_workers_took = compute_missing(missing) if missing else {}
     rows = []
     seen: set[tuple[str, str]] = set()
     for task in tasks:
-        is_stored, seconds = task.is_stored(results), elsewhere.get(task.key.digest)
+        is_stored, seconds = task.is_stored(results), in_workers_took.get(task.key.digest)
         if seconds is None or not is_stored:
             on_progress(task, is_stored)
         started = time.perf_counter()
