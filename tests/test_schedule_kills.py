@@ -118,7 +118,7 @@ def test_all_processes_are_told_to_end(place, number):
     assert process.returncode == 128 + number, err.decode()
     assert time.monotonic() - started < 40
     assert b"Traceback" not in err, err.decode()
-    assert b"resource_tracker" not in err
+    assert b"resource_tracker" not in err, err.decode()
     _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
     assert list((place / store).rglob("*.partial")) == []

@@ -26,7 +26,7 @@ IN_WORKER = "pipeline.schedule.in_worker"
 """Loaded by workers while they start, all at once, torch with it: a first task would not be alone in waiting for it."""
 CONNECT_SECONDS = 30.0
 """Time in which a scheduler has to answer."""
-CLOSE_SECONDS = 20.0
+CLOSE_SECONDS = 8.0
 """Time that workers get to end."""
 
 
@@ -48,6 +48,14 @@ class Cluster:
     """Names of workers by address, also of those that are gone."""
     is_ending: threading.Event = field(default_factory=threading.Event)
     """Set when all work is given up: workers that end are no news then."""
+    nannies: tuple[Any, ...] = ()
+    """What watches the workers that were started here."""
+
+    def end(self) -> None:
+        """Start no worker again that ends from now on."""
+        self.is_ending.set()
+        for nanny in self.nannies:
+            nanny.auto_restart = False
 
     def worker_names(self) -> dict[str, str]:
         """Return the name of every worker that is there, by its address."""
@@ -144,13 +152,29 @@ def local_workers(environments: Sequence[dict[str, str]], preload: str = IN_WORK
         }
         loopback = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
         scheduler = {"cls": Scheduler, "options": loopback}
-        cluster = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+        started = SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
+        nannies = tuple(started.workers.values())
+        what = f"{len(workers)} {'processes, one a GPU' if on_gpus else 'processes'}"
+        decoders = max(1, threads - (2 if on_gpus else 1))
         try:
-            with Client(cluster, set_as_default=False) as client:
-                what = f"{len(workers)} {'processes, one a GPU' if on_gpus else 'processes'}"
-                yield Cluster(client, what, threads, max(1, threads - (2 if on_gpus else 1)), len(workers))
+            with Client(started, set_as_default=False) as client:
+                cluster = Cluster(client, what, threads, decoders, len(workers), nannies=nannies)
+                try:
+                    yield cluster
+                finally:
+                    cluster.end()
         finally:
-            cluster.close(timeout=CLOSE_SECONDS)
+            _close(started, nannies)
+
+
+def _close(started: Any, nannies: Sequence[Any]) -> None:
+    """End workers that were started here, those that do not answer by SIGKILL: what they committed is safe."""
+    try:
+        started.close(timeout=CLOSE_SECONDS)
+    except TimeoutError:
+        for nanny in nannies:
+            with contextlib.suppress(ProcessLookupError, AttributeError, TypeError):
+                os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -183,7 +183,7 @@ def _gone() -> UserError:
 
 def give_up(cluster: Cluster, running: Iterable[Any]) -> None:
     """Take all tasks back, let workers write what they have, and wait for them."""
-    cluster.is_ending.set()
+    cluster.end()
     with contextlib.suppress(Exception):  # what fails here is in the way of the true error
         if cluster.client.status == "running":
             cluster.client.cancel(list(running), force=True)
