@@ -117,7 +117,7 @@ class ScheduledSets:
         rows = {row_range.number: row_range.stop - row_range.start for row_range in job.layout.ranges()}
         numbers = [number for number in numbers if number in rows]
         outcome = Outcome(job.title, target, notes=notes)
-        outcome.rows_reused = job.layout.n_rows - sum(rows[row_range.number] for row_range in job.missing())
+        outcome.rows_reused = job.layout.n_rows - _missing_rows(job)
         progress = ScheduledProgress(job.title, sum(rows[one] for one in numbers), self.watch, options.on_progress)
 
         def on_share(share: Share, made: tuple[int, ...]) -> None:
@@ -128,6 +128,7 @@ class ScheduledSets:
         sizes = ShareSizes(COMPILED_SECONDS if order.compute.compiled else SECONDS)
         self._hand_out(lambda share: (make_ranges, order, share), numbers, sizes, on_share, progress.show)
         target.refresh()
+        _add_uncounted(outcome, job.layout.n_rows - outcome.rows_reused - _missing_rows(job))
         if options.seals:
             seal_complete(job, target, outcome)
         return Made(labels, n_made, outcome)
@@ -186,6 +187,18 @@ class ScheduledSets:
     def _hand_out(self, *arguments: Any) -> None:
         with self.samples.noticing_changes():
             hand_out(self.cluster, *arguments)
+
+
+def _missing_rows(job: Job) -> int:
+    return sum(row_range.stop - row_range.start for row_range in job.missing())
+
+
+def _add_uncounted(outcome: Outcome, n_rows: int) -> None:
+    """Add rows that were committed meanwhile by workers that did not live to say so, or by other commands."""
+    uncounted = n_rows - sum(outcome.made_by.values())
+    if uncounted > 0:
+        outcome.rows_made += uncounted
+        outcome.made_by["(died, or another command)"] = uncounted
 
 
 def _add_checked(target: ZarrSet, share: Share) -> None:

@@ -123,10 +123,10 @@ def hand_out(
                 result: Share = result_of(cluster, future)
                 if result.error is not None:
                     raise result.error
-                if result.stopped:
+                if result.stopped:  # this worker alone was told to end
                     left.extendleft(reversed(share))
-                else:
-                    sizes.took(result.worker, len(share), result.seconds)
+                    continue
+                sizes.took(result.worker, len(share), result.seconds)
                 on_share(result, share)
             on_look()
     except BaseException:

@@ -210,17 +210,22 @@ def test_visible_devices_are_those_of_the_environment(monkeypatch):
     assert visible_devices() == ("3", "GPU-5")
 
 
-def environment():
-    return {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")} | {"pid": os.getpid()}
+TWO_GPUS = [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]
 
 
-def test_two_gpus_imitated_are_two_processes_that_see_one_each(tmp_path, data):
+def test_two_gpus_imitated_are_two_processes_that_see_one_each():
+    with local_workers(TWO_GPUS, preload="pipeline.schedule.share_sizes") as cluster:
+        devices = cluster.client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()
+        processes = cluster.client.run(os.getpid).values()
+    assert sorted(devices) == ["0", "1"]
+    assert len({*processes, os.getpid()}) == 3
+    assert (cluster.what, cluster.n_here) == ("2 processes, one a GPU", 2)
+
+
+@pytest.mark.slow
+def test_two_gpus_imitated_make_the_bytes_of_one_process(tmp_path, data):
     """The stand-in: workers are pinned as to two GPUs, and compute on the CPU."""
-    with local_workers([{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}]) as cluster:
-        found = list(cluster.client.run(environment).values())
-        assert sorted(one["CUDA_VISIBLE_DEVICES"] for one in found) == ["0", "1"]
-        assert len({one["pid"] for one in found} | {os.getpid()}) == 3
-        assert cluster.what == "2 processes, one a GPU"
+    with local_workers(TWO_GPUS) as cluster:
         compute = compute_of(cluster, "cpu", 4)
         assert (compute.device, compute.batch_size) == ("cpu", 4)
         report = scheduled(cluster, recipe(), place(tmp_path, data, "shared"))
