@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import pytest
 from distributed import Client, LocalCluster
 
+from commands.terminal.output import progress
+from pipeline.extraction.progress import Progress
 from pipeline.schedule.clusters import Cluster
 from stores import Store
 
@@ -99,3 +101,12 @@ def test_all_visible_gpus_are_the_default(monkeypatch, count, device, local_inde
     monkeypatch.setattr("pipeline.schedule.clusters.visible_devices", lambda: tuple("01234567"[:count]))
     assert choose_workers(device, None, local_index) == expected
     assert choose_workers(device, "local:3", local_index) == (device, "local:3")
+
+
+def test_the_display_shows_every_workers_rate(capsys):
+    with progress() as on_progress:
+        on_progress(Progress("mae", 20, 100, 12.0, "write", {"1": 0.5, "0": 1.25}))
+    assert (
+        "20/100 rows, 1.7 rows/s (worker 0: 1.2, worker 1: 0.5), 48 s left, bottleneck: write"
+        in capsys.readouterr().err
+    )
