@@ -24,6 +24,8 @@ FORMS = "local:N, gpus, tcp://HOST:PORT or slurm:N"
 """What ``--scheduler`` takes."""
 IN_WORKER = "pipeline.schedule.in_worker"
 """Loaded by workers while they start, all at once, torch with it: a first task would not be alone in waiting for it."""
+UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.system-monitor.gil.enabled": False}
+"""Dask's own profiler stops the thread that runs the model a hundred times a second."""
 CONNECT_SECONDS = 30.0
 """Time in which a scheduler has to answer."""
 CLOSE_SECONDS = 8.0
@@ -143,6 +145,7 @@ def local_workers(environments: Sequence[dict[str, str]], preload: str = IN_WORK
                     "memory_limit": None,
                     "env": one,
                     "preload": [preload],
+                    "config": UNWATCHED,
                     "dashboard": False,
                     "local_directory": folder,
                     "host": "127.0.0.1",
