@@ -29,23 +29,43 @@ NO_MEMORY = ("bad_alloc", "can't allocate memory", "can't start new thread")
 """Words of a RuntimeError that stands for a MemoryError: of C++ code, of torch on a CPU, and of Python's threads."""
 
 
+GRACE = 25.0
+"""Seconds in which a command ends after SIGTERM or SIGUSR1; batch systems kill 30 seconds after SIGTERM by default."""
+
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""What batch systems send before they kill: at the end of the time, or earlier where a job asks for it."""
+
+
 class Stopped(BaseException):
-    """Raised at Ctrl-C; not a KeyboardInterrupt, which typer catches without a message."""
+    """Raised at Ctrl-C and at the signals of batch systems; not a KeyboardInterrupt, which typer catches silently."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.number = number
+        self.timer: threading.Timer | None = None
+        """Ends the process after the grace."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Exit in order at the first Ctrl-C, and immediately at the second."""
-    signal.signal(signal.SIGINT, _leave)
+    """Exit in order at the first signal, and immediately at the second."""
+    signal.signal(number, _leave)
+    stopped = Stopped(number)
+    again = "press Ctrl-C again to abort"
+    if number != signal.SIGINT:
+        again = f"{signal.Signals(number).name} was received, {GRACE:.0f} s are left"
+        stopped.timer = threading.Timer(GRACE, _leave, (number, None))
+        stopped.timer.daemon = True
+        stopped.timer.start()
     with contextlib.suppress(OSError):
-        os.write(2, b"finishing the current write; press Ctrl-C again to abort\n")
-    raise Stopped
+        os.write(2, f"finishing the current write; {again}\n".encode())
+    raise stopped
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     # Threads may wait for a disk that never answers; committed data is safe whatever happens to them.
     with contextlib.suppress(OSError):
         os.write(2, b"aborted; committed data is kept, run the same command to continue\n")
-    os._exit(130)
+    os._exit(128 + number)
 
 
 def _open_closed_streams() -> None:
@@ -59,32 +79,37 @@ def _open_closed_streams() -> None:
 
 def main() -> None:
     """Run the command line; a PatchbankError is printed as one sentence and sets the exit code."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # not where the shell ignores it, as `nohup` does
-        signal.signal(signal.SIGINT, _stop)
+    defaults = (signal.default_int_handler, signal.SIG_DFL)  # not where one is ignored, as `nohup` has it
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
+    before = {number: handler for number, handler in found.items() if handler in defaults}
+    for number in before:
+        signal.signal(number, _stop)
     try:
         _open_closed_streams()
         _run()
     except Exception as error:
         if not isinstance(error.__cause__, Stopped):  # Python wraps what is raised while a class body is run
             raise
-        _finish()
-    except Stopped:
-        _finish()
+        _finish(error.__cause__)
+    except Stopped as stopped:
+        _finish(stopped)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _finish() -> NoReturn:
-    """Wait for what is being written, say so and exit with 130."""
+def _finish(stopped: Stopped) -> NoReturn:
+    """Wait for what is being written, say so and exit with 128 and the number of the signal."""
     # Exiting would wait for it anyway; here the second Ctrl-C still ends that at once.
     for thread in threading.enumerate():
         if thread.name.startswith("patchbank-"):
             thread.join()
+    if stopped.timer is not None:
+        stopped.timer.cancel()
     from commands.terminal.output import say
 
     say("stopped; committed data is kept, run the same command to continue")
-    raise SystemExit(130) from None
+    raise SystemExit(128 + stopped.number) from None
 
 
 def _run() -> None:

@@ -22,7 +22,7 @@ from benchmarks.measure import row
 from demo.street import write_street_world
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.recomputing.repair import repair_recipe
 from pipeline.extraction.run import Recorded, Workspace, extract_recipe
 from pipeline.frame_recipe import FrameRecipe
 from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe, StorageRecipe

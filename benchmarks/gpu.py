@@ -26,13 +26,14 @@ from PIL import Image
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute, choose_compute
-from pipeline.extraction.extract import ExtractOptions, extract
+from pipeline.extraction.extract import extract
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.loading import Batch, default_workers
 from pipeline.extraction.model_pass.device import Device, open_device
 from pipeline.extraction.model_pass.forward import forward
 from pipeline.extraction.model_pass.precision import autocast, converted, module_dtype
 from pipeline.extraction.model_pass.running import ModelPass
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.progress import StageSeconds
 from pipeline.frame_recipe import FrameRecipe
 from pipeline.models import build_model

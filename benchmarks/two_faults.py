@@ -21,8 +21,8 @@ import numpy as np
 
 from benchmarks.damage import COMPUTE, bytes_of, recorded, small_store
 from benchmarks.measure import row
-from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.repair import Repaired, repair_recipe
+from pipeline.extraction.options import ExtractOptions
+from pipeline.extraction.recomputing.repair import Repaired, repair_recipe
 from pipeline.extraction.run import Workspace, extract_recipe
 from pipeline.recipe import Recipe
 from stores import Store, ZarrSet

@@ -24,6 +24,7 @@ from commands import (
     repair,
     report,
     show,
+    slurm,
     verify,
 )
 from commands.terminal.output import echo
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan.plan,
     "extract": extract.extract,
     "evaluate": evaluate.evaluate,
+    "slurm": slurm.slurm,
     "report": report.report,
     "compare": compare.compare,
     "ls": ls.list_sets,

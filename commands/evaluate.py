@@ -1,16 +1,19 @@
 """``patchbank evaluate``: run the analyses whose results are missing."""
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commands.experiment.address_space import check_address_space
 from commands.experiment.decoders import decoders
+from commands.experiment.evaluation_in_worker import EvaluationOrder, in_workers
 from commands.experiment.free_memory import free_memory
 from commands.experiment.reading import load_experiment
 from commands.experiment.stored_sets import model_sets, naming_lost_seals, other_experiment
 from commands.terminal.evaluation_progress import EvaluationProgress
 from commands.terminal.options import (
     EvaluationDeviceOption,
+    EvaluationSchedulerOption,
     Experiment,
     JsonOption,
     MemoryOption,
@@ -31,6 +34,7 @@ def evaluate(
     results: ResultsOption = Path("results"),
     memory: MemoryOption = None,
     device: EvaluationDeviceOption = "cpu",
+    scheduler: EvaluationSchedulerOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the analyses whose results are missing. Reads stored sets only; needs no images and runs no backbone."""
@@ -60,6 +64,14 @@ def evaluate(
             check_address_space()
         progress.start(n_tasks)
 
+    memory_bytes = int(memory * 1e9) if memory else free_memory() // 2
+    order = EvaluationOrder(
+        *(str(experiment), opened.location, str(results.absolute()), device),
+        *(memory_bytes, str(Path.cwd()), secrets.token_hex(8)),
+    )
+    by_workers = (
+        {} if scheduler is None else {"compute_missing": in_workers(scheduler, order, memory_bytes, progress.task)}
+    )
     read = [*models, *(model for others in other_experiments.values() for model, _ in others)]
     with naming_lost_seals(read), listening(progress.step):
         evaluation = run_analyses(
@@ -67,12 +79,13 @@ def evaluate(
             models,
             settings,
             stored_results,
-            memory_bytes=int(memory * 1e9) if memory else free_memory() // 2,
+            memory_bytes=memory_bytes,
             other_experiments=other_experiments,
             decoders=decoders(experiment, recipe),
             device=chosen,
             on_start=start,
             on_progress=progress.task,
+            **by_workers,
         )
     progress.close()
     for note in evaluation.notes:

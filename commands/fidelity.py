@@ -11,8 +11,8 @@ from commands.terminal.output import echo, echo_json, print_table, say
 
 if TYPE_CHECKING:
     from evaluate.scoring.fidelity import Fidelity
-    from pipeline.extraction.fidelity import Recomputed
     from pipeline.extraction.job import Job
+    from pipeline.extraction.recomputing.fidelity import Recomputed
     from stores import ZarrSet
 
 
@@ -30,7 +30,7 @@ def fidelity(
     check_address_space()
     from commands.experiment.reading import load_experiment, source_choice
     from pipeline.extraction.compute import choose_compute
-    from pipeline.extraction.fidelity import recompute_rows
+    from pipeline.extraction.recomputing.fidelity import recompute_rows
     from pipeline.extraction.run import jobs
     from pipeline.labels.label_set import label_spec
     from pipeline.workspace import Workspace, read_samples

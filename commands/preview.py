@@ -27,7 +27,7 @@ def preview(
     """Draw some tiles under every view, with labels, objects and patch borders, into one PNG. Runs no model."""
     import tempfile
 
-    from pipeline.preview import choose_rows, contact_sheet
+    from pipeline.rows.preview import choose_rows, contact_sheet
     from pipeline.workspace import Workspace, read_samples
     from stores import Store
 

@@ -13,7 +13,7 @@ from stores.errors import DamageError, UserError
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from pipeline.extraction.repair import Repaired
+    from pipeline.extraction.recomputing.repair import Repaired
     from stores import Store
 
 
@@ -111,7 +111,7 @@ def _repair_experiment(
     check_address_space()
     from commands.experiment.reading import find_recorded, load_experiment, recorded_sets, source_choice
     from pipeline.extraction.compute import choose_compute
-    from pipeline.extraction.repair import repair_recipe, repair_stored
+    from pipeline.extraction.recomputing.repair import repair_recipe, repair_stored
     from pipeline.workspace import Workspace
 
     recipe, settings = load_experiment(experiment)
@@ -154,7 +154,7 @@ def _unnamed_sets(store: "Store") -> list[str]:
 
 def _repair_sets(digest: str | None, store: "Store", executor: "Executor", remove_strays: bool) -> list["Repaired"]:
     """Repair sets from the copies that the store itself contains."""
-    from pipeline.extraction.repair import repair_stored
+    from pipeline.extraction.recomputing.repair import repair_stored
 
     folders = [f"{kind}/{name}" for kind, name in store.set_folders() if digest is None or name.startswith(digest)]
     if digest is not None and len(folders) != 1:

@@ -52,6 +52,7 @@ def evaluate(
     device: Device = CPU,
     on_start: Callable[[int], None] = lambda n_tasks: None,
     on_progress: Callable[[Task, bool], None] = lambda task, reused: None,
+    compute_missing: Callable[[Sequence[Task]], Mapping[str, float]] = lambda tasks: {},
 ) -> Evaluation:
     """Compute the missing results of an experiment and write its long table.
 
@@ -70,6 +71,8 @@ def evaluate(
         device: where neighbours are searched and probes are fitted (`choose_device`).
         on_start: called with the number of tasks to compute, before the first.
         on_progress: called before each task with whether its result is reused.
+        compute_missing: computes and stores missing tasks in other processes, and returns the seconds of each by the
+            digest of its key; by default none, and this process computes them one after another.
     """
     context = Context(settings.selection, settings.seed, memory_bytes, other_experiments, decoders, device, results)
     tasks, notes = collect_tasks(models, settings, context)
@@ -77,17 +80,21 @@ def evaluate(
     missing = [task for task in tasks if not task.is_stored(results)]
     check_memory(missing, memory_bytes)
     on_start(len(missing))
+    in_workers_took = compute_missing(missing) if missing else {}
     rows = []
     seen: set[tuple[str, str]] = set()
     for task in tasks:
-        reused = task.is_stored(results)
-        on_progress(task, reused)
+        is_stored, seconds = task.is_stored(results), in_workers_took.get(task.key.digest)
+        if seconds is None or not is_stored:
+            on_progress(task, is_stored)
         started = time.perf_counter()
         parts = task.read_or_compute(results)
-        evaluation.n_reused += reused
-        if not reused:
+        if seconds is None and is_stored:
+            evaluation.n_reused += 1
+        else:
             evaluation.n_computed += 1
-            evaluation.seconds[task.key.digest] = round(time.perf_counter() - started, 3)
+            took = seconds if seconds is not None and is_stored else time.perf_counter() - started
+            evaluation.seconds[task.key.digest] = round(took, 3)
         for key, result in parts:
             if (task.title, key.digest) in seen:  # two analyses ask for it
                 continue

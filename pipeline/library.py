@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.extraction.compute import choose_compute
-from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.run import extract_recipe
 from pipeline.models.contract import FrozenModel
 from pipeline.recipe import OWN, Recipe

@@ -24,7 +24,7 @@ import numpy as np
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.options import ExtractOptions
 from stores import Store
 from stores.format.creation import is_initialised
 from stores.sets import KINDS, ZarrSet

@@ -246,7 +246,6 @@ def test_dependencies_have_a_lower_bound_with_a_reason():
 
 NOT_IMPORTED = {
     "zarr": "other people read our sets with it, and so do the tests",
-    "distributed": "dask's scheduler over several processes, for those who compute on `as_dask()`",
 }
 """Dependencies that none of our packages imports, and what they are for."""
 

@@ -62,9 +62,60 @@ def test_ctrl_c_says_so_leaves_with_130_and_goes_on(site, run, undisturbed, monk
     assert completes(site, run, undisturbed)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_what_batch_systems_send_before_they_kill_ends_in_order_and_goes_on(
+    site, run, undisturbed, monkeypatch, number, code
+):
+    stage, count = LocalObjects.stage, iter(range(10_000))
+
+    def told(self, key, parts):
+        if next(count) == 30:
+            os.kill(os.getpid(), number)
+        return stage(self, key, parts)
+
+    before = signal.signal(number, signal.SIG_DFL)  # where processes of tests have a handler of their own
+    monkeypatch.setattr(LocalObjects, "stage", told)
+    try:
+        found, out, err = run(*EXTRACT)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert found == code
+    assert err.splitlines()[-1] == "stopped; committed data is kept, run the same command to continue"
+    assert out == ""
+    assert partials(site / "store") == []
+    monkeypatch.undo()
+    monkeypatch.chdir(site)
+    assert completes(site, run, undisturbed)
+
+
+def test_a_disk_that_hangs_does_not_outlast_the_grace(site):
+    """The command leaves by itself before the batch system kills it."""
+    code = (
+        "import cli, sys, threading, time, stores.storage.local as local\n"
+        "cli.GRACE = 1.0\n"
+        "stage = local.LocalObjects.stage\n"
+        "def hanging(self, key, parts):\n"
+        "    if threading.current_thread() is threading.main_thread():\n"
+        "        return stage(self, key, parts)\n"
+        "    print('hangs', flush=True)\n"
+        "    time.sleep(60)\n"
+        "local.LocalObjects.stage = hanging\n"
+        "sys.argv = ['patchbank', 'extract', 'tiny.toml', '--device', 'cpu']\n"
+        "cli.main()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"hangs\n"
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert b"SIGTERM was received, 1 s are left" in err
+    assert b"aborted; committed data is kept" in err
+
+
 SERVER = """
 import json, os, sys
-import cli, pipeline.extraction.repair, pipeline.extraction.run
+import cli, pipeline.extraction.recomputing.repair, pipeline.extraction.run
 for line in sys.stdin:
     folder, before, arguments = json.loads(line)
     child = os.fork()

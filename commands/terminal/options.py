@@ -44,3 +44,21 @@ ThreadsOption = Annotated[
 BatchOption = Annotated[
     int | None, typer.Option(min=1, help="Images per forward pass. Default: 16 on a CPU, 128 on a GPU.")
 ]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        show_default=False,
+        help="Workers that share the work: local:N (processes here), gpus (one process a visible GPU), tcp://HOST:PORT "
+        "(a running Dask scheduler) or slurm:N (jobs of dask-jobqueue). Default: all visible GPUs of this machine, "
+        "where there are several and --device names none; otherwise this process.",
+    ),
+]
+EvaluationSchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        show_default=False,
+        help="Workers that compute results side by side: local:N, gpus, tcp://HOST:PORT or slurm:N, as for extract. "
+        "Those on this machine share its cores and --memory. Default: this process.",
+    ),
+]

@@ -92,6 +92,11 @@ def print_table(lines: list[list[str]]) -> None:
         _print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def _rates(progress: "ExtractProgress") -> str:
+    """Return the rows a second of every worker, by its name."""
+    return ", ".join(f"worker {visible(name)}: {rate:.1f}" for name, rate in sorted(progress.rates.items()))
+
+
 @contextmanager
 def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
     """Show rate, remaining time and bottleneck: a bar on a terminal, a line every ten seconds elsewhere."""
@@ -104,7 +109,9 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.1f} rows/s, bottleneck: {task.fields[stage]}"),
+            TextColumn(
+                "{task.fields[rate]:.1f} rows/s{task.fields[each]}, bottleneck: {task.fields[stage]}", markup=False
+            ),
             TimeRemainingColumn(),
         )
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -114,9 +121,10 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
                 rate, stage = progress.rows_done / max(progress.seconds, 1e-9), progress.bottleneck
                 if progress.title not in tasks:
                     tasks[progress.title] = bar.add_task(
-                        visible(progress.title), total=progress.rows_total, rate=rate, stage=stage
+                        visible(progress.title), total=progress.rows_total, rate=rate, stage=stage, each=""
                     )
-                bar.update(tasks[progress.title], completed=progress.rows_done, rate=rate, stage=stage)
+                each = f" ({_rates(progress)})" if progress.rates else ""
+                bar.update(tasks[progress.title], completed=progress.rows_done, rate=rate, stage=stage, each=each)
 
             yield on_progress
         return
@@ -136,6 +144,7 @@ def progress() -> Iterator[Callable[["ExtractProgress"], None]]:
         # On a slow machine the first range may take longer than the time between two lines.
         time_left = f"{duration(left / rate)} left" if rate else "no range is complete yet"
         ahead = f", {time_left}, bottleneck: {progress.bottleneck}" if left else ""
-        say(f"{progress.title}: {progress.rows_done:,}/{progress.rows_total:,} rows, {rate:.1f} rows/s{ahead}")
+        each = f" ({_rates(progress)})" if progress.rates else ""
+        say(f"{progress.title}: {progress.rows_done:,}/{progress.rows_total:,} rows, {rate:.1f} rows/s{each}{ahead}")
 
     yield line

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ import torch
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.computing import halved, results_of
 from pipeline.extraction.job import QUEUE_BYTES, Job
-from pipeline.extraction.loading import default_workers
 from pipeline.extraction.model_pass.forward import BatchArrays
+from pipeline.extraction.options import DEFAULT_OPTIONS, ExtractOptions
 from pipeline.extraction.progress import Outcome, Progress, StageSeconds
 from pipeline.extraction.taking_over import ArraysPass, Missing, known_rows, passes, provenance
 from pipeline.rows.samples import bad_rows
@@ -29,25 +29,6 @@ from stores.specs import ArraySpec
 from stores.writing.dead_channels import describe_channels
 from stores.writing.sealing import seal
 from stores.writing.writer import RangeWriter, SetWriter
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """How an extraction runs. None of it changes the bytes of a complete set."""
-
-    workers: int = field(default_factory=default_workers)
-    """Threads that decode images."""
-    shard: tuple[int, int] = (0, 1)
-    """(i, N) makes every N-th range from the i-th on, counted from 0."""
-    allow_mixed: bool = False
-    """Complete a set that was started on another kind of device, or take rows over from one: last bits may differ."""
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Written beside a new set and into the log: command, date, versions."""
-    on_progress: Callable[[Progress], None] = lambda progress: None
-    """Called after every batch."""
-
-
-DEFAULT_OPTIONS = ExtractOptions()
 
 
 @dataclass(frozen=True)
@@ -75,7 +56,7 @@ def start_extraction(
     A batch that does not fit the memory of a GPU is halved. The threads that decode end with the context. Raises
     UserError as `extract` does.
     """
-    missing = _assigned(job, options.shard)
+    missing = _assigned(job, options)
     notes: list[str] = []
     if missing and job.existing is not None:
         compute, notes = reconcile_with_recorded(compute, job.existing.compute, options.allow_mixed)
@@ -160,10 +141,10 @@ def complete(work: StartedExtraction, store: Store) -> Outcome:
     """Write what was started, into a new set if there is none, and seal what is complete; raises as `extract` does."""
     if work.job.existing is not None:
         return _write_and_seal(work, work.job.existing)
-    target = _create(work, store)
+    recorded = work.compute.record(work.job.precision)
+    target = create_set(work.job, recorded, work.options, store)
     job = replace(work.job, existing=target, layout=target.layout)
-    recorded = work.compute.record(job.precision)
-    if _assigned(job, work.options.shard) == work.missing and target.compute == recorded:
+    if _assigned(job, work.options) == work.missing and target.compute == recorded:
         return _write_and_seal(replace(work, job=job), target)
     # Another process created the set in the meantime, with other ranges or batches, or has written some: start again.
     with start_extraction(job, work.compute, work.options) as again:
@@ -191,6 +172,13 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
             is_written = False
         if not is_written:
             return _with_smaller_batches(work, target, outcome)
+    if work.options.seals:
+        seal_complete(job, target, outcome)
+    return outcome
+
+
+def seal_complete(job: Job, target: ZarrSet, outcome: Outcome) -> None:
+    """Seal the wanted arrays that are complete; note in the outcome what is missing and which features are dead."""
     unsealed = job.unsealed()
     if unsealed or target.commits:  # commit records beside seals: a command was killed while it removed them
         before = time.perf_counter()
@@ -201,7 +189,6 @@ def _write_and_seal(work: StartedExtraction, target: ZarrSet) -> Outcome:
         for name in unsealed
         if target.sealed(name) and target.seals[name].dead
     ]
-    return outcome
 
 
 def _with_smaller_batches(work: StartedExtraction, target: ZarrSet, before: Outcome) -> Outcome:
@@ -220,14 +207,20 @@ def _with_smaller_batches(work: StartedExtraction, target: ZarrSet, before: Outc
     return outcome
 
 
-def _assigned(job: Job, shard: tuple[int, int]) -> Missing:
-    """Return what is missing in the ranges of one shard."""
-    return {row_range: arrays for row_range, arrays in job.missing().items() if row_range.number % shard[1] == shard[0]}
+def _assigned(job: Job, options: ExtractOptions) -> Missing:
+    """Return what is missing in the ranges that are to be made here."""
+    return {row_range: arrays for row_range, arrays in job.missing().items() if options.makes(row_range.number)}
 
 
-def _create(work: StartedExtraction, store: Store) -> ZarrSet:
-    job, options = work.job, work.options
-    record = work.compute.record(job.precision)
+def create_set(job: Job, record: Mapping[str, Any], options: ExtractOptions, store: Store) -> ZarrSet:
+    """Create a feature set without arrays, or open it where another process has created it.
+
+    Args:
+        job: The feature set.
+        record: Its compute record.
+        options: How the extraction runs.
+        store: The store.
+    """
     return ZarrSet.create(
         store.objects,
         job.spec,

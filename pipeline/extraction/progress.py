@@ -1,6 +1,6 @@
 """Progress of an extraction while it runs, its outcome, and the report on all of a recipe."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pipeline.datasets.reading.folders import image_folders, unread_notes
@@ -40,6 +40,8 @@ class Progress:
     seconds: float
     """Time since the first batch was started, without the making of labels."""
     bottleneck: str
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Rows a second of every worker of a schedule, by its name; empty in one process."""
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Outcome:
     """Ranges that are still missing, by array; other shards make them."""
     seconds: StageSeconds = field(default_factory=StageSeconds)
     notes: list[str] = field(default_factory=list)
+    made_by: dict[str, int] = field(default_factory=dict)
+    """Rows that each worker of a schedule made or took over, by its name and machine; empty in one process."""
 
 
 @dataclass

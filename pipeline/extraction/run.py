@@ -3,14 +3,15 @@
 import json
 import platform
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import DEFAULT_OPTIONS, ExtractOptions, complete, start_extraction
+from pipeline.extraction.extract import complete, start_extraction
 from pipeline.extraction.job import Job, prepare
+from pipeline.extraction.options import DEFAULT_OPTIONS, ExtractOptions
 from pipeline.extraction.progress import Outcome, Report
-from pipeline.labels.label_set import make_labels
+from pipeline.labels.label_set import WriteLabels, make_labels
 from pipeline.models.contract import FrozenModel
 from pipeline.models.loading.presence import cached_file
 from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe
@@ -21,10 +22,56 @@ from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import View
 from pipeline.workspace import Workspace as Workspace
 from pipeline.workspace import read_samples as read_samples
-from stores import Store
+from stores import Store, ZarrSet
 from stores.errors import UserError
 from stores.format.paths import LOGS
 from stores.units import format_bytes
+
+
+class Made(NamedTuple):
+    """What was made of one model under one view."""
+
+    labels: ZarrSet
+    label_rows: int
+    """Rows of labels that were made."""
+    outcome: Outcome
+
+
+MakeSets = Callable[[ModelRecipe, int, Job, Compute, ExtractOptions, Store], Made]
+"""Makes what is missing of the sets of a model under the view of a number, counted as `Recipe.all_views` does."""
+
+
+def make_here(
+    model_recipe: ModelRecipe, view: int, job: Job, compute: Compute, options: ExtractOptions, store: Store
+) -> Made:
+    """Make what is missing of one feature set and its label set in this process; raises as `extract.extract` does.
+
+    Args:
+        model_recipe: The model as the recipe names it.
+        view: Number of the view; the job knows what it needs of it.
+        job: The feature set.
+        compute: Device, batch size and threads.
+        options: How the extraction runs.
+        store: The store.
+    """
+    with start_extraction(job, compute, options) as work:
+        labels, n_made = make_labels_of(job, store, options)
+        return Made(labels, n_made, complete(work, store))
+
+
+def make_labels_of(
+    job: Job, store: Store, options: ExtractOptions, write: WriteLabels | None = None
+) -> tuple[ZarrSet, int]:
+    """Make what is missing of the label set of a job's samples; return it and the number of rows that were made.
+
+    Args:
+        job: The feature set.
+        store: The store.
+        options: How the extraction runs.
+        write: Writes the missing ranges; by default this process.
+    """
+    inputs = [job.labels.input_pixels] if job.labels.input_pixels else []
+    return make_labels(job.samples, store, job.grids, dict(options.provenance), job.labels.clean_grids, inputs, write)
 
 
 def jobs(
@@ -89,6 +136,7 @@ def extract_recipe(
     choice: SourceChoice = ALL_SOURCES,
     only: str | None = None,
     samples: Samples | None = None,
+    make_sets: MakeSets = make_here,
 ) -> Report:
     """Make what is missing of a recipe's label set and feature sets, and note in the store's index where they are.
 
@@ -103,6 +151,7 @@ def extract_recipe(
         choice: Source images to extract.
         only: Name or title of the one model to extract; None extracts all.
         samples: The rows in the clean view; None reads them.
+        make_sets: Makes what is missing of one model under one view: here, or in the workers of a schedule.
     """
     compute = compute.for_features(recipe.features)
     samples = samples or read_samples(recipe, workspace, choice)
@@ -116,17 +165,10 @@ def extract_recipe(
         weights = notes.weights(model_recipe, cached)
         shown = list(view_jobs(recipe, model_recipe, workspace, samples))
         check_disk_space(model_recipe.display, [job for _, job in shown], workspace.store)
-        for view, job in shown:
-            with start_extraction(job, compute, options) as work:
-                labels, n_made = make_labels(
-                    job.samples,
-                    workspace.store,
-                    job.grids,
-                    dict(options.provenance),
-                    job.labels.clean_grids,
-                    [job.labels.input_pixels] if job.labels.input_pixels else [],
-                )
-                outcome = complete(work, workspace.store)
+        for number, (view, job) in enumerate(shown):
+            of, missing = (job.spec.digest, *(array.name for array in job.arrays)), job.missing()
+            share = options.of_missing(workspace.store.objects, of, [row_range.number for row_range in missing])
+            labels, n_made, outcome = make_sets(model_recipe, number, job, compute, share, workspace.store)
             report.labels = report.labels or labels
             report.label_rows_made += n_made
             report.outcomes.append(outcome)
@@ -152,6 +194,7 @@ def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
         "rows_made": outcome.rows_made,
         "rows_reused": outcome.rows_reused,
         **({"rows_taken_over": outcome.rows_taken} if outcome.rows_taken else {}),
+        **({"made_by": outcome.made_by} if outcome.made_by else {}),
         "seconds": {name: round(value, 3) for name, value in outcome.seconds.__dict__.items()},
     }
     key = f"{LOGS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"

@@ -4,7 +4,7 @@ A view that moves labels has its own label set, which also stores the clean patc
 only change pixels share the label set of the clean view.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
@@ -30,6 +30,12 @@ from stores.writing.writer import SetWriter
 PIXELS = "pixels/classes"
 LABEL_COMPUTE = MappingProxyType({"device": "cpu"})
 """The compute record of every label set."""
+
+Ready = Mapping[tuple[str, int], np.ndarray]
+"""Values that are known already, by address of the array and number of the range."""
+WriteLabels = Callable[[ZarrSet, Sequence[ArraySpec], Samples, Ready], int]
+"""Writes and commits the missing ranges of declared arrays, pixels before the grids that are derived from them; returns
+the number of rows that were made of others than the derived ones."""
 
 
 def label_spec(samples: Samples) -> LabelSpec:
@@ -112,6 +118,7 @@ def make_labels(
     provenance: dict[str, object],
     clean_grids: Mapping[tuple[int, int], tuple[int, int]] = MappingProxyType({}),
     inputs: Iterable[ArraySpec] = (),
+    write: WriteLabels | None = None,
 ) -> tuple[ZarrSet, int]:
     """Make what is missing of the label set; return it and the number of rows that were made.
 
@@ -124,6 +131,7 @@ def make_labels(
         provenance: Written beside a new set: command, date, versions.
         clean_grids: Grid of the clean view that a grid's patches correspond to; by default the grid itself.
         inputs: Arrays of input pixels to keep.
+        write: Writes the missing ranges; by default this process.
     """
     spec = label_spec(samples)
     listed = sorted(set(grids))
@@ -131,13 +139,13 @@ def make_labels(
     if samples.view.moves_labels:
         arrays += [correspondence_array(grid, clean_grids.get(grid, grid)) for grid in listed]
     arrays += inputs
-    first: dict[tuple[str, RowRange], np.ndarray] = {}
+    ready: dict[tuple[str, int], np.ndarray] = {}
     if store.has(spec):
         label_set = store.open(spec)
     else:
         layout = _layout(samples)
         if arrays:  # before the set is created, so that unreadable labels leave nothing in the store
-            first[arrays[0].name, layout.range(0)] = label_values(arrays[0], samples, layout.range(0))
+            ready[arrays[0].name, 0] = label_values(arrays[0], samples, layout.range(0))
         label_set = _create(samples, store, spec, layout, provenance)
     missing = [array for array in arrays if not label_set.sealed(array.name)]
     if not missing:
@@ -145,15 +153,40 @@ def make_labels(
             seal(label_set, ())
         return label_set, 0
     label_set.add_arrays(missing)
+    continued = {array.name for array in missing if label_set.committed(array.name)}  # perhaps with another decoder
+    n_made = (write or write_labels)(label_set, missing, samples, ready)
+    if seal(label_set, [array.name for array in missing]):
+        raise UserError(f"labels in {store.location} changed while they were written: run the same command again")
+    for array in missing:
+        if array.group == GROUP and array.name not in continued:
+            note_decoder(label_set, array)
+    return label_set, n_made
+
+
+def write_labels(
+    label_set: ZarrSet,
+    arrays: Sequence[ArraySpec],
+    samples: Samples,
+    ready: Ready = MappingProxyType({}),
+    wanted: Container[int] | None = None,
+) -> int:
+    """Write and commit the missing ranges of declared arrays; return the number of rows of others than derived ones.
+
+    Args:
+        label_set: The label set, with what is committed now.
+        arrays: The arrays; pixels come first, the grids are derived from what is stored.
+        samples: The rows under their view.
+        ready: Values that are known already.
+        wanted: Numbers of the ranges to write; None writes all.
+    """
     made: set[RowRange] = set()
-    for array in missing:  # pixels come first; the grids are derived from what is stored
-        names = [array.name]
-        is_begun = bool(label_set.committed(array.name))  # by a command that may have had another decoder
-        with SetWriter(label_set, names, threads=1) as writer:
+    for array in arrays:
+        done = label_set.committed(array.name)
+        with SetWriter(label_set, [array.name], threads=1) as writer:
             for row_range in label_set.layout.ranges():
-                if row_range.number in label_set.committed(array.name):
+                if row_range.number in done or not (wanted is None or row_range.number in wanted):
                     continue
-                values = first.pop((array.name, row_range), None)
+                values = ready.get((array.name, row_range.number))
                 if values is None:
                     values = label_values(array, samples, row_range, label_set)
                 range_writer = writer.range(row_range)
@@ -161,12 +194,8 @@ def make_labels(
                 range_writer.commit().result()
                 if array.group != "patches":
                     made.add(row_range)
-        damaged = seal(label_set, names)
-        if damaged:
-            raise UserError(f"labels in {store.location} changed while they were written: run the same command again")
-        if array.group == GROUP and not is_begun:
-            note_decoder(label_set, array)
-    return label_set, sum(row_range.stop - row_range.start for row_range in made)
+        label_set.refresh()
+    return sum(row_range.stop - row_range.start for row_range in made)
 
 
 def label_values(

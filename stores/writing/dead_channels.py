@@ -59,6 +59,26 @@ class DeadFeatures:
             done, count = done + count, 2 * count
 
     @property
+    def summary(self) -> tuple[list[int], list[float] | None]:
+        """The channels that are left with their values, None before the first valid row, for another process."""
+        return self.left.tolist(), None if self.value is None else self.value[self.left].tolist()
+
+    def merge(self, summary: tuple[list[int], list[float] | None]) -> None:
+        """Add what another process found in other rows."""
+        channels, values = summary
+        if values is None or not len(self.left):
+            return
+        left = np.array(channels, dtype=np.int64)
+        if self.value is None:
+            self.value = np.zeros(self.left[-1] + 1)
+            self.value[left] = values
+            self.left = left
+            return
+        here = np.isin(left, self.left)
+        left, theirs = left[here], np.array(values)[here]
+        self.left = left[self.value[left] == theirs]
+
+    @property
     def channels(self) -> tuple[int, ...]:
         """The dead channels, once all rows were added."""
         return tuple(self.left.tolist())

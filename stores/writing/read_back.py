@@ -8,7 +8,7 @@ enough to tell that they arrived. Chunks are read by several threads, in any ord
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -34,6 +34,15 @@ class _Read(NamedTuple):
     """The storage's stamp of the chunk, from before it was read."""
     crc32c: int
     size: int
+
+
+class CheckedChunks(NamedTuple):
+    """What one process has read back, for the process that seals."""
+
+    read: dict[str, dict[int, _Read]]
+    """By array and number of the chunk."""
+    dead: dict[str, tuple[list[int], list[float] | None]]
+    """`DeadFeatures.summary` of the rows that were read, by array."""
 
 
 class ReadBack:
@@ -86,6 +95,25 @@ class ReadBack:
         with self._lock:
             self._read.setdefault(array.name, {})[number] = _Read(stamp, checksum, entries[0].size)
         return True
+
+    def taken_out(self) -> CheckedChunks:
+        """Return what was read back since the last call, and forget it: another process is going to seal."""
+        with self._lock:
+            found = CheckedChunks(self._read, {name: dead.summary for name, dead in self.dead.items()})
+            self._read, self.dead = {}, {}
+        return found
+
+    def add(self, arrays: Mapping[str, ArraySpec], checked: CheckedChunks) -> None:
+        """Add what another process has read back; chunks that were replaced since are known by their stamps.
+
+        Args:
+            arrays: The set's arrays by address.
+            checked: What the other process returned.
+        """
+        with self._lock:
+            for name, chunks in checked.read.items():
+                self.dead.setdefault(name, DeadFeatures(arrays[name], self.valid)).merge(checked.dead[name])
+                self._read.setdefault(name, {}).update(chunks)
 
     def stamp(self, array: ArraySpec, number: int) -> str | None:
         """Return the storage's stamp of a chunk from before it was read."""

@@ -16,7 +16,7 @@ from evaluate.scoring.similarity.pairs import left_out
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.run import Workspace, extract_recipe
 from pipeline.recipe import FeatureRecipe, StorageRecipe
 from stores import Store

@@ -15,12 +15,12 @@ from evaluate.neighbours.knn import nearest
 from pipeline.captures.table import wanted_arrays
 from pipeline.extraction import run
 from pipeline.extraction.compute import choose_compute
-from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.fidelity import recompute_rows
 from pipeline.extraction.job import prepare
 from pipeline.extraction.model_pass.device import open_device
 from pipeline.extraction.model_pass.precision import converted
 from pipeline.extraction.model_pass.running import ModelPass
+from pipeline.extraction.options import ExtractOptions
+from pipeline.extraction.recomputing.fidelity import recompute_rows
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, ModelRecipe
 from stores import Store
@@ -225,7 +225,7 @@ import sys
 from pathlib import Path
 from pipeline.extraction import run
 from pipeline.extraction.compute import choose_compute
-from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.options import ExtractOptions
 from stores import Store
 from tests.pipeline.tiny import recipe
 where = run.Workspace(Store(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]))

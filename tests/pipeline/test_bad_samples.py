@@ -14,17 +14,18 @@ from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.datasets.reading import images
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions, extract
-from pipeline.extraction.fidelity import recompute_rows
+from pipeline.extraction.extract import extract
 from pipeline.extraction.job import prepare
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
-from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.recomputing.fidelity import recompute_rows
+from pipeline.extraction.recomputing.repair import repair_recipe
 from pipeline.extraction.run import Recorded
 from pipeline.labels.label_set import PIXELS, make_labels
 from pipeline.models import build_model
-from pipeline.preview import choose_rows
 from pipeline.recipe import FeatureRecipe, Recipe
 from pipeline.rows import bad_samples, sources
+from pipeline.rows.preview import choose_rows
 from pipeline.views import CLEAN
 from stores import Store
 from stores.errors import MissingError, UserError

@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.model_pass.running import ModelPass
-from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.options import ExtractOptions
+from pipeline.extraction.recomputing.repair import repair_recipe
 from pipeline.extraction.run import Recorded, Workspace
 from pipeline.recipe import FeatureRecipe, StorageRecipe
 from pipeline.source_choice import ALL_SOURCES, SourceChoice

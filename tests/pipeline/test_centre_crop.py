@@ -8,10 +8,10 @@ from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.plan import labelled_coverage, warnings
 from pipeline.labels.label_set import PIXELS
-from pipeline.preview import contact_sheet
 from pipeline.recipe import FeatureRecipe, Recipe
 from pipeline.rows.frames import resized_labels
 from pipeline.rows.pixels import read_tiles
+from pipeline.rows.preview import contact_sheet
 from pipeline.rows.under_view import for_view
 from stores import Store
 from stores.errors import UserError

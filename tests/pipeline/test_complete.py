@@ -224,7 +224,7 @@ def test_weights_that_change_while_they_are_read_are_not_noted(root, monkeypatch
 
 
 def test_a_part_of_a_set_is_not_noted(root):
-    from pipeline.extraction.extract import ExtractOptions
+    from pipeline.extraction.options import ExtractOptions
 
     two = TINY.model_copy(update={"seed": 5})
     place = workspace(root)

@@ -21,10 +21,11 @@ from PIL import Image
 from commands.show import other_machines
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions, complete, extract, start_extraction
+from pipeline.extraction.extract import complete, extract, start_extraction
 from pipeline.extraction.job import prepare
 from pipeline.extraction.loading import Loader
 from pipeline.extraction.model_pass.running import ModelPass
+from pipeline.extraction.options import ExtractOptions
 from pipeline.labels.label_set import PIXELS
 from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model
@@ -389,7 +390,7 @@ from pathlib import Path
 from commands.show import other_machines
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.options import ExtractOptions
 from stores import Store
 from tests.pipeline.tiny import recipe
 where = run.Workspace(Store(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[1]))

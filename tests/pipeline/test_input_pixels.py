@@ -9,7 +9,7 @@ from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.model_pass.running import ModelPass
 from pipeline.extraction.plan import plan_models
-from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.recomputing.repair import repair_recipe
 from pipeline.labels import input_pixels
 from pipeline.labels.label_set import PIXELS, label_spec
 from pipeline.recipe import DecoderRecipe, FeatureRecipe, ModelRecipe

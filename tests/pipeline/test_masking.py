@@ -8,8 +8,8 @@ import xarray
 from pipeline.captures.table import wanted_arrays
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.model_pass.running import ModelPass
+from pipeline.extraction.options import ExtractOptions
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe
 from pipeline.rows.masking import visible_ids

@@ -13,8 +13,8 @@ from pipeline.captures.table import wanted_arrays
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction import job, run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.options import ExtractOptions
+from pipeline.extraction.recomputing.repair import repair_recipe
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, MaskRecipe, ModelRecipe, StorageRecipe
 from pipeline.recorded import Recorded

@@ -6,9 +6,9 @@ import torch
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.computing import recompute
-from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.job import prepare
 from pipeline.extraction.model_pass.running import ModelPass
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.plan import plan_models
 from pipeline.models import build_model
 from pipeline.recipe import StorageRecipe

@@ -13,9 +13,9 @@ import torch
 from pipeline.captures.table import wanted_arrays
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
-from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.model_pass.precision import converted, precision_of
 from pipeline.extraction.model_pass.running import ModelPass
+from pipeline.extraction.options import ExtractOptions
 from pipeline.models import build_model
 from pipeline.models.own_module import own_model
 from pipeline.recipe import FeatureRecipe, ModelRecipe

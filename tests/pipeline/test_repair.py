@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks.damage import COMPUTE, KINDS, bytes_of, campaign, check_and_repair, small_store
-from pipeline.extraction import repair
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.model_pass.running import ModelPass
-from pipeline.extraction.repair import batch_span, repair_recipe
+from pipeline.extraction.recomputing import repair
+from pipeline.extraction.recomputing.repair import batch_span, repair_recipe
 from pipeline.extraction.run import Recorded, Workspace
 from pipeline.views import CLEAN
 from stores import Store

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.extraction import run as extraction
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.plan import plan_models
 from pipeline.labels import input_pixels
 from pipeline.labels.stored_inputs import stored_inputs

@@ -10,8 +10,8 @@ from PIL import Image
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
 from pipeline.extraction.model_pass.running import ModelPass
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.plan import plan_models
 from pipeline.recipe import StorageRecipe
 from pipeline.source_choice import SourceChoice

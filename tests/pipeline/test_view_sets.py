@@ -10,11 +10,11 @@ from PIL import Image
 
 from pipeline.extraction import run
 from pipeline.extraction.compute import Compute
-from pipeline.extraction.extract import ExtractOptions
-from pipeline.extraction.fidelity import recompute_rows
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Loader
-from pipeline.extraction.repair import repair_recipe
+from pipeline.extraction.options import ExtractOptions
+from pipeline.extraction.recomputing.fidelity import recompute_rows
+from pipeline.extraction.recomputing.repair import repair_recipe
 from pipeline.labels.label_set import PIXELS, label_spec
 from pipeline.labels.patch_labels import patch_labels
 from pipeline.models import build_model

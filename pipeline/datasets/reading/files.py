@@ -24,6 +24,9 @@ class ChangedFileError(UserError):
         super().__init__(f"{path} changed while it was being read: run the same command again")
         self.path = path
 
+    def __reduce__(self) -> tuple[type["ChangedFileError"], tuple[Path]]:
+        return type(self), (self.path,)  # from a worker to the process that reports it
+
 
 def is_file(path: Path) -> bool:
     """Return whether there is a file; raises UserError when its folder may not be read or its name is too long."""

@@ -11,7 +11,7 @@ from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.computing import recompute
 from pipeline.extraction.job import SAMPLE_STATS, Job
 from pipeline.extraction.loading import Batch, default_workers
-from pipeline.extraction.repair import batch_span
+from pipeline.extraction.recomputing.repair import batch_span
 from stores.errors import MissingError
 from stores.format.layout import RowRange
 from stores.specs import ArraySpec

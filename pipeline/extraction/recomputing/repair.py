@@ -1,19 +1,19 @@
 """Repairs an experiment's sealed sets: recomputes lost chunks with the recorded batch size and settings."""
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipeline.captures.contract import rows_together
 from pipeline.extraction.compute import Compute, reconcile_with_recorded
 from pipeline.extraction.computing import recompute
-from pipeline.extraction.extract import ExtractOptions, extract
+from pipeline.extraction.extract import extract
 from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch, default_workers
 from pipeline.extraction.model_pass.precision import precision_of
+from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.run import built_views
 from pipeline.labels.input_pixels import GROUP
 from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
@@ -210,7 +210,7 @@ def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means
         accepted_new = dict(one.report.lost)
         unseal(job.existing, accepted_new)
         accepted = tuple(arrays[name] for name in sorted(accepted_new))
-        extract(dataclasses.replace(job, arrays=accepted), store, compute, ExtractOptions(workers=means.workers))
+        extract(replace(job, arrays=accepted), store, compute, ExtractOptions(workers=means.workers))
         one.report.lost, one.accepted_new, one.reason = {}, accepted_new, ""
 
 

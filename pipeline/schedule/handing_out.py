@@ -1,0 +1,227 @@
+"""Hands out shares of ranges to workers, a few at a time, and collects what became of them.
+
+A worker holds two shares. When one dies, Dask gives both to others, which make only the ranges without a commit record.
+"""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.extraction.progress import Progress
+from pipeline.schedule.clusters import Cluster
+from pipeline.schedule.in_worker import TOPIC, Share, stop
+from pipeline.schedule.share_sizes import IN_FLIGHT, ShareSizes
+from stores.errors import UserError
+
+NO_WORKER_SECONDS = 120.0
+"""Time without any worker after which an extraction ends."""
+LOOK_SECONDS = 1.0
+"""Time between two looks at which workers there are."""
+RETRIES = 2
+"""How often a share is tried again after an unexpected error; an error that says what to do is not tried again."""
+
+
+@dataclass
+class Watch:
+    """Workers as they tell of themselves: how far their share is, and who died.
+
+    Args:
+        cluster: The workers.
+        on_death: Called with one line about a worker that died.
+    """
+
+    cluster: Cluster
+    on_death: Callable[[str], None]
+    running: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The last event of every worker, by its name."""
+
+    def on_event(self, event: tuple[float, Any]) -> None:
+        """Take an event of a worker."""
+        self.running[event[1]["name"]] = event[1]
+
+    def on_change(self, event: tuple[float, Any]) -> None:
+        """Take an event of the scheduler."""
+        change = event[1]
+        if self.cluster.is_ending.is_set():
+            return
+        if not isinstance(change, dict) or change.get("action") != "remove-worker" or change.get("expected"):
+            return
+        address = str(change["worker"])
+        name = self.cluster.known.get(address, address)
+        self.running.pop(name, None)
+        self.on_death(f"worker {name} ({address}) died: the range that it was making is lost, and others make it")
+
+
+@contextlib.contextmanager
+def watching(cluster: Cluster, on_death: Callable[[str], None]) -> Iterator[Watch]:
+    """Subscribe to what workers tell, for the time of the context."""
+    watch, is_over = Watch(cluster, on_death), False
+
+    def on_change(event: tuple[float, Any]) -> None:
+        if not is_over:
+            watch.on_change(event)
+
+    # Events from before would be handed over too: those of an earlier extraction on a scheduler that lives longer.
+    start = time.time()
+    handlers = {TOPIC: watch.on_event, "all": on_change}
+    for topic, handler in handlers.items():
+        cluster.client.subscribe_topic(topic, lambda event, handler=handler: event[0] >= start - 1 and handler(event))
+    try:
+        yield watch
+    finally:
+        is_over = True
+        for topic in handlers:
+            with contextlib.suppress(Exception):  # the scheduler may be gone
+                cluster.client.unsubscribe_topic(topic)
+
+
+def hand_out(
+    cluster: Cluster,
+    submit: Callable[[tuple[int, ...]], tuple[Any, ...]],
+    numbers: Iterable[int],
+    sizes: ShareSizes,
+    on_share: Callable[[Share, tuple[int, ...]], None],
+    on_look: Callable[[], None] = lambda: None,
+) -> None:
+    """Let workers make some ranges, and call ``on_share`` with what became of each share.
+
+    When this process is told to stop, workers get a grace to write what they have. Raises the error of a share, and
+    UserError when the scheduler or all workers are gone.
+
+    Args:
+        cluster: The workers.
+        submit: Returns the function that makes a share in a worker, and its arguments.
+        numbers: Ranges to make.
+        sizes: Decides how many ranges a share has.
+        on_share: Takes the outcome of a share and the numbers of its ranges.
+        on_look: Called every second.
+    """
+    left, running = deque(numbers), {}  # type: deque[int], dict[Any, tuple[str, tuple[int, ...]]]
+    last_seen = time.monotonic()
+    try:
+        while left or running:
+            workers = present_workers(cluster)
+            if workers:
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > NO_WORKER_SECONDS:
+                raise UserError("no worker is left: what is committed is kept, run the same command to continue")
+            held = [address for address, _ in running.values()]
+            for _ in range(IN_FLIGHT):
+                for address, name in workers.items():
+                    if left and held.count(address) < IN_FLIGHT:
+                        share = tuple(left.popleft() for _ in range(sizes.next(name, len(left), len(workers))))
+                        # A worker that is free takes what another holds.
+                        where = {"workers": [address], "allow_other_workers": True}
+                        future = cluster.client.submit(*submit(share), pure=False, retries=RETRIES, **where)
+                        running[future] = (address, share)
+                        held.append(address)
+            for future in done_of(cluster, running):
+                _, share = running.pop(future)
+                result: Share = result_of(cluster, future)
+                if result.error is not None:
+                    raise result.error
+                if result.stopped:  # this worker alone was told to end
+                    left.extendleft(reversed(share))
+                    continue
+                sizes.took(result.worker, len(share), result.seconds)
+                on_share(result, share)
+            on_look()
+    except BaseException:
+        give_up(cluster, running)
+        raise
+
+
+def present_workers(cluster: Cluster) -> dict[str, str]:
+    """Return the names of the workers that are there, by address; raises UserError when the scheduler is gone."""
+    if cluster.client.status != "running":
+        raise _gone()
+    try:
+        return cluster.worker_names()
+    except (OSError, TimeoutError) as error:
+        raise _gone() from error
+
+
+def done_of(cluster: Cluster, running: Iterable[Any]) -> list[Any]:
+    """Return the futures that are done, after at most a second; raises UserError when the scheduler is gone."""
+    from distributed import CancelledError, wait
+
+    listed = list(running)
+    if not listed:
+        time.sleep(LOOK_SECONDS)
+        return []
+    try:
+        with cluster.client.as_current():
+            wait(listed, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
+    except TimeoutError:
+        pass
+    except CancelledError as error:  # all futures are, once the scheduler is gone
+        raise _gone() from error
+    return [future for future in listed if future.done()]
+
+
+def result_of(cluster: Cluster, future: Any) -> Any:
+    """Return the result of a task that is done; raises UserError when workers died of it or the scheduler is gone."""
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise UserError(
+            "several workers died of the same work, as when memory runs out: use fewer workers or a smaller "
+            "--batch-size, then run the same command to continue"
+        ) from error
+    except CancelledError as error:
+        raise _gone() from error
+
+
+def _gone() -> UserError:
+    return UserError("the scheduler is gone: what is committed is kept, start it and run the same command to continue")
+
+
+def give_up(cluster: Cluster, running: Iterable[Any]) -> None:
+    """Take all tasks back, let workers write what they have, and wait for them."""
+    cluster.end()
+    with contextlib.suppress(Exception):  # what fails here is in the way of the true error
+        if cluster.client.status == "running":
+            cluster.client.cancel(list(running), force=True)
+            cluster.client.run(stop, on_error="ignore")
+
+
+class ScheduledProgress:
+    """Adds up what workers tell of their shares.
+
+    Args:
+        title: The set, for people.
+        rows_total: Rows to make.
+        watch: What workers tell.
+        on_progress: Called with the state of all of them.
+    """
+
+    def __init__(self, title: str, rows_total: int, watch: Watch, on_progress: Callable[[Progress], None]) -> None:
+        self.title, self.rows_total, self.watch, self.on_progress = title, rows_total, watch, on_progress
+        self.started = time.monotonic()
+        self.rows_done = 0
+        self.stages: dict[str, float] = {}
+
+    def add(self, share: Share, n_rows: int) -> None:
+        """Add a share that was made."""
+        self.rows_done += n_rows
+        self.watch.running.pop(share.worker, None)
+        for name in ("decode", "model", "write"):
+            self.stages[name] = self.stages.get(name, 0.0) + getattr(share.stages, name)
+        self.show()
+
+    def show(self) -> None:
+        """Call back with the state of all workers."""
+        events = list(self.watch.running.values())
+        done = min(self.rows_total, self.rows_done + sum(event["rows"] for event in events))
+        rates = {event["name"]: event["rows"] / max(event["seconds"], 1e-9) for event in events}
+        stages = [event["stage"] for event in events]
+        slowest = max(
+            self.stages, key=lambda name: self.stages[name], default=max(stages, key=stages.count, default="model")
+        )
+        seconds = time.monotonic() - self.started
+        self.on_progress(Progress(self.title, done, self.rows_total, seconds, slowest, rates))

@@ -1,0 +1,56 @@
+"""Runs a list of independent tasks in workers, each once, the first ones first."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.schedule.clusters import Cluster
+from pipeline.schedule.handing_out import RETRIES, done_of, give_up, present_workers, result_of
+from pipeline.schedule.share_sizes import IN_FLIGHT
+from stores.errors import PatchbankError, UserError
+
+NO_WORKER_SECONDS = 120.0
+"""Time without any worker after which the tasks end."""
+
+
+def run_tasks(
+    cluster: Cluster,
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    on_start: Callable[[int], None] = lambda number: None,
+) -> list[Any]:
+    """Call a function in workers with each of some arguments; return the results in their order.
+
+    A worker holds two tasks; those of one that dies go to others. Raises a PatchbankError that the function returned,
+    and UserError when the scheduler or all workers are gone.
+
+    Args:
+        cluster: The workers.
+        function: Returns a result, or a PatchbankError that ends all tasks.
+        arguments: Arguments of each task.
+        on_start: Called with the number of a task when it is handed out.
+    """
+    results: list[Any] = [None] * len(arguments)
+    running: dict[Any, int] = {}
+    next_one, last_seen = 0, time.monotonic()
+    try:
+        while next_one < len(arguments) or running:
+            n_workers = len(present_workers(cluster))
+            if n_workers:
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > NO_WORKER_SECONDS:
+                raise UserError("no worker is left: what is stored is kept, run the same command to continue")
+            while next_one < len(arguments) and len(running) < IN_FLIGHT * n_workers:
+                future = cluster.client.submit(function, *arguments[next_one], pure=False, retries=RETRIES)
+                running[future] = next_one
+                on_start(next_one)
+                next_one += 1
+            for future in done_of(cluster, running):
+                number = running.pop(future)
+                results[number] = result_of(cluster, future)
+                if isinstance(results[number], PatchbankError):
+                    raise results[number]
+    except BaseException:
+        give_up(cluster, running)
+        raise
+    return results

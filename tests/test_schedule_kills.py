@@ -1,0 +1,169 @@
+"""SIGKILL and SIGTERM of workers, of the scheduler and of the first process of `extract --scheduler`."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from stores import Store
+from stores.sets import ZarrSet
+from tests.kills import EXPERIMENT
+from tests.pipeline.tiny import write_camvid
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+N_RANGES = 120
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """An experiment whose 120 ranges take seconds to write, and its digests when one process makes it."""
+    folder = tmp_path_factory.mktemp("schedule")
+    write_camvid(folder / "data" / "camvid", n_train=60, n_val=60)
+    (folder / "tiny.toml").write_text(EXPERIMENT)
+    alone = extract(folder, "alone")
+    _, err = alone.communicate(timeout=300)
+    assert alone.returncode == 0, err
+    return folder
+
+
+def extract(folder, store, *more):
+    """Start the command; its standard error is a pipe."""
+    command = [sys.executable, "-m", "cli", "extract", "tiny.toml", "--store", store, "--device", "cpu"]
+    return subprocess.Popen(
+        [*command, "--batch-size", "4", *more],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def digests(folder, store):
+    return {one.prefix: one.stored_digest() for one in Store(folder / store).sets()}
+
+
+def committed(folder, store):
+    """Return the commit records of the feature set by name."""
+    return {path.name: path.stat().st_mtime_ns for path in (folder / store).glob("features/*/commits/*.json")}
+
+
+def wait_for_commits(folder, store, process, least=5):
+    started = time.monotonic()
+    while len(committed(folder, store)) < least:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() - started < 300
+        time.sleep(0.02)
+
+
+def workers_of(process):
+    """Return the processes that compute, without the tracker of resources."""
+    return [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
+    ]
+
+
+def is_completed_by_the_same_command(folder, store, *more):
+    before = committed(folder, store)
+    again = extract(folder, store, *more)
+    _, err = again.communicate(timeout=600)
+    assert again.returncode == 0, err
+    assert digests(folder, store) == digests(folder, "alone")
+    reused = re.search(rb"test_vit: ([\d,]+)/([\d,]+) rows", err)
+    rows = N_RANGES * 4 - 4 * len(before)
+    assert reused is None or int(reused[2].replace(b",", b"")) <= rows, "what was committed was made again"
+    return True
+
+
+def test_a_killed_worker_is_named_and_the_command_goes_on(place):
+    process = extract(place, "worker", "--scheduler", "local:2")
+    wait_for_commits(place, "worker", process)
+    killed = workers_of(process)[0]
+    killed.kill()
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert err.count(b"died: the range that it was making is lost") == 1
+    assert digests(place, "worker") == digests(place, "alone")
+
+
+def test_the_first_process_is_killed_with_the_scheduler_in_it(place):
+    process = extract(place, "parent", "--scheduler", "local:2")
+    wait_for_commits(place, "parent", process)
+    children = workers_of(process)
+    assert len(children) >= 2
+    process.kill()
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == [], "workers outlive the command"
+    assert is_completed_by_the_same_command(place, "parent", "--scheduler", "local:2")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_all_processes_are_told_to_end(place, number):
+    store = f"all-{number.name}"
+    process = extract(place, store, "--scheduler", "local:2")
+    wait_for_commits(place, store, process)
+    children = workers_of(process)
+    started = time.monotonic()
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, err.decode()
+    assert time.monotonic() - started < 40
+    assert b"Traceback" not in err, err.decode()
+    assert b"resource_tracker" not in err, err.decode()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == []
+    assert list((place / store).rglob("*.partial")) == []
+    assert is_completed_by_the_same_command(place, store, "--scheduler", "local:2")
+
+
+def test_a_scheduler_of_its_own_is_killed(place, tmp_path):
+    at = tmp_path / "scheduler.json"
+    files = ["--scheduler-file", str(at)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": ENVIRONMENT, "cwd": tmp_path}
+    running = [subprocess.Popen([*_dask("scheduler"), *files, "--port", "0", "--host", "127.0.0.1"], **quiet)]
+    try:
+        started = time.monotonic()
+        while not at.exists():
+            assert time.monotonic() - started < 120
+            time.sleep(0.1)
+        workers = [*_dask("worker"), *files, "--nthreads", "1", "--memory-limit", "0", "--death-timeout", "20"]
+        running += [subprocess.Popen([*workers, "--name", str(number)], **quiet) for number in range(2)]
+        address = re.search(r"tcp://[\d.]+:\d+", at.read_text())[0]
+        process = extract(place, "scheduler", "--scheduler", address)
+        wait_for_commits(place, "scheduler", process)
+        running[0].kill()
+        _, err = process.communicate(timeout=180)
+        assert process.returncode == 2, err
+        assert b"the scheduler is gone: what is committed is kept" in err
+        assert b"Traceback" not in err
+    finally:
+        for one in running:
+            one.terminate()
+        for one in running:
+            try:
+                one.wait(60)
+            except subprocess.TimeoutExpired:
+                one.kill()
+                one.wait()
+    assert is_completed_by_the_same_command(place, "scheduler")
+
+
+def _dask(what):
+    return [sys.executable, "-m", f"distributed.cli.dask_{what}"]
+
+
+def test_four_processes_make_the_digests_of_one(place):
+    process = extract(place, "four", "--scheduler", "local:4")
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err
+    assert digests(place, "four") == digests(place, "alone")
+    assert all(isinstance(one, ZarrSet) and not one.commits for one in Store(place / "four").sets())
