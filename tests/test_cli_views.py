@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import preview
+from pipeline.rows import preview
 from tests.pipeline.tiny import write_camvid
 
 SHEET = Image.new("RGB", (1, 1))

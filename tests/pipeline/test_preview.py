@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from pydantic import TypeAdapter
 
-from pipeline import preview
+from pipeline.rows import preview
 from pipeline.datasets.camvid import CamVid
 from pipeline.datasets.contract import ObjectEntry
 from pipeline.extraction import run
