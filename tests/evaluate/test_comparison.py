@@ -165,7 +165,7 @@ def test_an_analysis_depends_on_the_images_that_it_reads_alone():
 
     names = {"scored": ["c.png"]}
     geometry = row(analysis="feature-geometry") | {"params": json.dumps(names)}
-    both = geometry, row()
+    both = geometry, row(params={"validation": ["c.png"]})
     compared = compare([results(*both, data=data("a")), results(*both, title="DINO", data=data("b"))])
     assert compared.rows["analysis", ""].tolist() == ["feature-geometry"]
     said = str(compared.refused[0])
