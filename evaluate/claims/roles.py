@@ -135,7 +135,8 @@ def _part_data(model: ModelSets, part: str, rule: SelectionRule | None) -> dict[
     samples = model.samples
     images = samples[samples["source"].isin(select_sources(samples, rule))].drop_duplicates("source")
     facts = images.reindex(columns=["source", *_FACTS]).astype(object)
-    labels = images[images["label_sha256"] != ""][["source", "label_sha256"]]
+    labels = images.reindex(columns=["source", "label_sha256"], fill_value="")
+    labels = labels[labels["label_sha256"] != ""]
     said = {
         PARTS_KNOWN: str(len(images)),
         "image files": sources_digest(zip(images["source"], images["source_sha256"], strict=True)),
