@@ -96,7 +96,8 @@ def _print_rows(compared: "Comparison", csv: Path) -> None:
     more: dict[str, int] = {}
     for names, rows in compared.rows.groupby([("analysis", ""), ("normed", "")], sort=False):
         analysis, normed = map(str, names)
-        shown = rows[(rows["class", ""] == "") & (rows["x_name", ""] == "")].head(_MOST_LINES)
+        of_curve = ~rows["x_name", ""].isin(("", "layer", "depth"))
+        shown = rows[(rows["class", ""] == "") & ~of_curve].head(_MOST_LINES)
         if len(rows) > len(shown):
             more[analysis] = more.get(analysis, 0) + len(rows) - len(shown)
         if shown.empty:

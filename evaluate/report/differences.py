@@ -15,6 +15,9 @@ import pandas as pd
 _FOLLOWS = ("distance",)
 """Columns that say what was measured and follow from a parameter, such as ``normalise`` of ``overclustering``."""
 
+_OF_IMAGES = ("label files", "facts of images")
+"""Fields whose digests say nothing more to a person where the images differ."""
+
 _MOST_LISTED = 3
 
 Fields = tuple[tuple[str, str, str], ...]
@@ -34,10 +37,14 @@ class Refusal:
     n_rows: int
 
     def __str__(self) -> str:
-        own = ", ".join(f"{field} {value}" for field, value, _ in self.fields)
-        others = ", ".join(f"{field} {value}" for field, _, value in self.fields)
+        of_images = "image files" in {field for field, *_ in self.fields}
+        with_them = [field for field, *_ in self.fields if of_images and field in _OF_IMAGES]
+        fields = [one for one in self.fields if one[0] not in with_them]
+        own = ", ".join(f"{field} {value}" for field, value, _ in fields)
+        others = ", ".join(f"{field} {value}" for field, _, value in fields)
+        more = f"; {' and '.join(with_them)} differ with the images" if with_them else ""
         counted = _counted(self.n_rows, self.analysis)
-        return f"{counted} are not compared: {self.model} has {own}; {self.other} has {others}"
+        return f"{counted} are not compared: {self.model} has {own}; {self.other} has {others}{more}"
 
 
 @dataclass(frozen=True)

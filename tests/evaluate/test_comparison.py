@@ -171,6 +171,7 @@ def test_an_analysis_depends_on_the_images_that_it_reads_alone():
     said = str(compared.refused[0])
     assert "MAE has image files 36 with digest acacacacacac" in said
     assert "DINO has image files 36 with digest bcbcbcbcbcbc" in said
+    assert said.endswith("; label files and facts of images differ with the images")
     with pytest.raises(UserError, match=r"MAE has image files 24 with digest c{12},.* DINO has image files 24 with"):
         compare([results(*both, data=data("a")), results(*both, title="DINO", data=data("a", "d"))])
     # Notes of earlier versions say nothing of parts: all images are compared.
@@ -219,6 +220,8 @@ def test_the_terminal_shows_numbers_of_whole_models_by_analysis_and_counts_the_o
     assert len(re.findall("^patch_miou ", out, re.MULTILINE)) == 50
     assert "more      15 rows" in out
     assert "in comparison.csv: 10 of patch-classification, 5 of feature-geometry" in out
+    _print_rows(compare([results(*rows), results(*rows, title="DINO", experiment="two")], layers="all"), Path("c.csv"))
+    assert capsys.readouterr().out.count("rankme ") == 2
 
 
 def test_the_table_and_the_page_are_safe_and_hold_the_numbers():
