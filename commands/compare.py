@@ -12,7 +12,9 @@ from stores.errors import UserError
 if TYPE_CHECKING:
     from evaluate.report.comparison import Comparison
 
-_MOST_LINES = 40
+_MOST_LINES = 50
+"""Of a table; one of an analysis."""
+_SIDES = {"True": ", after the final norm", "False": ", before the final norm"}
 
 
 def compare(
@@ -48,23 +50,30 @@ def compare(
     csv, page = folder / "comparison.csv", folder / "comparison.html"
     write_file(csv, compared.csv())
     write_file(page, comparison_page(compared, [one.experiment for one in read]).encode())
+    notes = [str(one) for one in (*compared.refused, *compared.alone)]
+    if compared.n_inner:
+        notes.append(
+            f"{counted(compared.n_inner, 'row')} of layers and points before the last layer are left out: give "
+            "--all-layers to compare them"
+        )
     if as_json:
         echo_json(
             {
                 "models": list(compared.models),
                 "rows": len(compared.rows),
                 "refused": [str(one) for one in compared.refused],
+                "alone": [str(one) for one in compared.alone],
                 "measured_for_one_model": compared.n_alone,
+                "rows_of_inner_layers": compared.n_inner,
+                "notes": notes,
                 "csv": str(csv),
                 "page": str(page),
             }
         )
         return
-    _print_rows(compared)
-    for one in compared.refused:
-        say(f"note: {one}")
-    if compared.n_alone:
-        say(f"note: {counted(compared.n_alone, 'row')} of measurements that one model alone has are left out")
+    _print_rows(compared, csv)
+    for note in notes:
+        say(f"note: {note}")
     echo(f"compared  {counted(len(compared.rows), 'row')} of {counted(len(compared.models), 'model')}")
     echo(f"where     {csv} and {page}")
 
@@ -77,22 +86,32 @@ def _folder(name: str, results: Path) -> Path:
     return path.resolve() if path.is_dir() else results / name
 
 
-def _print_rows(compared: "Comparison") -> None:
-    """Print the numbers of whole models: without curves and single classes."""
+def _print_rows(compared: "Comparison", csv: Path) -> None:
+    """Print the numbers of whole models, a table an analysis and side of the norm.
+
+    Curves, single classes and what is too much are counted.
+    """
     from evaluate.report.comparison_page import cell, shared_and_varying
 
-    rows = compared.rows
-    rows = rows[(rows["class", ""] == "") & (rows["x_name", ""] == "")]
-    if rows.empty:
-        return
-    _, varying = shared_and_varying(compared, rows)
-    lines = [
-        [
-            *(str(row[name, ""]) for name in varying),
-            *(cell(row, model) for model in compared.models),
+    more: dict[str, int] = {}
+    for names, rows in compared.rows.groupby([("analysis", ""), ("normed", "")], sort=False):
+        analysis, normed = map(str, names)
+        of_curve = ~rows["x_name", ""].isin(("", "layer", "depth"))
+        shown = rows[(rows["class", ""] == "") & ~of_curve].head(_MOST_LINES)
+        if len(rows) > len(shown):
+            more[analysis] = more.get(analysis, 0) + len(rows) - len(shown)
+        if shown.empty:
+            continue
+        _, varying = shared_and_varying(compared, shown)
+        varying = list(dict.fromkeys(("metric", *varying)))
+        lines = [
+            [*(str(row[column, ""]) for column in varying), *(cell(row, model) for model in compared.models)]
+            for row in shown.to_dict("records")
         ]
-        for row in rows.head(_MOST_LINES).to_dict("records")
-    ]
-    print_table([[*varying, *compared.models], *lines])
-    if len(rows) > _MOST_LINES:
-        echo(f"and {counted(len(rows) - _MOST_LINES, 'row')} more in the files")
+        echo(f"{analysis}{_SIDES.get(normed, '')}")
+        print_table([[*varying, *compared.models], *lines])
+        echo()
+    if more:
+        parts = ", ".join(f"{n_rows:,} of {name}" for name, n_rows in more.items())
+        n_more = sum(more.values())
+        echo(f"more      {counted(n_more, 'row')}, curves and single classes among them, in {csv.name}: {parts}")

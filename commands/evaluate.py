@@ -90,7 +90,7 @@ def evaluate(
     progress.close()
     for note in evaluation.notes:
         say(f"note: {note}")
-    models_info = [model_info(model) for model in models]
+    models_info = [model_info(model, settings.selection) for model in models]
     about, beside = _about(models, recipe.dataset), settings.claims.beside
     stored = states(opened, models_info, evaluation.table)
     shown = {

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stores import Store, ZarrSet
 
 MOST_IMAGES = 64
+_MOST_LISTED = 3
 
 
 def look(
@@ -44,7 +45,11 @@ def look(
         str, typer.Option(help="Pictures: principal components as colours, norms, cosines with the query patches.")
     ] = "components,norm,cosine",
     shared_basis: Annotated[
-        bool, typer.Option("--shared-basis", help="Colour all layers of a model by the same components.")
+        bool,
+        typer.Option(
+            "--shared-basis",
+            help="Colour all layers of a model by the same components, each layer on its own scale.",
+        ),
     ] = False,
     foreground: Annotated[
         bool,
@@ -77,11 +82,12 @@ def look(
     )
     opened = Store(store)
     models = [_model_sets(opened, digest) for digest in dict.fromkeys(digests)]
+    notes: list[str] = []
     results: list[tuple[str, Result]] = []
     inputs: list[tuple[str, ...]] = []
     for number, (model, title) in enumerate(zip(models, _titles(models), strict=True), start=1):
         addresses = model.arrays(_layers(layers), "none" if unnormed else "final")
-        rows = _rows(model, image or [])
+        rows = _rows(model, image or [], notes)
         inputs.append(_check_same_images(model, rows, inputs))
         what = f"{counted(len(addresses), 'layer')} of {counted(len(rows), 'image')}"
         say(f"{title}: {what} (set {number} of {len(models)})")
@@ -96,12 +102,15 @@ def look(
             path = out / f"{kind}.{ending}"
             write_file(path, save(figure, ending))
             written.append(str(path))
+    if any("picture_inputs" not in result.arrays for _, result in results):
+        notes.append("no inputs are stored to show: set input_pixels = true in [features] and run `patchbank extract`")
+    notes = list(dict.fromkeys(notes))
     if as_json:
         record: dict[str, Any] = {"pictures": written, "models": [title for title, _ in results]}
-        echo_json(record | {"images": [str(name) for name in results[0][1].arrays["picture_samples"]]})
+        echo_json(record | {"images": [str(name) for name in results[0][1].arrays["picture_samples"]], "notes": notes})
         return
-    if any("picture_inputs" not in result.arrays for _, result in results):
-        say("note: no inputs are stored to show: set input_pixels = true in [features] and run `patchbank extract`")
+    for note in notes:
+        say(f"note: {note}")
     for name in written:
         echo(name)
 
@@ -180,8 +189,11 @@ def _titles(models: list["ModelSets"]) -> list[str]:
     ]
 
 
-def _rows(model: "ModelSets", images: list[str]) -> Any:
-    """Return the rows that are shown, one for each image that is named by its number or a part of its name."""
+def _rows(model: "ModelSets", images: list[str], notes: list[str]) -> Any:
+    """Return the rows that are shown, one for each image that is named by its number or a part of its name.
+
+    Of a part that fits several rows the first is shown, and a note lists others.
+    """
     import numpy as np
 
     from evaluate.inputs.rows import spread_evenly
@@ -202,6 +214,14 @@ def _rows(model: "ModelSets", images: list[str]) -> Any:
         if not found or part.isdigit():
             raise MissingError(
                 f"--image {part}: the set has rows 0 to {len(names) - 1}, with names such as {names[0]}; choose one"
+            )
+        found = [row for row in found if names[row] == part] or found
+        if len(found) > 1:
+            others = ", ".join(f"{names[row]} (row {row})" for row in found[1 : 1 + _MOST_LISTED])
+            more = f" and {len(found) - 1 - _MOST_LISTED:,} more" if len(found) > 1 + _MOST_LISTED else ""
+            notes.append(
+                f"--image {part} fits {len(found):,} rows and {names[found[0]]} (row {found[0]}) is shown; the others "
+                f"are {others}{more}: give more of the name, or the row"
             )
         rows.append(found[0])
     bad = [row for row in rows if row not in set(valid.tolist())]

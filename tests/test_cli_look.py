@@ -53,7 +53,10 @@ def test_pictures_of_two_layers_and_two_queries_are_written_and_wrong_flags_are_
     by_name = ("look", features, "--image", name, "--kinds", "norm", "--json")
     assert json.loads(run(*by_name)[1])["images"] == [name]
     shared = ("look", features, "--layers", "all", "--shared-basis", "--foreground", "--unnormed", "--out", "shared")
-    assert run(*shared)[0] == 0
+    code, _, err = run(*shared, "--image", ".png")
+    assert code == 0
+    assert "note: --image .png fits 24 rows and" in err
+    assert "and 20 more: give more of the name, or the row" in err
 
     for flags, words in (
         (("--layers", "x"), 'write "all", or numbers'),

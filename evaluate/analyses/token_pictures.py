@@ -2,9 +2,9 @@
 
 What people look at first: whether parts of objects have a colour of their own, which tokens have an aberrant norm
 (Darcet et al., 2309.16588, figure 2), and which patches resemble a chosen one (Siméoni et al., DINOv3, 2508.10104,
-figure 3). Components are those of all shown images together, by layer or of all layers (``basis``); signs and the rule
-of the foreground stand in evaluate/kernels/tokens/pictures.py. Pictures show and prove nothing: three components may
-have a small share of the variance, which the rows state.
+figure 3). Components are those of all shown images together, by layer or of all layers (``basis``), and each layer has
+a scale of colours of its own; signs and the rule of the foreground stand in evaluate/kernels/tokens/pictures.py.
+Pictures show and prove nothing: three components may have a small share of the variance, which the rows state.
 """
 
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,7 @@ class TokenPictures(LayerSettings):
     """Places of the query patches of ``cosine``: from the top and from the left, as shares of the input."""
     basis: Literal["layer", "layers"] = "layer"
     """``layers`` colours all layers by the same components, those of their tokens together; ``layer`` each by its own.
-    Images always share them."""
+    Images always share them; the scale of the colours is each layer's own."""
     foreground: bool = False
     """Colour the foreground only: the side of the first component with fewer tokens on the images' borders."""
 
@@ -58,6 +58,7 @@ class TokenPicturesTask(ScoredTask[TokenPictures]):
     """Addresses of the token arrays, inner layers first; `array` is the last of them."""
 
     analysis = "token-pictures"
+    revision = 2
     what = "pictures of tokens of {task.title}"
     key_settings = ("pictures", "queries", "basis", "foreground")
     key_rows = ("shown_samples",)

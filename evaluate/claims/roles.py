@@ -6,6 +6,9 @@ from typing import Any
 from pydantic import Field
 
 from evaluate.inputs.model_sets import ModelSets
+from evaluate.selection import SelectionRule, select_sources
+from evaluate.settings import Selection
+from stores.canonical import digest, sources_digest
 from stores.format.paths import OF_LAYERS
 from stores.specs import FrameSpec, Record
 
@@ -53,7 +56,13 @@ _NAMES = {
 BY_NAME: dict[str, str] = {name: role for role, names in _NAMES.items() for name in names}
 """The role of models that are known by name; any other has none unless the experiment says so."""
 
+_FACTS = ("group", "split", "image_class", "video", "frame", "seconds", "valid")
+"""Columns of the sample table that say something of whole images."""
+
 _DIGEST = re.compile("[0-9a-f]{64}")
+
+PARTS_KNOWN = "images"
+"""Key of `ModelInfo.data` for the number of images; notes of earlier versions have neither it nor parts."""
 
 PAPER_WIDTH = 768
 """Channels of the ViT-B that the paper's numbers of features, such as the 200 it removes, are about."""
@@ -77,7 +86,8 @@ class ModelInfo(Record):
 
     data: dict[str, str] = Field(default_factory=dict)
     """Digests of what was measured, which models must share to be compared: ``image files``, ``label files``,
-    ``label classes`` and ``facts of images``; none in notes of earlier versions."""
+    ``label classes`` and ``facts of images``; ``images`` is their number, and with ``train`` or ``validation`` before
+    the name each is of the images that train or validate alone. Notes of earlier versions have fewer, or none."""
 
     def scaled(self, m: int) -> int:
         """Return a number of features of the paper for this width: the same from 768 on, in proportion below."""
@@ -89,13 +99,23 @@ def role_of(name: str, said: str | None) -> str:
     return said if said is not None else BY_NAME.get(name, "none")
 
 
-def model_info(model: ModelSets) -> ModelInfo:
-    """Return the facts about a model's sets that claims need."""
+def model_info(model: ModelSets, selection: Selection | None = None) -> ModelInfo:
+    """Return the facts about a model's sets that claims and comparisons need; ``selection`` says its parts."""
     arrays = [array for array in model.features.arrays.values() if array.group in OF_LAYERS]
     sets = {"features": model.features.digest, "labels": model.labels.digest}
     for (name, level), viewed in model.views.items():
         sets[f"features {name} {level:g}"] = viewed.features.digest
         sets[f"labels {name} {level:g}"] = viewed.labels.digest
+    data = {
+        "image files": model.spec.dataset.sources,
+        "label files": model.label_spec.label_files or "none",
+        "label classes": model.label_spec.classes,
+        "facts of images": model.label_spec.facts,
+        PARTS_KNOWN: str(model.spec.dataset.n_sources),
+    }
+    if selection is not None:
+        data |= _part_data(model, "train", selection.train)
+        data |= _part_data(model, "validation", selection.validation)
     return ModelInfo(
         title=model.title,
         name=model.spec.model.name,
@@ -104,13 +124,26 @@ def model_info(model: ModelSets) -> ModelInfo:
         frame=model.spec.frame,
         width=max(((array.layer or 0, int(array.row_shape[-1])) for array in arrays), default=(0, 0))[1],
         sets=sets,
-        data={
-            "image files": model.spec.dataset.sources,
-            "label files": model.label_spec.label_files or "none",
-            "label classes": model.label_spec.classes,
-            "facts of images": model.label_spec.facts,
-        },
+        data=data,
     )
+
+
+def _part_data(model: ModelSets, part: str, rule: SelectionRule | None) -> dict[str, str]:
+    """Return number, files and facts of the images that a rule selects, from the sample table."""
+    if rule is None:
+        return {}
+    samples = model.samples
+    images = samples[samples["source"].isin(select_sources(samples, rule))].drop_duplicates("source")
+    facts = images.reindex(columns=["source", *_FACTS]).astype(object)
+    labels = images.reindex(columns=["source", "label_sha256"], fill_value="")
+    labels = labels[labels["label_sha256"] != ""]
+    said = {
+        PARTS_KNOWN: str(len(images)),
+        "image files": sources_digest(zip(images["source"], images["source_sha256"], strict=True)),
+        "label files": sources_digest(labels.itertuples(index=False, name=None)) if len(labels) else "none",
+        "facts of images": digest([[str(cell) for cell in line] for line in facts.itertuples(index=False, name=None)]),
+    }
+    return {f"{part} {name}": value for name, value in said.items()}
 
 
 def read_model_infos(entries: Any) -> tuple[ModelInfo, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 
 from evaluate.figures import style
@@ -16,6 +17,8 @@ CELL = 1.5
 """Width of a picture, in inches."""
 MOST_COLUMNS = 7
 """Pictures side by side; more go on in further lines."""
+MOST_CHARACTERS = 27
+"""Of a name above an input."""
 BOXES = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 """Colours of query patches."""
 
@@ -85,7 +88,7 @@ def _grid(
     n_lines = max(len(arrays["picture_samples"]) for _, arrays, _ in columns) * n_queries
     blocks = [columns[start : start + MOST_COLUMNS] for start in range(0, len(columns), MOST_COLUMNS)]
     n_columns = 1 + max(map(len, blocks))
-    heights = [CELL * _ratio(columns) + 0.06] * n_lines
+    heights = [CELL * _ratio(columns) + 0.28] * n_lines
     size = CELL * n_columns + 0.2, len(blocks) * (sum(heights) + 0.75)
     drawn, axes = style.new_figure(size, n_columns, n_lines * len(blocks))
     for panel in axes.flat:
@@ -93,7 +96,7 @@ def _grid(
         panel.set_frame_on(False)
     for block, some in enumerate(blocks):
         lines = axes[block * n_lines : (block + 1) * n_lines]
-        _inputs([line[0] for line in lines], columns[0][1], kind, n_queries)
+        _inputs([line[0] for line in lines], columns[0][1], kind, n_queries, _ratio(columns))
         for place, (title, arrays, layer) in enumerate(some, start=1):
             for line in range(min(n_lines, len(arrays["picture_samples"]) * n_queries)):
                 show(lines[line][place], arrays, layer, line)
@@ -112,8 +115,8 @@ def _ratio(columns: Sequence[Column]) -> float:
     return float(shape[0]) / float(shape[1])
 
 
-def _inputs(panels: Sequence[Axes], arrays: dict[str, np.ndarray], kind: str, n_queries: int) -> None:
-    """Show the inputs in the first column, with the queries framed."""
+def _inputs(panels: Sequence[Axes], arrays: dict[str, np.ndarray], kind: str, n_queries: int, ratio: float) -> None:
+    """Show the inputs in the first column, each below its name, with the queries framed."""
     for line, panel in enumerate(panels):
         image, query = divmod(line, n_queries)
         if image >= len(arrays["picture_samples"]):
@@ -125,10 +128,22 @@ def _inputs(panels: Sequence[Axes], arrays: dict[str, np.ndarray], kind: str, n_
                 grid = arrays["picture_cosine/0"].shape[2:]
                 _box(panel, arrays["picture_queries"][query], grid, pixels.shape[:2], query)
         else:
+            panel.set_box_aspect(ratio)  # as high as a picture, so that the name stands just above
             words = "no input pixels\nare stored"
             panel.text(0.5, 0.5, words, fontsize=7, ha="center", va="center", transform=panel.transAxes)
-        if not line:
-            panel.set_title("input", fontsize=7.5)
+        # parse_math would read TeX between two dollars of a file's name.
+        panel.set_title(_sample_name(str(arrays["picture_samples"][image])), fontsize=6.5, parse_math=False)
+
+
+def _sample_name(sample: str) -> str:
+    """Return the name of an image and of its tile in two lines, the middle of a long name left out."""
+    font = get_font(findfont(FontProperties()))
+    shown = "".join(one if one.isprintable() and font.get_char_index(ord(one)) else ascii(one)[1:-1] for one in sample)
+    name, bracket, tile = shown.rpartition("[") if shown.endswith("]") else (shown, "", "")
+    if len(name) > MOST_CHARACTERS:
+        half = (MOST_CHARACTERS - 1) // 2
+        name = f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
+    return f"{name}\n{bracket}{tile}" if bracket and name else name or shown
 
 
 def _show(panel: Axes, picture: np.ndarray, **options: Any) -> None:

@@ -71,8 +71,9 @@ TOKEN_FIGURES = (
         "token-components",
         "Principal components of the tokens as colours",
         "The first three principal components of the patch tokens of all shown images together as red, green and blue: "
-        "equal colours are equal components within a column. Which share of the variance they have stands in the "
-        "table; signs are fixed by the largest loading. Black is background, where it was asked for.",
+        "equal colours are equal components within a column. With one basis for all layers a colour is the same "
+        "direction in every column of a model, on each layer's own scale. Which share of the variance they have stands "
+        "in the table; signs are fixed by the largest loading. Black is background, where it was asked for.",
         token_pictures.components,
     ),
     FigureEntry(

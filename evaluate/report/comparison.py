@@ -1,9 +1,12 @@
 """Comparison of models across experiments: rows that were measured in the same way, side by side.
 
 Two rows are comparable where everything but the model is equal: the analysis and its revision, the images and label
-files, how images were cut, the patch grid, the training and validation images, every parameter, and every column of the
-long table that says what was measured (m, k, class, ...). A row that no other model has is refused, and the field in
-which it differs is named.
+files that it reads, how images were cut, the patch grid, the training and validation images, every parameter, and every
+column of the long table that says what was measured (m, k, class, ...). A row that no other model has is refused, and
+the field in which it differs is named (`evaluate.report.differences`).
+
+Without ``layers="all"`` the last layer of every model is compared, before and after the final norm as far as both were
+measured; the column ``normed`` says which. Rows of other layers and points are counted.
 """
 
 import json
@@ -14,10 +17,11 @@ from typing import Any
 
 import pandas as pd
 
-from evaluate.claims.roles import ModelInfo
+from evaluate.claims.roles import PARTS_KNOWN, ModelInfo
+from evaluate.report.differences import Alone, Refusal, differences
 from evaluate.report.reading import StoredResults
 from evaluate.results.files import without_formula
-from evaluate.results.preferred import last_layer
+from evaluate.results.preferred import layer_numbers
 from stores.canonical import canonical_json, digest
 from stores.errors import UserError
 
@@ -36,26 +40,11 @@ _STATED_BY_ROWS = frozenset(
 )  # fmt: skip
 """Parameters that choose which rows a result has, each of which says its own in a column, and the kind of device."""
 
+_PARTS = ("train", "validation", "scored")
+_IMAGES = (*_PARTS, "frames", "images", "samples", "reference_train", "others_train")
+"""Parameters that list images."""
+
 _DATA = ("image files", "label files", "label classes", "facts of images")
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Rows of one model that were measured in another way than those of all other models."""
-
-    model: str
-    other: str
-    """The model whose rows differ least."""
-    analysis: str
-    fields: tuple[tuple[str, str, str], ...]
-    """Field, its value for this model, and its value for the other one."""
-    n_rows: int
-
-    def __str__(self) -> str:
-        own = ", ".join(f"{field} {value}" for field, value, _ in self.fields)
-        others = ", ".join(f"{field} {value}" for field, _, value in self.fields)
-        counted = f"{self.n_rows:,} row{'' if self.n_rows == 1 else 's'} of {self.analysis}"
-        return f"{counted} are not compared: {self.model} has {own}; {self.other} has {others}"
 
 
 @dataclass(frozen=True)
@@ -67,9 +56,16 @@ class Comparison:
     """One row a measured quantity. Columns ``(field, "")`` are `MEASURED` and other fields that tell rows apart;
     ``(model, field)`` those that were allowed to differ, and ``value``, ``low`` and ``high``."""
     refused: tuple[Refusal, ...]
-    n_alone: int
+    alone: tuple[Alone, ...]
     """Rows of quantities that were measured for one model only."""
+    n_inner: int
+    """Rows of layers, and of points inside of blocks, that the last layers leave out."""
     allowed: tuple[str, ...]
+
+    @property
+    def n_alone(self) -> int:
+        """Number of rows of quantities that were measured for one model only."""
+        return sum(one.n_rows for one in self.alone)
 
     def csv(self) -> bytes:
         """Return the rows as a CSV file with columns such as ``ViT-B/16 value``; text is safe in spreadsheets."""
@@ -91,11 +87,14 @@ def compare(experiments: Sequence[StoredResults], *, layers: str = "last", allow
     Raises UserError where no two models have a comparable row, or ``allow`` names a field that no row has.
     """
     titles = _titles(experiments)
-    tables = [
-        _fields(read, info, titles[number, info.title], layers)
+    says_parts = all(PARTS_KNOWN in info.data for read in experiments for info in read.models_info)
+    chosen = [
+        (_of_model(read, info, layers), read, info, titles[number, info.title])
         for number, read in enumerate(experiments)
         for info in read.models_info
     ]
+    tables = [_fields(some, read, info, title, layers, says_parts) for (some, _), read, info, title in chosen]
+    n_inner = sum(n_left_out for (_, n_left_out), *_ in chosen)
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["model"])
     if rows["model"].nunique() < 2:
         names = ", ".join(dict.fromkeys(read.experiment for read in experiments))
@@ -112,20 +111,30 @@ def compare(experiments: Sequence[StoredResults], *, layers: str = "last", allow
     rows["code"] = rows.groupby([*keys, "place"], dropna=False, sort=False).ngroup()
     n_models = rows.groupby("code")["model"].transform("nunique")
     shared, alone = rows[n_models > 1], rows[n_models == 1]
-    refused, n_alone = _refusals(alone, rows, keys)
+    what = [key for key in keys if key in MEASURED and key != "n_train"] + ["place"]
+    refused, alone_in = differences(alone, rows, what, [key for key in keys if key not in what])
     if shared.empty:
         if refused:
             raise UserError(
                 f"no two models have a row in common: {refused[0]}; evaluate them in the same way, or accept this "
                 f"with --allow {' --allow '.join(repr(field) for field, _, _ in refused[0].fields)}"
             )
-        raise UserError("no two models have a row in common: evaluate the same analyses for both")
+        said = "; ".join(str(one) for one in alone_in)
+        raise UserError(f"no two models have a row in common: {said}; evaluate the same analyses for both")
     models = tuple(dict.fromkeys(shared["model"]))
-    return Comparison(models, _side_by_side(shared, models, keys, allow), refused, n_alone, tuple(allow))
+    side_by_side = _side_by_side(shared, models, keys, allow)
+    return Comparison(models, side_by_side, refused, alone_in, n_inner, tuple(allow))
 
 
-def protocol_of(info: ModelInfo) -> dict[str, str]:
-    """Return what two models must share beside rows and parameters: the data, and how it was cut."""
+def protocol_of(info: ModelInfo, part: str | None = None) -> dict[str, str]:
+    """Return what two models must share beside rows and parameters: the data, and how it was cut.
+
+    Args:
+        info: The model.
+        part: ``train`` or ``validation`` for the files of these images alone, ``scored`` for those that validate, or
+            train where none do; "" for the files of all images, with their number, and None without it, for notes of
+            earlier versions do not have it.
+    """
     frame = info.frame
     cut = {"resize": frame.resize, "tile": frame.tile, "edge": frame.edge}
     said = {name: "none" if value is None else str(value) for name, value in cut.items()}
@@ -134,7 +143,13 @@ def protocol_of(info: ModelInfo) -> dict[str, str]:
             f"the results of {info.title} do not say which {missing[0]} they are about, for an earlier version made "
             "them: run `patchbank evaluate` on its experiment again, which reuses all results"
         )
-    return {**{name: info.data[name] for name in _DATA}, **said}
+    if part == "scored":
+        part = "validation" if f"validation {PARTS_KNOWN}" in info.data else "train"
+    before = f"{part} " if part and f"{part} {PARTS_KNOWN}" in info.data else ""
+    data = {name: info.data.get(f"{before}{name}", info.data[name]) for name in _DATA}
+    if part is not None:
+        data["image files"] = f"{info.data[before + PARTS_KNOWN]} with digest {data['image files']}"
+    return {**data, **said}
 
 
 def _titles(experiments: Sequence[StoredResults]) -> dict[tuple[int, str], str]:
@@ -150,34 +165,60 @@ def _titles(experiments: Sequence[StoredResults]) -> dict[tuple[int, str], str]:
     }
 
 
-def _fields(read: StoredResults, info: ModelInfo, title: str, layers: str) -> pd.DataFrame:
-    """Return the rows of one model with every field that comparable rows must share, as text."""
+def _of_model(read: StoredResults, info: ModelInfo, layers: str) -> tuple[pd.DataFrame, int]:
+    """Return the rows of one model that are compared, and how many of other layers there are."""
     rows = read.table[(read.table["model"] == info.title) & read.table["value"].notna()]
+    if layers != "last":
+        return rows, 0
+    of_layer = rows["layer"].notna() | (rows["x_name"] == "layer").fillna(False)
+    chosen = pd.concat([*_last_layers(rows[of_layer]), rows[~of_layer]]).sort_index()
+    return chosen, len(rows) - len(chosen)
+
+
+def _last_layers(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Return the rows of each analysis' last layer: before and after the final norm, one array of each."""
+    found = []
+    for _, part in rows.groupby("analysis", sort=False):
+        numbers = layer_numbers(part).fillna(-1.0)
+        last = part[numbers == numbers.max()]
+        # Stages, and what is captured inside of blocks, are on neither side of the norm.
+        side = last["normed"].astype(object).map(_text)
+        of_side = last.groupby(side, sort=False)["array"].transform("last")
+        found.append(last[(last["array"] == of_side).fillna(True)])
+    return found
+
+
+def _fields(
+    rows: pd.DataFrame, read: StoredResults, info: ModelInfo, title: str, layers: str, says_parts: bool
+) -> pd.DataFrame:
+    """Return some rows of one model with every field that comparable rows must share, as text."""
     columns = list(MEASURED)
     if layers == "last":
-        of_layer = rows["layer"].notna() | (rows["x_name"] == "layer").fillna(False)
-        rows = pd.concat([_last_layers(rows[of_layer]), rows[~of_layer]]).sort_index()
-        by_layer = (rows["x_name"] == "layer").fillna(False)
+        by_layer = rows["x_name"].isin(("layer", "depth"))
         rows = rows.assign(x_name=rows["x_name"].mask(by_layer), x_value=rows["x_value"].mask(by_layer))
     else:
         columns.append("layer")
     text = {column: rows[column].astype(object).map(_text) for column in (*columns, *_DRAWN)}
-    fields = pd.DataFrame({**text, **protocol_of(info)}, index=rows.index)
+    fields = pd.DataFrame(text, index=rows.index)
+    by_params = {params: json.loads(params) for params in rows["params"].unique()}
+    protocols = {params: protocol_of(info, _part(one) if says_parts else None) for params, one in by_params.items()}
+    for name in protocol_of(info):
+        fields[name] = rows["params"].map({params: one[name] for params, one in protocols.items()})
     fields["revision"] = rows["result"].map({one: str(read.revisions.get(one)) for one in rows["result"].unique()})
     grids = {inputs: _grid(json.loads(inputs)) for inputs in rows["inputs"].unique()}
     fields["patch grid"] = rows["inputs"].map(grids)
-    by_params = {params: _parameters(json.loads(params)) for params in rows["params"].unique()}
-    for name in sorted({name for one in by_params.values() for name in one}):
+    stated = {params: _parameters(one) for params, one in by_params.items()}
+    for name in sorted({name for one in stated.values() for name in one}):
         if name not in fields:
-            fields[name] = rows["params"].map({params: one.get(name, "") for params, one in by_params.items()})
+            fields[name] = rows["params"].map({params: one.get(name, "") for params, one in stated.items()})
     values = rows[["value", "low", "high"]].astype(float)
     return pd.concat([pd.Series(title, index=rows.index, name="model"), fields, values], axis=1)
 
 
-def _last_layers(rows: pd.DataFrame) -> pd.DataFrame:
-    if rows.empty:
-        return rows
-    return pd.concat([last_layer(part) for _, part in rows.groupby("analysis", sort=False)])
+def _part(parameters: Mapping[str, Any]) -> str:
+    """Return which images a result was computed from, "" for all of them, which is safe where it is not known."""
+    listed = [name for name in _IMAGES if name in parameters]
+    return listed[0] if len(listed) == 1 and listed[0] in _PARTS else ""
 
 
 def _text(value: Any) -> str:
@@ -198,8 +239,8 @@ def _parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
             continue
         text = canonical_json(value).decode() if not isinstance(value, str) else value
         if len(text) > 60:
-            size = f"{len(value)} of " if isinstance(value, list) else ""
-            text = f"{size}{digest({'value': value})[:12]}"
+            size = f"{len(value)} with " if isinstance(value, list) else ""
+            text = f"{size}digest {digest({'value': value})[:12]}"
         said[name] = text
     return said
 
@@ -219,42 +260,3 @@ def _side_by_side(
         named |= {(model, column): rows[column] for column in ("value", "low", "high")}
     table = pd.DataFrame(named)
     return table.reindex(first.index).reset_index(drop=True)
-
-
-def _refusals(alone: pd.DataFrame, rows: pd.DataFrame, keys: Sequence[str]) -> tuple[tuple[Refusal, ...], int]:
-    """Return which rows differ in how they were measured, and how many have no counterpart that measured the same."""
-    what = [key for key in keys if key in MEASURED and key != "n_train"] + ["place"]
-    how = [key for key in keys if key not in what]
-    n_what = len(what)
-    counterparts: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
-    named = rows[["model", *what, *how]].astype(str)
-    for model, *values in named.itertuples(index=False, name=None):
-        counterparts.setdefault(tuple(values[:n_what]), {}).setdefault(model, tuple(values[n_what:]))
-    counts: Counter[tuple[str, str, str, tuple[tuple[str, str, str], ...]]] = Counter()
-    n_alone = 0
-    for model, *values in named.loc[alone.index].itertuples(index=False, name=None):
-        differing = [
-            (other, _differing(how, values[n_what:], of_other))
-            for other, of_other in counterparts[tuple(values[:n_what])].items()
-            if other != model
-        ]
-        if differing:
-            other, fields = min(differing, key=lambda one: len(one[1]))
-            counts[model, other, values[what.index("analysis")], fields] += 1
-        else:
-            n_alone += 1
-    refused: dict[tuple[str, str, str, tuple[tuple[str, str, str], ...]], Refusal] = {}
-    for (model, other, analysis, fields), n_rows in counts.items():
-        mirrored = other, model, analysis, tuple((field, theirs, own) for field, own, theirs in fields)
-        if mirrored not in refused:
-            refused[model, other, analysis, fields] = Refusal(model, other, analysis, fields, n_rows)
-    return tuple(refused.values()), n_alone
-
-
-def _differing(fields: Sequence[str], own: Sequence[str], others: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
-    pairs = zip(fields, own, others, strict=True)
-    return tuple((field, _short(a), _short(b)) for field, a, b in pairs if a != b)
-
-
-def _short(value: str) -> str:
-    return value[:12] if len(value) == 64 and set(value) <= set("0123456789abcdef") else value or "none"

@@ -12,7 +12,7 @@ from evaluate.results.metrics import LOG_SINGULAR_VALUE, VARIANCE
 LONG = (VARIANCE, LOG_SINGULAR_VALUE)
 """Metrics with hundreds of numbers a layer, which the CSV file has and pages and terminals leave out."""
 
-_FIRST = ("analysis", "metric", "m", "k", "x_value", "outcome", "class")
+_FIRST = ("analysis", "metric", "normed", "m", "k", "x_value", "outcome", "class")
 
 
 def comparison_page(compared: Comparison, experiments: Sequence[str]) -> str:
@@ -29,8 +29,9 @@ def comparison_page(compared: Comparison, experiments: Sequence[str]) -> str:
         side += f"<details><summary>Numbers of single classes</summary>{inner}</details>"
     sections = [("Side by side", side)]
     refused = "".join(f"<li>{escape(one)}</li>" for one in compared.refused)
-    if compared.n_alone:
-        refused += f"<li>{compared.n_alone:,} rows were measured for one model only.</li>"
+    refused += "".join(f"<li>{escape(one)}</li>" for one in compared.alone)
+    if compared.n_inner:
+        refused += f"<li>{compared.n_inner:,} rows of layers and points before the last layer.</li>"
     if refused:
         sections.append(("Not compared", f"<ul>{refused}</ul>"))
     allowed = f" Allowed to differ: {', '.join(compared.allowed)}." if compared.allowed else ""

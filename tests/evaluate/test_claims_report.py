@@ -145,7 +145,7 @@ def made(tmp_path, undrawn):
     results = ResultStore(tmp_path / "results")
     settings = EvaluationSettings(selection=SELECTION, analyses=(VarianceSpectrum(kind="variance-spectrum", top=(4,)),))
     found = evaluate("e", [one], settings, results)
-    models_info = [model_info(one)]
+    models_info = [model_info(one, SELECTION)]
     about = [{"model": one.title, "data set": "planted"}]
     stored = states(store, models_info, found.table)
     page = write_report(results, "e", found, about, models_info=models_info, stored=stored)
@@ -154,6 +154,20 @@ def made(tmp_path, undrawn):
 
 def look(store):
     return lambda reported: states(store, reported.models_info, reported.table)
+
+
+def test_parts_of_the_data_are_told_apart_from_all_of_it(tmp_path):
+    one = planted(tmp_path, n_images=12)
+    one.samples["source_sha256"] = [f"{number // 2:064x}" for number in range(len(one.samples))]
+    fewer = SELECTION.model_copy(update={"train": SELECTION.train.model_copy(update={"per_group": 2})})
+    data, of_fewer = (model_info(one, selection).data for selection in (SELECTION, fewer))
+    assert [data[f"{part}images"] for part in ("train ", "validation ")] == ["6", "6"]
+    assert of_fewer["train images"] == "4"
+    different = {name for name in data if data[name] != of_fewer[name]}
+    assert different == {"train images", "train image files", "train facts of images"}
+    one.samples.loc[one.samples["split"] == "val", "source_sha256"] = 64 * "f"
+    changed = model_info(one, SELECTION).data
+    assert {name for name in data if data[name] != changed[name]} == {"validation image files"}
 
 
 def test_the_claims_are_on_the_page_and_beside_it_whoever_writes_it(made):

@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from commands.compare import _print_rows
 from evaluate.claims.roles import ModelInfo
 from evaluate.report.comparison import compare
 from evaluate.report.comparison_page import comparison_page
@@ -111,6 +114,69 @@ def test_what_differs_in_part_is_refused_in_part_and_counted_once():
         "1 row of patch-classification are not compared: MAE has seed 0; DINO has seed 3"
     ]
     assert compared.n_alone == 2
+    assert [str(one) for one in compared.alone] == [
+        "1 row of patch-classification are not compared: only MAE has m 100",
+        "1 row of patch-classification are not compared: only DINO has m 200",
+    ]
+
+
+def test_the_last_layer_is_compared_before_and_after_the_final_norm_and_other_layers_are_counted():
+    def both(first=0, **changed):
+        geometry = {"analysis": "feature-geometry", "metric": "rankme", "x_name": "depth", **changed}
+        return [
+            row(**geometry, layer=layer, x_value=layer + 1.0, normed=normed, array=f"block.{layer}{'.norm' * normed}")
+            for layer in (first + 5, first + 11)
+            for normed in (False, True)
+        ]
+
+    for other in (both(value=0.7), both(12, value=0.7)):
+        compared = compare([results(*both()), results(*other, title="DINO", experiment="two")])
+        assert compared.rows["normed", ""].tolist() == ["False", "True"]
+        assert compared.rows["DINO", "value"].tolist() == [0.7, 0.7]
+        assert (compared.n_inner, compared.n_alone, compared.refused) == (4, 0, ())
+    assert "4 rows of layers and points before the last layer" in comparison_page(compared, ["one"])
+    every = compare([results(*both()), results(*both(), title="DINO", experiment="two")], layers="all")
+    assert (len(every.rows), every.n_inner) == (4, 0)
+
+
+def test_columns_that_follow_from_a_parameter_do_not_hide_it_and_other_treatments_are_other_measurements():
+    euclidean = row(analysis="overclustering", distance="euclidean", params={"normalise": False})
+    cosine = row(analysis="overclustering", distance="cosine", params={"normalise": True})
+    one = results(row(), cosine, row(treatment="remove-position 9", m=None), row(analysis="lidar"))
+    other = results(row(), euclidean, row(treatment="remove-position 18", m=None), title="DINO")
+    compared = compare([one, other])
+    assert [str(refusal) for refusal in compared.refused] == [
+        "1 row of overclustering are not compared: MAE has normalise true, distance cosine; "
+        "DINO has normalise false, distance euclidean"
+    ]
+    assert [str(one).partition(": ")[2] for one in compared.alone] == [
+        "only MAE has treatment remove-position 9",
+        "only MAE has the whole analysis",
+        "only DINO has treatment remove-position 18",
+    ]
+    assert "only MAE has treatment remove-position 9" in comparison_page(compared, ["one"])
+
+
+def test_an_analysis_depends_on_the_images_that_it_reads_alone():
+    def data(train, validation="c"):
+        parts = {"": train + validation, "train ": train, "validation ": validation}
+        said = {f"{part}{name}": (64 * key)[:64] for part, key in parts.items() for name in DATA}
+        return {**said, "images": "36", "train images": "12", "validation images": "24"}
+
+    names = {"scored": ["c.png"]}
+    geometry = row(analysis="feature-geometry") | {"params": json.dumps(names)}
+    both = geometry, row(params={"validation": ["c.png"]})
+    compared = compare([results(*both, data=data("a")), results(*both, title="DINO", data=data("b"))])
+    assert compared.rows["analysis", ""].tolist() == ["feature-geometry"]
+    said = str(compared.refused[0])
+    assert "MAE has image files 36 with digest acacacacacac" in said
+    assert "DINO has image files 36 with digest bcbcbcbcbcbc" in said
+    assert said.endswith("; label files and facts of images differ with the images")
+    with pytest.raises(UserError, match=r"MAE has image files 24 with digest c{12},.* DINO has image files 24 with"):
+        compare([results(*both, data=data("a")), results(*both, title="DINO", data=data("a", "d"))])
+    # Notes of earlier versions say nothing of parts: all images are compared.
+    with pytest.raises(UserError, match=r"MAE has image files a{12},"):
+        compare([results(*both), results(*both, title="DINO", data=data("b"))])
 
 
 def test_a_parameter_of_an_analysis_that_one_experiment_lacks_is_no_difference():
@@ -140,6 +206,22 @@ def test_what_does_not_say_its_data_is_refused():
         compare([results(row(), data={}), results(row(), title="DINO")])
     with pytest.raises(UserError, match=r"there is no such field; choose among .*patch grid"):
         compare([results(row()), results(row(), title="DINO")], allow=["grid"])
+
+
+def test_the_terminal_shows_numbers_of_whole_models_by_analysis_and_counts_the_others(capsys):
+    geometry = {"analysis": "feature-geometry", "metric": "rankme", "x_name": "depth"}
+    curve = [row(analysis="feature-geometry", x_name="distance", x_value=float(number)) for number in range(5)]
+    rows = [row(), *(row(m=m) for m in range(1, 60)), *(row(**geometry, normed=one) for one in (False, True)), *curve]
+    compared = compare([results(*rows), results(*rows, title="DINO", experiment="two")])
+    _print_rows(compared, Path("comparison.csv"))
+    out = capsys.readouterr().out
+    assert "\nfeature-geometry, before the final norm\nmetric  MAE " in out
+    assert "\nfeature-geometry, after the final norm\nmetric  MAE " in out
+    assert len(re.findall("^patch_miou ", out, re.MULTILINE)) == 50
+    assert "more      15 rows" in out
+    assert "in comparison.csv: 10 of patch-classification, 5 of feature-geometry" in out
+    _print_rows(compare([results(*rows), results(*rows, title="DINO", experiment="two")], layers="all"), Path("c.csv"))
+    assert capsys.readouterr().out.count("rankme ") == 2
 
 
 def test_the_table_and_the_page_are_safe_and_hold_the_numbers():

@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from evaluate.figures import token_pictures as figures
 from evaluate.kernels.tokens import pictures as kernel
-from evaluate.scoring.tokens.pictures import query_places, smaller
+from evaluate.results.table import Result, long_table
+from evaluate.scoring.tokens import pictures
+from evaluate.scoring.tokens.pictures import PictureOptions, query_places, smaller
+from tests.evaluate.planted import planted
 
 RNG = np.random.default_rng(5)
 
@@ -65,3 +69,45 @@ def test_places_are_shares_of_the_input_and_the_far_edge_belongs_to_the_last_pat
 def test_inputs_are_at_most_256_pixels():
     assert smaller(np.zeros((1, 300, 518, 3), np.uint8)).shape == (1, 100, 173, 3)
     assert smaller(np.zeros((1, 224, 224, 3), np.uint8)).shape == (1, 224, 224, 3)
+
+
+def test_layers_of_one_basis_have_a_scale_of_colours_each(tmp_path, monkeypatch):
+    model = planted(tmp_path, n_images=20, layers=2)
+    layers = model.arrays("all", "final")
+    scales = dict(zip(layers, (100.0, 1.0), strict=True))  # inner tokens are longer by far, and elsewhere
+    read = pictures.patch_tokens
+
+    def scaled(model, address, rows):
+        return (scales[address] * (read(model, address, rows) + 3.0)).astype(np.float32)
+
+    monkeypatch.setattr(pictures, "patch_tokens", scaled)
+    rows = np.arange(40)
+    arrays, _ = pictures.token_pictures(model, layers, rows, PictureOptions(kinds=("components",), basis="layers"))
+    tokens = [scaled(model, address, rows).reshape(-1, 16) for address in layers]
+    axes = kernel.Axes.of(np.concatenate(tokens))
+    for number, some in enumerate(tokens):
+        shown = arrays[f"picture_components/{number}"].reshape(-1, 3)
+        assert shown.min(axis=0).tolist() == [0, 0, 0]
+        assert shown.max(axis=0).tolist() == [255, 255, 255]
+        for colour, component in zip(shown.T, axes.project(some).T, strict=True):
+            assert np.corrcoef(colour, component)[0, 1] > 0.98, "the basis is not shared"
+
+
+def test_every_line_names_its_image_and_tile_with_stored_inputs_and_without():
+    long = f"train/{'a' * 30}$x$_0042.png[10,2]"
+    arrays = {
+        "picture_layers": np.array(["block.11.norm"]),
+        "picture_samples": np.array(["val/0.png[0,0]", long, "val/\u65e5\n.png[0,1]", "whole.png"]),
+        "picture_queries": np.array([[0.5, 0.5]]),
+        "picture_norm/0": np.ones((4, 4, 4), np.float32),
+    }
+    expected = [
+        "val/0.png\n[0,0]",
+        "train/aaaaaaa\u2026a$x$_0042.png\n[10,2]",
+        "val/\\u65e5\\n.png\n[0,1]",
+        "whole.png",
+    ]
+    for inputs in ({}, {"picture_inputs": np.zeros((4, 8, 8, 3), np.uint8)}):
+        drawn = figures.norm(long_table([]), [("model", Result([], arrays | inputs))])
+        drawn.draw_without_rendering()
+        assert [panel.get_title() for panel in drawn.axes[::2]] == expected

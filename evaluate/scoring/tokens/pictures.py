@@ -27,7 +27,8 @@ class PictureOptions:
     queries: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
     """Places of query patches: from the top and from the left, as shares of the input, 0..1."""
     basis: Literal["layer", "layers"] = "layer"
-    """Whether every layer has components of its own, or all layers share those of their tokens together."""
+    """Whether every layer has components of its own, or all layers share those of their tokens together. Which values
+    of a component are black and full colour is each layer's own in both."""
     foreground: bool = False
     """Whether only the foreground is coloured (`evaluate.kernels.tokens.pictures`)."""
 
@@ -112,8 +113,10 @@ def _components(
         shown = [_shown(one, options.foreground) for one in tokens]
         axes = kernel.Axes.of(np.concatenate([one[here] for one, here in zip(tokens, shown, strict=True)]))
         placed = [axes.project(one) for one in tokens]
-        ends = kernel.limits(np.concatenate([one[here] for one, here in zip(placed, shown, strict=True)]))
-        pictures += [kernel.colours(one, here, ends) for one, here in zip(placed, shown, strict=True)]
+        # Later blocks' tokens are longer or shorter by far: with one scale a layer would be flat beside the others.
+        pictures += [
+            kernel.colours(one, here, kernel.limits(one[here])) for one, here in zip(placed, shown, strict=True)
+        ]
         shares += [axes.share] * len(group)
     return pictures, shares
 
