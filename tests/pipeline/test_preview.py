@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 from pydantic import TypeAdapter
 
-from pipeline.rows import preview
 from pipeline.datasets.camvid import CamVid
 from pipeline.datasets.contract import ObjectEntry
 from pipeline.extraction import run
+from pipeline.rows import preview
 from pipeline.views import CLEAN, AnyView
 from stores import Store
 from tests.pipeline.tiny import recipe, write_camvid
