@@ -91,11 +91,17 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("evaluate.report.writing.FIGURES", ())
 
 
+WITH_PDF = ("test_the_daily_line",)
+"""Tests in which commands draw PDFs too."""
+
+
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """Type a command: returns exit code, stdout and stderr."""
+def run(request, monkeypatch, capsys):
+    """Type a command: returns exit code, stdout and stderr. Its pages have stand-ins for PDFs (`svg_alone`)."""
     import cli
 
+    if request.node.name not in WITH_PDF:
+        request.getfixturevalue("svg_alone")
     monkeypatch.setenv("HF_HUB_OFFLINE", "")  # `plan` sets it for its process, which is not over after a test
     monkeypatch.delenv("HF_HUB_OFFLINE")
 

@@ -92,6 +92,7 @@ def mask(seed):
     return seed.integers(0, 12, (9, 12), dtype=np.uint8).repeat(40, axis=0).repeat(40, axis=1)
 
 
+@pytest.mark.slow  # ten seconds; by default tests/test_newcomer.py types a newcomer's session
 def test_first_steps_with_own_pictures(run):
     page = ROOT / "docs" / "start.md"
     photos("data/photos", range(20), ".jpg", noise)

@@ -113,7 +113,7 @@ def all_figures(folder):
                     references=("none", "remove-top"),
                     resamples=50,
                 ),
-                GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=2, resamples=50),
+                GlobalContext(kind="global-context", classes=("road", "tree"), m=3, draws=1, resamples=50),
                 LabelMaps(kind="label-maps", images=2, remove=(0, 3)),
             ),
         ),
