@@ -210,7 +210,7 @@ ModelPass.__call__ = interrupted
 """
 
 
-@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("batch", [1, 3])
 def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run, undisturbed, server, batch):
     """They wait for the next batch, for ever if nobody ends them; the first batch comes before any set is begun."""
     process = Typed(server, site, STOPPED_IN_THE_MODEL.format(batch=batch), EXTRACT)

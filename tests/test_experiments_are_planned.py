@@ -181,6 +181,19 @@ def painted_videos(data):
     return Here(images=2 * 2)
 
 
+def painted_sites(data):
+    image = layouts.write_image(data / "image.png", 256, 256)
+    folder = data / "satellite-sites"
+    paths = [
+        folder / split / kind / f"P{n:04}.png"
+        for split, count in (("train", 6), ("val", 5))
+        for kind in ("river", "town")
+        for n in range(count)
+    ]
+    copies(image, paths)
+    return Here(images=2 * (6 + 5), size=(256, 256))
+
+
 def traffic(data):
     for video, split in (("A", "train"), ("B", "train"), ("C", "val")):
         layouts.mot(data / "traffic_mot" / split / video, "1,1,1,1,2,2,1,1,1", frames=3)
@@ -262,6 +275,7 @@ WRITERS = {
     "objectives-plain": street_world,
     "objectives-whole": street_world,
     "objectives-videos": painted_videos,
+    "objectives-images": painted_sites,
     "objectives-videos-whole": painted_videos,
     "objectives-camvid": camvid_of(8 + 13),
     "dota-retrieval": dota,
