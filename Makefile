@@ -26,7 +26,8 @@ $(VENV)/.ready: pyproject.toml requirements/$(FAISS).txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
 	# uv resolves torch and torchvision to matching builds; plain pip may pair a CPU torch with a CUDA torchvision.
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/$(FAISS).txt
+	# Compiled once here, and not again by each of the first processes.
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/$(FAISS).txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@du -sh $(VENV) | sed 's/\t.*/ in $(VENV)/'
 	@touch $@

@@ -89,6 +89,7 @@ def test_what_batch_systems_send_before_they_kill_ends_in_order_and_goes_on(
     assert completes(site, run, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_disk_that_hangs_does_not_outlast_the_grace(site):
     """The command leaves by itself before the batch system kills it."""
     code = (

@@ -340,7 +340,9 @@ def arrays_of(asked, view, model):
 
 def planned(path):
     """Variants of an experiment that is planned by default are slow tests."""
-    is_variant = path.stem.endswith(("-rankings", "-whole", "-robustness", "-videos", "-pieces", "-transfer"))
+    is_variant = path.stem.endswith(
+        ("-rankings", "-whole", "-robustness", "-videos", "-images", "-pieces", "-transfer")
+    )
     # The same readers and nearly the same keys as others that are planned by default.
     is_variant |= path.stem in (
         *("fair1m-retrieval", "treatments-small", "segmentation-small", "resisc45", "ucmerced", "attention"),

@@ -81,6 +81,7 @@ def test_what_holds_more_than_it_may_is_refused_with_both_numbers(name, models, 
     assert not list(tmp_path.rglob("answer.json"))
 
 
+@pytest.mark.slow  # every analysis is run; by default those of the planted report are asked (test_report.py)
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_metric_is_in_the_list_of_metrics(name, models, tmp_path):
     found = set(run(name, models, tmp_path, 1 << 40).table["metric"])

@@ -15,6 +15,7 @@ import pytest
 from evaluate.figures import FIGURES
 from evaluate.figures.style import save
 from evaluate.report.writing import rewrite_report, write_report
+from evaluate.results.metrics import METRICS
 from evaluate.results.table import COLUMNS, ResultStore, long_table
 from evaluate.runner import Evaluation
 from evaluate.scoring.images.vectors import Pooled
@@ -120,7 +121,13 @@ def test_examples_that_cannot_be_shown_are_explained(made, tmp_path):
     assert "<code>input_pixels = true</code>" not in made[3].read_text()
 
 
-@pytest.mark.parametrize("kind", ["svg", "pdf"])
+def test_every_metric_of_the_planted_report_is_in_the_list_of_metrics(made):
+    found = set(made[1].table["metric"])
+    assert len(found) > 100
+    assert found <= METRICS.keys()
+
+
+@pytest.mark.parametrize("kind", ["svg", pytest.param("pdf", marks=pytest.mark.slow)])
 def test_equal_numbers_give_equal_bytes(made, kind):
     assert save(drawn("removal-curve", made[1]), kind) == save(drawn("removal-curve", made[1]), kind)
 
