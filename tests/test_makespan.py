@@ -1,4 +1,4 @@
-"""The simulated schedule: within five hundredths of the ideal, whoever is slow or dies."""
+"""The simulated schedule: within 5 % of the ideal with slow and dead workers."""
 
 import pytest
 from hypothesis import given

@@ -160,7 +160,7 @@ def test_any_interleaving_of_writers_and_their_seals(tmp_path_factory, kind, **e
 def first_commit_stands(order, patience, left):
     """Two writers of unequal bytes on a storage that creates in one step; a dead one may have left chunks before them.
 
-    Whoever is told that its commit was the first finds the range whole in its own bytes, whatever the other does.
+    The writer whose commit is the first one finds the range whole, in its own bytes.
     """
     objects = RemoteObjects(f"memory://r{next(COUNTER)}")
     made = create(objects)
