@@ -169,7 +169,7 @@ class _Row:
         """Sums of the tokens, of tokens of length 1, and of tokens times their squared length."""
 
     def read(self, row: Float[np.ndarray, "patch channel"], *, powers: bool) -> None:
-        """Sum over the tokens of a row; without ``powers`` no third and fourth ones."""
+        """Sum over the tokens of a row; ``powers`` are summed only where they are asked for, squares always."""
         n_channels = row.shape[1]
         self.sums[:] = 0.0
         read_float32(row, self.narrow)
@@ -196,7 +196,7 @@ class _Row:
         return int(np.count_nonzero(self.scale))
 
     def units(self) -> Float32[np.ndarray, "patch channel"]:
-        """Return the tokens, each of length 1; once a row, whose ``narrow`` they replace."""
+        """Scale the tokens in ``narrow`` to length 1 and return them; call it once a row, after everything else."""
         self.narrow *= self.scale.astype(np.float32)[:, None]
         return self.narrow
 
