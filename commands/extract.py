@@ -55,8 +55,7 @@ def extract(
 ) -> None:
     """Extract what is missing, in one pass per model and view. Safe to repeat, to interrupt and to run in parallel.
 
-    Ctrl-C, SIGTERM and SIGUSR1 end it in order within 25 seconds, with the exit codes 130, 143 and 138; what is
-    committed is kept, and the same command continues.
+    Ctrl-C, SIGTERM and SIGUSR1 end it in order within 25 seconds (exit code 130, 143, 138): nothing committed is lost.
     """
     check_address_space()
     from commands.experiment.planned_evaluation import plan_evaluation

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from demo.painting.files import save_picture
-from demo.satellite.world import paint_place, write_satellite_world
+from demo.satellite.world import write_satellite_world
 from demo.street.nuisances import ALL
+from demo.street.stills import write_street_kinds, write_street_objects
 from demo.street.video import write_street_video
 from demo.street.world import write_street_world
 from stores.errors import UserError
@@ -21,10 +21,6 @@ NUISANCE_IMAGES: Mapping[str, Mapping[str, int]] = {
 """Number of images of the world with nuisances by split and city; no backbone was trained on these cities."""
 VIDEOS: Mapping[str, int] = {f"MOT17-{number:02}-FRCNN": 24 for number in range(1, 13)}
 """Number of frames of every street video."""
-SITE_IMAGES: Mapping[str, int] = {"train": 150, "val": 100}
-"""Number of images of the world of sites by split; five kinds take turns."""
-SITE_SIZE = 256
-"""Side of them, in pixels."""
 
 
 def _nuisances(root: Path) -> None:
@@ -35,21 +31,13 @@ def _videos(root: Path) -> None:
     write_street_video(root / "train", sequences=VIDEOS)
 
 
-def _sites(root: Path) -> None:
-    for split, count in SITE_IMAGES.items():
-        for number in range(count):
-            place = paint_place((SITE_SIZE, SITE_SIZE), 1, split, number)
-            folder = root / split / place.kind
-            folder.mkdir(parents=True, exist_ok=True)
-            save_picture(folder / f"P{number + 1:04}.png", place.picture)
-
-
 WORLDS: Mapping[str, Callable[[Path], object]] = {
     "street-world": write_street_world,
     "street-nuisances": _nuisances,
     "street-videos": _videos,
+    "street-kinds": write_street_kinds,
+    "street-objects": write_street_objects,
     "satellite-world": write_satellite_world,
-    "satellite-sites": _sites,
 }
 """Writes a world below a folder, by the name that experiments give the folder."""
 

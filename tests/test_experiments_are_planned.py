@@ -181,17 +181,25 @@ def painted_videos(data):
     return Here(images=2 * 2)
 
 
-def painted_sites(data):
-    image = layouts.write_image(data / "image.png", 256, 256)
-    folder = data / "satellite-sites"
+def painted_kinds(data):
+    image = layouts.write_image(data / "image.png", 512, 256)
+    folder = data / "street-kinds"
     paths = [
-        folder / split / kind / f"P{n:04}.png"
+        folder / split / kind / f"{n:04}.png"
         for split, count in (("train", 6), ("val", 5))
-        for kind in ("river", "town")
+        for kind in ("buses", "cars")
         for n in range(count)
     ]
     copies(image, paths)
-    return Here(images=2 * (6 + 5), size=(256, 256))
+    return Here(images=2 * (6 + 5), size=(512, 256))
+
+
+def painted_objects(data):
+    for split, count in (("train", 12), ("val", 11)):
+        for n in range(count):
+            layouts.mot(data / "street-objects" / split / f"cars-{n:04}", "1,1,1,1,2,2,1,1,1", frames=1)
+    layouts.write_text(data / "street-objects" / "classes.txt", "1 person")
+    return Here(images=12 + 11)
 
 
 def traffic(data):
@@ -275,7 +283,8 @@ WRITERS = {
     "objectives-plain": street_world,
     "objectives-whole": street_world,
     "objectives-videos": painted_videos,
-    "objectives-images": painted_sites,
+    "objectives-images": painted_kinds,
+    "objectives-objects": painted_objects,
     "objectives-videos-whole": painted_videos,
     "objectives-camvid": camvid_of(8 + 13),
     "dota-retrieval": dota,

@@ -28,7 +28,7 @@ _STEPS = 1.7  # a second
 _HEAVY = {"bus": 10.0, "truck": 7.5}  # lengths, in metres
 
 
-class _Placing:
+class Placing:
     """Collects the objects of a street, with the random generator and the next instance number."""
 
     def __init__(self, generator: np.random.Generator, moving: bool) -> None:
@@ -45,7 +45,24 @@ class _Placing:
         self.things.append(Thing(paint, seed, float(x), float(z), instances=numbers, **motion))  # type: ignore[arg-type]
 
     def body(self) -> Colour:
+        """Return the colour of a vehicle."""
         return _PAINTS[self.generator.integers(len(_PAINTS))]
+
+    def car(self, x: Number, z: Number, oncoming: bool, along: Number = 0.0) -> None:
+        """Place a car that drives ``along`` the street, in metres a second."""
+        self.put(x, z, partial(_car, self.body(), oncoming), "car", length=4.2, along=along)
+
+    def heavy(self, x: Number, z: Number, name: str, along: Number = 0.0) -> None:
+        """Place a bus or a truck."""
+        self.put(x, z, partial(_heavy, name, self.body()), name, length=_HEAVY[name], along=along)
+
+    def person(self, x: Number, z: Number, walks: bool, **motion: Number | tuple[Number, Number]) -> None:
+        """Place somebody on foot."""
+        self.put(x, z, partial(_person, walks), "person", **motion)
+
+    def cyclist(self, x: Number, z: Number, along: bool, **motion: Number | tuple[Number, Number]) -> None:
+        """Place a bicycle with its rider; ``along`` is whether it points along the street."""
+        self.put(x, z, partial(_cyclist, self.body(), along), "bicycle", "rider", **motion)
 
 
 def draw_street(
@@ -75,7 +92,7 @@ def draw_street(
     crossing = (generator.uniform(7, 22),) if generator.random() < 0.4 else ()
     road = Road(int(generator.integers(2**31)), generator.uniform(0, 6), crossing, generator.uniform(0.6, 0.95))
     lots = draw_lots(style, (left, right), length, generator)
-    placing = _Placing(generator, moving)
+    placing = Placing(generator, moving)
     for side in (left, right):
         _furnish(placing, side, style, length)
         _people(placing, side, speed * seconds)
@@ -100,7 +117,7 @@ def _side(sign: int, kerb: Number, sun: int, style: Style, generator: np.random.
     )
 
 
-def _furnish(placing: _Placing, side: Side, style: Style, length: Number) -> None:
+def _furnish(placing: Placing, side: Side, style: Style, length: Number) -> None:
     """Place trees, posts, signs and traffic lights on one pavement."""
     generator = placing.generator
     for ahead in np.arange(generator.uniform(7, 14), length - 60, generator.uniform(9, 18)).tolist():
@@ -115,7 +132,7 @@ def _furnish(placing: _Placing, side: Side, style: Style, length: Number) -> Non
         placing.put(side.sign * (side.kerb + 0.4), generator.uniform(9, 28), _traffic_light)
 
 
-def _people(placing: _Placing, side: Side, travelled: Number) -> None:
+def _people(placing: Placing, side: Side, travelled: Number) -> None:
     """Place people on one pavement, walking or standing, and a parked bicycle or motorcycle."""
     generator = placing.generator
     for _ in range(generator.integers(2, 6) + int(travelled) // 6):
@@ -123,25 +140,24 @@ def _people(placing: _Placing, side: Side, travelled: Number) -> None:
         ahead = generator.uniform(5, 26 + travelled)
         pace = generator.uniform(0.9, 1.6) * (-1, 1)[generator.integers(2)]
         if placing.moving and generator.random() < 0.75:
-            placing.put(across, ahead + (6 if pace < 0 else 0), partial(_person, True), "person", along=pace)
+            placing.person(across, ahead + (6 if pace < 0 else 0), True, along=pace)
         else:
-            placing.put(across, ahead, partial(_person, False), "person")
+            placing.person(across, ahead, False)
     name = "bicycle" if generator.random() < 0.7 else "motorcycle"
     cycle = partial(_cycle, name, placing.body())
     placing.put(side.sign * (side.kerb + 0.9), generator.uniform(6, 18 + travelled), cycle, name)
 
 
-def _parked(placing: _Placing, side: Side, length: Number) -> None:
+def _parked(placing: Placing, side: Side, length: Number) -> None:
     """Park cars along one kerb, where they leave the lanes free."""
     generator, ahead = placing.generator, placing.generator.uniform(7, 12)
     if placing.moving or side.kerb > 3:
         while ahead < length and generator.random() < 0.8 + 0.12 * placing.moving:
-            placing.put(side.sign * (side.kerb - 1.1), ahead, partial(_car, placing.body(), side.sign < 0), "car",
-                        length=4.2)  # fmt: skip
+            placing.car(side.sign * (side.kerb - 1.1), ahead, side.sign < 0)
             ahead += generator.uniform(5.5, 14 + 8 * placing.moving)
 
 
-def _traffic(placing: _Placing, left: Side, right: Side, speed: Number, seconds: Number) -> None:
+def _traffic(placing: Placing, left: Side, right: Side, speed: Number, seconds: Number) -> None:
     """Place what drives: cars, at times a bus or a truck, and cyclists."""
     generator = placing.generator
     opposite = -left.kerb / 2 - 0.4
@@ -153,12 +169,10 @@ def _traffic(placing: _Placing, left: Side, right: Side, speed: Number, seconds:
         ahead = generator.uniform(12, 30)
         count = 1 + (int(generator.integers(1, 3)) + int((speed + facing_speed) * seconds) // 22) * placing.moving
         for _ in range(count):
-            placing.put(x, ahead, partial(_car, placing.body(), oncoming), "car", length=4.2, along=velocity)
+            placing.car(x, ahead, oncoming, velocity)
             ahead += generator.uniform(13, 28)
         if heavy == lane:
-            name = "bus" if generator.random() < 0.5 else "truck"
-            paint = partial(_heavy, name, placing.body())
-            placing.put(x, ahead, paint, name, length=_HEAVY[name], along=velocity)
+            placing.heavy(x, ahead, "bus" if generator.random() < 0.5 else "truck", velocity)
     if placing.moving or generator.random() < 0.55:
         x = right.kerb - (2.4 if placing.moving else generator.uniform(0.5, 2.5))
         cyclist = partial(_cyclist, placing.body(), placing.moving)
@@ -166,7 +180,7 @@ def _traffic(placing: _Placing, left: Side, right: Side, speed: Number, seconds:
         placing.put(x, generator.uniform(7, 18), cyclist, "bicycle", "rider", along=pace)
 
 
-def _crossing(placing: _Placing, left: Side, right: Side, travelled: Number) -> None:
+def _crossing(placing: Placing, left: Side, right: Side, travelled: Number) -> None:
     """Send people and a cyclist across the street, beyond where the camera comes."""
     generator = placing.generator
     low, high = -left.front + 0.5, right.front - 0.5
@@ -174,10 +188,9 @@ def _crossing(placing: _Placing, left: Side, right: Side, travelled: Number) -> 
         x, z = generator.uniform(low, high), travelled + generator.uniform(9, 30)
         pace = generator.uniform(1.0, 1.7) * (-1, 1)[generator.integers(2)]
         if kind == "person":
-            placing.put(x, z, partial(_person, True), "person", across=pace, bounds=(low, high))
+            placing.person(x, z, True, across=pace, bounds=(low, high))
         else:
-            cyclist = partial(_cyclist, placing.body(), False)
-            placing.put(x, z, cyclist, "bicycle", "rider", across=2.5 * pace, bounds=(low, high))
+            placing.cyclist(x, z, False, across=2.5 * pace, bounds=(low, high))
 
 
 def _car(colour: Colour, oncoming: bool, spot: Spot, generator: np.random.Generator, time: Number) -> None:

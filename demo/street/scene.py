@@ -8,7 +8,7 @@ from demo.street.nuisances import OFF, Conditions, Nuisances
 from demo.street.placing import draw_street
 from demo.street.scenery import sky_picture
 from demo.street.seasons import style_under
-from demo.street.street import paint_street
+from demo.street.street import Street, paint_street
 from demo.street.style import draw_style
 from demo.street.weather import colour_factors, paint_weather
 
@@ -37,6 +37,29 @@ def paint_scene(
     """
     style = style_under(draw_style(city, generator), nuisances, conditions)
     street = draw_street(style, height, width, generator)
+    picture, canvas = paint_canvas(street, height, width, generator, nuisances, conditions)
+    return picture, canvas.labels
+
+
+def paint_canvas(
+    street: Street,
+    height: int,
+    width: int,
+    generator: np.random.Generator,
+    nuisances: Nuisances,
+    conditions: Conditions,
+) -> tuple[UInt8[np.ndarray, "height width 3"], Canvas]:
+    """Return the picture of a street, RGB 0..255, and the canvas with its labels and instances.
+
+    Args:
+        street: What stands where, in a style under the conditions.
+        height: Height in pixels.
+        width: Width in pixels.
+        generator: Random numbers of the scene.
+        nuisances: Which nuisances are on.
+        conditions: The nuisances drawn for this scene.
+    """
+    style = street.style
     sky = sky_picture(height, width, street.camera.horizon, style, generator)
     canvas = Canvas(height, width, style.horizon, generator)
     paint_street(canvas, street, sky, time=0.0)
@@ -47,7 +70,7 @@ def paint_scene(
         exposure = 1.0  # the nuisance's own stands in its place
     factors = zip(style.light.tint, colour_factors(conditions), strict=True)
     red, green, blue = (part * exposure * factor for part, factor in factors)
-    return canvas.developed(generator, (red, green, blue), conditions.noise), canvas.labels
+    return canvas.developed(generator, (red, green, blue), conditions.noise), canvas
 
 
 def _bonnet(canvas: Canvas, generator: np.random.Generator) -> None:

@@ -98,11 +98,7 @@ class StreetVideo:
     @cached_property
     def class_ids(self) -> Mapping[int, int]:
         """MOT17 class number by instance number."""
-        return {
-            number: STATIC_PERSON if name == "person" and not (thing.along or thing.across) else CLASS_IDS[name]
-            for thing in self.street.things
-            for name, number in thing.instances.items()
-        }
+        return class_ids_of(self.street)
 
     def frame(self, number: int) -> Frame:
         """Paint one frame, counted from 0; it depends on the seed, the names and its number alone."""
@@ -110,13 +106,27 @@ class StreetVideo:
         paint_street(canvas, self.street, self._sky, number / FRAMES_PER_SECOND)
         red, green, blue = (part * self.exposure for part in self.style.light.tint)
         picture = canvas.developed(generator_of(*self._key, "noise", number), (red, green, blue))
-        visible = np.bincount(canvas.instances.ravel())
-        boxes = []
-        for track in np.flatnonzero(visible >= LEAST_PIXELS).tolist():
-            extent = canvas.whole(track)
-            if extent is not None:  # instance 0 is the scenery
-                boxes.append(Box(track, self.class_ids[track], extent, int(visible[track])))
-        return Frame(picture, canvas.labels, canvas.instances, tuple(boxes))
+        return Frame(picture, canvas.labels, canvas.instances, boxes_of(canvas, self.class_ids))
+
+
+def boxes_of(canvas: Canvas, class_ids: Mapping[int, int]) -> tuple[Box, ...]:
+    """Return the boxes of a painted canvas by instance number, from the class number of every instance."""
+    visible = np.bincount(canvas.instances.ravel())
+    boxes = []
+    for track in np.flatnonzero(visible >= LEAST_PIXELS).tolist():
+        extent = canvas.whole(track)
+        if extent is not None:  # instance 0 is the scenery
+            boxes.append(Box(track, class_ids[track], extent, int(visible[track])))
+    return tuple(boxes)
+
+
+def class_ids_of(street: Street) -> dict[int, int]:
+    """Return the MOT17 class number of every instance on a street."""
+    return {
+        number: STATIC_PERSON if name == "person" and not (thing.along or thing.across) else CLASS_IDS[name]
+        for thing in street.things
+        for name, number in thing.instances.items()
+    }
 
 
 def write_street_video(
@@ -151,20 +161,31 @@ def write_street_video(
         for number in range(frames):
             frame = video.frame(number)
             save(images / f"{number + 1:06}{suffix}", frame.picture)
-            lines += [_line(number + 1, box) for box in frame.boxes]
+            lines += [box_line(number + 1, box) for box in frame.boxes]
         (truth / "gt.txt").write_text("".join(lines), encoding="ascii", newline="\n")
-        (root / name / "seqinfo.ini").write_text(_sequence_card(video, suffix), encoding="ascii", newline="\n")
+        card = sequence_card(name, frames, size, suffix)
+        (root / name / "seqinfo.ini").write_text(card, encoding="ascii", newline="\n")
 
 
-def _line(frame: int, box: Box) -> str:
+def box_line(frame: int, box: Box) -> str:
+    """Return the line of gt.txt of a box in a frame, counted from 1."""
     extent = box.extent
     width, height = extent.right - extent.left, extent.bottom - extent.top
     place = f"{extent.left + 1},{extent.top + 1},{width},{height}"
     return f"{frame},{box.track},{place},1,{box.class_id},{box.visibility:.6g}\n"
 
 
-def _sequence_card(video: StreetVideo, suffix: str) -> str:
+def sequence_card(name: str, frames: int, size: tuple[int, int], suffix: str) -> str:
+    """Return the text of seqinfo.ini.
+
+    Args:
+        name: Name of the sequence.
+        frames: Number of frames.
+        size: Height and width in pixels.
+        suffix: .jpg or .png.
+    """
+    height, width = size
     return (
-        f"[Sequence]\nname={video.name}\nimDir=img1\nframeRate={FRAMES_PER_SECOND}\nseqLength={video.frames}\n"
-        f"imWidth={video.width}\nimHeight={video.height}\nimExt={suffix}\n"
+        f"[Sequence]\nname={name}\nimDir=img1\nframeRate={FRAMES_PER_SECOND}\nseqLength={frames}\n"
+        f"imWidth={width}\nimHeight={height}\nimExt={suffix}\n"
     )

@@ -3,7 +3,12 @@
 import pytest
 
 from demo import worlds
-from demo.satellite.sites import SITES
+from demo.painting.noise import generator_of
+from demo.street.kinds import KINDS, rearranged
+from demo.street.placing import draw_street
+from demo.street.stills import write_street_kinds, write_street_objects
+from demo.street.style import draw_style
+from pipeline.datasets.mot import Mot
 
 
 def test_a_world_that_was_left_half_painted_is_painted_again(tmp_path, monkeypatch):
@@ -37,11 +42,52 @@ def test_no_city_of_the_scenes_with_nuisances_is_in_the_other_world():
     assert len(worlds.VIDEOS) >= 10, "below ten videos there is no interval"
 
 
-def test_sites_take_turns_in_folders_of_their_kind(tmp_path, monkeypatch):
-    monkeypatch.setattr(worlds, "SITE_IMAGES", {"train": 6, "val": 5})
-    monkeypatch.setattr(worlds, "SITE_SIZE", 64)
-    worlds.paint("satellite-sites", tmp_path)
+def test_kinds_of_streets_take_turns_in_folders_of_their_kind(tmp_path):
+    write_street_kinds(tmp_path, images={"train": 6, "val": 5}, size=(32, 64))
     for split, counts in (("train", [2, 1, 1, 1, 1]), ("val", [1] * 5)):
-        folder = tmp_path / "satellite-sites" / split
-        found = {kind: len(list((folder / kind).iterdir())) for kind in SITES}
+        found = {kind: len(list((tmp_path / split / kind).iterdir())) for kind in KINDS}
         assert list(found.values()) == counts
+
+
+def test_the_kind_of_a_street_says_what_stands_on_it_and_its_boxes_are_exact(tmp_path):
+    write_street_objects(tmp_path, images={"train": 10})
+    dataset = Mot(tmp_path)
+    found = {
+        source.name: {dataset.classes()[entry.category].name for entry in dataset.objects(source)}
+        for source in dataset.sources()
+    }
+    expected = {
+        "buses": {"vehicle"},
+        "cars": {"vehicle"},
+        "cyclists": {"bicycle", "rider"},
+        "empty": set(),
+        "people": {"standing person"},
+    }
+    assert len(found) == 10
+    for name, names in found.items():
+        assert names == expected[name.split("/")[1].split("-")[0]], name
+    assert dataset.notes() == []
+
+
+def test_the_streets_of_kinds_and_of_objects_are_the_same_pictures(tmp_path):
+    write_street_kinds(tmp_path / "kinds", images={"val": 1}, size=(32, 64))
+    write_street_objects(tmp_path / "objects", images={"val": 1}, size=(32, 64))
+    (one,), (two,) = (list((tmp_path / name).rglob("*.png")) for name in ("kinds", "objects"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_nothing_but_objects_tells_the_kind_of_a_street():
+    shares = {kind: [] for kind in KINDS}
+    for number in range(60):
+        key = (0, "stills", "train", number)
+        generator = generator_of(*key)
+        street = draw_street(draw_style(generator, generator), 64, 128, generator)
+        kind = list(KINDS)[number % len(KINDS)]
+        changed = rearranged(kind, street, generator)
+        assert [thing for thing in changed.things if not thing.instances] == [
+            thing for thing in street.things if not thing.instances
+        ]
+        assert (changed.lots, changed.style, changed.camera) == (street.lots, street.style, street.camera)
+        shares[kind].append(sum(bool(thing.instances) for thing in changed.things))
+    assert shares["empty"] == [0] * 12
+    assert all(len(set(counts)) > 1 for kind, counts in shares.items() if kind != "empty"), "numbers vary"

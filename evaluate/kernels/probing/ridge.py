@@ -4,11 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float64, Int64
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from stores.errors import UserError
 
 PENALTIES = np.logspace(-3, 5, 17)
 """Grid of penalties, increasing."""
+_ONE_THREAD = 1 << 20
+"""Values of the training rows up to which a fit gets one BLAS thread: it takes milliseconds, and on cores that also do
+other work the threads of one matrix product wait for each other far longer."""
 
 
 def ridge(
@@ -44,11 +48,12 @@ def ridge(
         )
     scaler = StandardScaler().fit(inputs)
     scaled, scaled_queries = scaler.transform(inputs), scaler.transform(queries)
-    penalties = _penalties(scaled, targets, folds)
-    columns = [
-        Ridge(penalty).fit(scaled, target).predict(scaled_queries)
-        for penalty, target in zip(penalties, targets.T, strict=True)
-    ]
+    with threadpool_limits(limits=1 if inputs.size <= _ONE_THREAD else None, user_api="blas"):
+        penalties = _penalties(scaled, targets, folds)
+        columns = [
+            Ridge(penalty).fit(scaled, target).predict(scaled_queries)
+            for penalty, target in zip(penalties, targets.T, strict=True)
+        ]
     return np.stack(columns, axis=1).astype(np.float64)
 
 
