@@ -20,7 +20,7 @@ from demo.street.seasons import style_under
 from demo.street.style import draw_style
 from demo.street.video import Box, box_line, boxes_of, class_ids_of, sequence_card
 
-IMAGES: Mapping[str, int] = {"train": 200, "val": 150}
+IMAGES: Mapping[str, int] = {"train": 400, "val": 500}
 """Number of images by split; the kinds take turns."""
 SIZE = (256, 512)
 """Height and width in pixels."""

@@ -5,6 +5,7 @@ models pass the gate (`evaluate.claims.gate`).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from evaluate.claims.alternatives import ALTERNATIVE_CLAIMS, is_asked
 from evaluate.claims.claim import Claim as Claim
@@ -216,8 +217,24 @@ def _decided_alone(claim: Claim, evidence: Evidence, admitted: Sequence[ModelInf
 def decide_all(evidence: Evidence) -> list[Decision]:
     """Return the decision on every claim.
 
-    Those of the companion papers and those of no paper only where one of their analyses was run.
+    Those of the companion papers and those of no paper only where one of their analyses was run, here or beside. A
+    claim whose analyses were not run here is decided by the first experiment beside that ran them on the same models.
     """
-    companions = COMPANION_CLAIMS if evidence.analyses.intersection(ANALYSES) else ()
+    asked = evidence.analyses.union(*(other.analyses for other in evidence.beside))
+    companions = COMPANION_CLAIMS if asked.intersection(ANALYSES) else ()
     alternatives = ALTERNATIVE_CLAIMS if is_asked(evidence) else ()
-    return [decide(claim, evidence) for claim in (*CLAIMS, *companions, *alternatives)]
+    return [_decide_here_or_beside(claim, evidence) for claim in (*CLAIMS, *companions, *alternatives)]
+
+
+def _decide_here_or_beside(claim: Claim, evidence: Evidence) -> Decision:
+    """Return the decision, whose reason names the experiment beside that it rests on."""
+    if evidence.analyses.issuperset(claim.analyses):
+        return decide(claim, evidence)
+    roles = (*claim.needs, *claim.joins)
+    names = {info.role: info.name for info in evidence.present(*roles)}
+    for other in evidence.beside:
+        same = names == {info.role: info.name for info in other.present(*roles)}
+        if same and other.analyses.issuperset(claim.analyses):
+            decision = decide(claim, other.with_beside((evidence, *evidence.beside)))
+            return replace(decision, reason=f"{decision.reason}; by the results of {other.experiment}")
+    return decide(claim, evidence)

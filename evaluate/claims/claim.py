@@ -24,3 +24,6 @@ class Claim(NamedTuple):
     measure: Measure | None = by_probe
     """Score that must beat the baselines, and the baseline that needs no features; None for no gate."""
     paper: str = PAPER
+    analyses: tuple[str, ...] = ()
+    """Analyses that it rests on, where an experiment beside may have run them in its stead: those of whole images and
+    of boxes, which data with a class for every pixel lacks."""

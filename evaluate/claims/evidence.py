@@ -55,6 +55,8 @@ class Evidence:
         self.models_info = tuple(models_info)
         self.every = self.models_info
         """All models of the experiment, whichever a claim is about."""
+        self.experiment = str(table["experiment"].iloc[0]) if len(table) else ""
+        """Its name; empty without rows."""
         self.arrays = arrays or {}
         self.beside = tuple(beside)
 
@@ -82,6 +84,12 @@ class Evidence:
         fewer.__dict__.pop("by_role", None)  # it was made for all of them
         fewer.models_info = tuple(models_info)
         return fewer
+
+    def with_beside(self, beside: "Sequence[Evidence]") -> "Evidence":
+        """Return the same evidence beside other experiments."""
+        other = copy.copy(self)
+        other.beside = tuple(beside)
+        return other
 
     def present(self, *roles: str) -> list[ModelInfo]:
         """Return the models of those roles that some model has, in this order."""

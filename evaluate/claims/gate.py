@@ -10,7 +10,7 @@ weights beats another in pairs easily, since no interval over images covers the 
 controls, all must be beaten.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from evaluate.claims.estimates import Estimate, exactly
 from evaluate.claims.evidence import Evidence, distinct
@@ -65,10 +65,20 @@ def by_any_probe(evidence: Evidence, info: ModelInfo) -> tuple[Estimate, Estimat
     return score, exactly("accuracy of the most common class", float(max(row["value"] for row in majority)))
 
 
+_OF_PROBES: Mapping[Measure, Sequence[tuple[str, str]]] = {
+    by_probe: [("patch-classification", metrics.PATCH_MIOU)],
+    by_any_probe: [
+        ("image-classification", metrics.IMAGE_ACCURACY),
+        ("patch-classification", metrics.PATCH_MIOU),
+    ],
+}
+"""Analysis and metric of the scores that a measure takes, for measures of probes."""
+
+
 def pass_gate(evidence: Evidence, models_info: Sequence[ModelInfo], measure: Measure) -> None:
     """Raise MissingEvidenceError unless every model beats both baselines by the interval."""
-    if measure is by_probe:
-        evidence, models_info = _with_probes(evidence, models_info)
+    if measure in _OF_PROBES:
+        evidence, models_info = _with_probes(evidence, models_info, _OF_PROBES[measure])
     controls = [info for info in evidence.models_info if info.role == "random"]
     if not controls:
         raise MissingEvidenceError('no model has random weights: add one with weights = "random" as control')
@@ -79,15 +89,24 @@ def pass_gate(evidence: Evidence, models_info: Sequence[ModelInfo], measure: Mea
             beats(score, measure(evidence, control)[0])
 
 
-def _with_probes(evidence: Evidence, models_info: Sequence[ModelInfo]) -> tuple[Evidence, Sequence[ModelInfo]]:
-    """Return the first experiment, and its models, that has probes of them all; the given one where none has."""
-    where = {"classifier": "probe", "m": 0}
+def _with_probes(
+    evidence: Evidence, models_info: Sequence[ModelInfo], probes: Sequence[tuple[str, str]]
+) -> tuple[Evidence, Sequence[ModelInfo]]:
+    """Return the first experiment, and its models, that has probes of them all; the given one where none has.
+
+    Args:
+        evidence: The experiment that a claim is about.
+        models_info: Its models.
+        probes: Analysis and metric of scores that count as those of a probe.
+    """
+    where = {"classifier": "probe"}
     for experiment in (evidence, *evidence.beside):
         others = [experiment.by_role.get(info.role) for info in models_info]
         same = [other for info, other in zip(models_info, others, strict=True) if other and other.name == info.name]
-        probed = [experiment.rows(other, "patch-classification", metrics.PATCH_MIOU, **where) for other in same]
-        if len(same) == len(models_info) and all(probed):
-            return experiment, same
+        for analysis, metric in probes:
+            probed = [experiment.rows(other, analysis, metric, **where) for other in same]
+            if len(same) == len(models_info) and all(probed):
+                return experiment, same
     return evidence, models_info
 
 

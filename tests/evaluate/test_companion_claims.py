@@ -263,3 +263,49 @@ def test_bands_of_noise_are_judged_by_images_where_all_models_have_their_accurac
     assert "accuracy on images kept" in " ".join(found.numbers)
     world.change("dino", "robustness", "image_accuracy", 0.01, view="frequency-noise", level=0.875)
     assert judged(34, world).verdict == "fails", "patches still speak for it"
+
+
+OF_IMAGES = ("image-classification", "information", "invariance")
+
+
+def split(world, *analyses):
+    """Return the world without the rows of some analyses, and another with these alone."""
+    rest, other = Companions(), Companions()
+    rest.found = {key: value for key, value in world.found.items() if key[1] not in analyses}
+    other.found = {key: value for key, value in world.found.items() if key[1] in analyses}
+    return rest, other
+
+
+def decided(rest, *beside):
+    """Return the decisions by number; the experiments beside are called first, second, ..."""
+    evidence = rest.evidence(*beside)
+    for name, other in zip(("first", "second"), evidence.beside, strict=False):
+        other.experiment = name
+    return {decision.claim: decision for decision in decide_all(evidence)}
+
+
+def test_claims_on_whole_images_are_decided_by_an_experiment_beside(world):
+    rest, images = split(world, *OF_IMAGES)
+    alone = decided(rest)
+    rest, boxes = split(rest, "object-positions")
+    found = decided(rest, images, boxes)
+    for number, name in ((25, "first"), (32, "first"), (33, "first"), (26, "second")):
+        assert alone[number].verdict == "not testable"
+        assert found[number].verdict == "holds", found[number]
+        assert found[number].reason.endswith(f"; by the results of {name}")
+    contradict(images, 33)
+    assert decided(rest, images, boxes)[33].verdict == "fails"
+
+
+def test_experiments_beside_with_other_models_decide_nothing(world):
+    rest, images = split(world, *OF_IMAGES)
+    images.rename = "-other"
+    assert decided(rest, images)[33].verdict == "not testable"
+
+
+def test_what_the_experiment_has_itself_decides_before_what_stands_beside(world):
+    _, images = split(world, *OF_IMAGES)
+    contradict(images, 33)
+    found = decided(world, images)[33]
+    assert found.verdict == "holds"
+    assert "by the results" not in found.reason

@@ -61,6 +61,7 @@ COMPANION_CLAIMS = (
         transfer.joint_embedding,
         by_any_probe,
         B,
+        ("image-classification", "information", "invariance"),
     ),
     Claim(
         26,
@@ -70,6 +71,7 @@ COMPANION_CLAIMS = (
         transfer.spatial_detail,
         by_any_probe,
         B,
+        ("object-positions",),
     ),
     Claim(
         27,
@@ -125,6 +127,7 @@ COMPANION_CLAIMS = (
         depth.profiles,
         by_any_probe,
         C,
+        ("image-classification",),
     ),
     Claim(
         33,
@@ -134,6 +137,7 @@ COMPANION_CLAIMS = (
         depth.linear_order,
         by_any_probe,
         C,
+        ("image-classification",),
     ),
     Claim(
         34,
@@ -143,6 +147,7 @@ COMPANION_CLAIMS = (
         depth.frequency_noise,
         by_any_probe,
         C,
+        ("image-classification", "robustness"),
     ),
     Claim(
         35,
