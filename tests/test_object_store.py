@@ -1,6 +1,10 @@
 """The whole line on ``s3://``: a server with the API of S3 on the loopback, latency, kills, and what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -71,3 +75,40 @@ def test_what_the_store_refuses_is_one_sentence_and_exit_code_2(here, run, objec
             code, _, err = run("verify", "--store", bucket)
         assert (code, len(err.splitlines())) == (2, 1), err
         assert says in err
+
+
+def is_killed_at(url, least, site):
+    """Start the extraction and kill it when the bucket holds ``least`` objects; False where it ended before."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", "extract", "tiny.toml", "--store", url, "--batch-size", "4"],
+        cwd=site,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    objects = Store(url).objects
+    while process.poll() is None and len(objects.keys("")) < least:
+        time.sleep(0.01)
+    was_running = process.poll() is None
+    process.kill()
+    _, err = process.communicate(timeout=60)
+    assert was_running or process.returncode == 0, err
+    return was_running
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_extraction_that_is_killed_on_s3_is_finished_by_the_same_command(site, run, object_server, bucket):
+    (site / "tiny.toml").write_text(SMALL)
+    assert run("extract", "tiny.toml", "--batch-size", 4)[0] == 0
+    url, kills = f"{bucket}/store", 0
+    with object_server.slow(0.02):
+        for least in (1, 3, 6, 10, 15, 20, 25, 30, 35, 40, 45, 50, 55, 60, 70, 80):
+            kills += is_killed_at(url, least, site)
+    assert kills >= 8, "the extraction ended before it could be killed"
+    code, _, err = run("extract", "tiny.toml", "--store", url, "--batch-size", 4)
+    assert code == 0, err
+    assert contents(url) == contents(site / "store")
+    code, out, err = run("verify", "--store", url)
+    assert code == 0, out + err
