@@ -1,12 +1,14 @@
 """Painted worlds by folder name: painted once, whole or not at all."""
 
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import cross_val_score
 
 from demo import worlds
 from demo.painting.noise import generator_of
 from demo.street.kinds import KINDS, rearranged
 from demo.street.placing import draw_street
-from demo.street.stills import write_street_kinds, write_street_objects
+from demo.street.stills import paint_still, write_street_kinds, write_street_objects
 from demo.street.style import draw_style
 from pipeline.datasets.mot import Mot
 
@@ -91,3 +93,13 @@ def test_nothing_but_objects_tells_the_kind_of_a_street():
         shares[kind].append(sum(bool(thing.instances) for thing in changed.things))
     assert shares["empty"] == [0] * 12
     assert all(len(set(counts)) > 1 for kind, counts in shares.items() if kind != "empty"), "numbers vary"
+
+
+def test_the_colours_of_a_street_do_not_tell_its_kind():
+    kinds, colours = [], []
+    for number in range(120):
+        still = paint_still((32, 64), 0, "train", number)
+        kinds.append(still.kind)
+        colours.append([*still.picture.mean((0, 1)), *still.picture.std((0, 1))])
+    right = cross_val_score(LinearDiscriminantAnalysis(), colours, kinds, cv=5).mean()
+    assert right < 0.33, "chance is 0.2, its standard error 0.04"
