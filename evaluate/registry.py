@@ -83,8 +83,8 @@ class ClaimSettings(Record):
 
     beside: tuple[Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*$")], ...] = ()
     """Names (files' names without .toml) of other experiments evaluated into the same results folder, for claims that
-    compare two (tiles with whole images, in classification and in tracking), and for those on whole images and on boxes
-    where this experiment has neither."""
+    compare two (tiles with whole images, in classification and in tracking), and for those on videos, whole images and
+    boxes where this experiment has none."""
 
 
 class EvaluationSettings(Record):

@@ -120,6 +120,7 @@ CLAIMS = (
         ("dinov2", "supervised"),
         tracking.tracking,
         by_tracking,
+        analyses=("tracking",),
     ),
     Claim(
         16,
@@ -129,6 +130,7 @@ CLAIMS = (
         (),
         whole_inputs.over_sizes,
         by_images,
+        analyses=("image-knn",),
     ),
     Claim(17, "Zeroing MAE's top 200 worsens reconstruction mildly.", ("mae",), (), reconstruction.reconstruction),
     Claim(
