@@ -25,5 +25,5 @@ class Claim(NamedTuple):
     """Score that must beat the baselines, and the baseline that needs no features; None for no gate."""
     paper: str = PAPER
     analyses: tuple[str, ...] = ()
-    """Analyses that it rests on, where an experiment beside may have run them in its stead: those of videos, whole images and
-    of boxes, which data with a class for every pixel lacks."""
+    """Analyses that it rests on, where an experiment beside may have run them in its stead: those of videos, whole
+    images and boxes, which data with a class for every pixel lacks."""
