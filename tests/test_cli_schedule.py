@@ -73,6 +73,36 @@ def test_results_of_workers_are_those_of_one_process(site, run, workers, undrawn
     assert "made    0 results" in out
 
 
+SECTIONED = """
+[[analyses]]
+kind = "patch-classification"
+classifiers = ["knn"]
+remove = [0, 5]
+k = [1, 3]
+[[analyses]]
+kind = "patch-classification"
+classifiers = ["knn"]
+remove = [0]
+resamples = 20
+"""
+
+
+def test_sections_of_a_search_in_workers_give_the_bytes_of_one_process(
+    site, run, workers, undrawn, svg_alone, monkeypatch
+):
+    monkeypatch.setattr("evaluate.neighbours.found.SECTION_ROWS", 20)
+    text = (site / "tiny.toml").read_text()
+    (site / "tiny.toml").write_text(text[: text.index("[[analyses]]")] + SECTIONED)
+    assert run(*EXTRACT)[0] == 0
+    assert run("evaluate", "tiny.toml", "--results", "one")[0] == 0
+    # No task searches by itself: the second, of smaller k, waits for the first, which merges.
+    monkeypatch.setattr("evaluate.scoring.patch_classifiers.nearest_without_top", None)
+    code, _, err = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
+    assert code == 0, err
+    assert re.search(r"first \d+ sections of neighbours of tokens/block.\d+.norm", err)
+    assert bytes_of(site / "one" / "answers") == bytes_of(site / "two" / "answers")
+
+
 def test_too_little_memory_for_all_workers_is_refused_before_anything_runs(site, run, workers, monkeypatch):
     monkeypatch.setattr("commands.experiment.workers.free_memory", lambda: 300 << 20)
     code, _, err = run(*EXTRACT, "--scheduler", "local:2")
