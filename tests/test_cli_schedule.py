@@ -84,12 +84,14 @@ kind = "patch-classification"
 classifiers = ["knn"]
 remove = [0]
 resamples = 20
+[[analyses]]
+kind = "feature-geometry"
+layers = [-1]
 """
 
 
-def test_sections_of_a_search_in_workers_give_the_bytes_of_one_process(
-    site, run, workers, undrawn, svg_alone, monkeypatch
-):
+def test_sections_in_workers_give_the_bytes_of_one_process(site, run, workers, undrawn, svg_alone, monkeypatch):
+    monkeypatch.setattr("evaluate.scoring.tokens.geometry.SECTION_TOKENS", 20)
     monkeypatch.setattr("evaluate.neighbours.found.SECTION_ROWS", 20)
     text = (site / "tiny.toml").read_text()
     (site / "tiny.toml").write_text(text[: text.index("[[analyses]]")] + SECTIONED)
@@ -99,7 +101,7 @@ def test_sections_of_a_search_in_workers_give_the_bytes_of_one_process(
     monkeypatch.setattr("evaluate.scoring.patch_classifiers.nearest_without_top", None)
     code, _, err = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
     assert code == 0, err
-    assert re.search(r"first \d+ sections of neighbours of tokens/block.\d+.norm", err)
+    assert re.search(r"first \d+ sections of neighbours of [^,]+, geometry of", err)
     assert bytes_of(site / "one" / "answers") == bytes_of(site / "two" / "answers")
 
 

@@ -15,6 +15,7 @@ from evaluate.registry import EvaluationSettings
 from evaluate.results.sections import SectionFiles
 from evaluate.results.table import ResultStore
 from evaluate.runner import collect_tasks, evaluate
+from evaluate.scoring.tokens import geometry, geometry_sections
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
 from tests.evaluate.planted import planted
@@ -103,3 +104,30 @@ def test_small_banks_and_others_than_exact_searches_have_no_sections(model, tmp_
     monkeypatch.setattr(found_module, "SECTION_ROWS", 1 << 16)
     [task] = tasks_of(model, results, KNN)
     assert task.passes() == []
+
+
+GEOMETRY = {"kind": "feature-geometry", "resamples": 20, "top": (1, 3), "fitted_ranks": (1, 3)}
+
+
+def test_geometry_merges_the_sections_that_others_have_computed(tmp_path, monkeypatch):
+    model = planted(tmp_path / "s", planted=3)
+    whole = table(model, ResultStore(tmp_path / "whole"), GEOMETRY)
+    results = ResultStore(tmp_path / "r")
+    assert not tasks_of(model, results, GEOMETRY)[0].passes()
+    monkeypatch.setattr(geometry, "SECTION_TOKENS", 4 * 5)  # five rows of four patches
+    alone = table(model, ResultStore(tmp_path / "alone"), GEOMETRY)
+    files = SectionFiles(results.root)
+    for task in tasks_of(model, results, GEOMETRY):
+        [one] = task.passes()
+        assert one.n_sections > 2
+        assert task.parameters()["section_rows"] == 5
+        for number in reversed(range(one.n_sections)):
+            dataclasses.replace(one).compute_missing(number, files)
+    with monkeypatch.context() as patch:
+        patch.setattr(geometry_sections, "read_geometry", None)
+        assert table(model, results, GEOMETRY).equals(alone)
+    assert set(alone["result"]).isdisjoint(whole["result"]), "last bits may differ, so keys do"
+    numbers = ["value", "low", "high"]
+    np.testing.assert_allclose(
+        *(one[numbers].to_numpy(float, na_value=np.nan) for one in (alone, whole)), rtol=1e-9, atol=1e-12
+    )
