@@ -56,24 +56,10 @@ def test_the_line_with_workers_is_that_of_one_process(site, run, workers):
     assert json.loads(out)["reused"] == 24
 
 
-def test_results_of_workers_are_those_of_one_process(site, run, workers, undrawn, svg_alone):
-    text = (site / "tiny.toml").read_text()
-    two = '[[analyses]]\nkind = "variance-spectrum"\ntop = [5]\n'
-    (site / "tiny.toml").write_text(text[: text.index('[[analyses]]\nkind = "patch-classification"')] + two)
-    assert run(*EXTRACT)[0] == 0
-    assert run("evaluate", "tiny.toml", "--results", "one")[0] == 0
-    code, out, err = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
-    assert code == 0
-    assert "evaluating with 2 threads" in err
-    assert "made    2 results" in out
-    one, two = bytes_of(site / "one" / "answers"), bytes_of(site / "two" / "answers")
-    assert one == two
-    assert (site / "one" / "tiny" / "results.csv").read_bytes() == (site / "two" / "tiny" / "results.csv").read_bytes()
-    code, out, _ = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
-    assert "made    0 results" in out
-
-
-SECTIONED = """
+ANALYSES = """
+[[analyses]]
+kind = "variance-spectrum"
+top = [5]
 [[analyses]]
 kind = "patch-classification"
 classifiers = ["knn"]
@@ -82,27 +68,34 @@ k = [1, 3]
 [[analyses]]
 kind = "patch-classification"
 classifiers = ["knn"]
-remove = [0]
 resamples = 20
 [[analyses]]
 kind = "feature-geometry"
 layers = [-1]
+norm = "final"
 """
 
 
-def test_sections_in_workers_give_the_bytes_of_one_process(site, run, workers, undrawn, svg_alone, monkeypatch):
-    monkeypatch.setattr("evaluate.scoring.tokens.geometry.SECTION_TOKENS", 20)
+def test_results_of_workers_are_those_of_one_process(site, run, workers, undrawn, svg_alone, monkeypatch):
     monkeypatch.setattr("evaluate.neighbours.found.SECTION_ROWS", 20)
+    monkeypatch.setattr("evaluate.scoring.tokens.geometry.SECTION_TOKENS", 20)
     text = (site / "tiny.toml").read_text()
-    (site / "tiny.toml").write_text(text[: text.index("[[analyses]]")] + SECTIONED)
+    (site / "tiny.toml").write_text(text[: text.index("[[analyses]]")] + ANALYSES)
     assert run(*EXTRACT)[0] == 0
     assert run("evaluate", "tiny.toml", "--results", "one")[0] == 0
-    # No task searches by itself: the second, of smaller k, waits for the first, which merges.
-    monkeypatch.setattr("evaluate.scoring.patch_classifiers.nearest_without_top", None)
-    code, _, err = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
+    with monkeypatch.context() as patch:
+        # No task searches by itself: the second, of smaller k, waits for the first, which merges.
+        patch.setattr("evaluate.scoring.patch_classifiers.nearest_without_top", None)
+        code, out, err = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
     assert code == 0, err
+    assert "evaluating with 2 threads" in err
     assert re.search(r"first \d+ sections of neighbours of [^,]+, geometry of", err)
-    assert bytes_of(site / "one" / "answers") == bytes_of(site / "two" / "answers")
+    assert "made    4 results" in out
+    one, two = bytes_of(site / "one" / "answers"), bytes_of(site / "two" / "answers")
+    assert one == two
+    assert (site / "one" / "tiny" / "results.csv").read_bytes() == (site / "two" / "tiny" / "results.csv").read_bytes()
+    code, out, _ = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
+    assert "made    0 results" in out
 
 
 def test_too_little_memory_for_all_workers_is_refused_before_anything_runs(site, run, workers, monkeypatch):
