@@ -78,7 +78,8 @@ norm = "final"
 
 def test_results_of_workers_are_those_of_one_process(site, run, workers, undrawn, svg_alone, monkeypatch):
     monkeypatch.setattr("evaluate.neighbours.found.SECTION_ROWS", 20)
-    monkeypatch.setattr("evaluate.scoring.tokens.geometry.SECTION_TOKENS", 20)
+    for module in ("tokens.geometry", "variance_bootstrap"):
+        monkeypatch.setattr(f"evaluate.scoring.{module}.SECTION_TOKENS", 20)
     text = (site / "tiny.toml").read_text()
     (site / "tiny.toml").write_text(text[: text.index("[[analyses]]")] + ANALYSES)
     assert run(*EXTRACT)[0] == 0
@@ -89,7 +90,7 @@ def test_results_of_workers_are_those_of_one_process(site, run, workers, undrawn
         code, out, err = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
     assert code == 0, err
     assert "evaluating with 2 threads" in err
-    assert re.search(r"first \d+ sections of neighbours of [^,]+, geometry of", err)
+    assert re.search(r"first \d+ sections of moments of [^,]+, neighbours of [^,]+, geometry of", err)
     assert "made    4 results" in out
     one, two = bytes_of(site / "one" / "answers"), bytes_of(site / "two" / "answers")
     assert one == two

@@ -15,6 +15,7 @@ from evaluate.registry import EvaluationSettings
 from evaluate.results.sections import SectionFiles
 from evaluate.results.table import ResultStore
 from evaluate.runner import collect_tasks, evaluate
+from evaluate.scoring import variance_bootstrap
 from evaluate.scoring.tokens import geometry, geometry_sections
 from evaluate.selection import SelectionRule
 from evaluate.settings import Context, Selection
@@ -131,3 +132,26 @@ def test_geometry_merges_the_sections_that_others_have_computed(tmp_path, monkey
     np.testing.assert_allclose(
         *(one[numbers].to_numpy(float, na_value=np.nan) for one in (alone, whole)), rtol=1e-9, atol=1e-12
     )
+
+
+def test_moments_merge_the_sections_that_others_have_computed(tmp_path, monkeypatch):
+    model = planted(tmp_path / "s", planted=3, layers=2)
+    asked = (
+        {"kind": "variance-spectrum", "layers": "all", "resamples": 20},
+        {"kind": "ranking-overlap", "layers": "all", "m": [3], "resamples": 20},
+    )
+    alone = table(model, ResultStore(tmp_path / "alone"), *asked)
+    monkeypatch.setattr(variance_bootstrap, "SECTION_TOKENS", 4 * 5)  # five rows of four patches
+    assert table(model, ResultStore(tmp_path / "sections"), *asked).equals(alone)
+    results = ResultStore(tmp_path / "r")
+    files, passes = SectionFiles(results.root), {}
+    for task in tasks_of(model, results, *asked):
+        passes |= {one.digests: one for one in task.passes()}
+    assert len(passes) == 2, "one a layer, whoever asks"
+    for one in passes.values():
+        assert one.n_sections > 2
+        for number in reversed(range(one.n_sections)):
+            dataclasses.replace(one).compute_missing(number, files)
+    with monkeypatch.context() as patch:
+        patch.setattr(variance_bootstrap, "moments_by_row", None)
+        assert table(model, results, *asked).equals(alone)
