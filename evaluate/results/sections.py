@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluate.results.files import read_arrays, write_file
+from evaluate.results.files import SECTIONS, read_arrays, write_file
 from stores.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
@@ -31,7 +31,7 @@ class SectionFiles:
     """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root) / "answers" / "sections"
+        self.root = Path(root) / SECTIONS
 
     def has(self, digest: str, number: int) -> bool:
         """Return whether the arrays of a section are there."""

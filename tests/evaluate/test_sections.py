@@ -12,6 +12,7 @@ from evaluate.neighbours import found as found_module
 from evaluate.neighbours.found import sections
 from evaluate.neighbours.knn import nearest_without_top
 from evaluate.registry import EvaluationSettings
+from evaluate.results.files import partial_files, remove_partials
 from evaluate.results.sections import SectionFiles
 from evaluate.results.table import ResultStore
 from evaluate.runner import collect_tasks, evaluate
@@ -22,11 +23,11 @@ from evaluate.settings import Context, Selection
 from tests.evaluate.planted import planted
 
 SELECTION = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val"))
-KNN = {"kind": "patch-classification", "classifiers": ["knn"], "resamples": 50, "remove": [0, 4, 8], "k": [1, 3]}
+KNN = {"kind": "patch-classification", "classifiers": ["knn"], "resamples": 10, "remove": [0, 4, 8], "k": [1, 3]}
 
 
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 3), st.integers(0, 2**32 - 1))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_neighbours_in_sections_are_those_in_the_whole_bank(n_bank, k, section_rows, seed):
     """Values are few, so that most distances are equal and the order of rows decides."""
     random = np.random.default_rng(seed)
@@ -136,10 +137,8 @@ def test_geometry_merges_the_sections_that_others_have_computed(tmp_path, monkey
 
 def test_moments_merge_the_sections_that_others_have_computed(tmp_path, monkeypatch):
     model = planted(tmp_path / "s", planted=3, layers=2)
-    asked = (
-        {"kind": "variance-spectrum", "layers": "all", "resamples": 20},
-        {"kind": "ranking-overlap", "layers": "all", "m": [3], "resamples": 20},
-    )
+    every = {"layers": "all", "resamples": 20}
+    asked = {"kind": "variance-spectrum", **every}, {"kind": "ranking-overlap", "m": [3], **every}
     alone = table(model, ResultStore(tmp_path / "alone"), *asked)
     monkeypatch.setattr(variance_bootstrap, "SECTION_TOKENS", 4 * 5)  # five rows of four patches
     assert table(model, ResultStore(tmp_path / "sections"), *asked).equals(alone)
@@ -155,3 +154,13 @@ def test_moments_merge_the_sections_that_others_have_computed(tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(variance_bootstrap, "moments_by_row", None)
         assert table(model, results, *asked).equals(alone)
+
+
+def test_sections_of_a_killed_command_are_listed_by_gc_and_stay_for_the_next_one(tmp_path):
+    files = SectionFiles(tmp_path)
+    files.write("0" * 64, 3, {"values": np.arange(3)})
+    [path] = partial_files(tmp_path)
+    remove_partials(tmp_path, older_than=-1.0)
+    assert path.is_file()
+    np.testing.assert_array_equal(files.read("0" * 64, 3)["values"], np.arange(3))
+    assert files.read("0" * 64, 4) is None
