@@ -46,6 +46,7 @@ def test_the_line_with_workers_is_that_of_one_process(site, run, workers):
     code, out, err = run(*EXTRACT, "--scheduler", "local:2")
     assert code == 0
     assert "extracting with 2 threads" in err
+    assert list((site / "store" / "logs").glob("*.arrow")) == [], "rows for workers are removed at the end"
     assert re.search(r"test_vit: 24/24 rows, [\d.]+ rows/s", err)
     by = re.findall(r"worker +(\d) on \S+: (\d+) rows", out)
     assert sum(int(count) for _, count in by) == 24

@@ -36,8 +36,9 @@ def samples(place, monkeypatch):
     return run.read_samples(recipe(dataset=DatasetRecipe(name="camvid", bad_samples="keep-invalid")), place)
 
 
-def test_rows_are_those_that_were_written(place, samples):
-    objects = place.store.objects
+@pytest.mark.parametrize("is_local", [True, False])
+def test_rows_are_those_that_were_written(place, samples, tmp_path, is_local):
+    objects = place.store.objects if is_local else Store(f"memory://{tmp_path}").objects
     written = write_rows(samples, objects, "run")
     found = read_rows(written, objects)
     assert list(map(repr, found.sources.values())) == list(map(repr, samples.sources.values())), "by text, for NaN"
