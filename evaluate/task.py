@@ -21,6 +21,7 @@ from evaluate.inputs.work import Work
 from evaluate.kernels.treatments import Treatment
 from evaluate.results.draws import with_draws
 from evaluate.results.rows import Bootstrap
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result, ResultKey, ResultStore
 from evaluate.settings import Context, RemovalSettings, Settings
 
@@ -88,6 +89,10 @@ class Task(ABC):
     def _computed(self) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
         computed = self.compute()
         return [{"analysis": self.analysis, **self.columns, **row} for row in computed.rows], computed.arrays
+
+    def passes(self) -> Sequence[LongPass]:
+        """Return the long passes of `compute` that workers can share, section by section; by default none."""
+        return ()
 
     def parts(self) -> Sequence["Task"]:
         """Return the parts whose results are stored one by one: by default the whole task."""

@@ -18,7 +18,7 @@ def canonical_json(record: Any) -> bytes:
     return text.encode()
 
 
-def sha256_hex(data: bytes) -> str:
+def sha256_hex(data: bytes | memoryview) -> str:
     """Return the sha256 of some bytes, as 64 hexadecimal characters."""
     return hashlib.sha256(data).hexdigest()
 

@@ -46,6 +46,7 @@ def test_the_line_with_workers_is_that_of_one_process(site, run, workers):
     code, out, err = run(*EXTRACT, "--scheduler", "local:2")
     assert code == 0
     assert "extracting with 2 threads" in err
+    assert list((site / "store" / "logs").glob("*.arrow")) == [], "rows for workers are removed at the end"
     assert re.search(r"test_vit: 24/24 rows, [\d.]+ rows/s", err)
     by = re.findall(r"worker +(\d) on \S+: (\d+) rows", out)
     assert sum(int(count) for _, count in by) == 24
@@ -56,16 +57,42 @@ def test_the_line_with_workers_is_that_of_one_process(site, run, workers):
     assert json.loads(out)["reused"] == 24
 
 
-def test_results_of_workers_are_those_of_one_process(site, run, workers, undrawn, svg_alone):
+ANALYSES = """
+[[analyses]]
+kind = "variance-spectrum"
+top = [5]
+[[analyses]]
+kind = "patch-classification"
+classifiers = ["knn"]
+remove = [0, 5]
+k = [1, 3]
+[[analyses]]
+kind = "patch-classification"
+classifiers = ["knn"]
+resamples = 20
+[[analyses]]
+kind = "feature-geometry"
+layers = [-1]
+norm = "final"
+"""
+
+
+def test_results_of_workers_are_those_of_one_process(site, run, workers, undrawn, svg_alone, monkeypatch):
+    monkeypatch.setattr("evaluate.neighbours.found.SECTION_ROWS", 20)
+    for module in ("tokens.geometry", "variance_bootstrap"):
+        monkeypatch.setattr(f"evaluate.scoring.{module}.SECTION_TOKENS", 20)
     text = (site / "tiny.toml").read_text()
-    two = '[[analyses]]\nkind = "variance-spectrum"\ntop = [5]\n'
-    (site / "tiny.toml").write_text(text[: text.index('[[analyses]]\nkind = "patch-classification"')] + two)
+    (site / "tiny.toml").write_text(text[: text.index("[[analyses]]")] + ANALYSES)
     assert run(*EXTRACT)[0] == 0
     assert run("evaluate", "tiny.toml", "--results", "one")[0] == 0
-    code, out, err = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
-    assert code == 0
+    with monkeypatch.context() as patch:
+        # No task searches by itself: the second, of smaller k, waits for the first, which merges.
+        patch.setattr("evaluate.scoring.patch_classifiers.nearest_without_top", None)
+        code, out, err = run("evaluate", "tiny.toml", "--results", "two", "--scheduler", "local:2")
+    assert code == 0, err
     assert "evaluating with 2 threads" in err
-    assert "made    2 results" in out
+    assert re.search(r"first \d+ sections of moments of [^,]+, neighbours of [^,]+, geometry of", err)
+    assert "made    4 results" in out
     one, two = bytes_of(site / "one" / "answers"), bytes_of(site / "two" / "answers")
     assert one == two
     assert (site / "one" / "tiny" / "results.csv").read_bytes() == (site / "two" / "tiny" / "results.csv").read_bytes()

@@ -1,4 +1,4 @@
-"""SIGKILL and SIGTERM of workers, of the scheduler and of the first process of `extract --scheduler`."""
+"""SIGKILL and SIGTERM of workers, of the scheduler and of the first process of `extract` and `evaluate --scheduler`."""
 
 import os
 import re
@@ -167,3 +167,104 @@ def test_four_processes_make_the_digests_of_one(place):
     assert process.returncode == 0, err
     assert digests(place, "four") == digests(place, "alone")
     assert all(isinstance(one, ZarrSet) and not one.commits for one in Store(place / "four").sets())
+
+
+SMALL_SECTIONS = """
+import time
+import evaluate.neighbours.found, evaluate.scoring.tokens.geometry, evaluate.results.sections as sections
+evaluate.neighbours.found.SECTION_ROWS = 60
+evaluate.scoring.tokens.geometry.SECTION_TOKENS = 60
+write = sections.SectionFiles.write
+def slowly(*arguments):
+    time.sleep(0.3)
+    write(*arguments)
+sections.SectionFiles.write = slowly
+"""
+"""Loaded by every Python process: sections are small, and each takes a while, so that one can be killed in it."""
+QUESTIONS = """
+[selection.train]
+split = "train"
+[selection.validation]
+split = "val"
+[[analyses]]
+kind = "patch-classification"
+classifiers = ["knn"]
+remove = [0, 5]
+k = [1, 3]
+resamples = 20
+layers = [-1]
+[[analyses]]
+kind = "feature-geometry"
+layers = [-1]
+norm = "final"
+resamples = 20
+"""
+
+
+@pytest.fixture(scope="module")
+def asked(place):
+    """The experiment with analyses, and what one process answers."""
+    (place / "asked.toml").write_text(EXPERIMENT + QUESTIONS)
+    (place / "python").mkdir()
+    (place / "python" / "sitecustomize.py").write_text(SMALL_SECTIONS)
+    alone = evaluate(place, "one")
+    _, err = alone.communicate(timeout=300)
+    assert alone.returncode == 0, err
+    return place
+
+
+def evaluate(folder, results, *more):
+    """Start the command; its standard error is a pipe."""
+    command = [sys.executable, "-m", "cli", "evaluate", "asked.toml", "--store", "alone", "--results", results]
+    paths = os.pathsep.join([str(folder / "python"), ENVIRONMENT["PYTHONPATH"]])
+    return subprocess.Popen(
+        [*command, *more],
+        cwd=folder,
+        env={**ENVIRONMENT, "PYTHONPATH": paths},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def results_of(folder, results):
+    """Return the bytes of all results, sections that were left among them."""
+    return {path.relative_to(folder / results): path.read_bytes() for path in (folder / results).glob("answers/**/*.*")}
+
+
+def wait_for_sections(folder, results, process, least=4):
+    started = time.monotonic()
+    while len(list((folder / results).glob("answers/sections/*/*.npz"))) < least:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() - started < 300
+        time.sleep(0.02)
+
+
+def sections_of(err):
+    return int(re.search(rb"first (\d+) sections", err)[1])
+
+
+def test_a_worker_is_killed_in_the_middle_of_a_section(asked):
+    process = evaluate(asked, "worker", "--scheduler", "local:2")
+    wait_for_sections(asked, "worker", process)
+    workers_of(process)[0].kill()
+    _, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err.decode()
+    assert err.count(b"died: ") == 1, err.decode()
+    assert results_of(asked, "worker") == results_of(asked, "one")
+
+
+def test_the_first_process_is_killed_while_sections_are_computed(asked):
+    process = evaluate(asked, "parent", "--scheduler", "local:2")
+    wait_for_sections(asked, "parent", process)
+    children = workers_of(process)
+    process.kill()
+    _, err = process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert alive == []
+    n_sections = sections_of(err)
+    again = evaluate(asked, "parent", "--scheduler", "local:2")
+    _, err = again.communicate(timeout=600)
+    assert again.returncode == 0, err.decode()
+    assert sections_of(err) < n_sections, "sections that were kept are not computed again"
+    assert results_of(asked, "parent") == results_of(asked, "one")

@@ -79,4 +79,5 @@ def start_workers(
     say(f"extracting with {cluster.what}")
     compute = compute_of(cluster, device, batch_size)
     sets = ScheduledSets(cluster, watch, recipe, workspace, samples, memory_bytes=free_memory())
+    stack.callback(sets.close)
     return StartedWorkers(sets, compute, cluster.decoders)

@@ -37,10 +37,10 @@ from evaluate.results import metrics
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
 from evaluate.scoring.tokens.captured_task import ScoredTask
-from evaluate.scoring.tokens.geometry import ArrayGeometry, array_geometry, geometry_bytes, geometry_work, patch_grid
+from evaluate.scoring.tokens.geometry import ArrayGeometry, geometry_arrays, geometry_bytes, geometry_work, patch_grid
+from evaluate.scoring.tokens.geometry_sections import GeometryPass, array_geometry
 from evaluate.scoring.tokens.ranks import CapturedRanksTask, rank_rows
 from evaluate.settings import BootstrapSettings, Context, Layers
-from stores.errors import MissingError
 
 Rows = list[dict[str, Any]]
 
@@ -82,23 +82,6 @@ class FeatureGeometry(BootstrapSettings):
         return self.layers
 
 
-def geometry_arrays(model: ModelSets, layers: Layers, norm: str) -> list[str]:
-    """Return the token arrays of some layers, of ``both`` those that are stored, inner layers first; raises
-    MissingError."""
-    if norm != "both":
-        return model.arrays(layers, norm)
-    found: list[str] = []
-    problem: MissingError | None = None
-    for one in ("none", "final"):
-        try:
-            found += [array for array in model.arrays(layers, one) if array not in found]
-        except MissingError as error:
-            problem = error
-    if problem is not None and not found:
-        raise problem
-    return sorted(found, key=model.layer)
-
-
 @dataclass(frozen=True, eq=False)
 class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
     """All quantities of one array."""
@@ -132,9 +115,22 @@ class FeatureGeometryTask(ScoredTask[FeatureGeometry]):
             inputs |= {labels: self.model.labels.content[labels]}
         return inputs
 
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that the class lists, and the rows of a section where there are several."""
+        return {**super().parameters(), **self._pass.parameters}
+
+    @property
+    def _pass(self) -> GeometryPass:
+        chosen = self.settings.pair_images, self.context.seed
+        return GeometryPass(self.model, self.array, self.scored, *chosen, self.inputs())
+
+    def passes(self) -> list[GeometryPass]:
+        """Return the pass over the array, if it has several sections."""
+        return [self._pass] if self._pass.n_sections > 1 else []
+
     def compute(self) -> Result:
         """Return the rows of all families, the map of outliers and the largest magnitude of every feature."""
-        found = array_geometry(self.model, self.array, self.scored, self.settings.pair_images, self.context.seed)
+        found = array_geometry(self._pass, self.context.results)
         norms = found.rows.norms
         threshold = NormThreshold.of(norms, self.settings.deviations)
         outliers = threshold.outliers(norms)

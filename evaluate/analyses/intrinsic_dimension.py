@@ -20,7 +20,6 @@ import numpy as np
 from jaxtyping import Float, Float64, Int64
 from pydantic import Field
 
-from evaluate.analyses.feature_geometry import geometry_arrays
 from evaluate.inputs.chunks import of_chunks
 from evaluate.inputs.memory import neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
@@ -34,6 +33,7 @@ from evaluate.results.rows import Draws, score_row
 from evaluate.results.table import Result
 from evaluate.scoring.images.vectors import image_vectors, vector_inputs, vectors_bytes
 from evaluate.scoring.tokens.captured_task import ScoredTask
+from evaluate.scoring.tokens.geometry import geometry_arrays
 from evaluate.settings import BootstrapSettings, Context, Layers
 from stores.errors import UserError
 

@@ -24,8 +24,8 @@ from evaluate.kernels.bootstrap import quantiles
 from evaluate.kernels.moments import overlap, variance_ranking
 from evaluate.results.metrics import CHANCE_OVERLAP, CHANCE_OVERLAP_HIGH, CHANCE_OVERLAP_LOW, OVERLAP, OVERLAP_SHARE
 from evaluate.results.rows import score_row
-from evaluate.results.table import Result
-from evaluate.scoring.variance_bootstrap import moments_by_image, overlaps, rankings, resampled_variances
+from evaluate.results.table import Result, ResultStore
+from evaluate.scoring.variance_bootstrap import MomentsPass, moments_by_image, overlaps, rankings, resampled_variances
 from evaluate.settings import BootstrapSettings, Context, LayerSettings, Selection
 from evaluate.task import ModelTask
 
@@ -68,6 +68,8 @@ class RankedModel:
     split: RowSplit
     seed: int
     resamples: int
+    results: ResultStore | None = None
+    """Where workers keep sections of the moments."""
 
     @property
     def model(self) -> ModelSets:
@@ -82,7 +84,7 @@ class RankedModel:
     def ranking(self, array: str) -> Ranked:
         """Return an array's features by decreasing variance over the training patches."""
         if array not in self.rankings:
-            moments, of_image = moments_by_image(self.model, array, self.split.train)
+            moments, of_image = moments_by_image(self.model, array, self.split.train, self.results)
             variances = resampled_variances(of_image, seed=self.seed, resamples=self.resamples)
             resampled = None if variances is None else rankings(variances)
             self.rankings[array] = Ranked(variance_ranking(moments.variance), resampled, len(of_image))
@@ -90,7 +92,12 @@ class RankedModel:
 
     def peak_bytes(self, array: str) -> int:
         """Estimate the peak memory of `ranking`, in bytes."""
-        return spectrum_bytes(self.model, array, len(self.split.train.sources), self.resamples)
+        reading = self.moments(array).n_bytes
+        return reading + spectrum_bytes(self.model, array, len(self.split.train.sources), self.resamples)
+
+    def moments(self, array: str) -> MomentsPass:
+        """Return the pass over the training rows of an array."""
+        return MomentsPass(self.model, array, self.split.train)
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,8 @@ class RankingOverlapTask(ModelTask[RankingOverlap]):
         """Yield one task a pair: of layers, of models at the same layer, of data sets at the same layer."""
 
         def ranked_model(model: ModelSets, selection: Selection | None) -> RankedModel:
-            return RankedModel(RowSplit(model, selection, cls.analysis), context.seed, settings.resamples)
+            split = RowSplit(model, selection, cls.analysis)
+            return RankedModel(split, context.seed, settings.resamples, context.results)
 
         ranked = [ranked_model(model, context.selection) for model in models]
         others = [
@@ -169,6 +177,10 @@ class RankingOverlapTask(ModelTask[RankingOverlap]):
         if self.pair.reference_layer is not None:
             columns |= {"x_name": "reference_layer", "x_value": float(self.pair.reference_layer)}
         return columns
+
+    def passes(self) -> list[MomentsPass]:
+        """Return the passes over both arrays that have several sections."""
+        return self.ranked.moments(self.array).several + self.pair.other.moments(self.pair.other_array).several
 
     def compute(self) -> Result:
         """Return overlap, its share of m, and the overlap of unrelated features, for every m."""

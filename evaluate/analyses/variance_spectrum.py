@@ -18,7 +18,7 @@ from evaluate.kernels.moments import share_of_variance, variance_ranking
 from evaluate.results.metrics import MAX_TO_MEDIAN_VARIANCE, SHARE_OF_VARIANCE, VARIANCE
 from evaluate.results.rows import score_row
 from evaluate.results.table import Result
-from evaluate.scoring.variance_bootstrap import moments_by_image, ranking_arrays, resampled_variances
+from evaluate.scoring.variance_bootstrap import MomentsPass, moments_by_image, ranking_arrays, resampled_variances
 from evaluate.settings import BootstrapSettings, LayerSettings
 from evaluate.task import ModelTask
 from stores.format.paths import DEVIATIONS
@@ -60,9 +60,13 @@ class VarianceSpectrumTask(ModelTask[VarianceSpectrum]):
         content = self.model.features.content
         return super().inputs() | {array: content[array] for array in ranking_arrays(self.array)}
 
+    def passes(self) -> list[MomentsPass]:
+        """Return the pass over the training rows, if it has several sections."""
+        return MomentsPass(self.model, self.array, self.train).several
+
     def compute(self) -> Result:
         """Return one row a feature, then shares and spread with their intervals."""
-        moments, of_image = moments_by_image(self.model, self.array, self.train)
+        moments, of_image = moments_by_image(self.model, self.array, self.train, self.context.results)
         variance = moments.variance
         ranking = variance_ranking(variance)
         bootstrap = self.bootstrap(self.train.sources)
@@ -92,4 +96,5 @@ class VarianceSpectrumTask(ModelTask[VarianceSpectrum]):
     def peak_bytes(self) -> int:
         """Estimate peak memory: patches stream, the moments of every image and resampled variances are kept."""
         more = sum(reading_bytes(self.model, array) for array in ranking_arrays(self.array)[1:])
+        more += MomentsPass(self.model, self.array, self.train).n_bytes
         return more + spectrum_bytes(self.model, self.array, len(self.train.sources), self.settings.resamples)

@@ -5,8 +5,6 @@ brute force; `evaluate.neighbours.blocks` derives the error bound that guarantee
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
@@ -14,30 +12,17 @@ from jaxtyping import Float, Float64, Int64, Integer
 from evaluate.neighbours.blocks import has_same_plan, search
 from evaluate.neighbours.device import search_on
 from evaluate.neighbours.faiss_library import query_bytes, search_flat
+from evaluate.neighbours.found import MergedNeighbours, sections
+from evaluate.neighbours.found import Method as Method
+from evaluate.neighbours.found import Metric as Metric
+from evaluate.neighbours.found import Neighbours as Neighbours
 from evaluate.neighbours.operands import Frame, Groups, Rows, frame_of, largest_magnitude, squared_distances
 from stores.errors import UserError
-
-Metric = Literal["euclidean", "cosine"]
-Method = Literal["exact", "faiss"]
 
 DEFAULT_MEMORY_BYTES = 1 << 30
 """Memory a search may use beside its inputs and its result, in bytes."""
 SEARCH_BYTES = 64 << 20
 """Memory that a search is given at least, in bytes: with less its blocks become small and it slow."""
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The k nearest bank rows of every query, nearest first."""
-
-    indices: Int64[np.ndarray, "query k"]
-    """Row numbers in the bank."""
-    squared_distances: Float64[np.ndarray, "query k"]
-    """Squared Euclidean distances; for the cosine metric those of the normalised rows, 2 - 2 cos."""
-    redone: float
-    """Share of queries, 0..1, that float32 products could not decide and that were searched again in float64."""
-    method: Method
-    metric: Metric
 
 
 def nearest(
@@ -97,7 +82,8 @@ def nearest_without_top(
     """Return, for each m of ``removed``, the exact neighbours on the features ``ranking[m:]``.
 
     Distances are summed in the order of ``ranking[m:]``. For the Euclidean metric all m share one product; the cosine
-    metric searches once for each m, because norms change with the features. Raises UserError as `nearest`.
+    metric searches once for each m, because norms change with the features. On a CPU a bank without groups is searched
+    section by section (`evaluate.neighbours.found`). Raises UserError as `nearest`.
 
     Args:
         bank: rows to search among, stored values in float16 or float32.
@@ -120,6 +106,31 @@ def nearest_without_top(
     groups = _groups(bank, queries, k, bank_groups, query_groups)
     order = ranking.astype(np.int64)
     levels = sorted(set(removed), reverse=True)
+    cut = sections(len(bank)) if groups is None and device is None else [(0, len(bank))]
+    if len(cut) == 1:
+        found = _without_top(bank, queries, order, levels, k, metric, groups, memory_bytes, device)
+        return {m: found[m] for m in removed}
+    merged = {m: MergedNeighbours(len(queries), k) for m in levels}
+    memory_bytes -= min(memory_bytes // 2, len(queries) * len(levels) * (16 * k + 1))  # the merged neighbours
+    for start, stop in cut:
+        section, fewer = bank[start:stop], min(k, stop - start)
+        for m, some in _without_top(section, queries, order, levels, fewer, metric, None, memory_bytes, None).items():
+            merged[m].add(start, some)
+    return {m: merged[m].neighbours(metric) for m in removed}
+
+
+def _without_top(
+    bank: np.ndarray,
+    queries: np.ndarray,
+    order: Int64[np.ndarray, " channel"],
+    levels: list[int],
+    k: int,
+    metric: Metric,
+    groups: Groups | None,
+    memory_bytes: int,
+    device: str | None,
+) -> dict[int, Neighbours]:
+    """Return the neighbours of one section, or of a whole bank, for every m of ``levels``, which decrease."""
     found: dict[int, Neighbours] = {}
     if metric == "cosine":
         for m in levels:
@@ -139,7 +150,7 @@ def nearest_without_top(
             )
             memory_bytes -= copy_bytes
         found = dict(zip(levels, _exact(*pair, k, levels, frame, groups, memory_bytes, device), strict=True))
-    return {m: found[m] for m in removed}
+    return found
 
 
 def peak_bytes(n_queries: int, k: int, n_levels: int) -> int:
@@ -230,7 +241,8 @@ def _exact(
                 again.indices[query], again.squared_distances[query] = _sorted(bank, part, int(query), k, m, own)
             level.indices[chosen], level.squared_distances[chosen] = again.indices, again.squared_distances
         share = unresolved.size / max(1, level.unresolved.size)
-        results.append(Neighbours(level.indices, level.squared_distances, share, "exact", _metric(bank)))
+        of_level = level.indices, level.squared_distances, share
+        results.append(Neighbours(*of_level, "exact", _metric(bank), level.unresolved))
     return results
 
 

@@ -18,6 +18,9 @@ from stores.storage.regular_files import open_file, read_file
 MOST_BYTES = 1 << 30
 """Size of the largest table as it is stored, and of a result's arrays as they are in memory, in bytes."""
 
+SECTIONS = "answers/sections"
+"""Folder of what workers have computed of long passes (`evaluate.results.sections`)."""
+
 _AGAIN = "remove it and run `patchbank evaluate` again"
 
 
@@ -67,10 +70,14 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def partial_files(root: Path) -> dict[Path, os.stat_result]:
-    """Return the files of a results folder that writers have begun, or left when they were killed, and their status."""
+    """Return the files of a results folder that writers have begun, or left when they were killed, and their status.
+
+    Among them are sections that workers have computed and no task has merged: the same command would.
+    """
     found = {}
-    for path in sorted(root.rglob("*.partial")):
-        if re.search(r"\.\d+-[0-9a-f]{8}\.partial$", path.name):
+    sections = (root / SECTIONS).glob("*/*.npz")
+    for path in sorted([*root.rglob("*.partial"), *sections]):
+        if path.suffix == ".npz" or re.search(r"\.\d+-[0-9a-f]{8}\.partial$", path.name):
             with contextlib.suppress(OSError):  # gone meanwhile
                 found[path] = path.lstat()
     return found
@@ -84,7 +91,7 @@ def remove_partials(root: Path, older_than: float = 3600.0) -> None:
         older_than: age in seconds from which a file belongs to no running writer.
     """
     for path, status in partial_files(root).items():
-        if time.time() - status.st_mtime > older_than:
+        if path.suffix == ".partial" and time.time() - status.st_mtime > older_than:
             with contextlib.suppress(OSError):  # gone meanwhile, or another user's
                 path.unlink()
 

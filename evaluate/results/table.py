@@ -9,6 +9,8 @@ the arrays it read, so that nothing is computed twice and no outdated result is 
                              rows.parquet    rows of the long table
                              arrays.npz      arrays for figures, if any; of a neighbour search, which has no rows,
                                              the neighbours (`evaluate.scoring.stored_neighbours`)
+    RESULTS/answers/sections/                sections of long passes while workers compute them
+                                             (`evaluate.results.sections`)
     RESULTS/<experiment>/results.parquet     the experiment's long table
                          results.csv         the same
 """

@@ -10,7 +10,10 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.work import ClassifierWork, Work
 from evaluate.kernels.probing.penalties import PENALTIES
+from evaluate.neighbours.found import sections
+from evaluate.results.sections import LongPass
 from evaluate.scoring.patch_classifiers import PatchData, ProbeOptions, read_patches, treat_patches
+from evaluate.scoring.stored_neighbours import SearchPass
 from evaluate.settings import Classifier, ClassifierSettings, Context
 from evaluate.task import ModelTask
 
@@ -99,6 +102,22 @@ class ClassifierTask(ModelTask[C]):
         super().check()
         if self.classifier == "knn":
             check_k(max(self.k), n_patches(self.model, self.array, len(self.train.rows)))
+
+    def passes(self) -> list[LongPass]:
+        """Return the exact search on a CPU of neighbours that are not stored, if its bank has several sections."""
+        results, n_bank = self.context.results, n_patches(self.model, self.array, len(self.train.rows))
+        is_exact = self.classifier == "knn" and getattr(self.settings, "search", "exact") == "exact"
+        if not is_exact or results is None or self.treatment is not None or self.context.device.name is not None:
+            return []
+        if len(sections(n_bank)) < 2:  # before labels are read, which leave fewer
+            return []
+        patches, k = read_patches(self.model, self.array, self.train, self.validation), max(self.k)
+        search = patches.search(self.validation, getattr(self.settings, "metric", "euclidean"))
+        wanted = [m for part in self.parts() if not results.has(part.key) for m in part.removed]
+        stored = search.stored(wanted, k, results)
+        missing = tuple(m for m in wanted if m not in stored)
+        searched = SearchPass(search, patches.labelled, missing, k, self.search_bytes)
+        return [searched] if missing and searched.n_sections > 1 else []
 
     @property
     def memory(self) -> ClassifierMemory:

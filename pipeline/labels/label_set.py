@@ -40,6 +40,8 @@ the number of rows that were made of others than the derived ones."""
 
 def label_spec(samples: Samples) -> LabelSpec:
     """Return the record that names the label set of these samples."""
+    if samples.label_record is not None and samples.view is views.CLEAN:
+        return samples.label_record
     classes: list[object] = [list(map(str, row)) for row in class_table(samples).itertuples(index=False)]
     revisions = {"frames": frames.REVISION, "patch_labels": patch_labels.REVISION}
     if {"pixels", "objects"} <= samples.dataset.labels:

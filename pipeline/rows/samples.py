@@ -20,7 +20,7 @@ from pipeline.rows.frames import Box, Tile, coverage, owned_in_input, tiles
 from pipeline.rows.sources import FileDigests
 from pipeline.views.contract import CLEAN, View
 from stores.errors import UserError
-from stores.specs import DatasetRecord, FrameSpec, Size, samples_digest, sources_digest
+from stores.specs import DatasetRecord, FrameSpec, LabelSpec, Size, samples_digest, sources_digest
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Samples:
     dataset: Dataset
     record: DatasetRecord
     frame: FrameSpec
-    sources: dict[str, Source]
-    sizes: dict[str, Size]
-    tiles: tuple[tuple[str, Tile], ...]
+    sources: Mapping[str, Source]
+    sizes: Mapping[str, Size]
+    tiles: Sequence[tuple[str, Tile]]
     """Source name and tile of each row."""
-    image_digests: dict[str, str]
-    label_digests: dict[str, str]
+    image_digests: Mapping[str, str]
+    label_digests: Mapping[str, str]
     table: pd.DataFrame
     digest: str
     bad_images: dict[str, str]
@@ -52,6 +52,8 @@ class Samples:
     """The view of the rows; `under_view.for_view` returns the same rows under another one."""
     images_revision: int = images.REVISION
     """Revision of reading that the pixels depend on."""
+    label_record: LabelSpec | None = field(default=None, compare=False)
+    """What names the label set of the clean view, where another process has found it already."""
     digests: FileDigests | None = field(default=None, compare=False)
     """Where the hashes of source files are remembered, to forget those that turn out wrong."""
 

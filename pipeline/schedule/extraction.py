@@ -31,6 +31,7 @@ from pipeline.schedule.in_worker import (
     try_first_batch,
 )
 from pipeline.schedule.share_sizes import COMPILED_SECONDS, SECONDS, ShareSizes
+from pipeline.schedule.written_rows import remove_rows, write_rows
 from pipeline.workspace import Workspace
 from stores import Store, ZarrSet
 from stores.errors import PatchbankError, UserError
@@ -78,9 +79,8 @@ class ScheduledSets:
             raise UserError("a model that is passed in from Python is extracted by one process: leave out --scheduler")
         self.cluster, self.watch, self.recipe = cluster, watch, recipe
         self.workspace, self.samples, self.memory_bytes = workspace, samples, memory_bytes
-        sent = SentSamples(samples)
-        self.sent, self.run = sent.key, secrets.token_hex(8)
-        cluster.client.register_plugin(sent, name=sent.name)
+        self.run = secrets.token_hex(8)
+        self._sent: SentSamples | None = None
 
     def __call__(
         self,
@@ -133,17 +133,35 @@ class ScheduledSets:
             seal_complete(job, target, outcome)
         return Made(labels, n_made, outcome)
 
-    def _order(self, model_recipe: ModelRecipe, view: int, compute: Compute, options: ExtractOptions) -> Order:
+    def close(self) -> None:
+        """Remove the rows that were written for workers; call it when no worker makes anything any more."""
+        if self._sent is not None:
+            remove_rows(self._sent.written, self.workspace.store.objects)
+            self._sent = None
+
+    def _send(self) -> str:
+        """Write the rows of the data set for workers, once, and return what names them."""
+        if self._sent is None:
+            written = write_rows(self.samples, self.workspace.store.objects, self.run)
+            self._sent = SentSamples(written, self._location)
+            self.cluster.client.register_plugin(self._sent, name=self._sent.name)
+        return self._sent.key
+
+    @property
+    def _location(self) -> str:
         location = self.workspace.store.location
+        return location if "://" in location else str(Path(location).absolute())
+
+    def _order(self, model_recipe: ModelRecipe, view: int, compute: Compute, options: ExtractOptions) -> Order:
         return Order(
             recipe=self.recipe,
             model=model_recipe.display,
             view=view,
-            store=location if "://" in location else str(Path(location).absolute()),
+            store=self._location,
             data=str(self.workspace.data),
             folder=str(self.workspace.folder),
             current=str(Path.cwd()),
-            samples=self.sent,
+            samples=self._send(),
             run=self.run,
             compute=compute,
             options=replace(options, on_progress=nothing_is_told, ranges=None, shard=(0, 1)),

@@ -1,18 +1,16 @@
 """What runs in a worker: shares of ranges, made by a model that stays built from one share to the next.
 
 A task is an `Order` and numbers of ranges: no pixel and no feature passes through the scheduler. The rows of the data
-set, which the first process has listed and hashed, are sent to every worker once (`SentSamples`).
+set, which the first process has listed and hashed, are written to the store once, where workers read them.
 """
 
 import asyncio
 import contextlib
 import os
-import pickle
 import platform
 import signal
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,10 +29,10 @@ from pipeline.labels.label_set import label_spec, write_labels
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
+from pipeline.schedule.written_rows import WrittenRows, read_rows
 from pipeline.views import CLEAN
 from pipeline.workspace import Workspace
 from stores import Store, ZarrSet
-from stores.canonical import sha256_hex
 from stores.errors import PatchbankError, UserError
 from stores.format.paths import COMMITS
 from stores.writing.read_back import CheckedChunks, read_back_of
@@ -68,7 +66,7 @@ class Order:
     current: str
     """The folder that relative paths are below."""
     samples: str
-    """Names the rows that were sent."""
+    """Names the rows that were written."""
     run: str
     """Names the command, so that workers which outlive one look at the store again for the next."""
     compute: Compute
@@ -106,29 +104,28 @@ class StoppedError(PatchbankError):
 
 
 class SentSamples(WorkerPlugin):  # type: ignore[misc]
-    """The rows of a data set, sent once to each worker, also to those that come later.
+    """Where the rows of a data set are read, sent once to each worker, also to those that come later.
 
     Args:
-        samples: The rows in the clean view.
+        written: The rows as they were written.
+        store: Location of the store that they were written to.
     """
 
-    def __init__(self, samples: Samples) -> None:
-        self.packed = zlib.compress(pickle.dumps(replace(samples, digests=None)), 1)
-        self.key = sha256_hex(self.packed)
+    def __init__(self, written: WrittenRows, store: str) -> None:
+        self.written, self.store, self.key = written, store, written.digest
         self.name = f"patchbank-samples-{self.key[:12]}"
         self.samples: Samples | None = None
 
     def setup(self, worker: Any) -> None:
-        """Keep the rows, and end in order at the signals of a batch system."""
+        """Remember where the rows are, and end in order at the signals of a batch system."""
         _SENT[self.key] = self
         _STOPPING.clear()
         _end_in_order()
 
-    def unpacked(self) -> Samples:
-        """Return the rows."""
+    def read(self) -> Samples:
+        """Return the rows; raises UserError as `read_rows` does."""
         if self.samples is None:
-            # The clean view is known by identity, which no pickle keeps.
-            self.samples = replace(pickle.loads(zlib.decompress(self.packed)), view=CLEAN)  # noqa: S301 (of our parent)
+            self.samples = read_rows(self.written, Store(self.store).objects)
         return self.samples
 
 
@@ -251,7 +248,7 @@ def _samples(order: Order) -> Samples:
 def _sent(key: str) -> Samples:
     if key not in _SENT:
         raise UserError("a worker was not sent the rows of the data set: run the same command again")
-    return _SENT[key].unpacked()
+    return _SENT[key].read()
 
 
 def _look(target: ZarrSet, numbers: Iterable[int]) -> None:

@@ -1,7 +1,9 @@
-"""Runs a list of independent tasks in workers, each once, the first ones first."""
+"""Runs a list of tasks in workers, each once, the first ones first among those whose needs are met."""
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.schedule.clusters import Cluster
@@ -18,6 +20,7 @@ def run_tasks(
     function: Callable[..., Any],
     arguments: Sequence[tuple[Any, ...]],
     on_start: Callable[[int], None] = lambda number: None,
+    needs: Mapping[int, Collection[int]] = MappingProxyType({}),
 ) -> list[Any]:
     """Call a function in workers with each of some arguments; return the results in their order.
 
@@ -29,24 +32,28 @@ def run_tasks(
         function: Returns a result, or a PatchbankError that ends all tasks.
         arguments: Arguments of each task.
         on_start: Called with the number of a task when it is handed out.
+        needs: Numbers of the tasks that are to be done before a task, by its number; no circles.
     """
     results: list[Any] = [None] * len(arguments)
     running: dict[Any, int] = {}
-    next_one, last_seen = 0, time.monotonic()
+    left, done = list(range(len(arguments))), set[int]()
+    last_seen = time.monotonic()
     try:
-        while next_one < len(arguments) or running:
+        while left or running:
             n_workers = len(present_workers(cluster))
             if n_workers:
                 last_seen = time.monotonic()
             elif time.monotonic() - last_seen > NO_WORKER_SECONDS:
                 raise UserError("no worker is left: what is stored is kept, run the same command to continue")
-            while next_one < len(arguments) and len(running) < IN_FLIGHT * n_workers:
-                future = cluster.client.submit(function, *arguments[next_one], pure=False, retries=RETRIES)
-                running[future] = next_one
-                on_start(next_one)
-                next_one += 1
+            ready = (number for number in left if done.issuperset(needs.get(number, ())))
+            for number in list(itertools.islice(ready, max(0, IN_FLIGHT * n_workers - len(running)))):
+                future = cluster.client.submit(function, *arguments[number], pure=False, retries=RETRIES)
+                running[future] = number
+                left.remove(number)
+                on_start(number)
             for future in done_of(cluster, running):
                 number = running.pop(future)
+                done.add(number)
                 results[number] = result_of(cluster, future)
                 if isinstance(results[number], PatchbankError):
                     raise results[number]

@@ -9,6 +9,8 @@ SOURCES = "sources"
 """Folder of the sha256 of source files, by size and time; a cache."""
 LOGS = "logs"
 """Folder of the seconds that each stage of an extraction took, as JSON lines; no result depends on it."""
+ARROW = ".arrow"
+"""Suffix of the tables in `LOGS` that workers of an extraction read while it runs."""
 
 SPEC = "spec.json"
 LAYOUT = "layout.json"

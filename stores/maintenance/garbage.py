@@ -14,7 +14,7 @@ from typing import Literal
 from stores.canonical import read_checksummed
 from stores.errors import PatchbankError, UserError
 from stores.format.commits import Commit, parse
-from stores.format.paths import COMMITS, CREATED, FOLDERS, GROUP, INDEX, LOGS, SEALS, SOURCES, SPEC, SUMMARY
+from stores.format.paths import ARROW, COMMITS, CREATED, FOLDERS, GROUP, INDEX, LOGS, SEALS, SOURCES, SPEC, SUMMARY
 from stores.format.records import record_bytes, set_aside
 from stores.format.summary import update_summary
 from stores.maintenance.describe import line_of
@@ -50,7 +50,7 @@ def find_garbage(store: Store, cited: Collection[str] | None) -> Iterator[Garbag
     objects = store.objects
     for folder in (*FOLDERS, INDEX, LOGS, SOURCES):
         for key in objects.keys(folder):
-            if key.endswith(PARTIAL):
+            if key.endswith(PARTIAL) or (folder == LOGS and key.endswith(ARROW)):
                 yield _object("partial file", objects, key)
     for kind, digest in store.set_folders():
         prefix = f"{kind}/{digest}"

@@ -69,7 +69,10 @@ def scheduled(cluster, wanted, where, told=None, deaths=None, **options):
     with watching(cluster, deaths.append) as watch:
         sets = ScheduledSets(cluster, watch, wanted, where, samples)
         options = ExtractOptions(on_progress=told.append, **options)
-        return run.extract_recipe(wanted, where, CPU, options, samples=samples, make_sets=sets)
+        try:
+            return run.extract_recipe(wanted, where, CPU, options, samples=samples, make_sets=sets)
+        finally:
+            sets.close()
 
 
 def facts(report):

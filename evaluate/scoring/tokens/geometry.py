@@ -18,12 +18,15 @@ from evaluate.kernels.geometry.grid import PatchGrid
 from evaluate.kernels.geometry.position import FOLDS, FoldMoments
 from evaluate.kernels.geometry.spread import PAIR_ROWS, ImageSums
 from evaluate.kernels.geometry.sums import BlockSums, Plan, RowNumbers, read_block
+from evaluate.settings import Layers
 from stores.arrays import ZarrArray
-from stores.errors import UserError
+from stores.errors import MissingError, UserError
 
 SAMPLED = 2048
 """Patch tokens that are kept for quantities of all pairs, spread over the rows; more where there are more rows, one
 each."""
+SECTION_TOKENS = 1 << 20
+"""Most tokens of a section of the pass: about half a minute of one core for 768 channels."""
 PASSES = 40.0
 """Passes over every value: sums, products with weights, magnitudes and their table."""
 
@@ -68,6 +71,23 @@ def _rows_added(
     return added
 
 
+def geometry_arrays(model: ModelSets, layers: Layers, norm: str) -> list[str]:
+    """Return the token arrays of some layers, of ``both`` those that are stored, inner layers first; raises
+    MissingError."""
+    if norm != "both":
+        return model.arrays(layers, norm)
+    found: list[str] = []
+    problem: MissingError | None = None
+    for one in ("none", "final"):
+        try:
+            found += [array for array in model.arrays(layers, one) if array not in found]
+        except MissingError as error:
+            problem = error
+    if problem is not None and not found:
+        raise problem
+    return sorted(found, key=model.layer)
+
+
 def patch_grid(model: ModelSets, array: str) -> PatchGrid:
     """Return the grid of an array's patches."""
     return PatchGrid(*model.grid(array))
@@ -99,28 +119,31 @@ def plan_of(model: ModelSets, array: str, selection: RowSelection, pair_images: 
     return Plan(grid, images * FOLDS // len(selection.sources), compared, sampled.astype(np.int64), labels)
 
 
-def array_geometry(model: ModelSets, array: str, selection: RowSelection, pair_images: int, seed: int) -> ArrayGeometry:
-    """Return the geometry of the selected rows of an array, each of its chunks read once.
-
-    Args:
-        model: stored sets of the model.
-        array: address of the token array.
-        selection: rows to read.
-        pair_images: most images whose patches are compared with each other, spread evenly.
-        seed: seed of the choice of tokens that are kept.
-    """
-    plan = plan_of(model, array, selection, pair_images, seed)
-    rows, sums = read_geometry(model.features[array], selection.rows, plan)
-    return ArrayGeometry(plan, rows, sums, image_numbers(model, selection), len(selection.sources))
+def section_rows(model: ModelSets, array: str) -> int:
+    """Return how many rows of an array a section of the pass has."""
+    return max(1, SECTION_TOKENS // patch_grid(model, array).n_patches)
 
 
-def read_geometry(stored: ZarrArray, selected: Int64[np.ndarray, " row"], plan: Plan) -> tuple[RowNumbers, BlockSums]:
+def n_sections(model: ModelSets, array: str, selection: RowSelection) -> int:
+    """Return how many sections the pass over some rows of an array has."""
+    return max(1, -(-len(selection.rows) // section_rows(model, array)))
+
+
+def read_geometry(
+    stored: ZarrArray, selected: Int64[np.ndarray, " row"], plan: Plan, into: RowNumbers | None = None
+) -> tuple[RowNumbers, BlockSums]:
     """Return the numbers of some rows of an array and their sums, each chunk read once; raises UserError for nan.
 
     Products are of one thread each: there are as many readers as cores, and BLAS's own threads would wait for each
     other.
+
+    Args:
+        stored: the array.
+        selected: rows to read, increasing.
+        plan: what is computed of each.
+        into: room for the numbers of the rows, as `RowNumbers.empty` makes it.
     """
-    rows, sums = RowNumbers.empty(plan, stored.shape[-1]), BlockSums()
+    rows, sums = RowNumbers.empty(plan, stored.shape[-1]) if into is None else into, BlockSums()
     with threadpool_limits(limits=1, user_api="blas"):
         for some in of_chunks(stored, selected, lambda first, block: read_block(block, first, plan, rows)):
             sums.add(some)
@@ -152,6 +175,8 @@ def geometry_bytes(model: ModelSets, array: str, selection: RowSelection, resamp
     of_blocks = (window + readers() + 2) * kernel.block_bytes(n_channels, grid.n_patches, FOLDS)
     of_row = kernel.row_bytes(n_channels, grid.n_patches, grid.n_distances, n_sampled(n_rows)) + 24 * grid.n_patches
     kept = n_rows * of_row + 8 * grid.n_patches**2 * 4
+    if n_sections(model, array, selection) > 1:  # one section as a worker kept it, its bytes and its arrays
+        kept += 2 * (section_rows(model, array) * of_row + kernel.block_bytes(n_channels, grid.n_patches, FOLDS))
     sampled = n_rows * min(n_sampled(n_rows), grid.n_patches)
     pairs = 8 * (2 * sampled * n_channels + 2 * PAIR_ROWS * sampled)
     resampled = 8 * (3 * resamples * (n_images + n_channels) + 6 * n_images * n_channels)
