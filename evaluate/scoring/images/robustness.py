@@ -159,14 +159,16 @@ class ImageRobustnessTask(ModelTask[Any]):
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: one vector an image, of all views together."""
-        n_train, n_queries = len(self.train.sources), len(self.validation.sources) * (1 + len(self.views))
-        n_rows = len(self.train.rows) + len(self.validation.rows)
-        held = max(
-            vectors_bytes(viewed, self.array, n_rows, n_train + n_queries, [self.pooled])
-            for _, viewed in self._viewed()
-        )
-        held += 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * len(self.validation.sources)
-        held += 2 * 4 * self._width * n_queries
+        n_views, width = 1 + len(self.views), self._width
+        n_train, n_queries = len(self.train.sources), len(self.validation.sources) * n_views
         if self.classifier == "knn":
-            return held + neighbours_bytes(n_queries, self.settings.image_k, 1, 1)
-        return held + self.image_probe.peak_bytes(n_train, n_queries, len(self.model.classes), self._width)
+            bank, device = (n_train, width), self.context.device.name
+            classifying = neighbours_bytes(n_queries, self.settings.image_k, 1, 1, bank, device)
+        else:
+            classifying = self.image_probe.peak_bytes(n_train, n_queries, len(self.model.classes), width)
+        after = 4 * width * n_queries + classifying  # vectors of all views, one after another in one array
+        selections = [*[self.validation] * n_views, self.train]
+        held = max(
+            vectors_bytes(viewed, self.array, selections, [self.pooled], after) for _, viewed in self._viewed()
+        )
+        return held + 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * len(self.validation.sources)

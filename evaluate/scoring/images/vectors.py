@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from evaluate.inputs.chunks import of_chunks
-from evaluate.inputs.memory import reading_bytes
+from evaluate.inputs.memory import reducing_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection, image_numbers
 from stores.errors import MissingError, UserError
@@ -137,9 +137,27 @@ def image_classes(model: ModelSets, selection: RowSelection, analysis: str) -> I
     return classes
 
 
-def vectors_bytes(model: ModelSets, array: str, n_rows: int, n_images: int, pooled: Sequence[Pooled]) -> int:
-    """Return what reading the vectors of images holds at most, in bytes."""
+def vectors_bytes(
+    model: ModelSets, array: str, selections: Sequence[RowSelection], pooled: Sequence[Pooled], after: int = 0
+) -> int:
+    """Return what reading vectors of images and using them holds at most, in bytes.
+
+    Vectors of the rows are there twice in float64 when their parts are joined; then they are summed by image, divided,
+    and kept in float32 beside those of the selections before. What reads them may keep its memory, and is added.
+
+    Args:
+        model: The model's sets.
+        array: Address of any array of the layer.
+        selections: Rows of the images, read one selection after another.
+        pooled: Everything that stands for an image, one at a time.
+        after: What is done with all vectors holds beside them, once they are read.
+    """
     addresses = [one for each in pooled for one in vector_addresses(model, array, each)]
-    width = sum(model.n_channels(one) for one in vector_addresses(model, array, pooled[0]))
-    reading = max(reading_bytes(model, one) for one in addresses)
-    return reading + 8 * width * (3 * n_rows + 3 * n_images)
+    width = max(sum(model.n_channels(one) for one in vector_addresses(model, array, each)) for each in pooled)
+    reading = max(reducing_bytes(model, one, some.rows) for one in addresses for some in selections)
+    kept, made = 0, 0
+    for some in selections:
+        n_rows, n_images = len(some.rows), len(some.sources)
+        made = max(made, kept + width * max(16 * n_rows, 8 * n_rows + 20 * n_images))
+        kept += 4 * width * n_images
+    return reading + max(made, kept + after)
