@@ -25,7 +25,7 @@ from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results import metrics
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe
-from evaluate.scoring.images.vectors import Pooled, image_vectors, vector_addresses, vectors_bytes
+from evaluate.scoring.images.vectors import NAME_BYTES, Pooled, image_vectors, vector_addresses, vectors_bytes
 from evaluate.settings import Classifier, Context
 from evaluate.task import ModelTask
 from stores.errors import UserError
@@ -120,8 +120,7 @@ class ImageRobustnessTask(ModelTask[Any]):
         """Return the accuracy under every view, and its difference to the clean one."""
         data, bootstrap = self.data, self.bootstrap(self.validation.sources)
         viewed = self._viewed()
-        queries = [image_vectors(one, self.array, self.validation, self.pooled) for _, one in viewed]
-        stacked = np.concatenate(queries)
+        stacked = np.concatenate([image_vectors(one, self.array, self.validation, self.pooled) for _, one in viewed])
         if self.classifier == "knn":
             k, device = self.settings.image_k, self.context.device.name
             predicted = data.by_neighbours((k,), TEMPERATURE, self.search_bytes, device, stacked)[k]
@@ -171,4 +170,5 @@ class ImageRobustnessTask(ModelTask[Any]):
         held = max(
             vectors_bytes(viewed, self.array, selections, [self.pooled], after) for _, viewed in self._viewed()
         )
-        return held + 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * len(self.validation.sources)
+        tables = NAME_BYTES // 2 * len(self.views) * (len(self.train.rows) + len(self.validation.rows))
+        return held + tables + 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * len(self.validation.sources)

@@ -19,6 +19,10 @@ Pooled = Literal["class-token", "mean-patch", "class-and-mean"]
 _GROUPS = ("tokens/", "prefix/", f"{MEANS}/")
 """Beginnings of the addresses that vectors are made of."""
 
+NAME_BYTES = 1024
+"""What a row of a selection holds beside its vector: its image's name in selections and keys, numbers and masks
+(measured: 300 to 700 bytes)."""
+
 _PARTS: dict[Pooled, tuple[Pooled, ...]] = {"class-and-mean": ("class-token", "mean-patch")}
 
 
@@ -160,4 +164,5 @@ def vectors_bytes(
         n_rows, n_images = len(some.rows), len(some.sources)
         made = max(made, kept + width * max(16 * n_rows, 8 * n_rows + 20 * n_images))
         kept += 4 * width * n_images
-    return reading + max(made, kept + after)
+    names = NAME_BYTES * sum(len(some.rows) for some in selections)
+    return names + reading + max(made, kept + after)
