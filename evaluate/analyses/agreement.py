@@ -210,5 +210,5 @@ class AgreementTask(ModelTask[Agreement]):
     def peak_bytes(self) -> int:
         """Estimate peak memory: that of one model's predictions and then of the other's, and the draws."""
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
-        numbers = 8 * 6 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
-        return numbers + max(self.one.peak_bytes(), self.other.peak_bytes())
+        draws = 8 * 2 * self.settings.resamples * n_queries
+        return 8 * 6 * (n_train + n_queries) + max(self.one.peak_bytes(), self.other.peak_bytes(), draws)

@@ -180,17 +180,19 @@ class ImageClassificationTask(PooledTask[ImageClassification]):
     def peak_bytes(self) -> int:
         """Estimate peak memory: one vector an image, or all patch tokens for an attentive probe."""
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
-        numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
+        numbers, draws = 8 * 4 * (n_train + n_queries), 8 * 2 * self.settings.resamples * n_queries
         if self.pooled is None:
             selections = (self.train, self.validation)  # one after the other
             tokens = rows_bytes(self.model, self.array, max(len(some.rows) for some in selections))
             reading = max(reducing_bytes(self.model, self.array, some.rows) for some in selections)
             n_patches, n_channels = self.model.features.arrays[self.array].row_shape
-            return numbers + tokens + reading + attentive_bytes(n_patches, n_channels, len(self.model.classes))
+            fitting = tokens + attentive_bytes(n_patches, n_channels, len(self.model.classes))
+            return numbers + reading + max(fitting, draws)
         if self.classifier == "knn":
             votes, bank, device = len(set(self.settings.k)), (n_train, self._width), self.context.device.name
             classifying = neighbours_bytes(n_queries, max(self.settings.k), 1, votes, bank, device)
         else:
             classifying = self.probe.peak_bytes(n_train, n_queries, len(self.model.classes), self._width)
         selections = (self.train, self.validation)
-        return numbers + vectors_bytes(self.model, self.array, selections, [self.pooled], classifying)
+        after = max(classifying, draws)
+        return numbers + vectors_bytes(self.model, self.array, selections, [self.pooled], after)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluate.inputs.chunks import held_bytes, n_chunks, n_readers, readers
+from evaluate.inputs.chunks import ahead, held_bytes, n_chunks, n_readers, readers
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
 from evaluate.kernels import bootstrap, moments, treatments
@@ -46,18 +46,25 @@ def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
     return n_rows * rows * columns
 
 
-def reducing_bytes(model: ModelSets, array: str, rows: np.ndarray) -> int:
+def reducing_bytes(model: ModelSets, array: str, rows: np.ndarray, of_row: int = 0) -> int:
     """Return what reading rows chunk by chunk holds where the thread that reads makes something small of each chunk.
 
     A thread holds a chunk and once more its bytes, as stored or of the rows of which only some are read; of compressed
     chunks it may hold both. What threads give back stays with the allocator, at least in part (measured: 16 to 20 MB of
     chunks of 5 MB), so this is added to what comes after reading.
+
+    Args:
+        model: stored sets of the model.
+        array: address of the array.
+        rows: rows to read, increasing.
+        of_row: bytes that are made of a row, which wait in order.
     """
     stored = model.features[array]
     chunk_rows = stored.layout.chunk_rows(stored.spec)
     copies = 2 if stored.layout.compression == "none" else 3
     of_thread = copies * chunk_rows * stored.spec.row_bytes + moments.THREAD_BYTES
-    return n_readers(stored, rows) * of_thread + moments.WORK_BYTES
+    waiting = min(len(rows), (1 + ahead(chunk_rows * stored.spec.row_bytes)) * chunk_rows) * of_row
+    return n_readers(stored, rows) * of_thread + waiting + moments.WORK_BYTES
 
 
 def neighbours_bytes(

@@ -165,10 +165,10 @@ class ImageRobustnessTask(ModelTask[Any]):
             classifying = neighbours_bytes(n_queries, self.settings.image_k, 1, 1, bank, device)
         else:
             classifying = self.image_probe.peak_bytes(n_train, n_queries, len(self.model.classes), width)
-        after = 4 * width * n_queries + classifying  # vectors of all views, one after another in one array
+        draws = 8 * 2 * self.settings.resamples * len(self.validation.sources)
+        joining = 4 * width * n_queries  # vectors of all views are copied into one array
+        after = max(classifying, draws, joining)
         selections = [*[self.validation] * n_views, self.train]
-        held = max(
-            vectors_bytes(viewed, self.array, selections, [self.pooled], after) for _, viewed in self._viewed()
-        )
+        held = max(vectors_bytes(viewed, self.array, selections, [self.pooled], after) for _, viewed in self._viewed())
         tables = NAME_BYTES // 2 * len(self.views) * (len(self.train.rows) + len(self.validation.rows))
-        return held + tables + 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * len(self.validation.sources)
+        return held + tables + 8 * 4 * (n_train + n_queries)
