@@ -51,7 +51,7 @@ def reducing_bytes(model: ModelSets, array: str, rows: np.ndarray, of_row: int =
 
     A thread holds a chunk and once more its bytes, as stored or of the rows of which only some are read; of compressed
     chunks it may hold both. What threads give back stays with the allocator, at least in part (measured: 16 to 20 MB of
-    chunks of 5 MB), so this is added to what comes after reading.
+    chunks of 5 MB), so callers add this to what comes after reading.
 
     Args:
         model: stored sets of the model.
@@ -62,7 +62,7 @@ def reducing_bytes(model: ModelSets, array: str, rows: np.ndarray, of_row: int =
     stored = model.features[array]
     chunk_rows = stored.layout.chunk_rows(stored.spec)
     copies = 2 if stored.layout.compression == "none" else 3
-    of_thread = copies * chunk_rows * stored.spec.row_bytes + moments.THREAD_BYTES
+    of_thread = copies * chunk_rows * stored.spec.row_bytes
     waiting = min(len(rows), (1 + ahead(chunk_rows * stored.spec.row_bytes)) * chunk_rows) * of_row
     return n_readers(stored, rows) * of_thread + waiting + moments.WORK_BYTES
 
