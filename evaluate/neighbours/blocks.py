@@ -123,7 +123,8 @@ def most_bytes(n_bank: int, n_queries: int, width: int, k: int, n_levels: int) -
     """Return the bytes that a search takes beside its inputs and its result however many it is given.
 
     That is the plan with the largest blocks and the whole bank at once, in float64: every query may be redone, from a
-    copy of its row. Large banks are searched in slabs with less.
+    copy of its row. Of equal rows all scores of a block are gathered too, with their places. Large banks are searched
+    in slabs with less.
 
     Args:
         n_bank: bank rows.
@@ -134,7 +135,8 @@ def most_bytes(n_bank: int, n_queries: int, width: int, k: int, n_levels: int) -
     """
     (block_rows, block_queries), workers = _BLOCKS[0], _n_cores()
     at_work = min(n_queries, workers * block_queries)  # queries, shared evenly
-    fixed = at_work * _query_bytes(min(block_rows, n_bank), width, k, n_levels, 8) + workers * _piece_bytes(width)
+    rows = min(block_rows, n_bank)
+    fixed = at_work * (_query_bytes(rows, width, k, n_levels, 8) + 16 * rows) + workers * _piece_bytes(width)
     copies = groups_bytes(n_bank, n_queries) + 4 * width * n_queries
     return fixed + n_bank * _row_bytes(width, n_levels, 8) + copies
 
