@@ -81,7 +81,7 @@ class PredictedModel:
         return data.by_neighbours([settings.k], settings.temperature, memory_bytes, device)[settings.k], data.truth
 
     def peak_bytes(self) -> int:
-        """Estimate peak memory: one vector an image, and what a fit or a search needs."""
+        """Estimate peak memory: one vector an image, and what a fit, a search or the draws of images need."""
         n_train, n_queries = len(self.split.train.sources), len(self.split.validation.sources)
         pooled, device = self.settings.pooled, self.context.device.name
         width = sum(self.model.n_channels(one) for one in vector_addresses(self.model, self.array, pooled))
@@ -90,7 +90,8 @@ class PredictedModel:
         else:
             predicting = neighbours_bytes(n_queries, self.settings.k, 1, 1, (n_train, width), device)
         selections = (self.split.train, self.split.validation)
-        return vectors_bytes(self.model, self.array, selections, [pooled], predicting)
+        draws = 8 * 2 * self.settings.resamples * n_queries
+        return vectors_bytes(self.model, self.array, selections, [pooled], max(predicting, draws))
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of what is read."""
@@ -208,7 +209,6 @@ class AgreementTask(ModelTask[Agreement]):
         return work
 
     def peak_bytes(self) -> int:
-        """Estimate peak memory: that of one model's predictions and then of the other's, and the draws."""
+        """Estimate peak memory: that of one model's predictions and then of the other's."""
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
-        draws = 8 * 2 * self.settings.resamples * n_queries
-        return 8 * 6 * (n_train + n_queries) + max(self.one.peak_bytes(), self.other.peak_bytes(), draws)
+        return 8 * 6 * (n_train + n_queries) + max(self.one.peak_bytes(), self.other.peak_bytes())
