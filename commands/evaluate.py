@@ -41,6 +41,7 @@ def evaluate(
     from evaluate.claims.roles import model_info
     from evaluate.kernels.probing.cross_entropy import choose_device
     from evaluate.kernels.progress import listening
+    from evaluate.report.reading import NOTE
     from evaluate.report.store_state import states
     from evaluate.report.unchanged import PAGE, check_folder, inputs_digest, is_unchanged, remember
     from evaluate.results.table import ResultStore
@@ -56,6 +57,8 @@ def evaluate(
     other_experiments = {name: other_experiment(experiment.parent / name, opened) for name in settings.experiments()}
 
     check_folder(results / experiment.stem, experiment)
+    if experiment.stem in settings.claims.beside:
+        raise UserError(f"{experiment} names itself in [claims] beside: name other experiments there")
     stored_results = ResultStore(results)
     progress = EvaluationProgress()
 
@@ -99,6 +102,12 @@ def evaluate(
         "results": [[title, digest] for digest, (title, _) in evaluation.results.items()],
         "stored": stored,
     }
+    for name in beside:
+        if not (results / name / NOTE).is_file():
+            say(
+                f"note: {name}, named in [claims] beside, has no results in {results}: claims that need it stay open "
+                "until it is evaluated there and this command is repeated"
+            )
     made_from = inputs_digest(results, experiment.stem, beside, shown)
     page = results / experiment.stem / PAGE
     if not is_unchanged(page.parent, made_from):

@@ -293,6 +293,15 @@ def test_claims_are_decided_where_a_model_plays_a_part(site, run):
     assert run("evaluate", "tiny.toml")[1].startswith("made    0 results"), "a role changes no number"
     claims = json.loads((site / "results" / "tiny" / "claims.json").read_text())
     assert "no model plays MAE" in claims[3]["reason"]
+    (site / "tiny.toml").write_text(f'{asked}\n[claims]\nbeside = ["other"]\n')
+    code, _, err = run("evaluate", "tiny.toml")
+    assert code == 0, err
+    assert "note: other, named in [claims] beside, has no results in results: claims that need it stay open" in err
+    (site / "tiny.toml").write_text(f'{asked}\n[claims]\nbeside = ["tiny"]\n')
+    code, _, err = run("evaluate", "tiny.toml")
+    assert (code, err) == (2, "error: tiny.toml names itself in [claims] beside: name other experiments there\n")
+    (site / "tiny.toml").write_text(asked)
+    run("evaluate", "tiny.toml")
     (site / "store").rename(site / "moved")
     assert run("report", "tiny")[0] == 0
     page = site / "results" / "tiny" / "report.html"

@@ -174,10 +174,11 @@ class Settings(Record):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.crops.pixels != PIXELS and False:
-            raise ValueError(f"crops.pixels = {self.crops.pixels}: the encoder takes {PIXELS}; only small crops differ")
+        by_patch = isinstance(self.objective, Mae | SimMim) or getattr(self.objective, "labels", "") == "patches"
+        if by_patch and self.crops.pixels != PIXELS:
+            raise ValueError(f"crops.pixels = {self.crops.pixels}: what is predicted patch by patch needs {PIXELS}")
         if isinstance(self.objective, Moco) and self.optimisation.batch < 2:
-            raise ValueError("MoCo v3 tells the images of a batch apart: give a batch of 2 or more")
+            raise ValueError("the objective moco tells the images of a batch apart: give a batch of 2 or more")
         return self
 
 

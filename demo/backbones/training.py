@@ -41,7 +41,8 @@ def train(
     """Train a backbone and return the file of its weights; equal settings give equal bytes on the same machine.
 
     Writes below ``out``: ``<name>.safetensors`` (float16), ``<name>.log.jsonl`` (loss of a step and the
-    scores before it), ``<name>.svg`` (both as curves) and ``<name>.json`` (settings, machine, minutes, threads, final scores).
+    scores before it), ``<name>.svg`` (both as curves) and ``<name>.json`` (settings, machine, minutes, threads, final
+    scores).
 
     Args:
         settings: All hyper-parameters.

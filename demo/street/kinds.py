@@ -1,7 +1,7 @@
 """The kinds of streets that whole images are told apart by: what stands on the road, between houses drawn as ever.
 
-Houses, trees, light, weather and colours are those of any street and say nothing of the kind. The numbers of objects
-vary within a kind, so that they are not told by it either.
+Houses, trees, light, weather and colours are those of any street and say nothing of the kind. Where things stand does,
+and how many there are: buses come in ones to threes, people in dozens.
 """
 
 from collections.abc import Callable, Mapping

@@ -19,8 +19,8 @@ from evaluate.results.files import without_formula, write_file
 UNDECIDED = "not testable"
 SHOWN = 2
 """Conditions of a claim that are shown; more are folded."""
-MET = ": yes"
-"""End of a condition that is met."""
+MET, UNMET = ": yes", ": no"
+"""Ends of conditions that are met, and of those that are not."""
 SIGNS = {"holds": "✓ holds", "fails": "✗ fails", "not testable": "– not testable"}
 
 
@@ -54,8 +54,8 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
     papers = list(dict.fromkeys(one.paper for one in decisions))
     lines = partial(_table, stored=stored, several_papers=len(papers) > 1)
     counted = (
-        f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable as a whole: {counts[2]}, of which {len(in_part)} are "
-        "decided in part.</p>"
+        f"<p>Holds: {counts[0]}. Fails: {counts[1]}. Not testable as a whole: {counts[2]}, of which "
+        f"{len(in_part)} {'is' if len(in_part) == 1 else 'are'} decided in part.</p>"
     )
     rules = (
         f'<p class="lead">Findings of {escape(_listed(papers))} as rules: a number is followed by its 95 % interval in '
@@ -107,7 +107,8 @@ def _table(decisions: Sequence[Decision], stored: Mapping[str, str], several_pap
 
 def _conditions(numbers: Sequence[str]) -> str | None:
     """Return the conditions as a list, those that are not met first, and folded what is beyond `SHOWN`."""
-    listed = [f"<li>{escape(line)}</li>" for line in sorted(numbers, key=lambda line: line.endswith(MET))]
+    unmet_first = sorted(numbers, key=lambda line: (not line.endswith(UNMET), line.endswith(MET)))
+    listed = [f"<li>{escape(line)}</li>" for line in unmet_first]
     if not listed:
         return None
     shown, folded = ("".join(some) for some in (listed[:SHOWN], listed[SHOWN:]))

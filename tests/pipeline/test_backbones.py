@@ -333,8 +333,15 @@ def test_settings_that_cannot_be_used_end_with_one_sentence(tmp_path, capsys):
     text = named("mae").read_text()
     file = tmp_path / "a.toml"
     for old, new, words in (
-        ("mask_ratio = 0.75", "mask_ratio = 1.75", "mask_ratio: input should be less than or equal to 1"),
-        ("haze = 1.0", "fog = 1.0", "world.nuisances: .*fog"),
+        ("mask_ratio = 0.75", "mask_ratio = 1.75", "mask_ratio: input should be less than 1"),
+        ("mask_ratio = 0.75", "mask_ratio = 0.0", "mask_ratio: input should be greater than 0"),
+        ("pixels = 112", "pixels = 100", "crops.pixels: input should be a multiple of 8"),
+        ("pixels = 112", "pixels = 56", "crops.pixels = 56: what is predicted patch by patch needs 112"),
+        ("heads = 3", "heads = 5", "heads = 5 do not divide width = 96"),
+        ("area = [0.35, 1.0]", "area = [1.0, 0.35]", r"area = \[1.0, 0.35\] is no range of shares"),
+        ('name = "demo-mae"', 'name = "../evil"', "name: string should match pattern"),
+        ("betas = [0.9,", "betas = [1.5,", "betas.0: input should be less than 1"),
+        ("haze = 1.0", "fog = 1.0", "world.nuisances: there is no fog: choose among daytime"),
         ("steps = ", "stops = ", "optimisation"),
     ):
         file.write_text(text.replace(old, new))
@@ -343,7 +350,14 @@ def test_settings_that_cannot_be_used_end_with_one_sentence(tmp_path, capsys):
     assert main(["train", str(file), "--out", str(tmp_path / "out")]) == 2
     assert main(["train", str(tmp_path / "none.toml"), "--out", str(tmp_path / "out")]) == 2
     assert main(["train", str(named("dino")), "--out", str(tmp_path / "out"), "--batch", "0"]) == 2
+    assert main(["train", str(named("moco")), "--out", str(tmp_path / "out"), "--batch", "1"]) == 2
+    assert main(["train", str(named("dino")), "--out", str(tmp_path / "out"), "--threads", "-3"]) == 2
+    (tmp_path / "taken").write_text("")
+    assert main(["train", str(named("dino")), "--out", str(tmp_path / "taken")]) == 2
     said = capsys.readouterr().err
     assert "none.toml cannot be read" in said
     assert "--batch 0: give 1 or more" in said
+    assert "moco tells the images of a batch apart" in said
+    assert "--threads -3: give 1 or more" in said
+    assert f"cannot write {tmp_path / 'taken'} (File exists): choose another --out or --cache" in said
     assert not (tmp_path / "out").exists()
