@@ -287,6 +287,7 @@ WRITERS = {
     "objectives-objects": painted_objects,
     "objectives-videos-whole": painted_videos,
     "objectives-camvid": camvid_of(8 + 13),
+    "camvid-dinov2": camvid_of(8 + 13),
     "dota-retrieval": dota,
     "fair1m-retrieval": fair1m,
     "mot17-pieces": mot17,
@@ -344,7 +345,8 @@ def arrays_of(asked, view, model):
         taken = (layers * len([one for one in points if one != "embedding"])) + ("embedding" in points)
         each = {"frequency": taken, "covariances": taken, "grams": taken * (1 + prefix)}
         more += sum(each.get(name, layers) for name in asked.get("captures", ()))
-    return norms * (whole + layers * (prefix + bool(asked.get("means")))) + more
+    of_images = bool(asked.get("means")) + bool(asked.get("deviations"))
+    return norms * (whole + layers * (prefix + of_images)) + more
 
 
 def planned(path):
@@ -354,6 +356,7 @@ def planned(path):
     )
     # The same readers and nearly the same keys as others that are planned by default.
     is_variant |= path.stem in (
+        *("camvid-dinov2", "objectives-objects"),
         *("fair1m-retrieval", "treatments-small", "segmentation-small", "resisc45", "ucmerced", "attention"),
         *("objectives-cka", "reconstruction-small", "objectives-plain", "objectives-camvid", "objectives-videos"),
     )
