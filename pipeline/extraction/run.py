@@ -14,7 +14,7 @@ from pipeline.extraction.progress import Outcome, Report
 from pipeline.labels.label_set import WriteLabels, make_labels
 from pipeline.models.contract import FrozenModel
 from pipeline.models.loading.presence import cached_file
-from pipeline.recipe import FeatureRecipe, ModelRecipe, Recipe
+from pipeline.recipe import ModelRecipe, Recipe
 from pipeline.recorded import Recorded as Recorded
 from pipeline.recorded.complete import CompleteNotes
 from pipeline.rows.samples import Samples
@@ -25,6 +25,7 @@ from pipeline.workspace import read_samples as read_samples
 from stores import Store, ZarrSet
 from stores.errors import UserError
 from stores.format.paths import LOGS
+from stores.specs import Size
 from stores.units import format_bytes
 
 
@@ -94,7 +95,7 @@ def jobs(
 def view_jobs(
     recipe: Recipe, model_recipe: ModelRecipe, workspace: Workspace, samples: Samples
 ) -> Iterator[tuple[View, Job]]:
-    """Yield the job of one model under each view; raises UserError as `built_views` and `prepare` do.
+    """Yield the job of one model under each view; raises UserError as `ViewModels.of` and `prepare` do.
 
     Args:
         recipe: The experiment's extraction settings.
@@ -102,29 +103,57 @@ def view_jobs(
         workspace: Store and weights on this machine.
         samples: The rows in the clean view.
     """
-    for view, features, shown, model in built_views(recipe, model_recipe, workspace):
-        yield view, prepare(recipe, model_recipe, shown, samples, workspace.store, view, features, model)
-
-
-def built_views(
-    recipe: Recipe, model_recipe: ModelRecipe, workspace: Workspace
-) -> Iterator[tuple[View, FeatureRecipe, FrozenModel, FrozenModel]]:
-    """Yield every view with the arrays to keep, the model built for its input size, and the model for the clean view.
-
-    Raises UserError when the patches do not divide a view's input size, or the model cannot be built.
-    """
-    model = workspace.model(model_recipe, recipe.frame.input)
+    models = ViewModels(recipe, model_recipe, workspace)
     for view, features in recipe.all_views(model_recipe):
-        shown = model
-        if view.input is not None:
-            patch = recipe.frame.input.height // model.grid[0]
-            if view.input.height % patch or view.input.width % patch:
-                raise UserError(
-                    f"{model_recipe.display} has patches of {patch} pixels, which do not divide an input of "
-                    f"{view.input}: choose other `levels` of the view {view.name}"
-                )
-            shown = workspace.model(model_recipe, view.input)
-        yield view, features, shown, model
+        shown, clean = models.of(view)
+        yield view, prepare(recipe, model_recipe, shown, samples, workspace.store, view, features, clean)
+
+
+class ViewModels:
+    """The model of a recipe under its views, built once for each input size.
+
+    Args:
+        recipe: The experiment's extraction settings.
+        model_recipe: The model as the recipe names it.
+        workspace: Store and weights on this machine.
+    """
+
+    def __init__(self, recipe: Recipe, model_recipe: ModelRecipe, workspace: Workspace) -> None:
+        self.recipe, self.model_recipe, self.workspace = recipe, model_recipe, workspace
+        self._built: dict[Size, FrozenModel] = {}
+
+    def of(self, view: View) -> tuple[FrozenModel, FrozenModel]:
+        """Return the model built for a view's input size, and that for the clean view.
+
+        Raises UserError when the patches do not divide the view's input size, or the model cannot be built.
+        """
+        size = self.recipe.frame.input
+        clean = self._model(size)
+        if view.input is None:
+            return clean, clean
+        patch = size.height // clean.grid[0]
+        if view.input.height % patch or view.input.width % patch:
+            raise UserError(
+                f"{self.model_recipe.display} has patches of {patch} pixels, which do not divide an input of "
+                f"{view.input}: choose other `levels` of the view {view.name}"
+            )
+        return self._model(view.input), clean
+
+    def keep_for(self, view: View) -> None:
+        """Forget the models that a view does not need; that for the clean view waits in main memory if it is not run.
+
+        Called before `of` where one view is made after another, it holds memory to that of one view.
+        """
+        size = self.recipe.frame.input
+        run = view.input or size
+        self._built = {one: model for one, model in self._built.items() if one in (size, run)}
+        if run != size and size in self._built:
+            self._built[size].module.to("cpu")
+
+    def _model(self, size: Size) -> FrozenModel:
+        if size not in self._built:
+            self._built[size] = self.workspace.model(self.model_recipe, size)
+        return self._built[size]
 
 
 def extract_recipe(

@@ -24,7 +24,7 @@ from pipeline.extraction.extract import extract, start_extraction
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.progress import Progress, StageSeconds
-from pipeline.extraction.run import built_views
+from pipeline.extraction.run import ViewModels
 from pipeline.labels.label_set import label_spec, write_labels
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
@@ -206,7 +206,9 @@ class _Events:
 
 
 _JOBS: dict[tuple[str, ...], Job] = {}
-"""The job of the last order: its model stays built. Only one model is in memory at a time."""
+"""The job of the last order."""
+_MODELS: dict[tuple[str, ...], ViewModels] = {}
+"""The model of the last order, which stays built for the next view; one model is in memory at a time."""
 _VIEWS: dict[tuple[str, ...], Samples] = {}
 
 
@@ -215,15 +217,18 @@ def _job(order: Order) -> Job:
     if key not in _JOBS:
         _JOBS.clear()
         os.chdir(order.current)
-        workspace = Workspace(Store(order.store), Path(order.data), Path(order.folder))
-        recipe = order.recipe
+        recipe, store = order.recipe, Store(order.store)
         (model_recipe,) = (one for one in recipe.models if one.display == order.model)
-        samples = _sent(order.samples)
-        for number, (view, features, shown, clean) in enumerate(built_views(recipe, model_recipe, workspace)):
-            if number == order.view:
-                # The view's own samples are made by `prepare`.
-                _JOBS[key] = prepare(recipe, model_recipe, shown, samples, workspace.store, view, features, clean)
-                break
+        if key[:2] not in _MODELS:
+            _MODELS.clear()
+            workspace = Workspace(store, Path(order.data), Path(order.folder))
+            _MODELS[key[:2]] = ViewModels(recipe, model_recipe, workspace)
+        models = _MODELS[key[:2]]
+        view, features = list(recipe.all_views(model_recipe))[order.view]
+        models.keep_for(view)
+        shown, clean = models.of(view)
+        # The view's own samples are made by `prepare`.
+        _JOBS[key] = prepare(recipe, model_recipe, shown, _sent(order.samples), store, view, features, clean)
     job = _JOBS[key]
     if job.existing is None:  # perhaps created since the first batch
         store = Store(order.store)
