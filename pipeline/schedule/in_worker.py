@@ -72,6 +72,19 @@ class Order:
     compute: Compute
     options: ExtractOptions
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells the set from others: command, model and view."""
+        return self.run, self.model, str(self.view)
+
+
+class Trial(NamedTuple):
+    """What a first batch tells: settings that fit the device, and the compute record of a set made with them."""
+
+    compute: Compute
+    record: dict[str, Any]
+    notes: list[str]
+
 
 @dataclass
 class Share:
@@ -89,14 +102,8 @@ class Share:
     error: PatchbankError | None = None
     checked: CheckedChunks | None = None
     """The chunks that it wrote and read back: sealing reads them no second time."""
-
-
-class Trial(NamedTuple):
-    """What a first batch tells: settings that fit the device, and the compute record of a set made with them."""
-
-    compute: Compute
-    record: dict[str, Any]
-    notes: list[str]
+    trial: Trial | None = None
+    """What its first batch tells, if it was one that writes nothing."""
 
 
 class StoppedError(PatchbankError):
@@ -135,7 +142,7 @@ def make_ranges(order: Order, numbers: tuple[int, ...]) -> Share:
         job = _job(order)
         assert job.existing is not None
         _look(job.existing, numbers)
-        options = replace(order.options, ranges=frozenset(numbers), seals=False, on_progress=_Events(numbers[0]))
+        options = replace(order.options, ranges=frozenset(numbers), seals=False, on_progress=_Events(order))
         outcome = extract(job, Store(order.store), order.compute, options)
         share.rows_made, share.rows_taken = outcome.rows_made, outcome.rows_taken
         share.stages, share.notes = outcome.seconds, outcome.notes
@@ -154,14 +161,11 @@ def make_label_ranges(order: Order, arrays: tuple[str, ...], numbers: tuple[int,
     return share
 
 
-def try_first_batch(order: Order) -> Trial | PatchbankError:
+def try_first_batch(order: Order) -> Share:
     """Compute the first batch and write nothing, so that a model that cannot run leaves nothing in the store."""
-    with _RUNNING:
-        try:
-            with start_extraction(_job(order), order.compute, order.options) as work:
-                return Trial(work.compute, work.compute.record(work.job.precision), work.notes)
-        except PatchbankError as error:
-            return error
+    with _share() as share, start_extraction(_job(order), order.compute, order.options) as work:
+        share.trial = Trial(work.compute, work.compute.record(work.job.precision), work.notes)
+    return share
 
 
 async def stop() -> None:
@@ -189,10 +193,14 @@ def _share() -> Iterator[Share]:
 
 
 class _Events:
-    """Tells the scheduler how far a share is."""
+    """Tells the scheduler how far a share is.
 
-    def __init__(self, first: int) -> None:
-        self.first, self.last = first, 0.0
+    Args:
+        order: What it is a share of.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.of, self.last = "/".join(order.key), 0.0
 
     def __call__(self, progress: Progress) -> None:
         if _STOPPING.is_set():
@@ -201,7 +209,7 @@ class _Events:
         if now - self.last >= TOLD_EVERY:
             self.last = now
             worker = get_worker()
-            event = {"name": str(worker.name), "first": self.first, "rows": progress.rows_done}
+            event = {"name": str(worker.name), "of": self.of, "rows": progress.rows_done}
             worker.log_event(TOPIC, event | {"seconds": progress.seconds, "stage": progress.bottleneck})
 
 
@@ -213,7 +221,7 @@ _VIEWS: dict[tuple[str, ...], Samples] = {}
 
 
 def _job(order: Order) -> Job:
-    key = (order.run, order.model, str(order.view))
+    key = order.key
     if key not in _JOBS:
         _JOBS.clear()
         os.chdir(order.current)
@@ -239,7 +247,7 @@ def _job(order: Order) -> Job:
 
 
 def _samples(order: Order) -> Samples:
-    key = (order.run, order.model, str(order.view))
+    key = order.key
     if key not in _VIEWS:
         _VIEWS.clear()
         os.chdir(order.current)

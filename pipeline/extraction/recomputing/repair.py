@@ -16,7 +16,8 @@ from pipeline.extraction.model_pass.precision import precision_of
 from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.run import ViewModels
 from pipeline.labels.input_pixels import GROUP
-from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
+from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values
+from pipeline.labels.making_labels import make_labels
 from pipeline.labels.tables import tables_of
 from pipeline.recipe import Recipe
 from pipeline.recorded import Recorded
