@@ -4,6 +4,7 @@ The order is that of an extraction in one process: a first batch that writes not
 The next view of a model begins while workers make the last shares of the one before.
 """
 
+import itertools
 import os
 import secrets
 from collections.abc import Generator, Iterable
@@ -95,10 +96,22 @@ class ScheduledSets:
             store: The store.
         """
         with self.samples.noticing_changes():
-            yield from hand_out(self.cluster, (self._steps(one, compute, store) for one in wanted))
+            listed = list(wanted)
+            sizes = [one.job.samples.frame.input for one in listed]
+            # A worker goes back to the last ranges of a view after the first batch of the next: with the same model.
+            early = [one == other for one, other in itertools.pairwise([*sizes, None])]
+            sets = zip(listed, early, strict=True)
+            yield from hand_out(self.cluster, (self._steps(one, compute, store, is_early) for one, is_early in sets))
 
-    def _steps(self, wanted: Wanted, compute: Compute, store: Store) -> Steps[Made]:
-        """Make one set: a first batch that writes nothing, the label set, the feature set."""
+    def _steps(self, wanted: Wanted, compute: Compute, store: Store, is_early: bool) -> Steps[Made]:
+        """Make one set: a first batch that writes nothing, the label set, the feature set.
+
+        Args:
+            wanted: The feature set.
+            compute: Device, batch size and threads of a worker.
+            store: The store.
+            is_early: Whether the next set may begin before all ranges are handed out.
+        """
         job, options = wanted.job, wanted.options
         order = self._order(wanted, compute)
         self._check_memory(job, compute)
@@ -133,6 +146,7 @@ class ScheduledSets:
             ShareSizes(COMPILED_SECONDS if order.compute.compiled else SECONDS),
             progress.show,
             is_last=True,
+            is_early=is_early,
         )
         target.refresh()
         _add_uncounted(outcome, job.layout.n_rows - outcome.rows_reused - _missing_rows(job))

@@ -214,7 +214,7 @@ class _Events:
 
 
 _JOBS: dict[tuple[str, ...], Job] = {}
-"""The job of the last order."""
+"""The job of the last order, and that of the one before if its model is the same."""
 _MODELS: dict[tuple[str, ...], ViewModels] = {}
 """The model of the last order, which stays built for the next view; one model is in memory at a time."""
 _VIEWS: dict[tuple[str, ...], Samples] = {}
@@ -223,7 +223,6 @@ _VIEWS: dict[tuple[str, ...], Samples] = {}
 def _job(order: Order) -> Job:
     key = order.key
     if key not in _JOBS:
-        _JOBS.clear()
         os.chdir(order.current)
         recipe, store = order.recipe, Store(order.store)
         (model_recipe,) = (one for one in recipe.models if one.display == order.model)
@@ -233,6 +232,10 @@ def _job(order: Order) -> Job:
             _MODELS[key[:2]] = ViewModels(recipe, model_recipe, workspace)
         models = _MODELS[key[:2]]
         view, features = list(recipe.all_views(model_recipe))[order.view]
+        size = view.input or recipe.frame.input
+        before = [one for one, job in _JOBS.items() if one[:2] == key[:2] and job.samples.frame.input == size][-1:]
+        for other in _JOBS.keys() - before:
+            del _JOBS[other]
         models.keep_for(view)
         shown, clean = models.of(view)
         # The view's own samples are made by `prepare`.

@@ -40,6 +40,8 @@ class Work:
     """Called every second while the sets before are complete."""
     is_last: bool = False
     """Whether the next set may begin once all of it is handed out."""
+    is_early: bool = False
+    """Whether it may begin when there is one range left for each worker: so nobody waits for the first batch of it."""
 
 
 Steps = Generator[Work, None, T]
@@ -64,10 +66,11 @@ class _OpenSet(Generic[T]):
         """What was made, once it is complete."""
         self.error: PatchbankError | None = None
 
-    @property
-    def is_handed_out(self) -> bool:
-        """Whether workers hold or have made all that there is to make."""
-        return bool(self.made) or (self.work is not None and self.work.is_last and not self.left and self.error is None)
+    def lets_next_begin(self, n_workers: int) -> bool:
+        """Return whether workers hold or have made what there is to make, or nearly all of it."""
+        if self.made or self.error or self.work is None:
+            return bool(self.made)
+        return self.work.is_last and len(self.left) <= (n_workers if self.work.is_early else 0)
 
     def go_on(self) -> None:
         """Go on up to the next shares that are to be waited for."""
@@ -94,9 +97,9 @@ class _OpenSet(Generic[T]):
 def hand_out(cluster: Cluster, sets: Iterable[Steps[T]]) -> Generator[T]:
     """Let workers make some sets, and yield what was made of each in their order.
 
-    A set begins once all shares of the one before are handed out. When this process is told to stop, workers get a
-    grace to write what they have. Raises the error of a share or of a set once the sets before are complete, and
-    UserError when the scheduler or all workers are gone.
+    A set begins once the shares of the one before are handed out, or nearly all. When this process is told to stop,
+    workers get a grace to write what they have. Raises the error of a share or of a set once the sets before are
+    complete, and UserError when the scheduler or all workers are gone.
 
     Args:
         cluster: The workers.
@@ -112,17 +115,18 @@ def hand_out(cluster: Cluster, sets: Iterable[Steps[T]]) -> Generator[T]:
                 last_seen = time.monotonic()
             elif time.monotonic() - last_seen > NO_WORKER_SECONDS:
                 raise UserError("no worker is left: what is committed is kept, run the same command to continue")
-            _fill(cluster, workers, open_sets, running)  # before sets are sealed, which takes a while
-            for one in open_sets:
-                one.go_on()
+            for seals in (False, True):  # workers get what they can make before sets are sealed, which takes a while
+                for one in open_sets:
+                    if seals or not (one.work and one.work.is_last):
+                        one.go_on()
+                _fill(cluster, workers, open_sets, running)
             if open_sets and (error := open_sets[0].error):
                 raise error
             if open_sets and open_sets[0].made:
                 open_sets[0].look()
                 yield open_sets.popleft().made[0]
                 continue
-            _fill(cluster, workers, open_sets, running)
-            if is_more and (not open_sets or open_sets[-1].is_handed_out):
+            if is_more and (not open_sets or open_sets[-1].lets_next_begin(len(workers))):
                 steps = next(coming, None)
                 is_more = steps is not None
                 open_sets.extend([] if steps is None else [_OpenSet(steps)])
@@ -143,7 +147,7 @@ def _fill(
     open_sets: Iterable[_OpenSet[T]],
     running: dict[Any, tuple[_OpenSet[T], str, tuple[int, ...]]],
 ) -> None:
-    """Give shares to workers that hold fewer than two, of the earliest set that has some left.
+    """Give shares to workers that hold fewer than two: what a set begins with first, then ranges of the earliest set.
 
     Args:
         cluster: The workers.
@@ -153,7 +157,8 @@ def _fill(
     """
     held = Counter(dict.fromkeys(workers, 0))
     held.update(address for _, address, _ in running.values() if address in workers)
-    while workers and (one := next((one for one in open_sets if one.left), None)) is not None:
+    while workers and (some := [one for one in open_sets if one.work and one.left]):
+        one = min(some, key=lambda one: one.work is not None and one.work.is_last)  # the first of several
         address = min(workers, key=held.__getitem__)
         if held[address] >= IN_FLIGHT:
             break

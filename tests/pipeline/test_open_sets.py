@@ -91,6 +91,23 @@ def test_a_set_begins_once_all_ranges_of_the_one_before_are_given(cluster):
     assert seen == [("a",), ("a", "b"), ("a", "b", "c")]
 
 
+@pytest.mark.parametrize("is_early", [False, True])
+def test_the_first_batch_of_the_next_set_is_tried_beside_the_last_range_of_each_worker(cluster, is_early):
+    given = []
+
+    def steps(name):
+        def submit(what):
+            return lambda numbers: given.append(what) or (call, name, numbers)
+
+        yield Work(submit(f"first {name}"), [0], lambda share, numbers: None)
+        yield Work(submit(name), range(9), lambda share, numbers: None, is_last=True, is_early=is_early)
+
+    MAKES.update(dict.fromkeys("ab", lambda numbers: None))
+    list(hand_out(cluster, map(steps, "ab")))
+    first = given.index("first b")
+    assert (given[:first].count("a"), given[first:].count("a")) == ((7, 2) if is_early else (9, 0))
+
+
 def test_an_error_waits_until_the_sets_before_it_are_complete(cluster):
     begun, has_failed, made = [], threading.Event(), []
 
