@@ -100,12 +100,12 @@ def test_the_first_batch_of_the_next_set_is_tried_beside_the_last_range_of_each_
             return lambda numbers: given.append(what) or (call, name, numbers)
 
         yield Work(submit(f"first {name}"), [0], lambda share, numbers: None)
-        yield Work(submit(name), range(9), lambda share, numbers: None, is_last=True, is_early=is_early)
+        yield Work(submit(name), range(6), lambda share, numbers: None, is_last=True, is_early=is_early)
 
-    MAKES.update(dict.fromkeys("ab", lambda numbers: None))
+    MAKES.update(dict.fromkeys("ab", lambda numbers: None))  # four ranges are given before any is made
     list(hand_out(cluster, map(steps, "ab")))
     first = given.index("first b")
-    assert (given[:first].count("a"), given[first:].count("a")) == ((7, 2) if is_early else (9, 0))
+    assert (given[:first].count("a"), given[first:].count("a")) == ((4, 2) if is_early else (6, 0))
 
 
 def test_an_error_waits_until_the_sets_before_it_are_complete(cluster):
