@@ -124,6 +124,33 @@ def test_a_worker_builds_a_model_once_for_all_views_of_one_input_size(tmp_path, 
     assert sorted(builds[4:]) == [(True, 16), (True, 32)]
 
 
+def test_a_worker_prepares_a_view_once_and_holds_no_model_of_another_size(tmp_path, data, monkeypatch):
+    sizes = InputSize(name="size", levels=(16, 48))
+    wanted = recipe(views=(Flip(name="flip"), sizes, Blur(name="blur", levels=(10, 20))))
+    prepared, alive, most = [], weakref.WeakSet(), []
+    prepare, model = in_worker.prepare, run.Workspace.model
+
+    def counted(*arguments):
+        prepared.append(arguments[5].title)
+        return prepare(*arguments)
+
+    def building(self, recipe, size):
+        built = threading.current_thread() is not threading.main_thread()
+        gc.collect()
+        most.append(len(alive) + 1 if built else 0)
+        found = model(self, recipe, size)
+        if built:
+            alive.add(found.module)
+        return found
+
+    monkeypatch.setattr(in_worker, "prepare", counted)
+    monkeypatch.setattr(run.Workspace, "model", building)
+    with threads(1) as cluster:
+        scheduled(cluster, wanted, place(tmp_path, data, "shared"))
+    assert prepared == [view.title for view, _ in wanted.all_views()]
+    assert most == [0, 0, 0, 1, 2, 2]
+
+
 def test_models_of_other_sizes_are_gone_before_the_next_is_built(tmp_path, data, monkeypatch):
     wanted, alive, most = recipe(views=(InputSize(name="size", levels=(16, 48, 64)),)), weakref.WeakSet(), []
     original = run.Workspace.model
