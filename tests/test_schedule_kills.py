@@ -14,6 +14,7 @@ from stores import Store
 from stores.sets import ZarrSet
 from tests.kills import EXPERIMENT
 from tests.pipeline.tiny import write_camvid
+from tests.tiny_experiment import wrong
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -32,9 +33,9 @@ def place(tmp_path_factory):
     return folder
 
 
-def extract(folder, store, *more):
+def extract(folder, store, *more, experiment="tiny.toml"):
     """Start the command; its standard error is a pipe."""
-    command = [sys.executable, "-m", "cli", "extract", "tiny.toml", "--store", store, "--device", "cpu"]
+    command = [sys.executable, "-m", "cli", "extract", experiment, "--store", store, "--device", "cpu"]
     return subprocess.Popen(
         [*command, "--batch-size", "4", *more],
         cwd=folder,
@@ -92,6 +93,55 @@ def test_a_killed_worker_is_named_and_the_command_goes_on(place):
     assert process.returncode == 0, err
     assert err.count(b"died: the range that it was making is lost") == 1
     assert digests(place, "worker") == digests(place, "alone")
+
+
+VIEWS = """
+[[views]]
+name = "flip"
+[[views]]
+name = "size"
+levels = [64]
+"""
+
+
+@pytest.fixture(scope="module")
+def views(place):
+    """The experiment under three views, in ranges that take a second, and its digests when one process makes it."""
+    larger = wrong(EXPERIMENT, "range_megabytes = 0.002", "range_megabytes = 0.5")
+    larger = wrong(larger, "input = 32", "input = 128")
+    (place / "views.toml").write_text(larger + VIEWS)
+    alone = extract(place, "views-alone", experiment="views.toml")
+    _, err = alone.communicate(timeout=600)
+    assert alone.returncode == 0, err
+    return place
+
+
+@pytest.mark.parametrize("killed", ["a worker", "all, in order", "the first process"])
+def test_kills_where_the_last_ranges_of_a_view_and_the_first_of_the_next_are_made(views, killed):
+    store, again = f"views-{killed.replace(', ', '-').replace(' ', '-')}", ("--scheduler", "local:2")
+    process = extract(views, store, *again, experiment="views.toml")
+    started = time.monotonic()
+    # The second set is created while the last ranges of the first are made, and has commit records until it is sealed.
+    while len(list((views / store).glob("features/*/layout.json"))) < 2 or not committed(views, store):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() - started < 300
+        time.sleep(0.005)
+    if killed == "a worker":
+        workers_of(process)[0].kill()
+    elif killed == "the first process":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=600)
+    assert b"Traceback" not in err, err.decode()
+    if killed == "a worker":
+        assert process.returncode == 0, err
+        assert err.count(b"died: the range that it was making is lost") == 1
+    else:
+        assert process.returncode == (-signal.SIGKILL if killed == "the first process" else 128 + signal.SIGTERM), err
+        _, err = (process := extract(views, store, *again, experiment="views.toml")).communicate(timeout=600)
+        assert process.returncode == 0, err
+    assert digests(views, store) == digests(views, "views-alone")
 
 
 def test_the_first_process_is_killed_with_the_scheduler_in_it(place):

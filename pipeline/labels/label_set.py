@@ -4,7 +4,7 @@ A view that moves labels has its own label set, which also stores the clean patc
 only change pixels share the label set of the clean view.
 """
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
@@ -15,16 +15,15 @@ from pipeline import views
 from pipeline.datasets.reading import rasterise
 from pipeline.frame_recipe import Interpolation
 from pipeline.labels import patch_labels
-from pipeline.labels.input_pixels import GROUP, input_pixels, note_decoder
-from pipeline.labels.tables import class_table, tables_of
+from pipeline.labels.input_pixels import GROUP, input_pixels
+from pipeline.labels.tables import class_table
 from pipeline.rows import frames, under_view
-from pipeline.rows.samples import Samples, bad_rows
-from stores import Store, ZarrSet
+from pipeline.rows.samples import Samples
+from stores import ZarrSet
 from stores.canonical import digest
 from stores.errors import UserError
-from stores.format.layout import Layout, RowRange, plan_layout
+from stores.format.layout import RowRange
 from stores.specs import VOID, ArraySpec, LabelSpec, ViewSpec, sources_digest
-from stores.writing.sealing import seal
 from stores.writing.writer import SetWriter
 
 PIXELS = "pixels/classes"
@@ -33,9 +32,6 @@ LABEL_COMPUTE = MappingProxyType({"device": "cpu"})
 
 Ready = Mapping[tuple[str, int], np.ndarray]
 """Values that are known already, by address of the array and number of the range."""
-WriteLabels = Callable[[ZarrSet, Sequence[ArraySpec], Samples, Ready], int]
-"""Writes and commits the missing ranges of declared arrays, pixels before the grids that are derived from them; returns
-the number of rows that were made of others than the derived ones."""
 
 
 def label_spec(samples: Samples) -> LabelSpec:
@@ -111,58 +107,6 @@ def correspondence_array(grid: tuple[int, int], clean_grid: tuple[int, int]) -> 
             **dict(zip(("clean_rows", "clean_columns"), clean_grid, strict=True)),
         },
     )
-
-
-def make_labels(
-    samples: Samples,
-    store: Store,
-    grids: Iterable[tuple[int, int]],
-    provenance: dict[str, object],
-    clean_grids: Mapping[tuple[int, int], tuple[int, int]] = MappingProxyType({}),
-    inputs: Iterable[ArraySpec] = (),
-    write: WriteLabels | None = None,
-) -> tuple[ZarrSet, int]:
-    """Make what is missing of the label set; return it and the number of rows that were made.
-
-    Raises UserError when a label file is unreadable, of another size than its image, or contains unknown ids.
-
-    Args:
-        samples: The rows under their view.
-        store: Store of the label set.
-        grids: Rows and columns of the patches to label.
-        provenance: Written beside a new set: command, date, versions.
-        clean_grids: Grid of the clean view that a grid's patches correspond to; by default the grid itself.
-        inputs: Arrays of input pixels to keep.
-        write: Writes the missing ranges; by default this process.
-    """
-    spec = label_spec(samples)
-    listed = sorted(set(grids))
-    arrays = [pixel_array(samples), *(patch_array(grid) for grid in listed)] if spec.pixel_labels else []
-    if samples.view.moves_labels:
-        arrays += [correspondence_array(grid, clean_grids.get(grid, grid)) for grid in listed]
-    arrays += inputs
-    ready: dict[tuple[str, int], np.ndarray] = {}
-    if store.has(spec):
-        label_set = store.open(spec)
-    else:
-        layout = _layout(samples)
-        if arrays:  # before the set is created, so that unreadable labels leave nothing in the store
-            ready[arrays[0].name, 0] = label_values(arrays[0], samples, layout.range(0))
-        label_set = _create(samples, store, spec, layout, provenance)
-    missing = [array for array in arrays if not label_set.sealed(array.name)]
-    if not missing:
-        if label_set.commits:  # a command was killed while it removed them
-            seal(label_set, ())
-        return label_set, 0
-    label_set.add_arrays(missing)
-    continued = {array.name for array in missing if label_set.committed(array.name)}  # perhaps with another decoder
-    n_made = (write or write_labels)(label_set, missing, samples, ready)
-    if seal(label_set, [array.name for array in missing]):
-        raise UserError(f"labels in {store.location} changed while they were written: run the same command again")
-    for array in missing:
-        if array.group == GROUP and array.name not in continued:
-            note_decoder(label_set, array)
-    return label_set, n_made
 
 
 def write_labels(
@@ -242,21 +186,6 @@ def clean_grids(arrays: Iterable[ArraySpec]) -> dict[tuple[int, int], tuple[int,
 
 def _clean_grid(array: ArraySpec) -> tuple[int, int]:
     return int(array.attributes["clean_rows"] or 0), int(array.attributes["clean_columns"] or 0)
-
-
-def _layout(samples: Samples) -> Layout:
-    return plan_layout(len(samples.tiles), pixel_array(samples).row_bytes)
-
-
-def _create(samples: Samples, store: Store, spec: LabelSpec, layout: Layout, provenance: dict[str, object]) -> ZarrSet:
-    return ZarrSet.create(
-        store.objects,
-        spec,
-        layout,
-        tables_of(samples),
-        LABEL_COMPUTE,
-        {**provenance, "licence_of_data": samples.licence, **bad_rows(samples, samples.label_table)},
-    )
 
 
 def pixel_classes(samples: Samples, row_range: RowRange) -> UInt8[np.ndarray, "sample height width"]:

@@ -1,11 +1,13 @@
 """Makes the sets of a recipe in the workers of a cluster; this process lists the sources, creates the sets and seals.
 
 The order is that of an extraction in one process: a first batch that writes nothing, the label set, the feature set.
+The next view of a model begins while workers make the last shares of the one before.
 """
 
+import itertools
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,15 @@ from typing import Any
 from pipeline.extraction.compute import Compute, choose_compute
 from pipeline.extraction.extract import create_set, seal_complete
 from pipeline.extraction.job import Job
-from pipeline.extraction.options import ExtractOptions, nothing_is_told
+from pipeline.extraction.options import nothing_is_told
 from pipeline.extraction.progress import Outcome
-from pipeline.extraction.run import Made, make_labels_of
-from pipeline.labels.label_set import Ready, write_labels
-from pipeline.recipe import ModelRecipe, Recipe
+from pipeline.extraction.run import Made, Wanted, start_labels_of
+from pipeline.labels.label_set import write_labels
+from pipeline.labels.making_labels import StartedLabels, finish_labels
+from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
 from pipeline.schedule.clusters import Cluster
-from pipeline.schedule.handing_out import ScheduledProgress, Watch, hand_out
+from pipeline.schedule.handing_out import ScheduledProgress, Watch
 from pipeline.schedule.in_worker import (
     Order,
     SentSamples,
@@ -30,12 +33,12 @@ from pipeline.schedule.in_worker import (
     make_ranges,
     try_first_batch,
 )
+from pipeline.schedule.open_sets import Steps, Work, hand_out
 from pipeline.schedule.share_sizes import COMPILED_SECONDS, SECONDS, ShareSizes
 from pipeline.schedule.written_rows import remove_rows, write_rows
 from pipeline.workspace import Workspace
 from stores import Store, ZarrSet
-from stores.errors import PatchbankError, UserError
-from stores.specs import ArraySpec
+from stores.errors import UserError
 from stores.units import format_bytes
 from stores.writing.read_back import read_back_of
 
@@ -82,35 +85,45 @@ class ScheduledSets:
         self.run = secrets.token_hex(8)
         self._sent: SentSamples | None = None
 
-    def __call__(
-        self,
-        model_recipe: ModelRecipe,
-        view: int,
-        job: Job,
-        compute: Compute,
-        options: ExtractOptions,
-        store: Store,
-    ) -> Made:
-        """Make what is missing of one model under one view; raises as `extraction.extract.extract` does.
+    def __call__(self, wanted: Iterable[Wanted], compute: Compute, store: Store) -> Generator[Made]:
+        """Make what is missing of the sets of a model; raises as `extraction.extract.extract` does.
+
+        The next set begins while workers hold the last shares of the one before.
 
         Args:
-            model_recipe: The model as the recipe names it.
-            view: Number of the view, as `Recipe.all_views` counts.
-            job: The feature set.
+            wanted: The feature sets.
             compute: Device, batch size and threads of a worker.
-            options: How the extraction runs.
             store: The store.
         """
-        order = self._order(model_recipe, view, compute, options)
+        with self.samples.noticing_changes():
+            listed = list(wanted)
+            sizes = [one.job.samples.frame.input for one in listed]
+            # A worker goes back to the last ranges of a view after the first batch of the next: with the same model.
+            early = [one == other for one, other in itertools.pairwise([*sizes, None])]
+            sets = zip(listed, early, strict=True)
+            yield from hand_out(self.cluster, (self._steps(one, compute, store, is_early) for one, is_early in sets))
+
+    def _steps(self, wanted: Wanted, compute: Compute, store: Store, is_early: bool) -> Steps[Made]:
+        """Make one set: a first batch that writes nothing, the label set, the feature set.
+
+        Args:
+            wanted: The feature set.
+            compute: Device, batch size and threads of a worker.
+            store: The store.
+            is_early: Whether the next set may begin before all ranges are handed out.
+        """
+        job, options = wanted.job, wanted.options
+        order = self._order(wanted, compute)
         self._check_memory(job, compute)
         numbers = [row_range.number for row_range in job.missing() if options.makes(row_range.number)]
         notes: list[str] = []
         record: dict[str, Any] = {}
         if job.existing is None:
-            trial = self._trial(order)
-            record, notes = trial.record, trial.notes
-            order = replace(order, compute=trial.compute)
-        labels, n_made = make_labels_of(job, store, options, self._label_writer(order))
+            trial = yield from _trial_steps(order)
+            order, record, notes = replace(order, compute=trial.compute), trial.record, trial.notes
+        started = start_labels_of(job, store, options)
+        n_made = yield from self._label_steps(started, order, job.samples)
+        labels = finish_labels(started)
         target = job.existing or create_set(job, record, options, store)
         job = replace(job, existing=target, layout=target.layout)
         target.add_arrays(job.arrays)
@@ -118,20 +131,54 @@ class ScheduledSets:
         numbers = [number for number in numbers if number in rows]
         outcome = Outcome(job.title, target, notes=notes)
         outcome.rows_reused = job.layout.n_rows - _missing_rows(job)
-        progress = ScheduledProgress(job.title, sum(rows[one] for one in numbers), self.watch, options.on_progress)
+        n_rows = sum(rows[one] for one in numbers)
+        progress = ScheduledProgress(job.title, "/".join(order.key), n_rows, self.watch, options.on_progress)
 
         def on_share(share: Share, made: tuple[int, ...]) -> None:
             _add(outcome, share)
             _add_checked(target, share)
             progress.add(share, sum(rows[number] for number in made))
 
-        sizes = ShareSizes(COMPILED_SECONDS if order.compute.compiled else SECONDS)
-        self._hand_out(lambda share: (make_ranges, order, share), numbers, sizes, on_share, progress.show)
+        yield Work(
+            lambda share: (make_ranges, order, share),
+            numbers,
+            on_share,
+            ShareSizes(COMPILED_SECONDS if order.compute.compiled else SECONDS),
+            progress.show,
+            is_last=True,
+            is_early=is_early,
+        )
         target.refresh()
         _add_uncounted(outcome, job.layout.n_rows - outcome.rows_reused - _missing_rows(job))
         if options.seals:
             seal_complete(job, target, outcome)
-        return Made(labels, n_made, outcome)
+        return Made(wanted, labels, n_made, outcome)
+
+    def _label_steps(self, started: StartedLabels, order: Order, samples: Samples) -> Steps[int]:
+        """Write what is missing of a label set; return the number of rows that were made.
+
+        Args:
+            started: The label set.
+            order: What workers have to know of its samples.
+            samples: The rows under their view.
+        """
+        label_set = started.set
+        if not started.missing:
+            return 0
+        known = {number for _, number in started.ready}
+        n_made = write_labels(label_set, started.missing, samples, started.ready, known) if known else 0
+        names = tuple(array.name for array in started.missing)
+        done = [label_set.committed(name) for name in names]
+        left = [number for number in range(label_set.layout.n_ranges) if any(number not in one for one in done)]
+        shares: list[Share] = []
+
+        def on_share(share: Share, numbers: tuple[int, ...]) -> None:
+            shares.append(share)
+            _add_checked(label_set, share)
+
+        yield Work(lambda share: (make_label_ranges, order, names, share), left, on_share)
+        label_set.refresh()
+        return n_made + sum(share.rows_made for share in shares)
 
     def close(self) -> None:
         """Remove the rows that were written for workers; call it when no worker makes anything any more."""
@@ -152,11 +199,11 @@ class ScheduledSets:
         location = self.workspace.store.location
         return location if "://" in location else str(Path(location).absolute())
 
-    def _order(self, model_recipe: ModelRecipe, view: int, compute: Compute, options: ExtractOptions) -> Order:
+    def _order(self, wanted: Wanted, compute: Compute) -> Order:
         return Order(
             recipe=self.recipe,
-            model=model_recipe.display,
-            view=view,
+            model=wanted.model.display,
+            view=wanted.number,
             store=self._location,
             data=str(self.workspace.data),
             folder=str(self.workspace.folder),
@@ -164,7 +211,7 @@ class ScheduledSets:
             samples=self._send(),
             run=self.run,
             compute=compute,
-            options=replace(options, on_progress=nothing_is_told, ranges=None, shard=(0, 1)),
+            options=replace(wanted.options, on_progress=nothing_is_told, ranges=None, shard=(0, 1)),
         )
 
     def _check_memory(self, job: Job, compute: Compute) -> None:
@@ -176,35 +223,14 @@ class ScheduledSets:
                 f"{format_bytes(self.memory_bytes)} are free: use fewer workers, or keep fewer layers in [features]"
             )
 
-    def _trial(self, order: Order) -> Trial:
-        found = self.cluster.client.submit(try_first_batch, order, pure=False).result()
-        if isinstance(found, PatchbankError):
-            with self.samples.noticing_changes():
-                raise found
-        return found
 
-    def _label_writer(self, order: Order) -> Callable[[ZarrSet, Sequence[ArraySpec], Samples, Ready], int]:
-        def write(label_set: ZarrSet, arrays: Sequence[ArraySpec], samples: Samples, ready: Ready) -> int:
-            known = {number for _, number in ready}
-            n_made = write_labels(label_set, arrays, samples, ready, known) if known else 0
-            names = tuple(array.name for array in arrays)
-            done = [label_set.committed(name) for name in names]
-            left = [number for number in range(label_set.layout.n_ranges) if any(number not in one for one in done)]
-            shares: list[Share] = []
-
-            def on_share(share: Share, numbers: tuple[int, ...]) -> None:
-                shares.append(share)
-                _add_checked(label_set, share)
-
-            self._hand_out(lambda share: (make_label_ranges, order, names, share), left, ShareSizes(), on_share)
-            label_set.refresh()
-            return n_made + sum(share.rows_made for share in shares)
-
-        return write
-
-    def _hand_out(self, *arguments: Any) -> None:
-        with self.samples.noticing_changes():
-            hand_out(self.cluster, *arguments)
+def _trial_steps(order: Order) -> Steps[Trial]:
+    """Let a worker compute the first batch of a set, and write nothing; return what it tells."""
+    tried: list[Share] = []
+    yield Work(lambda numbers: (try_first_batch, order), [0], lambda share, numbers: tried.append(share))
+    (share,) = tried
+    assert share.trial is not None
+    return share.trial
 
 
 def _missing_rows(job: Job) -> int:

@@ -1,11 +1,7 @@
-"""Hands out shares of ranges to workers, a few at a time, and collects what became of them.
-
-A worker holds two shares. When one dies, Dask gives both to others, which make only the ranges without a commit record.
-"""
+"""What this process hears from workers: who is there, what is done, how far shares are, and who died."""
 
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +9,6 @@ from typing import Any
 from pipeline.extraction.progress import Progress
 from pipeline.schedule.clusters import Cluster
 from pipeline.schedule.in_worker import TOPIC, Share, stop
-from pipeline.schedule.share_sizes import IN_FLIGHT, ShareSizes
 from stores.errors import UserError
 
 NO_WORKER_SECONDS = 120.0
@@ -78,62 +73,6 @@ def watching(cluster: Cluster, on_death: Callable[[str], None]) -> Iterator[Watc
                 cluster.client.unsubscribe_topic(topic)
 
 
-def hand_out(
-    cluster: Cluster,
-    submit: Callable[[tuple[int, ...]], tuple[Any, ...]],
-    numbers: Iterable[int],
-    sizes: ShareSizes,
-    on_share: Callable[[Share, tuple[int, ...]], None],
-    on_look: Callable[[], None] = lambda: None,
-) -> None:
-    """Let workers make some ranges, and call ``on_share`` with what became of each share.
-
-    When this process is told to stop, workers get a grace to write what they have. Raises the error of a share, and
-    UserError when the scheduler or all workers are gone.
-
-    Args:
-        cluster: The workers.
-        submit: Returns the function that makes a share in a worker, and its arguments.
-        numbers: Ranges to make.
-        sizes: Decides how many ranges a share has.
-        on_share: Takes the outcome of a share and the numbers of its ranges.
-        on_look: Called every second.
-    """
-    left, running = deque(numbers), {}  # type: deque[int], dict[Any, tuple[str, tuple[int, ...]]]
-    last_seen = time.monotonic()
-    try:
-        while left or running:
-            workers = present_workers(cluster)
-            if workers:
-                last_seen = time.monotonic()
-            elif time.monotonic() - last_seen > NO_WORKER_SECONDS:
-                raise UserError("no worker is left: what is committed is kept, run the same command to continue")
-            held = [address for address, _ in running.values()]
-            for _ in range(IN_FLIGHT):
-                for address, name in workers.items():
-                    if left and held.count(address) < IN_FLIGHT:
-                        share = tuple(left.popleft() for _ in range(sizes.next(name, len(left), len(workers))))
-                        # A worker that is free takes what another holds.
-                        where = {"workers": [address], "allow_other_workers": True}
-                        future = cluster.client.submit(*submit(share), pure=False, retries=RETRIES, **where)
-                        running[future] = (address, share)
-                        held.append(address)
-            for future in done_of(cluster, running):
-                _, share = running.pop(future)
-                result: Share = result_of(cluster, future)
-                if result.error is not None:
-                    raise result.error
-                if result.stopped:  # this worker alone was told to end
-                    left.extendleft(reversed(share))
-                    continue
-                sizes.took(result.worker, len(share), result.seconds)
-                on_share(result, share)
-            on_look()
-    except BaseException:
-        give_up(cluster, running)
-        raise
-
-
 def present_workers(cluster: Cluster) -> dict[str, str]:
     """Return the names of the workers that are there, by address; raises UserError when the scheduler is gone."""
     if cluster.client.status != "running":
@@ -195,13 +134,16 @@ class ScheduledProgress:
 
     Args:
         title: The set, for people.
+        of: Names the set in what workers tell.
         rows_total: Rows to make.
         watch: What workers tell.
         on_progress: Called with the state of all of them.
     """
 
-    def __init__(self, title: str, rows_total: int, watch: Watch, on_progress: Callable[[Progress], None]) -> None:
-        self.title, self.rows_total, self.watch, self.on_progress = title, rows_total, watch, on_progress
+    def __init__(
+        self, title: str, of: str, rows_total: int, watch: Watch, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.title, self.of, self.rows_total, self.watch, self.on_progress = title, of, rows_total, watch, on_progress
         self.started = time.monotonic()
         self.rows_done = 0
         self.stages: dict[str, float] = {}
@@ -209,14 +151,16 @@ class ScheduledProgress:
     def add(self, share: Share, n_rows: int) -> None:
         """Add a share that was made."""
         self.rows_done += n_rows
-        self.watch.running.pop(share.worker, None)
+        if self.watch.running.get(share.worker, {}).get("of") == self.of:
+            del self.watch.running[share.worker]
         for name in ("decode", "model", "write"):
             self.stages[name] = self.stages.get(name, 0.0) + getattr(share.stages, name)
-        self.show()
 
     def show(self) -> None:
-        """Call back with the state of all workers."""
-        events = list(self.watch.running.values())
+        """Call back with the state of all workers, if there is anything to make."""
+        if not self.rows_total:
+            return
+        events = [event for event in self.watch.running.values() if event["of"] == self.of]
         done = min(self.rows_total, self.rows_done + sum(event["rows"] for event in events))
         rates = {event["name"]: event["rows"] / max(event["seconds"], 1e-9) for event in events}
         stages = [event["stage"] for event in events]

@@ -24,7 +24,7 @@ from pipeline.extraction.extract import extract, start_extraction
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.options import ExtractOptions
 from pipeline.extraction.progress import Progress, StageSeconds
-from pipeline.extraction.run import built_views
+from pipeline.extraction.run import ViewModels
 from pipeline.labels.label_set import label_spec, write_labels
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
@@ -72,6 +72,19 @@ class Order:
     compute: Compute
     options: ExtractOptions
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells the set from others: command, model and view."""
+        return self.run, self.model, str(self.view)
+
+
+class Trial(NamedTuple):
+    """What a first batch tells: settings that fit the device, and the compute record of a set made with them."""
+
+    compute: Compute
+    record: dict[str, Any]
+    notes: list[str]
+
 
 @dataclass
 class Share:
@@ -89,14 +102,8 @@ class Share:
     error: PatchbankError | None = None
     checked: CheckedChunks | None = None
     """The chunks that it wrote and read back: sealing reads them no second time."""
-
-
-class Trial(NamedTuple):
-    """What a first batch tells: settings that fit the device, and the compute record of a set made with them."""
-
-    compute: Compute
-    record: dict[str, Any]
-    notes: list[str]
+    trial: Trial | None = None
+    """What its first batch tells, if it was one that writes nothing."""
 
 
 class StoppedError(PatchbankError):
@@ -135,7 +142,7 @@ def make_ranges(order: Order, numbers: tuple[int, ...]) -> Share:
         job = _job(order)
         assert job.existing is not None
         _look(job.existing, numbers)
-        options = replace(order.options, ranges=frozenset(numbers), seals=False, on_progress=_Events(numbers[0]))
+        options = replace(order.options, ranges=frozenset(numbers), seals=False, on_progress=_Events(order))
         outcome = extract(job, Store(order.store), order.compute, options)
         share.rows_made, share.rows_taken = outcome.rows_made, outcome.rows_taken
         share.stages, share.notes = outcome.seconds, outcome.notes
@@ -154,14 +161,11 @@ def make_label_ranges(order: Order, arrays: tuple[str, ...], numbers: tuple[int,
     return share
 
 
-def try_first_batch(order: Order) -> Trial | PatchbankError:
+def try_first_batch(order: Order) -> Share:
     """Compute the first batch and write nothing, so that a model that cannot run leaves nothing in the store."""
-    with _RUNNING:
-        try:
-            with start_extraction(_job(order), order.compute, order.options) as work:
-                return Trial(work.compute, work.compute.record(work.job.precision), work.notes)
-        except PatchbankError as error:
-            return error
+    with _share() as share, start_extraction(_job(order), order.compute, order.options) as work:
+        share.trial = Trial(work.compute, work.compute.record(work.job.precision), work.notes)
+    return share
 
 
 async def stop() -> None:
@@ -189,10 +193,14 @@ def _share() -> Iterator[Share]:
 
 
 class _Events:
-    """Tells the scheduler how far a share is."""
+    """Tells the scheduler how far a share is.
 
-    def __init__(self, first: int) -> None:
-        self.first, self.last = first, 0.0
+    Args:
+        order: What it is a share of.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.of, self.last = "/".join(order.key), 0.0
 
     def __call__(self, progress: Progress) -> None:
         if _STOPPING.is_set():
@@ -201,29 +209,37 @@ class _Events:
         if now - self.last >= TOLD_EVERY:
             self.last = now
             worker = get_worker()
-            event = {"name": str(worker.name), "first": self.first, "rows": progress.rows_done}
+            event = {"name": str(worker.name), "of": self.of, "rows": progress.rows_done}
             worker.log_event(TOPIC, event | {"seconds": progress.seconds, "stage": progress.bottleneck})
 
 
 _JOBS: dict[tuple[str, ...], Job] = {}
-"""The job of the last order: its model stays built. Only one model is in memory at a time."""
+"""The job of the last order, and that of the one before if its model is the same."""
+_MODELS: dict[tuple[str, ...], ViewModels] = {}
+"""The model of the last order, which stays built for the next view; one model is in memory at a time."""
 _VIEWS: dict[tuple[str, ...], Samples] = {}
 
 
 def _job(order: Order) -> Job:
-    key = (order.run, order.model, str(order.view))
+    key = order.key
     if key not in _JOBS:
-        _JOBS.clear()
         os.chdir(order.current)
-        workspace = Workspace(Store(order.store), Path(order.data), Path(order.folder))
-        recipe = order.recipe
+        recipe, store = order.recipe, Store(order.store)
         (model_recipe,) = (one for one in recipe.models if one.display == order.model)
-        samples = _sent(order.samples)
-        for number, (view, features, shown, clean) in enumerate(built_views(recipe, model_recipe, workspace)):
-            if number == order.view:
-                # The view's own samples are made by `prepare`.
-                _JOBS[key] = prepare(recipe, model_recipe, shown, samples, workspace.store, view, features, clean)
-                break
+        if key[:2] not in _MODELS:
+            _MODELS.clear()
+            workspace = Workspace(store, Path(order.data), Path(order.folder))
+            _MODELS[key[:2]] = ViewModels(recipe, model_recipe, workspace)
+        models = _MODELS[key[:2]]
+        view, features = list(recipe.all_views(model_recipe))[order.view]
+        size = view.input or recipe.frame.input
+        before = [one for one, job in _JOBS.items() if one[:2] == key[:2] and job.samples.frame.input == size][-1:]
+        for other in _JOBS.keys() - before:
+            del _JOBS[other]
+        models.keep_for(view)
+        shown, clean = models.of(view)
+        # The view's own samples are made by `prepare`.
+        _JOBS[key] = prepare(recipe, model_recipe, shown, _sent(order.samples), store, view, features, clean)
     job = _JOBS[key]
     if job.existing is None:  # perhaps created since the first batch
         store = Store(order.store)
@@ -234,7 +250,7 @@ def _job(order: Order) -> Job:
 
 
 def _samples(order: Order) -> Samples:
-    key = (order.run, order.model, str(order.view))
+    key = order.key
     if key not in _VIEWS:
         _VIEWS.clear()
         os.chdir(order.current)

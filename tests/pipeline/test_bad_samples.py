@@ -21,7 +21,8 @@ from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
 from pipeline.extraction.recomputing.fidelity import recompute_rows
 from pipeline.extraction.recomputing.repair import repair_recipe
 from pipeline.extraction.run import Recorded
-from pipeline.labels.label_set import PIXELS, make_labels
+from pipeline.labels.label_set import PIXELS
+from pipeline.labels.making_labels import make_labels
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, Recipe
 from pipeline.rows import bad_samples, sources

@@ -15,7 +15,7 @@ from pipeline.datasets import open_dataset
 from pipeline.datasets.fair1m import Fair1m
 from pipeline.extraction.plan import labelled_coverage, warnings
 from pipeline.extraction.run import Workspace, read_samples
-from pipeline.labels.label_set import make_labels
+from pipeline.labels.making_labels import make_labels
 from pipeline.recipe import Recipe
 from pipeline.rows.few_shot import choose, choose_rows, class_order, tile_classes
 from pipeline.rows.frames import tiles

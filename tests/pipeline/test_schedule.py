@@ -1,9 +1,11 @@
 """Workers make the bytes of one process, whatever dies; most tests have their workers as threads of this process."""
 
+import gc
 import itertools
 import os
 import pickle
 import threading
+import weakref
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,9 @@ from pipeline.schedule.clusters import Cluster, connect, is_scheduler, local_wor
 from pipeline.schedule.extraction import ScheduledSets, compute_of
 from pipeline.schedule.handing_out import Watch, watching
 from pipeline.schedule.share_sizes import ShareSizes
+from pipeline.views.blur import Blur
 from pipeline.views.flip import Flip
+from pipeline.views.size import InputSize
 from stores import Store
 from stores.errors import UserError
 from stores.specs import ArraySpec
@@ -93,6 +97,80 @@ def test_workers_make_the_sets_of_one_process_with_views_and_labels(tmp_path, da
     assert [sum(one.made_by.values()) for one in report.outcomes] == [28, 28]
     assert [one.rows_made for one in again.outcomes] == [0, 0]
     assert max(one.rows_done for one in told) == told[-1].rows_total == 28
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """Every model that is built, as (whether the first process built it, height of its inputs)."""
+    listed, original = [], run.Workspace.model
+
+    def counted(self, recipe, size):
+        listed.append((threading.current_thread() is threading.main_thread(), size.height))
+        return original(self, recipe, size)
+
+    monkeypatch.setattr(run.Workspace, "model", counted)
+    return listed
+
+
+MANY_VIEWS = (Flip(name="flip"), InputSize(name="size", levels=(16,)), Blur(name="blur", levels=(10,)))
+
+
+def test_a_worker_builds_a_model_once_for_all_views_of_one_input_size(tmp_path, data, builds):
+    wanted = recipe(views=MANY_VIEWS)
+    with threads(1) as cluster:
+        report = scheduled(cluster, wanted, place(tmp_path, data, "shared"))
+    assert sorted(builds) == [(False, 16), (False, 32), (True, 16), (True, 32)]
+    assert facts(report) == facts(run.extract_recipe(wanted, place(tmp_path, data, "alone"), CPU))
+    assert sorted(builds[4:]) == [(True, 16), (True, 32)]
+
+
+def test_a_worker_prepares_a_view_once_and_holds_no_model_of_another_size(tmp_path, data, monkeypatch):
+    sizes = InputSize(name="size", levels=(16, 48))
+    wanted = recipe(views=(Flip(name="flip"), sizes, Blur(name="blur", levels=(10, 20))))
+    prepared, alive, most = [], weakref.WeakSet(), []
+    prepare, model = in_worker.prepare, run.Workspace.model
+
+    def counted(*arguments):
+        prepared.append(arguments[5].title)
+        return prepare(*arguments)
+
+    def building(self, recipe, size):
+        built = threading.current_thread() is not threading.main_thread()
+        gc.collect()
+        most.append(len(alive) + 1 if built else 0)
+        found = model(self, recipe, size)
+        if built:
+            alive.add(found.module)
+        return found
+
+    monkeypatch.setattr(in_worker, "prepare", counted)
+    monkeypatch.setattr(run.Workspace, "model", building)
+    with threads(1) as cluster:
+        scheduled(cluster, wanted, place(tmp_path, data, "shared"))
+    assert prepared == [view.title for view, _ in wanted.all_views()]
+    assert most == [0, 0, 0, 1, 2, 2]
+
+
+def test_models_of_other_sizes_are_gone_before_the_next_is_built(tmp_path, data, monkeypatch):
+    wanted, alive, most = recipe(views=(InputSize(name="size", levels=(16, 48, 64)),)), weakref.WeakSet(), []
+    original = run.Workspace.model
+
+    def counted(self, recipe, size):
+        gc.collect()
+        most.append(len(alive) + 1)
+        built = original(self, recipe, size)
+        alive.add(built.module)
+        return built
+
+    monkeypatch.setattr(run.Workspace, "model", counted)
+    views = [view for view, _ in wanted.all_views()]
+    models = run.ViewModels(wanted, wanted.models[0], place(tmp_path, data, "store"))
+    for view in (*views, views[0]):
+        models.keep_for(view)
+        shown, clean = models.of(view)
+        assert (shown is clean) == (view.input is None)
+        del shown, clean
+    assert most == [1, 2, 2, 2], "that for the clean view and one more"
 
 
 def test_what_was_begun_goes_on_in_workers_and_the_other_way_round(tmp_path, data):

@@ -172,10 +172,10 @@ def test_inputs_that_two_runs_made_are_not_read(tmp_path, monkeypatch):
 
 def input_pixels_in_ranges(monkeypatch):
     """Let label sets have ranges of four rows, and a kill come in the second range of inputs."""
-    from pipeline.labels import label_set
+    from pipeline.labels import label_set, making_labels
 
     state = {"stopped": False}
-    plan, make = label_set.plan_layout, label_set.input_pixels
+    plan, make = making_labels.plan_layout, label_set.input_pixels
 
     def stopping(samples, interpolation, start, stop):
         if start:
@@ -183,7 +183,7 @@ def input_pixels_in_ranges(monkeypatch):
             raise KeyboardInterrupt
         return make(samples, interpolation, start, stop)
 
-    monkeypatch.setattr(label_set, "plan_layout", lambda rows, size: plan(rows, size, range_bytes=4 * size))
+    monkeypatch.setattr(making_labels, "plan_layout", lambda rows, size: plan(rows, size, range_bytes=4 * size))
     monkeypatch.setattr(label_set, "input_pixels", stopping)
     return state
 

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.extraction import run
-from pipeline.labels import label_set
+from pipeline.labels import label_set, making_labels
 from pipeline.labels.label_set import label_spec, label_values, pixel_array
 from pipeline.rows.under_view import for_view
 from pipeline.schedule import written_rows
@@ -66,7 +66,7 @@ def test_labels_and_views_of_rows_that_were_read_are_those_of_the_others(place, 
     view = Flip(name="flip").at(1, samples.frame)
     for one, other in ((samples, found), (for_view(samples, view), for_view(found, view))):
         assert label_spec(one) == label_spec(other)
-        row_range = next(iter(label_set._layout(one).ranges()))
+        row_range = next(iter(making_labels._layout(one).ranges()))
         values = [label_values(pixel_array(rows), rows, row_range) for rows in (one, other)]
         np.testing.assert_array_equal(*values)
         pd.testing.assert_frame_equal(other.label_table.astype(one.label_table.dtypes), one.label_table)

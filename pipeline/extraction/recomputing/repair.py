@@ -14,9 +14,10 @@ from pipeline.extraction.job import feature_spec, prepare
 from pipeline.extraction.loading import Batch, default_workers
 from pipeline.extraction.model_pass.precision import precision_of
 from pipeline.extraction.options import ExtractOptions
-from pipeline.extraction.run import built_views
+from pipeline.extraction.run import ViewModels
 from pipeline.labels.input_pixels import GROUP
-from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values, make_labels
+from pipeline.labels.label_set import LABEL_COMPUTE, clean_grids, label_spec, label_values
+from pipeline.labels.making_labels import make_labels
 from pipeline.labels.tables import tables_of
 from pipeline.recipe import Recipe
 from pipeline.recorded import Recorded
@@ -180,11 +181,8 @@ def _note_failure(one: Repaired, error: PatchbankError) -> None:
 def _repair_features(one: Repaired, sets: Recorded, seen: Samples, means: _Means) -> None:
     """Recompute the lost chunks of a feature set; ``seen`` are the rows under its view."""
     recipe, store = means.recipe, means.workspace.store
-    features, model, clean_model = next(
-        (features, shown, clean)
-        for view, features, shown, clean in built_views(recipe, sets.model, means.workspace)
-        if view.spec == sets.view.spec
-    )
+    view, features = next(one for one in recipe.all_views(sets.model) if one[0].spec == sets.view.spec)
+    model, clean_model = ViewModels(recipe, sets.model, means.workspace).of(view)
     spec = feature_spec(model, seen, features)
     if spec.digest != one.report.set:
         one.reason = CHANGED

@@ -1,0 +1,190 @@
+"""Hands out shares of one set after another: workers that make the last ones of a set are given those of the next.
+
+A worker holds two shares, of whichever sets. When one dies, Dask gives both to others, which make only the ranges
+without a commit record. What was made is returned in the order of the sets, and so are errors: a set that fails ends
+the command once those before it are complete, as in one process.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pipeline.schedule.clusters import Cluster
+from pipeline.schedule.handing_out import NO_WORKER_SECONDS, RETRIES, done_of, give_up, present_workers, result_of
+from pipeline.schedule.in_worker import Share
+from pipeline.schedule.share_sizes import IN_FLIGHT, ShareSizes
+from stores.errors import PatchbankError, UserError
+
+T = TypeVar("T")
+
+
+def nobody_looks() -> None:
+    """Look at nothing."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Shares of ranges that a set waits for."""
+
+    submit: Callable[[tuple[int, ...]], tuple[Any, ...]]
+    """Returns the function that makes a share in a worker, and its arguments."""
+    numbers: Sequence[int]
+    """Ranges to make."""
+    on_share: Callable[[Share, tuple[int, ...]], None]
+    """Takes the outcome of a share and the numbers of its ranges."""
+    sizes: ShareSizes = field(default_factory=ShareSizes)
+    """Decides how many ranges a share has."""
+    on_look: Callable[[], None] = nobody_looks
+    """Called every second while the sets before are complete."""
+    is_last: bool = False
+    """Whether the next set may begin once all of it is handed out."""
+    is_early: bool = False
+    """Whether it may begin when there is one range left for each worker: so nobody waits for the first batch of it."""
+
+
+Steps = Generator[Work, None, T]
+"""Makes one set: yields the shares that it waits for, goes on when they are made, and returns what was made."""
+
+
+class _OpenSet(Generic[T]):
+    """A set that has begun and that was not returned yet.
+
+    Args:
+        steps: Makes it.
+    """
+
+    def __init__(self, steps: Steps[T]) -> None:
+        self.steps = steps
+        self.work: Work | None = None
+        self.left: deque[int] = deque()
+        """Ranges that no worker has been given."""
+        self.n_running = 0
+        """Shares that workers hold."""
+        self.made: list[T] = []
+        """What was made, once it is complete."""
+        self.error: PatchbankError | None = None
+
+    def lets_next_begin(self, n_workers: int) -> bool:
+        """Return whether workers hold or have made what there is to make, or nearly all of it."""
+        if self.made or self.error or self.work is None:
+            return bool(self.made)
+        return self.work.is_last and len(self.left) <= (n_workers if self.work.is_early else 0)
+
+    def go_on(self) -> None:
+        """Go on up to the next shares that are to be waited for."""
+        while not (self.left or self.n_running or self.made or self.error):
+            try:
+                self.work = next(self.steps)
+                self.left.extend(self.work.numbers)
+            except StopIteration as end:
+                self.made.append(end.value)
+            except PatchbankError as error:
+                self.fail(error)
+
+    def fail(self, error: PatchbankError) -> None:
+        """Hand out nothing more of it; the first error counts."""
+        self.error = self.error or error
+        self.left.clear()
+
+    def look(self) -> None:
+        """Show how far it is."""
+        if self.work is not None:
+            self.work.on_look()
+
+
+def hand_out(cluster: Cluster, sets: Iterable[Steps[T]]) -> Generator[T]:
+    """Let workers make some sets, and yield what was made of each in their order.
+
+    A set begins once the shares of the one before are handed out, or nearly all. When this process is told to stop,
+    workers get a grace to write what they have. Raises the error of a share or of a set once the sets before are
+    complete, and UserError when the scheduler or all workers are gone.
+
+    Args:
+        cluster: The workers.
+        sets: Makes a set each; the next is asked for when it begins.
+    """
+    coming, open_sets = iter(sets), deque[_OpenSet[T]]()
+    running: dict[Any, tuple[_OpenSet[T], str, tuple[int, ...]]] = {}
+    is_more, last_seen = True, time.monotonic()
+    try:
+        while open_sets or is_more:
+            workers = present_workers(cluster)
+            if workers:
+                last_seen = time.monotonic()
+            elif time.monotonic() - last_seen > NO_WORKER_SECONDS:
+                raise UserError("no worker is left: what is committed is kept, run the same command to continue")
+            for seals in (False, True):  # workers get what they can make before sets are sealed, which takes a while
+                for one in open_sets:
+                    if seals or not (one.work and one.work.is_last):
+                        one.go_on()
+                _fill(cluster, workers, open_sets, running)
+            if open_sets and (error := open_sets[0].error):
+                raise error
+            if open_sets and open_sets[0].made:
+                open_sets[0].look()
+                yield open_sets.popleft().made[0]
+                continue
+            if is_more and (not open_sets or open_sets[-1].lets_next_begin(len(workers))):
+                steps = next(coming, None)
+                is_more = steps is not None
+                open_sets.extend([] if steps is None else [_OpenSet(steps)])
+                continue
+            for future in done_of(cluster, running):
+                one, _, share = running.pop(future)
+                one.n_running -= 1
+                _take(one, share, cluster, future)
+            open_sets[0].look()
+    except BaseException:
+        give_up(cluster, running)
+        raise
+
+
+def _fill(
+    cluster: Cluster,
+    workers: dict[str, str],
+    open_sets: Iterable[_OpenSet[T]],
+    running: dict[Any, tuple[_OpenSet[T], str, tuple[int, ...]]],
+) -> None:
+    """Give shares to workers that hold fewer than two: what a set begins with first, then ranges of the earliest set.
+
+    Args:
+        cluster: The workers.
+        workers: Names of those that are there, by address.
+        open_sets: The sets in order.
+        running: Shares that workers hold, by future; new ones are added.
+    """
+    held = Counter(dict.fromkeys(workers, 0))
+    held.update(address for _, address, _ in running.values() if address in workers)
+    while workers and (some := [one for one in open_sets if one.work and one.left]):
+        one = min(some, key=lambda one: one.work is not None and one.work.is_last)  # the first of several
+        address = min(workers, key=held.__getitem__)
+        if held[address] >= IN_FLIGHT:
+            break
+        assert one.work is not None
+        n_ranges = one.work.sizes.next(workers[address], len(one.left), len(workers))
+        share = tuple(one.left.popleft() for _ in range(n_ranges))
+        # A worker that is free takes what another holds.
+        where = {"workers": [address], "allow_other_workers": True}
+        future = cluster.client.submit(*one.work.submit(share), pure=False, retries=RETRIES, **where)
+        running[future] = (one, address, share)
+        one.n_running += 1
+        held[address] += 1
+
+
+def _take(one: _OpenSet[T], share: tuple[int, ...], cluster: Cluster, future: Any) -> None:
+    """Take what became of a share."""
+    assert one.work is not None
+    try:
+        result: Share = result_of(cluster, future)
+    except UserError as error:
+        one.fail(error)
+        return
+    if result.error is not None:
+        one.fail(result.error)
+    elif one.error is None and result.stopped:  # that worker alone was told to end
+        one.left.extendleft(reversed(share))
+    elif one.error is None:
+        one.work.sizes.took(result.worker, len(share), result.seconds)
+        one.work.on_share(result, share)
