@@ -144,6 +144,7 @@ def test_a_share_that_a_worker_gave_up_is_made_by_another_also_after_the_next_se
 MANY_VIEWS = (Flip(name="flip"), InputSize(name="size", levels=(16, 48)), Blur(name="blur", levels=(10,)))
 
 
+@pytest.mark.slow
 def test_views_that_are_made_side_by_side_have_the_bytes_and_the_order_of_one_process(tmp_path, cluster):
     write_camvid(tmp_path / "data" / "camvid")
     wanted = recipe(TINY, TINY.model_copy(update={"title": "second", "seed": 4}), views=MANY_VIEWS,
