@@ -95,6 +95,7 @@ def test_nothing_but_objects_tells_the_kind_of_a_street():
     assert all(len(set(counts)) > 1 for kind, counts in shares.items() if kind != "empty"), "numbers vary"
 
 
+@pytest.mark.slow
 def test_the_colours_of_a_street_do_not_tell_its_kind():
     kinds, colours = [], []
     for number in range(120):

@@ -124,6 +124,7 @@ def test_a_worker_builds_a_model_once_for_all_views_of_one_input_size(tmp_path, 
     assert sorted(builds[4:]) == [(True, 16), (True, 32)]
 
 
+@pytest.mark.slow
 def test_a_worker_prepares_a_view_once_and_holds_no_model_of_another_size(tmp_path, data, monkeypatch):
     sizes = InputSize(name="size", levels=(16, 48))
     wanted = recipe(views=(Flip(name="flip"), sizes, Blur(name="blur", levels=(10, 20))))
