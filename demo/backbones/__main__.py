@@ -23,16 +23,18 @@ def main(arguments: list[str] | None = None) -> int:
     from demo.backbones.training import train as train_backbone
 
     try:
-        settings = read_settings(chosen.file)
         changes = {name: getattr(chosen, name) for name in ("steps", "batch") if getattr(chosen, name) is not None}
-        for name, value in changes.items():
+        for name, value in (*changes.items(), ("threads", chosen.threads)):
             if value < 1:
                 raise UserError(f"--{name} {value}: give 1 or more")
-        optimisation = settings.optimisation.model_copy(update=changes)
-        settings = settings.model_copy(update={"optimisation": optimisation})
-        path = train_backbone(settings, chosen.out, cache=chosen.cache, threads=max(1, chosen.threads), report=_say)
+        settings = read_settings(chosen.file, **changes)
+        path = train_backbone(settings, chosen.out, cache=chosen.cache, threads=chosen.threads, report=_say)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
+        return 2
+    except OSError as error:
+        where = error.filename or chosen.out
+        sys.stderr.write(f"error: cannot write {where} ({error.strerror}): choose another --out or --cache\n")
         return 2
     _say(f"wrote {path}")
     return 0

@@ -2,6 +2,7 @@
 
 import json
 import math
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from demo.backbones.masked import MaeObjective, SimMimObjective
 from demo.backbones.score import score
 from demo.backbones.settings import Dino, Mae, Moco, Optimisation, Settings, SimMim
 from demo.backbones.supervised import SupervisedObjective
+from stores.errors import UserError
+from stores.storage.cores import available_cores
 
 Objective = MaeObjective | SimMimObjective | DinoObjective | MocoObjective | SupervisedObjective
 Report = Callable[[str], None]
@@ -38,7 +41,7 @@ def train(
     """Train a backbone and return the file of its weights; equal settings give equal bytes on the same machine.
 
     Writes below ``out``: ``<name>.safetensors`` (float16), ``<name>.log.jsonl`` (loss of a step and the
-    scores before it), ``<name>.svg`` (both as curves) and ``<name>.json`` (settings, minutes, threads, final scores).
+    scores before it), ``<name>.svg`` (both as curves) and ``<name>.json`` (settings, machine, minutes, threads, final scores).
 
     Args:
         settings: All hyper-parameters.
@@ -46,6 +49,8 @@ def train(
         cache: Folder in which painted frames are kept between runs.
         threads: Threads of torch; other numbers round otherwise and give slightly other weights.
         report: Takes the lines that are logged.
+
+    Raises UserError where the loss is no number any more.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -82,6 +87,7 @@ def learning_rate(step: int, optimisation: Optimisation) -> float:
 def _train(settings: Settings, out: Path, cache: Path | None, threads: int, report: Report) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     options, started = settings.optimisation, time.monotonic()
+    report(f"{settings.name} paints {settings.world.scenes} scenes, or reads them from the cache")
     frames = paint_frames(settings.world, cache=cache)
     probed = settings.world.model_copy(update={"scenes": settings.probe_scenes, "cities": 4})
     held_out = [paint_frames(probed, purpose, cache) for purpose in ("probe-training", "probe-validation")]
@@ -99,13 +105,17 @@ def _train(settings: Settings, out: Path, cache: Path | None, threads: int, repo
         if step < options.steps:
             rate = learning_rate(step, options)
             loss = _update(encoder, objective, cropper, optimiser, rate, options)
+            if not math.isfinite(loss):
+                raise UserError(f"the loss of step {step} is {loss}: give a lower learning_rate; nothing was written")
             if step % settings.log_every == 0:
                 line |= {"loss": round(loss, 6), "learning_rate": round(rate, 8)}
         if len(line) > 1:
             log.append(line)
             report(f"{settings.name} " + " ".join(f"{key} {_short(value)}" for key, value in line.items()))
     minutes = {"painting": (painted - started) / 60, "training": (time.monotonic() - painted) / 60}
-    return _save(settings, out, _trained(encoder, objective), objective, log, {"threads": threads, **minutes})
+    machine = {"machine": platform.machine(), "instructions": torch.backends.cpu.get_cpu_capability()}
+    facts = {**machine, "cores": available_cores(), "threads": threads, **minutes}
+    return _save(settings, out, _trained(encoder, objective), objective, log, facts)
 
 
 def _update(

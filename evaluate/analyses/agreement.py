@@ -16,7 +16,7 @@ from jaxtyping import Float64, Int64
 from pydantic import Field
 
 from evaluate.inputs.limits import check_k
-from evaluate.inputs.memory import neighbours_bytes
+from evaluate.inputs.memory import neighbours_bytes, search_memory
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.work import CALL, Work, comparing, reading
@@ -29,9 +29,6 @@ from evaluate.settings import BootstrapSettings, Context, SingleLayerSettings
 from evaluate.task import ModelTask
 from stores.errors import UserError
 from stores.format.paths import OF_LAYERS
-
-_MEMORY_BYTES = 256 << 20
-"""Memory of a neighbour search beside the vectors."""
 
 
 class Agreement(SingleLayerSettings, BootstrapSettings):
@@ -80,8 +77,21 @@ class PredictedModel:
         data, settings = self.data, self.settings
         if settings.classifier == "probe":
             return data.by_probe(self.probe)[0], data.truth
-        device = self.context.device.name
-        return data.by_neighbours([settings.k], settings.temperature, _MEMORY_BYTES, device)[settings.k], data.truth
+        device, memory_bytes = self.context.device.name, search_memory(self.context.memory_bytes, self.peak_bytes())
+        return data.by_neighbours([settings.k], settings.temperature, memory_bytes, device)[settings.k], data.truth
+
+    def peak_bytes(self) -> int:
+        """Estimate peak memory: one vector an image, and what a fit, a search or the draws of images need."""
+        n_train, n_queries = len(self.split.train.sources), len(self.split.validation.sources)
+        pooled, device = self.settings.pooled, self.context.device.name
+        width = sum(self.model.n_channels(one) for one in vector_addresses(self.model, self.array, pooled))
+        if self.settings.classifier == "probe":
+            predicting = self.probe.peak_bytes(n_train, n_queries, len(self.model.classes), width)
+        else:
+            predicting = neighbours_bytes(n_queries, self.settings.k, 1, 1, (n_train, width), device)
+        selections = (self.split.train, self.split.validation)
+        draws = 8 * 2 * self.settings.resamples * n_queries
+        return vectors_bytes(self.model, self.array, selections, [pooled], max(predicting, draws))
 
     def inputs(self) -> dict[str, str]:
         """Return the digests of what is read."""
@@ -199,16 +209,6 @@ class AgreementTask(ModelTask[Agreement]):
         return work
 
     def peak_bytes(self) -> int:
-        """Estimate peak memory: one vector an image, and what a fit or a search needs."""
+        """Estimate peak memory: that of one model's predictions and then of the other's."""
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
-        n_rows = len(self.train.rows) + len(self.validation.rows)
-        numbers = 8 * 6 * (n_train + n_queries) + 8 * 8 * self.settings.resamples
-        peaks = []
-        for side in (self.one, self.other):
-            pooled = self.settings.pooled
-            width = sum(side.model.n_channels(one) for one in vector_addresses(side.model, side.array, pooled))
-            held = vectors_bytes(side.model, side.array, n_rows, n_train + n_queries, [pooled])
-            fit = side.probe.peak_bytes(n_train, n_queries, len(side.model.classes), width)
-            search = neighbours_bytes(n_queries, self.settings.k, 1, 1) + _MEMORY_BYTES
-            peaks.append(held + (fit if self.settings.classifier == "probe" else search))
-        return numbers + max(peaks)
+        return 8 * 6 * (n_train + n_queries) + max(self.one.peak_bytes(), self.other.peak_bytes())

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from evaluate.inputs.limits import check_k
-from evaluate.inputs.memory import neighbours_bytes, rows_bytes
+from evaluate.inputs.memory import neighbours_bytes, reducing_bytes, rows_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.work import CALL, Work, comparing, reading
@@ -180,14 +180,19 @@ class ImageClassificationTask(PooledTask[ImageClassification]):
     def peak_bytes(self) -> int:
         """Estimate peak memory: one vector an image, or all patch tokens for an attentive probe."""
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
-        n_rows = len(self.train.rows) + len(self.validation.rows)
-        numbers = 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
+        numbers, draws = 8 * 4 * (n_train + n_queries), 8 * 2 * self.settings.resamples * n_queries
         if self.pooled is None:
-            tokens = rows_bytes(self.model, self.array, max(len(self.train.rows), len(self.validation.rows)))
+            selections = (self.train, self.validation)  # one after the other
+            tokens = rows_bytes(self.model, self.array, max(len(some.rows) for some in selections))
+            reading = max(reducing_bytes(self.model, self.array, some.rows) for some in selections)
             n_patches, n_channels = self.model.features.arrays[self.array].row_shape
-            return numbers + 2 * tokens + attentive_bytes(n_patches, n_channels, len(self.model.classes))
-        held = vectors_bytes(self.model, self.array, n_rows, n_train + n_queries, [self.pooled]) + numbers
+            fitting = tokens + attentive_bytes(n_patches, n_channels, len(self.model.classes))
+            return numbers + reading + max(fitting, draws)
         if self.classifier == "knn":
-            votes = len(set(self.settings.k))
-            return held + neighbours_bytes(n_queries, max(self.settings.k), 1, votes)
-        return held + self.probe.peak_bytes(n_train, n_queries, len(self.model.classes), self._width)
+            votes, bank, device = len(set(self.settings.k)), (n_train, self._width), self.context.device.name
+            classifying = neighbours_bytes(n_queries, max(self.settings.k), 1, votes, bank, device)
+        else:
+            classifying = self.probe.peak_bytes(n_train, n_queries, len(self.model.classes), self._width)
+        selections = (self.train, self.validation)
+        after = max(classifying, draws)
+        return numbers + vectors_bytes(self.model, self.array, selections, [self.pooled], after)

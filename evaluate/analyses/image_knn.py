@@ -196,7 +196,8 @@ class ImageKnnTask(PooledTask[ImageKnn]):
             or reading_bytes(sized, stored_address(sized, self.array, *OF_LAYERS) or self.array)
             for _, sized in sizes(self.model)
         )
-        searching = neighbours_bytes(n_queries, self.settings.k, 1, 1)
+        bank = n_train, self.n_channels
+        searching = neighbours_bytes(n_queries, self.settings.k, 1, 1, bank, self.context.device.name)
         return max(self._fitting_bytes(), reading) + self.n_channels * per_channel + numbers + searching
 
     def _fitting_bytes(self) -> int:

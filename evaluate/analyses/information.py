@@ -172,9 +172,11 @@ class InformationTask(PooledTask[Information]):
     def peak_bytes(self) -> int:
         """Estimate peak memory: one vector an image, its principal components, and what a fit needs."""
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
-        n_rows = len(self.train.rows) + len(self.validation.rows)
-        held = vectors_bytes(self.model, self.array, n_rows, n_train + n_queries, [self.pooled])
-        components = 8 * 3 * self.width * (n_train + n_queries + self.width)
-        numbers = 8 * (6 + self.settings.draws) * (n_train + n_queries) + 8 * 2 * self.settings.resamples * n_queries
-        fit = self.probe.peak_bytes(n_train, n_queries, len(self.model.classes), self.width)
-        return held + components + numbers + fit
+        n_all, width = n_train + n_queries, self.width
+        decomposed = 8 * width * (4 * n_train + 6 * width)  # centred, copied, both factors and what LAPACK works in
+        components = 8 * width * (n_all + width) + 4 * width * n_all
+        numbers = 8 * (6 + self.settings.draws) * (n_train + n_queries)
+        draws = 8 * 2 * self.settings.resamples * n_queries
+        fit = self.probe.peak_bytes(n_train, n_queries, len(self.model.classes), width)
+        selections, after = (self.train, self.validation), max(decomposed, components + max(fit, draws))
+        return numbers + vectors_bytes(self.model, self.array, selections, [self.pooled], after)

@@ -176,5 +176,5 @@ class IntrinsicDimensionTask(ScoredTask[IntrinsicDimension]):
         pooled = [kind for kind in self.settings.vectors if kind != "patch"]
         read = reading_bytes(self.model, self.array)
         if pooled:
-            read = max(read, vectors_bytes(self.model, self.array, len(self.scored.rows), n_images, pooled))
-        return read + held + neighbours_bytes(n, 2, 1, 0)
+            read = max(read, vectors_bytes(self.model, self.array, [self.scored], pooled))
+        return read + held + neighbours_bytes(n, 2, 1, 0, (n, self.n_channels), self.context.device.name)

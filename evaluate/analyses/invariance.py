@@ -127,9 +127,9 @@ class InvarianceTask(PooledTask[Invariance]):
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: one vector a row, clean and under one view."""
-        n_rows, n_images = len(self.scored.rows), len(self.scored.sources)
+        n_rows = len(self.scored.rows)
         held = max(
-            vectors_bytes(viewed, self.array, n_rows, n_images, [pooled])
+            vectors_bytes(viewed, self.array, [self.scored], [pooled])
             for _, _, viewed in [("", 0.0, self.model), *self._viewed()]
             for pooled in self.settings.pooled
         )

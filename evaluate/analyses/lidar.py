@@ -121,9 +121,9 @@ class LidarTask(ScoredTask[Lidar]):
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: the vectors of all views twice, and a few matrices of their width."""
-        n_rows, n_images, width = len(self.scored.rows), len(self.scored.sources), self._width(self.settings.pooled)
+        n_rows, width = len(self.scored.rows), self._width(self.settings.pooled)
         read = max(
-            vectors_bytes(model, self.array, n_rows, n_images, [pooled])
+            vectors_bytes(model, self.array, [self.scored], [pooled])
             for _, model in self._sides()
             for pooled in self.settings.pooled
         )

@@ -154,13 +154,12 @@ class ObjectPositionsTask(PooledTask[ObjectPositions]):
     def peak_bytes(self) -> int:
         """Estimate peak memory: one vector an image, and copies for the regression."""
         n_train, n_queries = len(self.train.sources), len(self.validation.sources)
-        n_rows = len(self.train.rows) + len(self.validation.rows)
         width = max(
             sum(self.model.n_channels(one) for one in vector_addresses(self.model, self.array, pooled))
             for pooled in self.settings.pooled
         )
         held = max(
-            vectors_bytes(self.model, self.array, n_rows, n_train + n_queries, [pooled])
+            vectors_bytes(self.model, self.array, [self.train, self.validation], [pooled])
             for pooled in self.settings.pooled
         )
         regression = 8 * width * (8 * n_train + 4 * n_queries) + 4 * 8 * width**2

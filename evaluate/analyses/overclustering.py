@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from pydantic import Field
 
-from evaluate.inputs.chunks import of_chunks, readers
-from evaluate.inputs.memory import ClassifierMemory, n_patches, reading_bytes
+from evaluate.inputs.chunks import n_readers, of_chunks
+from evaluate.inputs.memory import ClassifierMemory, n_patches, reducing_bytes
 from evaluate.inputs.patches import tokens
 from evaluate.inputs.work import ClassifierWork, Work
 from evaluate.kernels.segmentation.clustering import (
@@ -148,11 +148,13 @@ class OverclusteringTask(ModelTask[Overclustering]):
         """Estimate peak memory: the fitted patches with k-means' copies, the clusters of all runs, and scoring."""
         width, n_all = self.model.n_channels(self.array), n_patches(self.model, self.array, len(self.validation.rows))
         n_fitted, n_runs = min(self.settings.patches, n_all), len(self._counts) * self.settings.draws
-        reading = reading_bytes(self.model, self.array)
-        stored = self.model.features[self.array]
-        n_tokens = stored.layout.chunk_rows(stored.spec) * (n_all // max(1, len(self.validation.rows)))
+        stored, rows = self.model.features[self.array], self.validation.rows
+        chunk_rows = min(len(rows), stored.layout.chunk_rows(stored.spec))
+        n_tokens = chunk_rows * (n_all // max(1, len(rows)))
         # Of a chunk each reader has float32 tokens twice, once in float64, and their distances from all centres.
-        chunks = readers() * n_tokens * (16 * width + 16 * max(self._counts))
+        given = n_readers(stored, rows) * n_tokens * (16 * width + 16 * max(self._counts))
         memory = ClassifierMemory(self.model, self.array, self.validation, self.validation)
-        fitting = 4 * 4 * n_fitted * width + 8 * n_fitted * 12 + 9 * n_all
-        return fitting + reading + chunks + 8 * n_all * (2 * n_runs + 4) + memory.scoring(self.settings.resamples, 2)
+        fitted = 3 * 4 * n_fitted * width + 8 * n_fitted * 12
+        kept = 4 * n_fitted * width + 9 * n_all + 8 * n_all * (2 * n_runs + 4)
+        reading = reducing_bytes(self.model, self.array, rows)
+        return reading + kept + max(fitted, given) + memory.scoring(self.settings.resamples, 2)

@@ -215,7 +215,9 @@ class RetrievalTask(ModelTask[Retrieval]):
             + reading_bytes(model, array)
             + patch * (n_gallery + 2 * n_queries)  # of one view while the next is read
             + PATCH_BYTES * n_patches(model, array, len(self.images.rows))
-            + neighbours_bytes(n_queries, max(settings.recall_at), n_m, 1)
+            + neighbours_bytes(
+                n_queries, max(settings.recall_at), n_m, 1, (n_gallery, self.n_channels), self.context.device.name
+            )
             + 8 * settings.resamples * n_lines * 2 * (len(OUTCOMES) + 2 * n_depths + 1)
             + 3 * min(n_tiles, len(self.images.rows)) * tile_bytes
         )

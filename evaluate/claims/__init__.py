@@ -233,9 +233,10 @@ def _decide_here_or_beside(claim: Claim, evidence: Evidence) -> Decision:
     if evidence.analyses.issuperset(claim.analyses):
         return decide(claim, evidence)
     roles = (*claim.needs, *claim.joins)
-    names = {info.role: info.name for info in evidence.present(*roles)}
+    here = evidence.present(*roles)
     for other in evidence.beside:
-        same = names == {info.role: info.name for info in other.present(*roles)}
+        there = other.present(*roles)
+        same = len(here) == len(there) and all(map(ModelInfo.is_same_model, here, there))
         if same and other.analyses.issuperset(claim.analyses):
             decision = decide(claim, other.with_beside((evidence, *evidence.beside)))
             return replace(decision, reason=f"{decision.reason}; by the results of {other.experiment}")

@@ -102,7 +102,7 @@ def _with_probes(
     where = {"classifier": "probe"}
     for experiment in (evidence, *evidence.beside):
         others = [experiment.by_role.get(info.role) for info in models_info]
-        same = [other for info, other in zip(models_info, others, strict=True) if other and other.name == info.name]
+        same = [other for info, other in zip(models_info, others, strict=True) if other and other.is_same_model(info)]
         for analysis, metric in probes:
             probed = [experiment.rows(other, analysis, metric, **where) for other in same]
             if len(same) == len(models_info) and all(probed):

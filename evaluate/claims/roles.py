@@ -48,9 +48,9 @@ _NAMES = {
         "vit_large_patch14_reg4_dinov2.lvd142m",
     ),
     "ibot": ("ibot-base", "ibot-small", "demo-ibot"),
-    "mocov3": ("mocov3-base", "mocov3-small"),
+    "mocov3": ("mocov3-base", "mocov3-small", "demo-moco"),
     "mae-finetuned": ("mae-finetuned-base",),
-    "supervised": ("supervised-base", "demo-supervised"),
+    "supervised": ("supervised-base", "demo-supervised", "demo-supervised-image"),
     "scale-mae": ("scalemae-large",),
 }
 BY_NAME: dict[str, str] = {name: role for role, names in _NAMES.items() for name in names}
@@ -75,6 +75,8 @@ class ModelInfo(Record):
     """Name in the long table."""
     name: str
     """Name of the model."""
+    weights: str = ""
+    """sha256 of the file of its weights; empty where none was read (random weights, modules of one's own)."""
     role: str
     """One of `ROLES`."""
     data_set: str
@@ -88,6 +90,11 @@ class ModelInfo(Record):
     """Digests of what was measured, which models must share to be compared: ``image files``, ``label files``,
     ``label classes`` and ``facts of images``; ``images`` is their number, and with ``train`` or ``validation`` before
     the name each is of the images that train or validate alone. Notes of earlier versions have fewer, or none."""
+
+    def is_same_model(self, other: "ModelInfo") -> bool:
+        """Return whether another experiment measured the same model: equal name and, where both are known, weights."""
+        known = self.weights and other.weights
+        return self.name == other.name and (not known or self.weights == other.weights)
 
     def scaled(self, m: int) -> int:
         """Return a number of features of the paper for this width: the same from 768 on, in proportion below."""
@@ -119,6 +126,7 @@ def model_info(model: ModelSets, selection: Selection | None = None) -> ModelInf
     return ModelInfo(
         title=model.title,
         name=model.spec.model.name,
+        weights=_weights_file(model),
         role=role_of(model.spec.model.name, model.role),
         data_set=model.spec.dataset.name,
         frame=model.spec.frame,
@@ -126,6 +134,12 @@ def model_info(model: ModelSets, selection: Selection | None = None) -> ModelInf
         sets=sets,
         data=data,
     )
+
+
+def _weights_file(model: ModelSets) -> str:
+    """Return the sha256 of the file of weights; that of the weights themselves depends on the size of the input."""
+    recorded = model.features.provenance.get("weights")
+    return str(recorded.get("sha256", "")) if isinstance(recorded, dict) else ""
 
 
 def _part_data(model: ModelSets, part: str, rule: SelectionRule | None) -> dict[str, str]:

@@ -35,13 +35,29 @@ def ahead(chunk_bytes: int) -> int:
     return max(1, min(readers() + 1, AHEAD_BYTES // chunk_bytes))
 
 
-def held_bytes(chunk_bytes: int) -> int:
+def n_chunks(stored: ZarrArray, rows: Int64[np.ndarray, " row"]) -> int:
+    """Return how many chunks of an array hold some of these rows."""
+    return len(np.unique(rows // stored.layout.chunk_rows(stored.spec)))
+
+
+def n_readers(stored: ZarrArray, rows: Int64[np.ndarray, " row"]) -> int:
+    """Return how many threads read these rows of an array at a time in `of_chunks`."""
+    chunk_bytes = stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
+    return min(readers(), ahead(chunk_bytes), n_chunks(stored, rows))
+
+
+def held_bytes(chunk_bytes: int, n_chunks: int | None = None) -> int:
     """Return what reading an array by chunks of this size holds.
 
     That is the chunk before, this one, those under way, and once more the bytes of those that are just read.
+
+    Args:
+        chunk_bytes: size of a chunk.
+        n_chunks: how many are read, each held twice at most; None for any number.
     """
     window = ahead(chunk_bytes)
-    return (2 + window + min(readers(), window)) * chunk_bytes
+    held = 2 + window + min(readers(), window)
+    return (held if n_chunks is None else min(held, 2 * n_chunks)) * chunk_bytes
 
 
 def of_chunks(

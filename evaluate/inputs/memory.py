@@ -8,7 +8,9 @@ and the weights of a decoder.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evaluate.inputs.chunks import held_bytes, readers
+import numpy as np
+
+from evaluate.inputs.chunks import ahead, held_bytes, n_chunks, n_readers, readers
 from evaluate.inputs.model_sets import PIXELS, ModelSets
 from evaluate.inputs.rows import RowSelection
 from evaluate.kernels import bootstrap, moments, treatments
@@ -44,7 +46,30 @@ def n_patches(model: ModelSets, array: str, n_rows: int) -> int:
     return n_rows * rows * columns
 
 
-def neighbours_bytes(n_queries: int, k: int, levels: int, votes: int) -> int:
+def reducing_bytes(model: ModelSets, array: str, rows: np.ndarray, of_row: int = 0) -> int:
+    """Return what reading rows chunk by chunk holds where the thread that reads makes something small of each chunk.
+
+    A thread holds a chunk and once more its bytes, as stored or of the rows of which only some are read; of compressed
+    chunks it may hold both. What threads give back stays with the allocator, at least in part (measured: 16 to 20 MB of
+    chunks of 5 MB), so callers add this to what comes after reading.
+
+    Args:
+        model: stored sets of the model.
+        array: address of the array.
+        rows: rows to read, increasing.
+        of_row: bytes that are made of a row, which wait in order.
+    """
+    stored = model.features[array]
+    chunk_rows = stored.layout.chunk_rows(stored.spec)
+    copies = 2 if stored.layout.compression == "none" else 3
+    of_thread = copies * chunk_rows * stored.spec.row_bytes
+    waiting = min(len(rows), (1 + ahead(chunk_rows * stored.spec.row_bytes)) * chunk_rows) * of_row
+    return n_readers(stored, rows) * of_thread + waiting + moments.WORK_BYTES
+
+
+def neighbours_bytes(
+    n_queries: int, k: int, levels: int, votes: int, bank: tuple[int, int] | None = None, device: str | None = None
+) -> int:
     """Return what a search and votes of its neighbours hold beside their inputs.
 
     Args:
@@ -52,8 +77,11 @@ def neighbours_bytes(n_queries: int, k: int, levels: int, votes: int) -> int:
         k: neighbours of each query.
         levels: sets of removed features of one search.
         votes: predictions that are kept.
+        bank: number and width of the rows that are searched, where the search is not read from stored neighbours.
+        device: where products are computed; the host's part of a search on a device does not depend on the bank.
     """
-    return knn.peak_bytes(n_queries, k, levels) + voting.peak_bytes(n_queries, k, votes)
+    counted = bank if device is None else None
+    return knn.peak_bytes(n_queries, k, levels, counted) + voting.peak_bytes(n_queries, k, votes)
 
 
 def spectrum_bytes(model: ModelSets, array: str, n_images: int, resamples: int) -> int:
@@ -120,11 +148,11 @@ class ClassifierMemory:
         """Return what scoring holds: pixels of every class in every patch, ``n_matrices`` an image, and resamples."""
         n_classes, n_images = len(self.model.classes), len(self.validation.sources)
         pixels = self.model.labels[PIXELS]
-        chunk_rows = pixels.layout.chunk_rows(pixels.spec)
+        chunk_rows, rows = pixels.layout.chunk_rows(pixels.spec), self.validation.rows
         of_row = confusion.histogram_bytes(n_patches(self.model, self.array, 1), n_classes)
         return (
-            held_bytes(chunk_rows * pixels.spec.row_bytes)
-            + readers() * chunk_rows * of_row
+            held_bytes(chunk_rows * pixels.spec.row_bytes, n_chunks(pixels, rows))
+            + n_readers(pixels, rows) * min(chunk_rows, len(rows)) * of_row
             + confusion.histogram_bytes(self._n_queries, n_classes)
             + PATCH_BYTES * self._n_queries
             + confusion.matrix_bytes(n_images, n_classes, n_matrices)

@@ -67,6 +67,26 @@ class _Plan:
     """Threads."""
 
 
+def _n_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def _row_bytes(width: int, n_levels: int, itemsize: int) -> int:
+    """Return the bytes of a row as an operand."""
+    return (width + n_levels) * itemsize + 16 * n_levels + 24
+
+
+def _query_bytes(block_rows: int, width: int, k: int, n_levels: int, itemsize: int) -> int:
+    """Return what a query of a block holds: scores, group maxima with masks and temporaries, candidates, its row."""
+    candidates = capacity_for(k) * n_levels * (2 * itemsize + 4 + 40)
+    return block_rows * (2 * itemsize + 2) + candidates + _row_bytes(width, n_levels, itemsize)
+
+
+def _piece_bytes(width: int) -> int:
+    """Return the float64 pieces of rows that a worker holds."""
+    return 6 * max(CHUNK_BYTES, 8 * width)
+
+
 def plan(n_bank: int, n_queries: int, width: int, k: int, n_levels: int, itemsize: int, memory_bytes: int) -> _Plan:
     """Choose block sizes that keep the search within ``memory_bytes``; raises UserError if none do.
 
@@ -79,18 +99,12 @@ def plan(n_bank: int, n_queries: int, width: int, k: int, n_levels: int, itemsiz
         itemsize: bytes of a number of the products, 4 or 8.
         memory_bytes: memory beside the inputs and the result.
     """
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    row_bytes = (width + n_levels) * itemsize + 16 * n_levels + 24
-    needed = 0
+    n_cores, row_bytes, needed = _n_cores(), _row_bytes(width, n_levels, itemsize), 0
     # All cores, half of them, and so on. Small blocks, five times slower a product, are left to one worker.
     for workers in [n_cores >> halved for halved in range(n_cores.bit_length())]:
         for block_rows, block_queries in _BLOCKS if workers == 1 else _BLOCKS[:3]:
             rows, queries = min(block_rows, n_bank), min(block_queries, n_queries)
-            # Scores, their group maxima with masks and temporaries, candidates, query operands, float64 pieces.
-            scores = rows * queries * (2 * itemsize + 2)
-            lists = queries * capacity_for(k) * n_levels * (2 * itemsize + 4 + 40)
-            pieces = queries * row_bytes + 6 * max(CHUNK_BYTES, 8 * width)
-            fixed = workers * (scores + lists + pieces)
+            fixed = workers * (queries * _query_bytes(rows, width, k, n_levels, itemsize) + _piece_bytes(width))
             needed = fixed + rows * row_bytes
             if needed <= memory_bytes:
                 slab = min(n_bank, (memory_bytes - fixed) // row_bytes)
@@ -103,6 +117,28 @@ def plan(n_bank: int, n_queries: int, width: int, k: int, n_levels: int, itemsiz
         f"the neighbour search needs at least {needed:,} bytes beside its inputs and may use {memory_bytes:,}; "
         "raise memory_bytes or lower k"
     )
+
+
+def most_bytes(n_bank: int, n_queries: int, width: int, k: int, n_levels: int) -> int:
+    """Return the bytes that a search takes beside its inputs and its result however many it is given.
+
+    That is the plan with the largest blocks and the whole bank at once, in float64: every query may be redone, from a
+    copy of its row. Of equal rows all scores of a block are gathered too, with their places. Large banks are searched
+    in slabs with less.
+
+    Args:
+        n_bank: bank rows.
+        n_queries: query rows.
+        width: channels of a row.
+        k: neighbours of each query.
+        n_levels: sets of removed channels.
+    """
+    (block_rows, block_queries), workers = _BLOCKS[0], _n_cores()
+    at_work = min(n_queries, workers * block_queries)  # queries, shared evenly
+    rows = min(block_rows, n_bank)
+    fixed = at_work * (_query_bytes(rows, width, k, n_levels, 8) + 16 * rows) + workers * _piece_bytes(width)
+    copies = groups_bytes(n_bank, n_queries) + 4 * width * n_queries
+    return fixed + n_bank * _row_bytes(width, n_levels, 8) + copies
 
 
 def has_same_plan(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float64, Int64, Integer
 
-from evaluate.neighbours.blocks import has_same_plan, search
+from evaluate.neighbours.blocks import has_same_plan, most_bytes, search
 from evaluate.neighbours.device import search_on
 from evaluate.neighbours.faiss_library import query_bytes, search_flat
 from evaluate.neighbours.found import MergedNeighbours, sections
@@ -153,13 +153,18 @@ def _without_top(
     return found
 
 
-def peak_bytes(n_queries: int, k: int, n_levels: int) -> int:
+def peak_bytes(n_queries: int, k: int, n_levels: int, bank: tuple[int, int] | None = None) -> int:
     """Return the bytes of an exact search that is given `SEARCH_BYTES`, with its result, beside its inputs.
 
-    ``n_levels`` counts the sets of removed features of one search.
+    Args:
+        n_queries: rows whose neighbours are searched.
+        k: neighbours of each query.
+        n_levels: sets of removed features of one search.
+        bank: number and width of the bank's rows, of which a small one takes less than is given; None counts it all.
     """
     results = n_levels * ((8 + 8) * k + 1)  # a query: int64 rows, float64 distances, and whether it is redone
-    return SEARCH_BYTES + n_queries * results
+    taken = SEARCH_BYTES if bank is None else min(SEARCH_BYTES, most_bytes(bank[0], n_queries, bank[1], k, n_levels))
+    return taken + n_queries * results
 
 
 def faiss_peak_bytes(n_queries: int, n_channels: int, k: int) -> int:

@@ -144,7 +144,8 @@ def reconcile_with_recorded(wanted: Compute, recorded: dict[str, Any], allow_mix
         lines.append(f"the model is {'compiled' if compiled else 'not compiled'}: the set was started so")
     threads = int(recorded.get("threads", wanted.threads))
     if threads != wanted.threads and device == "cpu" and threads <= (os.cpu_count() or 1):
-        lines.append(f"{threads} threads are used: the set was started with them")
+        many = f"{threads} threads are" if threads != 1 else "1 thread is"
+        lines.append(f"{many} used, as when the set was started")
     else:
         threads = wanted.threads
     full = bool(recorded.get("full_batches", False))

@@ -122,7 +122,7 @@ def _ibot(size: str, width: int, heads: int) -> KnownModel:
     )
 
 
-def _demonstration(objective: str, augmentations: str) -> KnownModel:
+def _demonstration(objective: str, augmentations: str, shipped: bool = True) -> KnownModel:
     return KnownModel(
         name=f"demo-{objective}",
         family="demonstration",
@@ -140,7 +140,7 @@ def _demonstration(objective: str, augmentations: str) -> KnownModel:
         mean=HALF,
         std=HALF,
         interpolation="bilinear",
-        shipped=True,
+        shipped=shipped,
     )
 
 
@@ -248,6 +248,8 @@ _ROWS = (
     _demonstration("dino", _VIEWS),
     _demonstration("ibot", _VIEWS),
     _demonstration("supervised", "crop, flip, colour jitter"),
+    _demonstration("moco", _VIEWS, shipped=False),
+    _demonstration("supervised-image", "crop, flip, colour jitter", shipped=False),
 )
 
 KNOWN: dict[str, KnownModel] = {row.name: row for row in _ROWS}

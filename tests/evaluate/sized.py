@@ -131,20 +131,20 @@ class Decoder:
         return (pixels / 255).astype(np.float32)
 
 
-def write(folder, n_sources, channels=384, cell=2):
-    """Write sets of one tile a source, of which `VALIDATED` validate and the others train; return their digests.
+def write(folder, n_sources, channels=384, cell=2, grid=GRID, validated=VALIDATED):
+    """Write sets of one tile a source, of which ``validated`` validate and the others train; return their digests.
 
-    A patch is ``cell`` pixels on a side.
+    A tile has ``grid`` patches on a side, and a patch ``cell`` pixels.
     A patch of fifty shows an object; every source is a frame of one of two videos, with two objects.
     """
-    rng, side = np.random.default_rng(0), GRID * cell
+    rng, side = np.random.default_rng(0), grid * cell
     names = [f"v{number % 2}/{number:05d}.png" for number in range(n_sources)]
     table = pd.DataFrame(
         {
             "sample": [f"{name}[0,0]" for name in names],
             "source": names,
             "group": "all",
-            "split": ["val" if number < VALIDATED else "train" for number in range(n_sources)],
+            "split": ["val" if number < validated else "train" for number in range(n_sources)],
             "source_width": side,
             "source_height": side,
             "tile_row": 0,
@@ -189,23 +189,23 @@ def write(folder, n_sources, channels=384, cell=2):
             for track in range(2)
         ]
     )
-    labels = np.where(rng.random((n_sources, GRID, GRID)) < 0.02, rng.integers(1, 3, (n_sources, GRID, GRID)), 0)
+    labels = np.where(rng.random((n_sources, grid, grid)) < 0.02, rng.integers(1, 3, (n_sources, grid, grid)), 0)
     labels[:, :2, :2] = [[0, 1], [2, 0]]  # every image shows every class
     labels = labels.astype(np.uint8)
     pixels = labels.repeat(cell, axis=1).repeat(cell, axis=2)
-    tokens = rng.standard_normal((n_sources, GRID * GRID, channels), dtype=np.float32).astype(np.float16)
+    tokens = rng.standard_normal((n_sources, grid * grid, channels), dtype=np.float32).astype(np.float16)
     tokens[..., :3] += 2 * np.eye(3, dtype=np.float16)[labels.reshape(n_sources, -1)]
     parts = {"patches": tokens[:, 1:3], "prefix": tokens[:, :1]}
-    grid = {"grid_rows": GRID, "grid_columns": GRID}
+    shape = {"grid_rows": grid, "grid_columns": grid}
     patch = ("sample", "patch", "channel")
     frame = {"frame": FrameSpec(input=Size(height=side, width=side), tile=Size(height=side, width=side))}
     features = write_set(
         folder,
         FEATURES.model_copy(update=frame),
         {
-            "tokens/block.0.norm": (tokens, patch, {"layer": 0, "norm": True, **grid}),
+            "tokens/block.0.norm": (tokens, patch, {"layer": 0, "norm": True, **shape}),
             "prefix/block.0.norm": (tokens[:, :1], ("sample", "prefix", "channel"), {"layer": 0, "norm": True}),
-            **captured(rng, n_sources, grid),
+            **captured(rng, n_sources, grid, shape),
             **{f"grams/block.0.{kind}.rows32": grams(part, kind) for kind, part in parts.items()},
         },
         {"samples": table},
@@ -217,7 +217,7 @@ def write(folder, n_sources, channels=384, cell=2):
         LABELS.model_copy(update={**frame, "objects": True}),
         {
             "pixels/classes": (pixels, axes, {}),
-            "patches/14x14": (labels.reshape(n_sources, -1), ("sample", "patch_14x14"), grid),
+            f"patches/{grid}x{grid}": (labels.reshape(n_sources, -1), ("sample", f"patch_{grid}x{grid}"), shape),
             "inputs/pixels.bicubic": (pixels[..., None].repeat(3, axis=3), (*axes, "colour"), {}),
         },
         {"samples": table, "classes": CLASSES, "objects": objects},
@@ -226,19 +226,19 @@ def write(folder, n_sources, channels=384, cell=2):
     return features.digest, label_set.digest
 
 
-def captured(rng, n_sources, grid):
+def captured(rng, n_sources, grid, shape):
     """Arrays that were captured of one block with six heads, by address."""
     point = {"layer": 0, "norm": None, "point": "output", "depth": 1.0}
     rows = {
         "attention/block.0": (4, 6),
-        "attention/block.0.class": (6, GRID * GRID),
-        "frequency/block.0": (GRID // 2,),
+        "attention/block.0.class": (6, grid * grid),
+        "frequency/block.0": (grid // 2,),
         "statistics/block.0": (4,),
     }
     axes = {
         "attention/block.0": ("statistic", "head"),
         "attention/block.0.class": ("head", "patch"),
-        "frequency/block.0": (f"frequency_{GRID // 2}",),
+        "frequency/block.0": (f"frequency_{grid // 2}",),
         "statistics/block.0": ("statistic",),
     }
     names = {
@@ -247,11 +247,11 @@ def captured(rng, n_sources, grid):
     }
     return {
         name: (
-            rng.random((n_sources, *shape), dtype=np.float32),
+            rng.random((n_sources, *of_row), dtype=np.float32),
             ("sample", *axes[name]),
-            {**point, **grid, **({"statistics": names[name]} if name in names else {})},
+            {**point, **shape, **({"statistics": names[name]} if name in names else {})},
         )
-        for name, shape in rows.items()
+        for name, of_row in rows.items()
     }
 
 

@@ -42,6 +42,7 @@ def test_known_models_play_the_part_of_their_family():
         expected = "mae-finetuned" if name == "mae-finetuned-base" else expected
         expected = "supervised" if name == "supervised-base" else expected
         demonstrated = {f"demo-{role}": role for role in ("mae", "simmim", "dino", "ibot", "supervised")}
+        demonstrated |= {"demo-moco": "mocov3", "demo-supervised-image": "supervised"}
         expected = demonstrated.get(name, expected)
         assert role_of(name, None) == expected, name
         if row.tag is not None:

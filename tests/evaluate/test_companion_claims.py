@@ -309,3 +309,16 @@ def test_what_the_experiment_has_itself_decides_before_what_stands_beside(world)
     found = decided(world, images)[33]
     assert found.verdict == "holds"
     assert "by the results" not in found.reason
+
+
+def test_experiments_beside_with_other_weights_decide_nothing(world):
+    rest, images = split(world, *OF_IMAGES)
+    contradict(images, 33)
+    for letters, verdict in (("aa", "fails"), ("ab", "not testable")):
+        evidence = rest.evidence(images)
+        for experiment, letter in zip((evidence, *evidence.beside), letters, strict=True):
+            of_file = {"weights": 64 * letter}
+            experiment.models_info = tuple(info.model_copy(update=of_file) for info in experiment.models_info)
+        found = {one.claim: one for one in decide_all(evidence)}[33]
+        assert found.verdict == verdict
+        assert ("by the results" in found.reason) == (letters == "aa")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import evaluate.neighbours.blocks as module
 from evaluate.kernels.blas import add_second_moment, product
-from evaluate.neighbours.knn import nearest, nearest_without_top
+from evaluate.neighbours.knn import SEARCH_BYTES, nearest, nearest_without_top, peak_bytes
 from stores.errors import UserError
 
 
@@ -239,6 +239,22 @@ def test_memory_stays_within_the_bound(dtype, memory_bytes):
         finally:
             tracemalloc.stop()
         assert peak < memory_bytes + 600 * 10 * 16  # and the result
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0], ids=["equal rows, searched again in float64", "rows apart"])
+def test_a_small_bank_takes_less_than_a_search_is_given(spread):
+    bank, queries = clusters(9, 2_000, 100, 96, 1.0)
+    bank, queries = (bank * spread).astype(np.float32), (queries * spread).astype(np.float32)
+    stated = peak_bytes(100, 10, 1, bank.shape)
+    assert stated < SEARCH_BYTES / 2
+    assert peak_bytes(100, 10, 1, (200_000, 96)) == peak_bytes(100, 10, 1) > SEARCH_BYTES
+    tracemalloc.start()
+    try:
+        nearest(bank, queries, 10, metric="cosine", memory_bytes=SEARCH_BYTES)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < stated
 
 
 def test_a_copy_in_another_order_never_takes_the_memory_the_search_needs():

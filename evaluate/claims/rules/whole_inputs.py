@@ -74,9 +74,12 @@ def _both(evidence: Evidence, role: str, score: Callable[[Evidence, ModelInfo], 
     """Return a score on tiles and on whole images of one data set."""
     ways: dict[tuple[str, bool], Estimate] = {}
     lacking: dict[tuple[str, bool], MissingEvidenceError] = {}
+    own = evidence.present(role)
     for one in (evidence, *evidence.beside):
         for info in one.present(role):
             if info.frame.edge == "centre":  # neither tiles nor whole images
+                continue
+            if not all(map(info.is_same_model, own)):
                 continue
             way = info.data_set, info.frame.tile is not None
             try:

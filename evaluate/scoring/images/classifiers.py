@@ -22,8 +22,6 @@ from stores.specs import VOID
 
 _ATTENTIVE_ROWS = 64
 """Rows of a batch of the attentive probe (`evaluate.kernels.probing.attentive.BATCH_ROWS`, which loads torch)."""
-_TORCH_BYTES = 300 << 20
-"""Memory that loading torch takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,4 +184,4 @@ def attentive_bytes(n_patches: int, n_channels: int, n_classes: int) -> int:
         n_classes: Classes of the class table.
     """
     weights = 4 * 4 * (4 * n_channels**2 + n_classes * n_channels)
-    return weights + 4 * 12 * _ATTENTIVE_ROWS * n_patches * n_channels + _TORCH_BYTES
+    return weights + 4 * 12 * _ATTENTIVE_ROWS * n_patches * n_channels

@@ -25,7 +25,7 @@ from evaluate.kernels.probing.penalties import PENALTIES
 from evaluate.results import metrics
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe
-from evaluate.scoring.images.vectors import Pooled, image_vectors, vector_addresses, vectors_bytes
+from evaluate.scoring.images.vectors import NAME_BYTES, Pooled, image_vectors, vector_addresses, vectors_bytes
 from evaluate.settings import Classifier, Context
 from evaluate.task import ModelTask
 from stores.errors import UserError
@@ -120,8 +120,7 @@ class ImageRobustnessTask(ModelTask[Any]):
         """Return the accuracy under every view, and its difference to the clean one."""
         data, bootstrap = self.data, self.bootstrap(self.validation.sources)
         viewed = self._viewed()
-        queries = [image_vectors(one, self.array, self.validation, self.pooled) for _, one in viewed]
-        stacked = np.concatenate(queries)
+        stacked = np.concatenate([image_vectors(one, self.array, self.validation, self.pooled) for _, one in viewed])
         if self.classifier == "knn":
             k, device = self.settings.image_k, self.context.device.name
             predicted = data.by_neighbours((k,), TEMPERATURE, self.search_bytes, device, stacked)[k]
@@ -159,14 +158,17 @@ class ImageRobustnessTask(ModelTask[Any]):
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: one vector an image, of all views together."""
-        n_train, n_queries = len(self.train.sources), len(self.validation.sources) * (1 + len(self.views))
-        n_rows = len(self.train.rows) + len(self.validation.rows)
-        held = max(
-            vectors_bytes(viewed, self.array, n_rows, n_train + n_queries, [self.pooled])
-            for _, viewed in self._viewed()
-        )
-        held += 8 * 4 * (n_train + n_queries) + 8 * 2 * self.settings.resamples * len(self.validation.sources)
-        held += 2 * 4 * self._width * n_queries
+        n_views, width = 1 + len(self.views), self._width
+        n_train, n_queries = len(self.train.sources), len(self.validation.sources) * n_views
         if self.classifier == "knn":
-            return held + neighbours_bytes(n_queries, self.settings.image_k, 1, 1)
-        return held + self.image_probe.peak_bytes(n_train, n_queries, len(self.model.classes), self._width)
+            bank, device = (n_train, width), self.context.device.name
+            classifying = neighbours_bytes(n_queries, self.settings.image_k, 1, 1, bank, device)
+        else:
+            classifying = self.image_probe.peak_bytes(n_train, n_queries, len(self.model.classes), width)
+        draws = 8 * 2 * self.settings.resamples * len(self.validation.sources)
+        joining = 4 * width * n_queries  # vectors of all views are copied into one array
+        after = max(classifying, draws, joining)
+        selections = [*[self.validation] * n_views, self.train]
+        held = max(vectors_bytes(viewed, self.array, selections, [self.pooled], after) for _, viewed in self._viewed())
+        tables = NAME_BYTES // 2 * len(self.views) * (len(self.train.rows) + len(self.validation.rows))
+        return held + tables + 8 * 4 * (n_train + n_queries)

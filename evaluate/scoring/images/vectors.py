@@ -1,13 +1,13 @@
 """One vector an image, from its class token, the mean of its patch tokens or both, and the class of every image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from evaluate.inputs.chunks import of_chunks
-from evaluate.inputs.memory import reading_bytes
+from evaluate.inputs.memory import reducing_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSelection, image_numbers
 from stores.errors import MissingError, UserError
@@ -18,6 +18,10 @@ Pooled = Literal["class-token", "mean-patch", "class-and-mean"]
 
 _GROUPS = ("tokens/", "prefix/", f"{MEANS}/")
 """Beginnings of the addresses that vectors are made of."""
+
+NAME_BYTES = 1024
+"""What a row of a selection holds beside its vector: its image's name in selections and keys, numbers and masks
+(measured: 300 to 700 bytes)."""
 
 _PARTS: dict[Pooled, tuple[Pooled, ...]] = {"class-and-mean": ("class-token", "mean-patch")}
 
@@ -94,17 +98,10 @@ def row_vectors(
         rows: Rows to read, increasing.
         pooled: What stands for a row.
     """
-    parts = []
-    for address in vector_addresses(model, array, pooled):
-        stored = model.features[address]
-
-        def vectors(first: int, block: np.ndarray, group: str = stored.spec.group) -> np.ndarray:
-            if group == "prefix":
-                return block[:, 0].astype(np.float64)
-            return block.astype(np.float64) if group == MEANS else block.mean(axis=1, dtype=np.float64)
-
-        parts.append(np.concatenate(list(of_chunks(stored, rows, vectors))))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    vectors = np.empty((len(rows), _width(model, array, pooled)))
+    for some, columns, values in _parts(model, array, rows, pooled):
+        vectors[some, columns] = values
+    return vectors
 
 
 def image_vectors(
@@ -119,10 +116,34 @@ def image_vectors(
         pooled: What stands for an image.
     """
     numbers = image_numbers(model, selection)
-    vectors = row_vectors(model, array, selection.rows, pooled)
-    summed = np.zeros((len(selection.sources), vectors.shape[1]))
-    np.add.at(summed, numbers, vectors)
-    return (summed / np.bincount(numbers, minlength=len(selection.sources))[:, None]).astype(np.float32)
+    summed = np.zeros((len(selection.sources), _width(model, array, pooled)))
+    for some, columns, values in _parts(model, array, selection.rows, pooled):
+        np.add.at(summed[:, columns], numbers[some], values)
+    summed /= np.bincount(numbers, minlength=len(selection.sources))[:, None]
+    return summed.astype(np.float32)
+
+
+def _width(model: ModelSets, array: str, pooled: Pooled) -> int:
+    return sum(model.n_channels(one) for one in vector_addresses(model, array, pooled))
+
+
+def _parts(
+    model: ModelSets, array: str, rows: Int64[np.ndarray, " row"], pooled: Pooled
+) -> Iterator[tuple[slice, slice, Float64[np.ndarray, "some channel"]]]:
+    """Yield vectors of the rows of one chunk after another, with where their rows and channels belong."""
+
+    def vectors(first: int, block: np.ndarray) -> tuple[int, Float64[np.ndarray, "some channel"]]:
+        if group == "prefix":
+            return first, block[:, 0].astype(np.float64)
+        return first, block.astype(np.float64) if group == MEANS else block.mean(axis=1, dtype=np.float64)
+
+    begin = 0
+    for address in vector_addresses(model, array, pooled):
+        stored = model.features[address]
+        group, columns = stored.spec.group, slice(begin, begin + model.n_channels(address))
+        for first, values in of_chunks(stored, rows, vectors):
+            yield slice(first, first + len(values)), columns, values
+        begin = columns.stop
 
 
 def image_classes(model: ModelSets, selection: RowSelection, analysis: str) -> Int64[np.ndarray, " image"]:
@@ -137,9 +158,30 @@ def image_classes(model: ModelSets, selection: RowSelection, analysis: str) -> I
     return classes
 
 
-def vectors_bytes(model: ModelSets, array: str, n_rows: int, n_images: int, pooled: Sequence[Pooled]) -> int:
-    """Return what reading the vectors of images holds at most, in bytes."""
+def vectors_bytes(
+    model: ModelSets, array: str, selections: Sequence[RowSelection], pooled: Sequence[Pooled], after: int = 0
+) -> int:
+    """Return what reading vectors of images and using them holds at most, in bytes.
+
+    Vectors are summed by image in float64 and kept in float32, beside those of the selections before. What reads them
+    may keep its memory, and is added, as are the vectors of the chunks that are read ahead.
+
+    Args:
+        model: The model's sets.
+        array: Address of any array of the layer.
+        selections: Rows of the images, read one selection after another.
+        pooled: Everything that stands for an image, one at a time.
+        after: What is done with all vectors holds beside them, once they are read.
+    """
     addresses = [one for each in pooled for one in vector_addresses(model, array, each)]
-    width = sum(model.n_channels(one) for one in vector_addresses(model, array, pooled[0]))
-    reading = max(reading_bytes(model, one) for one in addresses)
-    return reading + 8 * width * (3 * n_rows + 3 * n_images)
+    width = max(_width(model, array, each) for each in pooled)
+    reading = max(
+        reducing_bytes(model, one, some.rows, 8 * model.n_channels(one)) for one in addresses for some in selections
+    )
+    kept, made = 0, 0
+    for some in selections:
+        n_rows, n_images = len(some.rows), len(some.sources)
+        made = max(made, kept + width * (8 * n_rows + 4 * n_images))
+        kept += 4 * width * n_images
+    names = NAME_BYTES * sum(len(some.rows) for some in selections)
+    return names + reading + max(made, kept + after)
