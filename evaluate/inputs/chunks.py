@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from evaluate.kernels.moments import convert_alone
-from stores.arrays import ZarrArray
+from stores.arrays import StoredArray, ZarrArray
 from stores.storage.cores import available_cores
 
 MOST_READERS = 4
@@ -35,12 +35,12 @@ def ahead(chunk_bytes: int) -> int:
     return max(1, min(readers() + 1, AHEAD_BYTES // chunk_bytes))
 
 
-def n_chunks(stored: ZarrArray, rows: Int64[np.ndarray, " row"]) -> int:
+def n_chunks(stored: StoredArray, rows: Int64[np.ndarray, " row"]) -> int:
     """Return how many chunks of an array hold some of these rows."""
     return len(np.unique(rows // stored.layout.chunk_rows(stored.spec)))
 
 
-def n_readers(stored: ZarrArray, rows: Int64[np.ndarray, " row"]) -> int:
+def n_readers(stored: StoredArray, rows: Int64[np.ndarray, " row"]) -> int:
     """Return how many threads read these rows of an array at a time in `of_chunks`."""
     chunk_bytes = stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
     return min(readers(), ahead(chunk_bytes), n_chunks(stored, rows))
