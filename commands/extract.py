@@ -26,6 +26,7 @@ from commands.terminal.options import (
     WorkersOption,
 )
 from commands.terminal.output import duration, echo, echo_json, progress, say
+from stores.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.extraction.compute import Compute
@@ -62,9 +63,14 @@ def extract(
     from pipeline.extraction.progress import Report
     from pipeline.recipe import OWN
     from pipeline.recorded.complete import CompleteNotes, are_noted
+    from pipeline.schedule.clusters import check_scheduler
     from pipeline.workspace import Workspace, read_samples
     from stores import Store
 
+    if scheduler is not None:
+        check_scheduler(scheduler)
+        if shard is not None:
+            raise UserError("--shard and --scheduler both share out the work: leave one of them out")
     recipe, settings = load_experiment(experiment)
     share = find_share(shard, os.environ)
     paint_missing_world(recipe, data)

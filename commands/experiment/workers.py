@@ -66,8 +66,9 @@ def start_workers(
         workspace: Store, data and weights.
         samples: The rows in the clean view.
     """
-    from pipeline.schedule.clusters import connect
+    from pipeline.schedule.clusters import connect, load_dask
 
+    load_dask(scheduler)
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(stack.enter_context, connect(scheduler))
         # Workers load torch while this process does.

@@ -67,9 +67,28 @@ class Cluster:
         return names
 
 
-def is_scheduler(text: str) -> bool:
-    """Return whether a text has one of the forms that ``--scheduler`` takes."""
-    return re.fullmatch(r"local:[1-9]\d*|gpus|slurm:[1-9]\d*|(tcp|tls)://.+:\d+", text) is not None
+def check_scheduler(text: str) -> None:
+    """Raise UserError for a text that has none of the forms that ``--scheduler`` takes.
+
+    Args:
+        text: What ``--scheduler`` says.
+    """
+    if re.fullmatch(r"local:[1-9]\d*|gpus|slurm:[1-9]\d*|tcp://.+:\d+", text) is None:
+        raise UserError(f"--scheduler {text!r} is not known: write {FORMS}")
+
+
+def load_dask(text: str) -> None:
+    """Load the packages that `connect` needs; call it before a thread calls that while another loads modules.
+
+    Parts of Dask import each other: two threads that load them at once find modules that are half loaded.
+
+    Args:
+        text: One of the forms that ``--scheduler`` takes.
+    """
+    importlib.import_module("distributed")
+    if text.startswith("slurm:"):
+        with contextlib.suppress(ImportError):  # `connect` says what to install
+            importlib.import_module("dask_jobqueue")
 
 
 @contextlib.contextmanager
@@ -82,8 +101,7 @@ def connect(text: str, preload: str = IN_WORKER) -> Iterator[Cluster]:
         text: One of the forms that ``--scheduler`` takes.
         preload: Module that workers here load while they start.
     """
-    if not is_scheduler(text):
-        raise UserError(f"--scheduler {text!r} is not known: write {FORMS}")
+    check_scheduler(text)
     kind, _, rest = text.partition(":")
     if kind == "local":
         with local_workers([{}] * int(rest), preload) as cluster:
