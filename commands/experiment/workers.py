@@ -73,10 +73,11 @@ def start_workers(
         starting = pool.submit(stack.enter_context, connect(scheduler))
         # Workers load torch while this process does.
         from pipeline.schedule.extraction import ScheduledSets, compute_of
-        from pipeline.schedule.handing_out import watching
+        from pipeline.schedule.handing_out import wait_for_workers, watching
 
         cluster = starting.result()
     watch = stack.enter_context(watching(cluster, say))
+    wait_for_workers(cluster, say)
     say(f"extracting with {cluster.what}")
     compute = compute_of(cluster, device, batch_size)
     sets = ScheduledSets(cluster, watch, recipe, workspace, samples, memory_bytes=free_memory())

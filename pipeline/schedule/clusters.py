@@ -52,6 +52,8 @@ class Cluster:
     """Set when all work is given up: workers that end are no news then."""
     nannies: tuple[Any, ...] = ()
     """What watches the workers that were started here."""
+    advice: str = "start one"
+    """What to do while there is no worker."""
 
     def end(self) -> None:
         """Start no worker again that ends from now on."""
@@ -117,7 +119,8 @@ def connect(text: str, preload: str = IN_WORKER) -> Iterator[Cluster]:
             yield cluster
     else:
         with _client(text, text) as client:
-            yield Cluster(client, f"the workers of {text}")
+            advice = f"start one with `dask worker {text} --nthreads 1`"
+            yield Cluster(client, f"the workers of {text}", advice=advice)
 
 
 def visible_devices() -> tuple[str, ...]:
@@ -227,7 +230,8 @@ def _slurm_workers(n_workers: int) -> Iterator[Cluster]:
             raise UserError(f"--scheduler slurm:N cannot submit its jobs: {error}") from error
         try:
             with _client(cluster, "slurm") as client:
-                yield Cluster(client, f"{n_workers} Slurm jobs")
+                advice = "`squeue --me` shows why the jobs wait"
+                yield Cluster(client, f"{n_workers} Slurm jobs", advice=advice)
         finally:
             cluster.close(timeout=CLOSE_SECONDS)
 

@@ -27,6 +27,7 @@ from pipeline.schedule.clusters import Cluster, check_scheduler, connect, local_
 from pipeline.schedule.extraction import ScheduledSets, compute_of
 from pipeline.schedule.handing_out import Watch, watching
 from pipeline.schedule.share_sizes import ShareSizes
+from pipeline.schedule.worker_calls import from_worker
 from pipeline.views.blur import Blur
 from pipeline.views.flip import Flip
 from pipeline.views.size import InputSize
@@ -162,9 +163,16 @@ def test_what_was_begun_goes_on_in_workers_and_the_other_way_round(tmp_path, dat
 def test_a_model_that_cannot_run_leaves_nothing_and_its_sentence_arrives(tmp_path, data, monkeypatch):
     where = place(tmp_path, data, "store")
     monkeypatch.setattr(in_worker, "start_extraction", failing)
-    with threads() as cluster, pytest.raises(UserError, match="overflow in block 3"):
+    with threads() as cluster, pytest.raises(UserError, match=r"overflow in block 3 .* \(worker \d on .+\)$"):
         scheduled(cluster, recipe(), where)
     assert list(where.store.set_folders()) == []
+
+
+def test_a_worker_without_a_name_of_its_own_is_named_once_and_tasks_are_no_ranges():
+    lines = []
+    watch = Watch(Cluster(None, "two", known={"tcp://h:1": "tcp://h:1"}), lines.append, "task that it was computing")
+    watch.on_change((0.0, {"action": "remove-worker", "worker": "tcp://h:1", "expected": False}))
+    assert lines == ["worker tcp://h:1 died: the task that it was computing is lost, and others make it"]
 
 
 def failing(*arguments):
@@ -181,7 +189,7 @@ def test_an_error_in_a_share_stops_all_and_what_is_committed_stays(tmp_path, dat
         return extract_one(job, store, compute, options)
 
     monkeypatch.setattr(in_worker, "extract", extract)
-    with threads() as cluster, pytest.raises(UserError, match="overflow in block 3"):
+    with threads() as cluster, pytest.raises(UserError, match=r"overflow in block 3 .* \(worker \d on .+\)$"):
         scheduled(cluster, recipe(), where)
     monkeypatch.setattr(in_worker, "extract", extract_one)
     with threads() as cluster:
@@ -206,6 +214,8 @@ def test_changed_images_are_forgotten_by_the_process_that_hashed_them(tmp_path, 
 def test_errors_come_through_a_pickle():
     error = pickle.loads(pickle.dumps(ChangedFileError(Path("a.png"))))
     assert (error.path, str(error)) == (Path("a.png"), str(ChangedFileError(Path("a.png"))))
+    named = from_worker(error, "1", "node7")
+    assert str(pickle.loads(pickle.dumps(named))) == f"{ChangedFileError(Path('a.png'))} (worker 1 on node7)"
 
 
 def test_a_model_from_python_is_refused(tmp_path, data):
@@ -222,7 +232,7 @@ def test_a_dead_worker_is_named_once_and_one_that_ends_is_not():
     assert not lines
     watch.on_change((0.0, {"action": "remove-worker", "worker": "tcp://h:1", "expected": False}))
     assert len(lines) == 1
-    assert "worker 0 (tcp://h:1) died" in lines[0]
+    assert "worker 0 (tcp://h:1) died: the range that it was making is lost" in lines[0]
     assert not watch.running
 
 
