@@ -152,8 +152,8 @@ def check_memory(tasks: Sequence[Task], memory_bytes: int, n_workers: int = 1) -
     gigabytes = math.ceil(n_workers * peak / 1e7) / 100
     raise UserError(
         f"{largest.analysis} needs an estimated {format_bytes(peak)} and the limit is {limit} "
-        f"({data_set}, {largest.title}: {largest.description}): run with --memory {gigabytes:g}, {fewer}or choose fewer "
-        "images (per_group in [selection])"
+        f"({data_set}, {largest.title}: {largest.description}): run with --memory {gigabytes:g}, {fewer}or choose "
+        "fewer images (per_group in [selection])"
     )
 
 
