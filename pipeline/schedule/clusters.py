@@ -219,9 +219,13 @@ def _slurm_workers(n_workers: int) -> Iterator[Cluster]:
         jobqueue = importlib.import_module("dask_jobqueue")
     except ImportError:
         raise UserError("--scheduler slurm:N needs dask-jobqueue: install patchbank[slurm]") from None
+    import dask.config
+
     with _quiet():
         try:
-            cluster = jobqueue.SLURMCluster(processes=1, n_workers=n_workers)
+            # Dask would pause a worker that comes near the job's memory, without a word: Slurm's own limit holds.
+            more = [*(dask.config.get("jobqueue.slurm.worker-extra-args", None) or []), "--memory-limit", "0"]
+            cluster = jobqueue.SLURMCluster(processes=1, n_workers=n_workers, worker_extra_args=more)
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"--scheduler slurm:N takes cores, memory and queue from jobqueue.slurm in ~/.config/dask: {error}"
