@@ -46,8 +46,11 @@ def evaluate(
     from evaluate.report.unchanged import PAGE, check_folder, inputs_digest, is_unchanged, remember
     from evaluate.results.table import ResultStore
     from evaluate.runner import evaluate as run_analyses
+    from pipeline.schedule.clusters import check_scheduler
     from stores import Store
 
+    if scheduler is not None:
+        check_scheduler(scheduler)
     recipe, settings = load_experiment(experiment)
     if not settings.analyses:
         raise UserError(f"{experiment} lists no analyses: add an [[analyses]] table")

@@ -13,7 +13,7 @@ import typer
 from commands.experiment.address_space import check_address_space
 from commands.experiment.painted_world import paint_missing_world
 from commands.experiment.reading import load_experiment, source_choice
-from commands.experiment.slurm_share import find_share
+from commands.experiment.slurm_share import find_share, unused_variables
 from commands.experiment.workers import choose_workers, start_workers
 from commands.terminal.options import (
     BatchOption,
@@ -26,6 +26,7 @@ from commands.terminal.options import (
     WorkersOption,
 )
 from commands.terminal.output import duration, echo, echo_json, progress, say
+from stores.errors import UserError
 
 if TYPE_CHECKING:
     from pipeline.extraction.compute import Compute
@@ -62,11 +63,18 @@ def extract(
     from pipeline.extraction.progress import Report
     from pipeline.recipe import OWN
     from pipeline.recorded.complete import CompleteNotes, are_noted
+    from pipeline.schedule.clusters import check_scheduler
     from pipeline.workspace import Workspace, read_samples
     from stores import Store
 
+    if scheduler is not None:
+        check_scheduler(scheduler)
+        if shard is not None:
+            raise UserError("--shard and --scheduler both share out the work: leave one of them out")
     recipe, settings = load_experiment(experiment)
     share = find_share(shard, os.environ)
+    if note := unused_variables(shard, os.environ):
+        say(note)
     paint_missing_world(recipe, data)
     workspace = Workspace(Store(store), data, experiment.parent)
     choice = source_choice(settings)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from commands.experiment.reading import load_experiment
 from commands.terminal.options import DataOption, Experiment, JsonOption, ResultsOption, StoreOption
 from commands.terminal.output import echo, echo_json
 from stores.errors import MissingError, UserError
@@ -57,8 +58,11 @@ def slurm(
     left and seals, whatever became of the first; the third evaluates if that succeeded. Jobs that Slurm warns or ends
     keep what they have committed, and the same command continues: exit code 138 after SIGUSR1, 143 after SIGTERM.
     """
-    if not experiment.is_file():
-        raise MissingError(f"there is no experiment file {experiment}")
+    load_experiment(experiment)
+    if not data.is_dir():
+        raise MissingError(f"there is no data folder {data}: correct --data, which jobs read too")
+    if store.startswith("memory:"):
+        raise UserError(f"--store {store} is the memory of one process: name a store that all jobs see")
     general = {"partition": partition, "account": account, "time": time, "cpus-per-task": str(cpus), "mem": memory}
     options = [f"--{name}={value}" for name, value in general.items() if value] + list(sbatch or [])
     scripts = _scripts(experiment, gpus, options, store, data, results)
@@ -102,13 +106,13 @@ def _scripts(
     return [
         script("extract", "", "extract", ["--gres=gpu:1", f"--array=0-{gpus - 1}", *again]),
         script("rest", "afterany", "extract", ["--gres=gpu:1", *again]),
-        script("evaluate", "afterok", "evaluate", []),
+        script("evaluate", "afterok", "evaluate", again),
     ]
 
 
 def _patchbank() -> str:
     """Return this installation's command, so that jobs need no environment to be activated."""
-    return f"{shlex.quote(sys.executable)} -m cli"
+    return f"{shlex.quote(sys.executable)} -P -m cli"  # -P: no file cli.py of the folder that a job runs in
 
 
 def _submit(script: Script, before: Sequence[str]) -> str:
@@ -122,6 +126,6 @@ def _submit(script: Script, before: Sequence[str]) -> str:
     job = done.stdout.strip().partition(";")[0]
     if done.returncode or not job.isdigit():
         reason = (done.stderr.strip().splitlines() or ["no job number"])[-1]
-        submitted = f"; submitted before: {', '.join(before)}" if before else ""
-        raise UserError(f"sbatch refused the script {script.name} ({reason}){submitted}: correct the options of it")
+        cancel = f"take back what was submitted before with `scancel {' '.join(before)}` and " if before else ""
+        raise UserError(f"sbatch refused the script {script.name} ({reason}): {cancel}correct the options of it")
     return job

@@ -133,16 +133,27 @@ def collect_tasks(
     return list(tasks.values()), notes
 
 
-def check_memory(tasks: Sequence[Task], memory_bytes: int) -> None:
-    """Raise UserError when a task is estimated to need more memory than it may use; the largest one is named."""
+def check_memory(tasks: Sequence[Task], memory_bytes: int, n_workers: int = 1) -> None:
+    """Raise UserError when a task is estimated to need more memory than it may use; the largest one is named.
+
+    Args:
+        tasks: What is to be computed.
+        memory_bytes: Memory of all workers together, in bytes.
+        n_workers: Workers that share it out, each with one task at a time.
+    """
     peak, largest = max(((task.peak_bytes(), task) for task in tasks), key=lambda pair: pair[0], default=(0, None))
-    if largest is None or peak <= memory_bytes:
+    if largest is None or peak <= memory_bytes // n_workers:
         return
     data_set = largest.columns.get("data_set", "")
+    limit, fewer = format_bytes(memory_bytes // n_workers), ""
+    if n_workers > 1:
+        limit = f"{limit} for each of {n_workers} workers, which share {format_bytes(memory_bytes)}"
+        fewer = "use fewer workers, "
+    gigabytes = math.ceil(n_workers * peak / 1e7) / 100
     raise UserError(
-        f"{largest.analysis} needs an estimated {format_bytes(peak)} and the limit is {format_bytes(memory_bytes)} "
-        f"({data_set}, {largest.title}: {largest.description}): run with --memory {math.ceil(peak / 1e7) / 100:g}, or "
-        "choose fewer images (per_group in [selection])"
+        f"{largest.analysis} needs an estimated {format_bytes(peak)} and the limit is {limit} "
+        f"({data_set}, {largest.title}: {largest.description}): run with --memory {gigabytes:g}, {fewer}or choose "
+        "fewer images (per_group in [selection])"
     )
 
 

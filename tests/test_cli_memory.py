@@ -1,9 +1,13 @@
 """What holds more memory than it may is refused from the command line, and the value it names is enough."""
 
 import re
+from unittest.mock import Mock
 
 import pytest
 
+from evaluate.runner import check_memory
+from evaluate.task import Task
+from stores.errors import UserError
 from tests.pipeline.tiny import write_camvid
 
 ASKED = """
@@ -106,3 +110,12 @@ def test_no_finite_memory_is_no_traceback(site, run):
     code, _, err = run("evaluate", "asked.toml", "--memory", "inf")
     assert code == 2
     assert "less than or equal" in err
+
+
+def test_workers_that_share_the_limit_are_told_of_it_as_a_whole():
+    task = Mock(spec=Task, columns={}, analysis="knn", title="vit", description="k 5")
+    task.peak_bytes.return_value = 88_200_000
+    check_memory([task], 180_000_000, 2)
+    said = r"the limit is 50\.0 MB for each of 2 workers, which share 100\.0 MB .*: run with --memory 0\.18, use fewer"
+    with pytest.raises(UserError, match=said):
+        check_memory([task], 100_000_000, 2)

@@ -11,6 +11,7 @@ from commands.terminal.output import progress
 from pipeline.extraction.progress import Progress
 from pipeline.schedule.clusters import Cluster
 from stores import Store
+from stores.errors import UserError
 
 EXTRACT = ("extract", "tiny.toml", "--device", "cpu", "--batch-size", "4")
 
@@ -108,6 +109,39 @@ def test_too_little_memory_for_all_workers_is_refused_before_anything_runs(site,
     assert list(Store(site / "store").set_folders()) == []
     assert run(*EXTRACT, "--scheduler", "local:2", "--store", "store")[0] == 2
     assert run("evaluate", "tiny.toml", "--scheduler", "many")[0] == 2
+
+
+@pytest.mark.parametrize("text", ["", "many", "tls://127.0.0.1:9"])
+def test_the_form_of_a_scheduler_is_checked_before_anything_else(site, run, text):
+    (site / "tiny.toml").write_text("")  # refused as well, later
+    for command in (EXTRACT, ("evaluate", "tiny.toml")):
+        code, _, err = run(*command, "--scheduler", text)
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert f"--scheduler {text!r} is not known: write local:N" in err
+    assert not (site / "store").exists()
+
+
+def test_a_share_by_hand_and_workers_together_are_refused(site, run):
+    code, _, err = run(*EXTRACT, "--scheduler", "local:2", "--shard", "0/2")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "leave one of them out" in err
+    assert not (site / "store").exists()
+
+
+def test_dask_is_loaded_before_a_thread_starts_workers(site, run, workers, monkeypatch):
+    """Two threads that load parts of Dask at once meet modules that are half loaded."""
+    order = []
+    monkeypatch.setattr("pipeline.schedule.clusters.load_dask", lambda text: order.append(("loaded", text)))
+
+    @contextmanager
+    def connect(text):
+        order.append(("connected", text))
+        raise UserError("stop")
+        yield
+
+    monkeypatch.setattr("pipeline.schedule.clusters.connect", connect)
+    assert run(*EXTRACT, "--scheduler", "slurm:2")[0] == 2
+    assert order == [("loaded", "slurm:2"), ("connected", "slurm:2")]
 
 
 @pytest.mark.parametrize(

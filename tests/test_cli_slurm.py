@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from commands.experiment.slurm_share import WorkShare, find_share
+from commands.experiment.slurm_share import WorkShare, find_share, unused_variables
 from pipeline.extraction.options import ExtractOptions
 from stores import Store
 from stores.errors import UserError
@@ -46,11 +46,32 @@ STEP = {
         # A batch script of several tasks is one process, which has all of the work.
         ({"SLURM_JOB_ID": "9", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, WorkShare()),
         (STEP | {"SLURM_STEP_NUM_TASKS": "1"}, WorkShare()),
+        ({"SLURM_ARRAY_TASK_ID": "1"}, WorkShare()),
     ],
 )  # fmt: skip
 def test_shares_are_found_without_flags(environment, share):
     assert find_share(None, environment) == share
     assert find_share("1/3", environment) == WorkShare(1, 3)
+
+
+@pytest.mark.parametrize(
+    ("environment", "listed"),
+    [
+        ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_ID=1"),
+        ({"SLURM_ARRAY_TASK_ID": "x"}, "SLURM_ARRAY_TASK_ID=x"),
+        ({"SLURM_PROCID": "5", "SLURM_NTASKS": "2"}, "SLURM_PROCID=5, SLURM_NTASKS=2"),
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "zero"}, "SLURM_PROCID=0, SLURM_NTASKS=zero"),
+    ],
+)
+def test_variables_that_name_no_share_are_told_in_a_line(environment, listed):
+    assert find_share(None, environment) == WorkShare()
+    assert unused_variables(None, environment).startswith(f"note: {listed} cannot be used to find a share")
+    assert unused_variables("0/2", environment) is None
+
+
+@pytest.mark.parametrize("environment", [{}, ARRAY, STEP, ARRAY | STEP, {"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}])
+def test_variables_that_are_used_and_those_of_a_batch_script_are_no_news(environment):
+    assert unused_variables(None, environment) is None
 
 
 @pytest.mark.parametrize("task", [{"ID": "6", "MAX": "6", "COUNT": "2"}, {"ID": "1", "STEP": "2", "COUNT": "4"}])
@@ -112,6 +133,34 @@ def test_scripts_are_printed_and_shells_can_read_them(site, run):
         assert f"#SBATCH {line}" in out
     assert f"PATCHBANK_STORE={site / 'store'}" in out
     subprocess.run(["bash", "-n"], input=out, text=True, check=True)
+    assert out.count("-P -m cli") == 3, "a cli.py of the user's own is not run"
+    assert out.count("--signal=B:USR1@120") == out.count("--requeue") == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--data", "nowhere"), "there is no data folder nowhere"), (("--store", "memory://x"), "memory of one process")],
+)
+def test_what_jobs_cannot_use_is_refused_before_scripts_are_made(site, run, options, said):
+    code, out, err = run("slurm", "tiny.toml", *options)
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert said in err
+
+
+def test_an_experiment_that_cannot_be_evaluated_gets_no_scripts(site, run):
+    (site / "tiny.toml").write_text((site / "tiny.toml").read_text() + '[[analyses]]\nkind = "unknown"\n')
+    code, out, err = run("slurm", "tiny.toml")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "unknown" in err
+
+
+def test_a_refusal_in_the_chain_says_what_to_cancel(slurm, run, monkeypatch):
+    monkeypatch.setattr("commands.slurm._patchbank", lambda: "true")
+    text = (slurm.parent / "bin" / "sbatch").read_text().replace('"broken" in script', '"tiny-rest" in script')
+    (slurm.parent / "bin" / "sbatch").write_text(text)
+    code, _, err = run("slurm", "tiny.toml", "--submit")
+    assert code == 2
+    assert "take back what was submitted before with `scancel 100` and correct the options" in err
 
 
 def test_without_sbatch_a_sentence_says_so(site, run, monkeypatch):

@@ -122,13 +122,16 @@ def in_workers(
     from evaluate.results.sections import SectionFiles
     from evaluate.runner import check_memory
     from pipeline.schedule.clusters import connect
-    from pipeline.schedule.handing_out import watching
+    from pipeline.schedule.handing_out import wait_for_workers, watching
     from pipeline.schedule.tasks import run_tasks
 
     def compute_missing(tasks: Sequence["Task"]) -> dict[str, float]:
-        with connect(scheduler, __name__) as cluster, watching(cluster, say):
-            each = memory_bytes // max(1, cluster.n_here)
-            check_memory(tasks, each)
+        lost = "task that it was computing"
+        with connect(scheduler, __name__) as cluster, watching(cluster, say, lost):
+            wait_for_workers(cluster, say)
+            n_sharing = max(1, cluster.n_here)
+            each = memory_bytes // n_sharing
+            check_memory(tasks, memory_bytes, n_sharing)
             say(f"evaluating with {cluster.what}")
             mine = replace(order, memory_bytes=each)
             arguments, needs, passes = _in_sections(mine, tasks)

@@ -43,6 +43,28 @@ def find_share(shard: str | None, environment: Mapping[str, str]) -> WorkShare:
     return WorkShare(index * n_tasks + place, total * n_tasks, re.sub(r"[^\w.-]", "", name), local)
 
 
+def unused_variables(shard: str | None, environment: Mapping[str, str]) -> str | None:
+    """Return a line about variables of Slurm that name a task and no share of the work, None where there are none.
+
+    Args:
+        shard: What ``--shard`` says.
+        environment: The environment variables.
+    """
+    if shard is not None:
+        return None
+    names = []
+    if environment.get("SLURM_ARRAY_TASK_ID") and _array(environment) is None:
+        names += ["SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MAX"]
+    totals = [environment.get(name, "0") for name in ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")]
+    is_odd = environment.get("SLURM_PROCID", "0") != "0" or not all(total.isdigit() for total in totals)
+    if is_odd and _step(environment) is None:
+        names += ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"]
+    if not names:
+        return None
+    listed = ", ".join(f"{name}={environment[name]}" for name in names if name in environment)
+    return f"note: {listed} cannot be used to find a share of the work: name it with --shard i/N"
+
+
 def _parts(text: str) -> tuple[int, int]:
     index, slash, total = text.partition("/")
     if not slash or not index.isdigit() or not total.isdigit() or not int(index) < int(total):
@@ -54,11 +76,11 @@ def _array(environment: Mapping[str, str]) -> tuple[int, int] | None:
     """Return the place of an array's task among them all, None outside of arrays."""
     names = ("ID", "COUNT", "MIN", "MAX", "STEP")
     values = {name: environment.get(f"SLURM_ARRAY_TASK_{name}", "") for name in names}
-    if not values["ID"].isdigit():
-        return None
+    if not values["ID"].isdigit() or not (values["COUNT"].isdigit() or values["MAX"].isdigit()):
+        return None  # of how many is not known
     number = {name: int(value) for name, value in values.items() if value.isdigit()}
     first, step = number.get("MIN", 0), max(1, number.get("STEP", 1))
-    total = number.get("COUNT", (number.get("MAX", number["ID"]) - first) // step + 1)
+    total = number["COUNT"] if "COUNT" in number else (number["MAX"] - first) // step + 1
     index, rest = divmod(number["ID"] - first, step)
     if rest or not 0 <= index < total or ("MAX" in number and (number["MAX"] - first) // step + 1 != total):
         raise UserError(

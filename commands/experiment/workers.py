@@ -66,16 +66,18 @@ def start_workers(
         workspace: Store, data and weights.
         samples: The rows in the clean view.
     """
-    from pipeline.schedule.clusters import connect
+    from pipeline.schedule.clusters import connect, load_dask
 
+    load_dask(scheduler)
     with ThreadPoolExecutor(1) as pool:
         starting = pool.submit(stack.enter_context, connect(scheduler))
         # Workers load torch while this process does.
         from pipeline.schedule.extraction import ScheduledSets, compute_of
-        from pipeline.schedule.handing_out import watching
+        from pipeline.schedule.handing_out import wait_for_workers, watching
 
         cluster = starting.result()
     watch = stack.enter_context(watching(cluster, say))
+    wait_for_workers(cluster, say)
     say(f"extracting with {cluster.what}")
     compute = compute_of(cluster, device, batch_size)
     sets = ScheduledSets(cluster, watch, recipe, workspace, samples, memory_bytes=free_memory())

@@ -8,15 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int64
 
 from evaluate.kernels.moments import convert_alone
-from stores.arrays import ZarrArray
-from stores.format.layout import Layout
-from stores.specs import ArraySpec
+from stores.arrays import StoredArray, ZarrArray
 from stores.storage.cores import available_cores
 
 MOST_READERS = 4
@@ -37,27 +35,12 @@ def ahead(chunk_bytes: int) -> int:
     return max(1, min(readers() + 1, AHEAD_BYTES // chunk_bytes))
 
 
-@runtime_checkable
-class Chunked(Protocol):
-    """What says the chunks of an array, stored or planned."""
-
-    @property
-    def spec(self) -> ArraySpec:
-        """What a row is."""
-        ...
-
-    @property
-    def layout(self) -> Layout:
-        """How many rows make a chunk."""
-        ...
-
-
-def n_chunks(stored: Chunked, rows: Int64[np.ndarray, " row"]) -> int:
+def n_chunks(stored: StoredArray, rows: Int64[np.ndarray, " row"]) -> int:
     """Return how many chunks of an array hold some of these rows."""
     return len(np.unique(rows // stored.layout.chunk_rows(stored.spec)))
 
 
-def n_readers(stored: Chunked, rows: Int64[np.ndarray, " row"]) -> int:
+def n_readers(stored: StoredArray, rows: Int64[np.ndarray, " row"]) -> int:
     """Return how many threads read these rows of an array at a time in `of_chunks`."""
     chunk_bytes = stored.layout.chunk_rows(stored.spec) * stored.spec.row_bytes
     return min(readers(), ahead(chunk_bytes), n_chunks(stored, rows))

@@ -52,6 +52,8 @@ class Cluster:
     """Set when all work is given up: workers that end are no news then."""
     nannies: tuple[Any, ...] = ()
     """What watches the workers that were started here."""
+    advice: str = "start one"
+    """What to do while there is no worker."""
 
     def end(self) -> None:
         """Start no worker again that ends from now on."""
@@ -67,9 +69,28 @@ class Cluster:
         return names
 
 
-def is_scheduler(text: str) -> bool:
-    """Return whether a text has one of the forms that ``--scheduler`` takes."""
-    return re.fullmatch(r"local:[1-9]\d*|gpus|slurm:[1-9]\d*|(tcp|tls)://.+:\d+", text) is not None
+def check_scheduler(text: str) -> None:
+    """Raise UserError for a text that has none of the forms that ``--scheduler`` takes.
+
+    Args:
+        text: What ``--scheduler`` says.
+    """
+    if re.fullmatch(r"local:[1-9]\d*|gpus|slurm:[1-9]\d*|tcp://.+:\d+", text) is None:
+        raise UserError(f"--scheduler {text!r} is not known: write {FORMS}")
+
+
+def load_dask(text: str) -> None:
+    """Load the packages that `connect` needs; call it before a thread calls that while another loads modules.
+
+    Parts of Dask import each other: two threads that load them at once find modules that are half loaded.
+
+    Args:
+        text: One of the forms that ``--scheduler`` takes.
+    """
+    importlib.import_module("distributed")
+    if text.startswith("slurm:"):
+        with contextlib.suppress(ImportError):  # `connect` says what to install
+            importlib.import_module("dask_jobqueue")
 
 
 @contextlib.contextmanager
@@ -82,8 +103,7 @@ def connect(text: str, preload: str = IN_WORKER) -> Iterator[Cluster]:
         text: One of the forms that ``--scheduler`` takes.
         preload: Module that workers here load while they start.
     """
-    if not is_scheduler(text):
-        raise UserError(f"--scheduler {text!r} is not known: write {FORMS}")
+    check_scheduler(text)
     kind, _, rest = text.partition(":")
     if kind == "local":
         with local_workers([{}] * int(rest), preload) as cluster:
@@ -99,7 +119,8 @@ def connect(text: str, preload: str = IN_WORKER) -> Iterator[Cluster]:
             yield cluster
     else:
         with _client(text, text) as client:
-            yield Cluster(client, f"the workers of {text}")
+            advice = f"start one with `dask worker {text} --nthreads 1`"
+            yield Cluster(client, f"the workers of {text}", advice=advice)
 
 
 def visible_devices() -> tuple[str, ...]:
@@ -198,9 +219,13 @@ def _slurm_workers(n_workers: int) -> Iterator[Cluster]:
         jobqueue = importlib.import_module("dask_jobqueue")
     except ImportError:
         raise UserError("--scheduler slurm:N needs dask-jobqueue: install patchbank[slurm]") from None
+    import dask.config
+
     with _quiet():
         try:
-            cluster = jobqueue.SLURMCluster(processes=1, n_workers=n_workers)
+            # Dask would pause a worker that comes near the job's memory, without a word: Slurm's own limit holds.
+            more = [*(dask.config.get("jobqueue.slurm.worker-extra-args", None) or []), "--memory-limit", "0"]
+            cluster = jobqueue.SLURMCluster(processes=1, n_workers=n_workers, worker_extra_args=more)
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"--scheduler slurm:N takes cores, memory and queue from jobqueue.slurm in ~/.config/dask: {error}"
@@ -209,7 +234,8 @@ def _slurm_workers(n_workers: int) -> Iterator[Cluster]:
             raise UserError(f"--scheduler slurm:N cannot submit its jobs: {error}") from error
         try:
             with _client(cluster, "slurm") as client:
-                yield Cluster(client, f"{n_workers} Slurm jobs")
+                advice = "`squeue --me` shows why the jobs wait"
+                yield Cluster(client, f"{n_workers} Slurm jobs", advice=advice)
         finally:
             cluster.close(timeout=CLOSE_SECONDS)
 

@@ -23,7 +23,7 @@ from pipeline.labels.making_labels import StartedLabels, finish_labels
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
 from pipeline.schedule.clusters import Cluster
-from pipeline.schedule.handing_out import ScheduledProgress, Watch
+from pipeline.schedule.handing_out import ScheduledProgress, Watch, result_of, submit
 from pipeline.schedule.in_worker import (
     Order,
     SentSamples,
@@ -34,7 +34,9 @@ from pipeline.schedule.in_worker import (
     try_first_batch,
 )
 from pipeline.schedule.open_sets import Steps, Work, hand_out
+from pipeline.schedule.same_code import explain
 from pipeline.schedule.share_sizes import COMPILED_SECONDS, SECONDS, ShareSizes
+from pipeline.schedule.worker_calls import without_patchbank
 from pipeline.schedule.written_rows import remove_rows, write_rows
 from pipeline.workspace import Workspace
 from stores import Store, ZarrSet
@@ -44,14 +46,14 @@ from stores.writing.read_back import read_back_of
 
 
 def compute_of(cluster: Cluster, device: str | None, batch_size: int | None) -> Compute:
-    """Return the settings that workers compute with, as one of them chooses them; raises UserError as it does.
+    """Return the settings that workers compute with, as one of them chooses them; raises as `handing_out.result_of`.
 
     Args:
         cluster: The workers.
         device: What ``--device`` says.
         batch_size: What ``--batch-size`` says.
     """
-    chosen: Compute = cluster.client.submit(choose_compute, device, batch_size, pure=False).result()
+    chosen: Compute = result_of(cluster, submit(cluster, choose_compute, device, batch_size))
     if chosen.on_gpu or cluster.threads is None:
         return chosen
     return replace(chosen, threads=int(os.environ.get("OMP_NUM_THREADS") or cluster.threads))
@@ -191,7 +193,11 @@ class ScheduledSets:
         if self._sent is None:
             written = write_rows(self.samples, self.workspace.store.objects, self.run)
             self._sent = SentSamples(written, self._location)
-            self.cluster.client.register_plugin(self._sent, name=self._sent.name)
+            try:
+                self.cluster.client.register_plugin(without_patchbank(self._sent), name=self._sent.name)
+            except (ImportError, AttributeError) as error:
+                explain(self.cluster, error)  # a worker that has come since all were asked
+                raise
         return self._sent.key
 
     @property

@@ -9,12 +9,16 @@ from typing import Any
 from pipeline.extraction.progress import Progress
 from pipeline.schedule.clusters import Cluster
 from pipeline.schedule.in_worker import TOPIC, Share, stop
-from stores.errors import UserError
+from pipeline.schedule.same_code import check_code, explain
+from pipeline.schedule.worker_calls import call_in_worker, code_here
+from stores.errors import PatchbankError, UserError
 
 NO_WORKER_SECONDS = 120.0
 """Time without any worker after which an extraction ends."""
 LOOK_SECONDS = 1.0
 """Time between two looks at which workers there are."""
+WAIT_SECONDS = 5.0
+"""Time without any worker after which a command says what it waits for."""
 RETRIES = 2
 """How often a share is tried again after an unexpected error; an error that says what to do is not tried again."""
 
@@ -26,10 +30,13 @@ class Watch:
     Args:
         cluster: The workers.
         on_death: Called with one line about a worker that died.
+        lost: What a worker that dies loses.
     """
 
     cluster: Cluster
     on_death: Callable[[str], None]
+    lost: str = "range that it was making"
+    """What a worker that dies loses."""
     running: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The last event of every worker, by its name."""
 
@@ -47,13 +54,20 @@ class Watch:
         address = str(change["worker"])
         name = self.cluster.known.get(address, address)
         self.running.pop(name, None)
-        self.on_death(f"worker {name} ({address}) died: the range that it was making is lost, and others make it")
+        shown = name if name == address else f"{name} ({address})"
+        self.on_death(f"worker {shown} died: the {self.lost} is lost, and others make it")
 
 
 @contextlib.contextmanager
-def watching(cluster: Cluster, on_death: Callable[[str], None]) -> Iterator[Watch]:
-    """Subscribe to what workers tell, for the time of the context."""
-    watch, is_over = Watch(cluster, on_death), False
+def watching(cluster: Cluster, on_death: Callable[[str], None], lost: str = Watch.lost) -> Iterator[Watch]:
+    """Subscribe to what workers tell, for the time of the context.
+
+    Args:
+        cluster: The workers.
+        on_death: Called with one line about a worker that died.
+        lost: What a worker that dies loses.
+    """
+    watch, is_over = Watch(cluster, on_death, lost), False
 
     def on_change(event: tuple[float, Any]) -> None:
         if not is_over:
@@ -83,6 +97,38 @@ def present_workers(cluster: Cluster) -> dict[str, str]:
         raise _gone() from error
 
 
+def wait_for_workers(cluster: Cluster, on_wait: Callable[[str], None]) -> None:
+    """Return when there is a worker and all have the code of this process.
+
+    Raises UserError when the scheduler is gone, and for a worker that has other code.
+
+    Args:
+        cluster: The workers.
+        on_wait: Called once with a line, after some seconds without any worker.
+    """
+    started, is_said = time.monotonic(), False
+    while not present_workers(cluster):
+        if not is_said and time.monotonic() - started >= WAIT_SECONDS:
+            is_said = True
+            on_wait(f"waiting for a worker of {cluster.what}: {cluster.advice}")
+        time.sleep(LOOK_SECONDS / 2)
+    check_code(cluster)
+
+
+def submit(cluster: Cluster, function: Callable[..., Any], *arguments: Any, **where: Any) -> Any:
+    """Hand a call to a worker, which makes it if its code is that of this process; return the future.
+
+    Args:
+        cluster: The workers.
+        function: Called with the arguments.
+        arguments: Its arguments.
+        where: Settings of the future beside those that all have.
+    """
+    return cluster.client.submit(
+        call_in_worker, code_here(), function, *arguments, pure=False, retries=RETRIES, **where
+    )
+
+
 def done_of(cluster: Cluster, running: Iterable[Any]) -> list[Any]:
     """Return the futures that are done, after at most a second; raises UserError when the scheduler is gone."""
     from distributed import CancelledError, wait
@@ -102,11 +148,14 @@ def done_of(cluster: Cluster, running: Iterable[Any]) -> list[Any]:
 
 
 def result_of(cluster: Cluster, future: Any) -> Any:
-    """Return the result of a task that is done; raises UserError when workers died of it or the scheduler is gone."""
+    """Return the result of a task; raises the PatchbankError that it ended with.
+
+    Raises UserError when workers died of it, when the scheduler is gone, and for a worker that has other code.
+    """
     from distributed import CancelledError, KilledWorker
 
     try:
-        return future.result()
+        result = future.result()
     except KilledWorker as error:
         raise UserError(
             "several workers died of the same work, as when memory runs out: use fewer workers or a smaller "
@@ -114,6 +163,12 @@ def result_of(cluster: Cluster, future: Any) -> Any:
         ) from error
     except CancelledError as error:
         raise _gone() from error
+    except Exception as error:
+        explain(cluster, error)
+        raise
+    if isinstance(result, PatchbankError):
+        raise result
+    return result
 
 
 def _gone() -> UserError:

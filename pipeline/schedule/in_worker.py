@@ -29,6 +29,7 @@ from pipeline.labels.label_set import label_spec, write_labels
 from pipeline.recipe import Recipe
 from pipeline.rows.samples import Samples
 from pipeline.rows.under_view import for_view
+from pipeline.schedule.worker_calls import from_worker
 from pipeline.schedule.written_rows import WrittenRows, read_rows
 from pipeline.views import CLEAN
 from pipeline.workspace import Workspace
@@ -188,7 +189,7 @@ def _share() -> Iterator[Share]:
         except StoppedError:
             share.stopped = True
         except PatchbankError as error:
-            share.error = error
+            share.error = from_worker(error, share.worker, share.host)
         share.seconds = time.perf_counter() - started
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from pipeline.schedule.clusters import Cluster
-from pipeline.schedule.handing_out import NO_WORKER_SECONDS, RETRIES, done_of, give_up, present_workers, result_of
+from pipeline.schedule.handing_out import NO_WORKER_SECONDS, done_of, give_up, present_workers, result_of, submit
 from pipeline.schedule.in_worker import Share
 from pipeline.schedule.share_sizes import IN_FLIGHT, ShareSizes
 from stores.errors import PatchbankError, UserError
@@ -166,8 +166,8 @@ def _fill(
         n_ranges = one.work.sizes.next(workers[address], len(one.left), len(workers))
         share = tuple(one.left.popleft() for _ in range(n_ranges))
         # A worker that is free takes what another holds.
-        where = {"workers": [address], "allow_other_workers": True}
-        future = cluster.client.submit(*one.work.submit(share), pure=False, retries=RETRIES, **where)
+        where: dict[str, Any] = {"workers": [address], "allow_other_workers": True}
+        future = submit(cluster, *one.work.submit(share), **where)
         running[future] = (one, address, share)
         one.n_running += 1
         held[address] += 1
@@ -178,7 +178,7 @@ def _take(one: _OpenSet[T], share: tuple[int, ...], cluster: Cluster, future: An
     assert one.work is not None
     try:
         result: Share = result_of(cluster, future)
-    except UserError as error:
+    except PatchbankError as error:
         one.fail(error)
         return
     if result.error is not None:

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.schedule.clusters import Cluster
-from pipeline.schedule.handing_out import RETRIES, done_of, give_up, present_workers, result_of
+from pipeline.schedule.handing_out import done_of, give_up, present_workers, result_of, submit
 from pipeline.schedule.share_sizes import IN_FLIGHT
-from stores.errors import PatchbankError, UserError
+from stores.errors import UserError
 
 NO_WORKER_SECONDS = 120.0
 """Time without any worker after which the tasks end."""
@@ -24,8 +24,8 @@ def run_tasks(
 ) -> list[Any]:
     """Call a function in workers with each of some arguments; return the results in their order.
 
-    A worker holds two tasks; those of one that dies go to others. Raises a PatchbankError that the function returned,
-    and UserError when the scheduler or all workers are gone.
+    A worker holds two tasks; those of one that dies go to others. Raises a PatchbankError that the function returned
+    or raised, which names the worker, and UserError when the scheduler or all workers are gone.
 
     Args:
         cluster: The workers.
@@ -47,16 +47,13 @@ def run_tasks(
                 raise UserError("no worker is left: what is stored is kept, run the same command to continue")
             ready = (number for number in left if done.issuperset(needs.get(number, ())))
             for number in list(itertools.islice(ready, max(0, IN_FLIGHT * n_workers - len(running)))):
-                future = cluster.client.submit(function, *arguments[number], pure=False, retries=RETRIES)
-                running[future] = number
+                running[submit(cluster, function, *arguments[number])] = number
                 left.remove(number)
                 on_start(number)
             for future in done_of(cluster, running):
                 number = running.pop(future)
                 done.add(number)
                 results[number] = result_of(cluster, future)
-                if isinstance(results[number], PatchbankError):
-                    raise results[number]
     except BaseException:
         give_up(cluster, running)
         raise

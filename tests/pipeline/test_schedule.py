@@ -23,10 +23,11 @@ from pipeline.extraction.extract import extract as extract_one
 from pipeline.extraction.options import ExtractOptions
 from pipeline.recipe import FeatureRecipe
 from pipeline.schedule import clusters, in_worker
-from pipeline.schedule.clusters import Cluster, connect, is_scheduler, local_workers, visible_devices
+from pipeline.schedule.clusters import Cluster, check_scheduler, connect, local_workers, visible_devices
 from pipeline.schedule.extraction import ScheduledSets, compute_of
 from pipeline.schedule.handing_out import Watch, watching
 from pipeline.schedule.share_sizes import ShareSizes
+from pipeline.schedule.worker_calls import from_worker
 from pipeline.views.blur import Blur
 from pipeline.views.flip import Flip
 from pipeline.views.size import InputSize
@@ -190,9 +191,16 @@ def test_what_was_begun_goes_on_in_workers_and_the_other_way_round(tmp_path, dat
 def test_a_model_that_cannot_run_leaves_nothing_and_its_sentence_arrives(tmp_path, data, monkeypatch):
     where = place(tmp_path, data, "store")
     monkeypatch.setattr(in_worker, "start_extraction", failing)
-    with threads() as cluster, pytest.raises(UserError, match="overflow in block 3"):
+    with threads() as cluster, pytest.raises(UserError, match=r"overflow in block 3 .* \(worker \d on .+\)$"):
         scheduled(cluster, recipe(), where)
     assert list(where.store.set_folders()) == []
+
+
+def test_a_worker_without_a_name_of_its_own_is_named_once_and_tasks_are_no_ranges():
+    lines = []
+    watch = Watch(Cluster(None, "two", known={"tcp://h:1": "tcp://h:1"}), lines.append, "task that it was computing")
+    watch.on_change((0.0, {"action": "remove-worker", "worker": "tcp://h:1", "expected": False}))
+    assert lines == ["worker tcp://h:1 died: the task that it was computing is lost, and others make it"]
 
 
 def failing(*arguments):
@@ -209,7 +217,7 @@ def test_an_error_in_a_share_stops_all_and_what_is_committed_stays(tmp_path, dat
         return extract_one(job, store, compute, options)
 
     monkeypatch.setattr(in_worker, "extract", extract)
-    with threads() as cluster, pytest.raises(UserError, match="overflow in block 3"):
+    with threads() as cluster, pytest.raises(UserError, match=r"overflow in block 3 .* \(worker \d on .+\)$"):
         scheduled(cluster, recipe(), where)
     monkeypatch.setattr(in_worker, "extract", extract_one)
     with threads() as cluster:
@@ -234,6 +242,8 @@ def test_changed_images_are_forgotten_by_the_process_that_hashed_them(tmp_path, 
 def test_errors_come_through_a_pickle():
     error = pickle.loads(pickle.dumps(ChangedFileError(Path("a.png"))))
     assert (error.path, str(error)) == (Path("a.png"), str(ChangedFileError(Path("a.png"))))
+    named = from_worker(error, "1", "node7")
+    assert str(pickle.loads(pickle.dumps(named))) == f"{ChangedFileError(Path('a.png'))} (worker 1 on node7)"
 
 
 def test_a_model_from_python_is_refused(tmp_path, data):
@@ -250,7 +260,7 @@ def test_a_dead_worker_is_named_once_and_one_that_ends_is_not():
     assert not lines
     watch.on_change((0.0, {"action": "remove-worker", "worker": "tcp://h:1", "expected": False}))
     assert len(lines) == 1
-    assert "worker 0 (tcp://h:1) died" in lines[0]
+    assert "worker 0 (tcp://h:1) died: the range that it was making is lost" in lines[0]
     assert not watch.running
 
 
@@ -266,12 +276,12 @@ def test_shares_take_half_a_minute_and_become_few_towards_the_end():
     assert (sizes.next("a", 3, 4), sizes.next("a", 0, 4)) == (1, 0)
 
 
-@pytest.mark.parametrize("text", ["local:2", "gpus", "tcp://host:8786", "tls://10.0.0.1:1", "slurm:16"])
+@pytest.mark.parametrize("text", ["local:2", "gpus", "tcp://host:8786", "tcp://[::1]:8786", "slurm:16"])
 def test_schedulers_by_name(text):
-    assert is_scheduler(text)
+    check_scheduler(text)
 
 
-@pytest.mark.parametrize("text", ["local", "local:0", "local:x", "gpu", "host:8786", "slurm", ""])
+@pytest.mark.parametrize("text", ["local", "local:0", "local:x", "gpu", "host:8786", "slurm", "tls://10.0.0.1:1", ""])
 def test_other_names_are_refused_in_a_sentence(text):
     with pytest.raises(UserError, match="write local:N, gpus, tcp://HOST:PORT or slurm:N"), connect(text):
         pass

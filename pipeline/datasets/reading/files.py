@@ -24,8 +24,9 @@ class ChangedFileError(UserError):
         super().__init__(f"{path} changed while it was being read: run the same command again")
         self.path = path
 
-    def __reduce__(self) -> tuple[type["ChangedFileError"], tuple[Path]]:
-        return type(self), (self.path,)  # from a worker to the process that reports it
+    def __reduce__(self) -> tuple[type["ChangedFileError"], tuple[Path], dict[str, Any]]:
+        # From a worker, which adds its name to the sentence, to the process that reports it.
+        return type(self), (self.path,), {**vars(self), "args": self.args}
 
 
 def is_file(path: Path) -> bool:
