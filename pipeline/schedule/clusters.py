@@ -48,6 +48,8 @@ class Cluster:
     """Workers that share the memory of this machine."""
     known: dict[str, str] = field(default_factory=dict)
     """Names of workers by address, also of those that are gone."""
+    refused: list[str] = field(default_factory=list)
+    """What is to be said of workers that have come without Patchbank; one ends the command."""
     is_ending: threading.Event = field(default_factory=threading.Event)
     """Set when all work is given up: workers that end are no news then."""
     nannies: tuple[Any, ...] = ()

@@ -10,7 +10,7 @@ from pipeline.extraction.progress import Progress
 from pipeline.schedule.clusters import Cluster
 from pipeline.schedule.in_worker import TOPIC, Share, stop
 from pipeline.schedule.same_code import check_code, explain
-from pipeline.schedule.worker_calls import call_in_worker, code_here
+from pipeline.schedule.worker_calls import REFUSED, OtherCodeError, call_in_worker, code_here, other_code
 from stores.errors import PatchbankError, UserError
 
 NO_WORKER_SECONDS = 120.0
@@ -44,6 +44,12 @@ class Watch:
         """Take an event of a worker."""
         self.running[event[1]["name"]] = event[1]
 
+    def on_refused(self, event: tuple[float, Any]) -> None:
+        """Take an event of a worker that has no Patchbank, or another."""
+        problem = other_code(event[1]["name"], event[1]["host"], None, code_here())
+        if problem is not None:
+            self.cluster.refused.append(problem)
+
     def on_change(self, event: tuple[float, Any]) -> None:
         """Take an event of the scheduler."""
         change = event[1]
@@ -75,7 +81,7 @@ def watching(cluster: Cluster, on_death: Callable[[str], None], lost: str = Watc
 
     # Events from before would be handed over too: those of an earlier extraction on a scheduler that lives longer.
     start = time.time()
-    handlers = {TOPIC: watch.on_event, "all": on_change}
+    handlers = {TOPIC: watch.on_event, REFUSED: watch.on_refused, "all": on_change}
     for topic, handler in handlers.items():
         cluster.client.subscribe_topic(topic, lambda event, handler=handler: event[0] >= start - 1 and handler(event))
     try:
@@ -88,7 +94,12 @@ def watching(cluster: Cluster, on_death: Callable[[str], None], lost: str = Watc
 
 
 def present_workers(cluster: Cluster) -> dict[str, str]:
-    """Return the names of the workers that are there, by address; raises UserError when the scheduler is gone."""
+    """Return the names of the workers that are there, by address.
+
+    Raises UserError when the scheduler is gone, and for a worker that has come without Patchbank.
+    """
+    if cluster.refused:
+        raise OtherCodeError(cluster.refused[0])
     if cluster.client.status != "running":
         raise _gone()
     try:

@@ -23,6 +23,9 @@ PACKAGES = ("stores", "pipeline", "evaluate", "commands")
 LIBRARIES = ("torch", "timm", "numpy")
 """Libraries whose versions do."""
 
+REFUSED = "patchbank-refused"
+"""Topic under which a worker without Patchbank tells of itself."""
+
 
 class OtherCodeError(UserError):
     """A worker that has other code than the first process."""
@@ -114,21 +117,26 @@ def from_worker(error: PatchbankError, worker: str, host: str) -> PatchbankError
 
 
 def without_patchbank(plugin: WorkerPlugin) -> WorkerPlugin:
-    """Return a plugin that a worker without Patchbank takes too; its first task then tells what is wrong.
+    """Return a plugin that a worker without Patchbank takes too, which then tells of itself under `REFUSED`.
 
-    Dask lets a worker end without a word that cannot load the class of a plugin. A class inside of a function travels
-    by value.
+    Dask lets a worker end without a word that cannot load the class of a plugin, or a task. A class inside of a
+    function travels by value.
 
     Args:
         plugin: Set up by workers that can load it.
     """
-    data, name = pickle.dumps(plugin), getattr(plugin, "name", "")
+    data, name, topic = pickle.dumps(plugin), getattr(plugin, "name", ""), REFUSED
 
     class Carried(WorkerPlugin):  # type: ignore[misc]
         def setup(self, worker: Any) -> None:
             import pickle
+            import platform
 
-            pickle.loads(data).setup(worker)  # noqa: S301 (of our parent)
+            try:
+                pickle.loads(data).setup(worker)  # noqa: S301 (of our parent)
+            except (ImportError, AttributeError):
+                worker.log_event(topic, {"name": str(worker.name), "host": platform.node()})
+                raise
 
     carried = Carried()
     carried.name = name

@@ -13,7 +13,7 @@ from distributed.protocol.pickle import dumps
 
 from pipeline.schedule import handing_out
 from pipeline.schedule.clusters import Cluster
-from pipeline.schedule.handing_out import wait_for_workers
+from pipeline.schedule.handing_out import Watch, wait_for_workers
 from pipeline.schedule.in_worker import SentSamples
 from pipeline.schedule.same_code import check_code, explain
 from pipeline.schedule.tasks import run_tasks
@@ -99,6 +99,13 @@ def test_no_worker_is_said_once_and_waited_for(monkeypatch):
     monkeypatch.setattr(handing_out, "LOOK_SECONDS", 0.0)
     wait_for_workers(cluster_of({}), lines.append)
     assert lines == ["waiting for a worker of two: start one with `dask worker`"]
+
+
+def test_a_worker_that_tells_of_itself_ends_the_command():
+    cluster = cluster_of({})
+    Watch(cluster, print).on_refused((0.0, {"name": "1", "host": "node7"}))
+    with pytest.raises(OtherCodeError, match="worker 1 on node7 has another Patchbank, or none"):
+        handing_out.present_workers(cluster)
 
 
 def bare_environment(folder):
