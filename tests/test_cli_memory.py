@@ -116,6 +116,6 @@ def test_workers_that_share_the_limit_are_told_of_it_as_a_whole():
     task = Mock(spec=Task, columns={}, analysis="knn", title="vit", description="k 5")
     task.peak_bytes.return_value = 88_200_000
     check_memory([task], 180_000_000, 2)
-    said = r"the limit is 50\.0 MB for each of 2 workers, which share 100\.0 MB .*: run with --memory 0\.18, use fewer"
+    said = r"the limit is 50\.0 MB for each of 2 workers, which share 0\.10 GB .*: run with --memory 0\.18, use fewer"
     with pytest.raises(UserError, match=said):
         check_memory([task], 100_000_000, 2)
