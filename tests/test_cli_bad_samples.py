@@ -20,6 +20,7 @@ def truncate(site, name=BAD):
     path.write_bytes(path.read_bytes()[:-200])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("svg_alone")
 def test_a_kept_bad_image_is_told_of_by_every_command(site, run):
     truncate(site)

@@ -51,6 +51,7 @@ def site(here):
     return here
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("svg_alone")
 def test_from_painted_scenes_to_the_figures(site, run):
     code, _, err = run("extract", "tiny.toml", "--batch-size", 4)

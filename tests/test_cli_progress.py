@@ -78,6 +78,7 @@ def test_searches_and_probes_report_their_steps():
     assert len(steps) == n_steps
 
 
+@pytest.mark.slow
 def test_an_evaluation_with_nothing_to_do_draws_nothing(site, run, monkeypatch, svg_alone):
     assert run("extract", "tiny.toml")[0] == 0
     assert run("evaluate", "tiny.toml")[0] == 0

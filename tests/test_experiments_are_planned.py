@@ -356,7 +356,7 @@ def planned(path):
     )
     # The same readers and nearly the same keys as others that are planned by default.
     is_variant |= path.stem in (
-        *("camvid-dinov2", "objectives-objects"),
+        *("camvid-dinov2", "objectives-objects", "objectives"),
         *("fair1m-retrieval", "treatments-small", "segmentation-small", "resisc45", "ucmerced", "attention"),
         *("objectives-cka", "reconstruction-small", "objectives-plain", "objectives-camvid", "objectives-videos"),
     )

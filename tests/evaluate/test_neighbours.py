@@ -222,7 +222,7 @@ def test_the_faiss_method_is_plain_faiss():
     assert np.mean(found.indices == indices) > 0.99  # equal float32 distances may be listed in another order
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float16, marks=pytest.mark.slow), np.float32])
 @pytest.mark.parametrize("memory_bytes", [12_000_000, 60_000_000])
 def test_memory_stays_within_the_bound(dtype, memory_bytes):
     bank, queries = clusters(9, 31_000, 600, 96, 1.0, dtype)

@@ -164,6 +164,7 @@ def test_views_that_are_made_side_by_side_have_the_bytes_and_the_order_of_one_pr
     assert len(labels[0]) > 2
 
 
+@pytest.mark.slow
 def test_a_view_that_cannot_run_ends_the_command_after_those_before_it(tmp_path, cluster, monkeypatch):
     write_camvid(tmp_path / "data" / "camvid")
     wanted, where = recipe(views=MANY_VIEWS), place(tmp_path, tmp_path / "data", "store")

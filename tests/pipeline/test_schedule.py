@@ -153,6 +153,7 @@ def test_a_worker_prepares_a_view_once_and_holds_no_model_of_another_size(tmp_pa
     assert most == [0, 0, 0, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_models_of_other_sizes_are_gone_before_the_next_is_built(tmp_path, data, monkeypatch):
     wanted, alive, most = recipe(views=(InputSize(name="size", levels=(16, 48, 64)),)), weakref.WeakSet(), []
     original = run.Workspace.model
