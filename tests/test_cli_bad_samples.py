@@ -92,6 +92,7 @@ def test_a_policy_that_is_none_is_refused(site, run):
     assert "dataset.bad_samples: input should be 'stop' or 'keep-invalid', not 'keep'" in err
 
 
+@pytest.mark.slow
 def test_dead_features_stop_before_the_seal_and_can_be_counted_without_computing_again(site, run):
     torch.manual_seed(0)
     weights = timm.create_model("test_vit").state_dict()

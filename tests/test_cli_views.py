@@ -63,6 +63,7 @@ def measured(path="tiny.toml"):
     return model_sets(Path(path), *load_experiment(Path(path)), Store("store"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("svg_alone")
 def test_views_from_plan_to_evaluate(site, run, monkeypatch):
     code, out, _ = run("plan", "tiny.toml", "--json", "--batch-size", 4)
