@@ -146,7 +146,7 @@ def test_moments_merge_the_sections_that_others_have_computed(tmp_path, monkeypa
     files, passes = SectionFiles(results.root), {}
     for task in tasks_of(model, results, *asked):
         passes |= {one.digests: one for one in task.passes()}
-    assert len(passes) == 2, "one a layer, whoever asks"
+    assert len(passes) == 2, "one a layer, shared by both analyses"
     for one in passes.values():
         assert one.n_sections > 2
         for number in reversed(range(one.n_sections)):
