@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -21,6 +22,7 @@ SHOWN = 2
 """Conditions of a claim that are shown; more are folded."""
 MET, UNMET = ": yes", ": no"
 """Ends of conditions that are met, and of those that are not."""
+_ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 SIGNS = {"holds": "✓ holds", "fails": "✗ fails", "not testable": "– not testable"}
 
 
@@ -58,9 +60,9 @@ def claims_section(decisions: Sequence[Decision], stored: Mapping[str, str]) -> 
         f"{len(in_part)} {'is' if len(in_part) == 1 else 'are'} decided in part.</p>"
     )
     rules = (
-        f'<p class="lead">Findings of {escape(_listed(papers))} as rules: a number is followed by its 95 % interval in '
-        "brackets and decides only where the whole interval lies on one side of the threshold. A claim holds only if "
-        "all of its conditions do; intervals are not widened for their number, so that of true claims with many "
+        f'<p class="lead">Findings of {_linked(_listed(papers))} as rules: a number is followed by its 95 % interval '
+        "in brackets and decides only where the whole interval lies on one side of the threshold. A claim holds only "
+        "if all of its conditions do; intervals are not widened for their number, so that of true claims with many "
         "conditions some fail by chance. A claim is tested only where its models beat the most common class and random "
         "weights. A part is what the models that are there decide without those that are not. The same is in "
         "claims.csv and claims.json.</p>"
@@ -85,6 +87,11 @@ def _listed(papers: Sequence[str]) -> str:
     return " and ".join(published + ["questions beside them"] * (NO_PAPER in papers))
 
 
+def _linked(text: str) -> str:
+    """Return text as HTML, with every arXiv number a link to the paper."""
+    return _ARXIV.sub(r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', escape(text))
+
+
 def _table(decisions: Sequence[Decision], stored: Mapping[str, str], several_papers: bool) -> str:
     """Return a table of claims with their verdicts, reasons and numbers."""
     rows: list[list[TableCell]] = []
@@ -96,7 +103,7 @@ def _table(decisions: Sequence[Decision], stored: Mapping[str, str], several_pap
         in_part = decision.verdict == UNDECIDED and decision.part != UNDECIDED
         sign = f"in part {SIGNS[decision.part]}" if in_part else SIGNS[decision.verdict]
         verdict = f"<strong>{sign}</strong>{tested}"
-        source = f"<br><small>{escape(decision.paper)}</small>" if several_papers else ""
+        source = f"<br><small>{_linked(decision.paper)}</small>" if several_papers else ""
         why = f"<br><small>{prose(decision.reason)}</small>{source}{marks}"
         rows.append([str(decision.claim), verdict, escape(decision.sentence) + why, _conditions(decision.numbers)])
     head = ["no.", "verdict", "claim, and why", "rests on"]

@@ -16,7 +16,8 @@ h2 { font-size: 1.35rem; margin: 3rem 0 .5rem; padding-top: .75rem; border-top: 
 h3 { font-size: 1.05rem; line-height: 1.35; margin: 0 0 .25rem; }
 p { max-width: 48rem; margin: .5rem 0; }
 .answer { font-size: 1.2rem; line-height: 1.45; max-width: 56rem; margin: .75rem 0; }
-.lead, figcaption, .count { color: var(--soft); }
+.lead, .note, figcaption, .count { color: var(--soft); }
+.note { font-size: .9rem; }
 nav a { color: inherit; display: inline-block; padding: .2rem 0; }
 nav ul { margin: .5rem 0; padding: 0; list-style: none; font-size: .9rem; }
 nav.top ul { display: flex; flex-wrap: wrap; gap: 0 1.25rem; }
@@ -55,6 +56,13 @@ th button::after { content: " \\2195"; color: var(--soft); }
 .prose td:nth-child(2) { white-space: nowrap; }
 .prose td:nth-child(3) { min-width: 15rem; }
 .prose td:nth-child(4) { width: 56%; min-width: 22rem; }
+p a, small a { color: inherit; }
+@media screen and (max-width: 44rem) { .prose > .hint { display: none !important; } .prose thead { display: none; }
+  .prose .tall { max-height: none; }
+  .prose tr { display: grid; grid-template-columns: 2rem 1fr; padding: .5rem .7rem;
+    border-bottom: 1px solid var(--line); }
+  .prose td, .prose td:nth-child(n) { min-width: 0; width: auto; padding: .1rem 0; border: 0; }
+  .prose td:nth-child(n + 3) { grid-column: 1 / -1; padding-top: .3rem; } .prose tr:last-child { border-bottom: 0; } }
 .prose ul { margin: 0; padding-left: 1rem; }
 .prose td details { margin: 0; } .prose td summary { font-weight: 400; }
 td.number { text-align: right; }
@@ -87,6 +95,13 @@ maps of colours stay as they were drawn, on a light card."""
 
 SCRIPT = """
 document.documentElement.classList.add('js');
+// Conditions of a claim that are folded on the screen are printed.
+let opened = [];
+addEventListener('beforeprint', () => {
+  opened = [...document.querySelectorAll('td details:not([open])')];
+  opened.forEach(fold => { fold.open = true; });
+});
+addEventListener('afterprint', () => opened.forEach(fold => { fold.open = false; }));
 // The hint stands where something is wider than its box.
 const sizes = new ResizeObserver(entries => entries.forEach(({ target }) =>
   target.previousElementSibling.classList.toggle('on', target.scrollWidth > target.clientWidth + 1)));

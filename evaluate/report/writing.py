@@ -123,9 +123,9 @@ def _write(results: ResultStore, experiment: str, read: StoredResults, stored: M
     write_claims(folder, decisions)
     plain = untreated(read.table)
     drawn = _draw(folder, read, states)
-    first, pictures, figures = _in_order(drawn)
+    top, pictures, figures = _in_order(drawn)
     numbers = headline(plain, states) or ""
-    sections = [("Summary", f"{drawings([first])}{numbers}" if first else numbers)] if first or numbers else []
+    sections = [("Summary", f"{drawings(top) if top else ''}{numbers}")] if top or numbers else []
     sections.append(("Claims of the papers", claims_section(decisions, states)))
     if compared := compare(plain, read.models_info):
         sections.append(("Numbers of the paper beside ours", paper_section(compared)))
@@ -168,14 +168,15 @@ def _draw(folder: Path, read: StoredResults, states: Mapping[str, str]) -> list[
     return found
 
 
-def _in_order(drawn: Sequence[Drawing]) -> tuple[Drawing | None, list[Drawing], list[Drawing]]:
-    """Return the figure that the page begins with, the pictures, and the other figures."""
+def _in_order(drawn: Sequence[Drawing]) -> tuple[list[Drawing], list[Drawing], list[Drawing]]:
+    """Return the figure and the pictures that the page begins with, the other pictures, and the other figures."""
     by_name = {one.name: one for one in drawn}
     pictures = [by_name[name] for name in PICTURES if name in by_name]
     # The main scores where there are some; else what was measured first.
     others = [one for one in drawn if one.name not in PICTURES]
-    first = next((one for one in others if one.width), None)
-    return first, pictures, [one for one in others if one is not first]
+    firsts = [next((one for one in some if one.width), None) for some in (others, pictures)]
+    top = [one for one in firsts if one is not None]
+    return top, [one for one in pictures if one not in top], [one for one in others if one not in top]
 
 
 def _about(about: list[dict[str, str]], stored: Mapping[str, str] | None) -> str:

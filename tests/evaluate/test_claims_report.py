@@ -205,6 +205,11 @@ def test_verdicts_are_words_and_models_are_escaped(tmp_path):
     assert text.index("Decided (19)") < text.index("1 claim cannot be tested")
 
 
+def test_the_number_of_a_paper_links_to_it():
+    section = claims_section(decide_all(paper_world().evidence()), {})
+    assert '<a href="https://arxiv.org/abs/2401.00463">arXiv 2401.00463</a>' in section
+
+
 def test_what_is_decided_in_part_stands_between_what_is_decided_and_what_is_not():
     world = paper_world()
     for role in ("mae", "simmim", "dino", "supervised", "ibot", "scale-mae"):

@@ -135,13 +135,16 @@ def test_equal_numbers_give_equal_bytes(made, kind):
 class Page(HTMLParser):
     def __init__(self):
         super().__init__()
-        self.tags, self.ids, self.text, self.sources = [], [], [], []
+        self.tags, self.ids, self.text, self.sources, self.links = [], [], [], [], []
 
     def handle_starttag(self, tag, attributes):
         found = dict(attributes)
         self.tags.append((tag, found))
         if "id" in found:
             self.ids.append(found["id"])
+        if tag == "a" and not found.get("href", "#").startswith("#"):
+            self.links.append(found["href"])  # followed by a reader, fetched by nobody before
+            return
         self.sources += [found[name] for name in ("src", "href", "xlink:href", "action") if name in found]
 
     def handle_data(self, data):
@@ -157,6 +160,7 @@ def test_the_page_is_one_file_that_says_everything(made):
     assert all(found["role"] == "img" and len(found["aria-label"]) > 20 for found in drawings)
     assert all(found.get("viewbox") or found.get("viewBox") for found in drawings)
     assert all(source.startswith(("#", "data:")) for source in page.sources), "something is fetched"
+    assert all(link.startswith("https://arxiv.org/abs/") for link in page.links)
     assert len(page.ids) == len(set(page.ids)), "two elements share an id"
     assert len(text) < 15_000_000
     assert "<b>&" not in text.replace("&lt;b&gt;&amp;", ""), "a model's title was not escaped"

@@ -67,7 +67,7 @@ def test_curves_have_every_point_where_the_largest_size_has_few(name, points, sa
 
 
 def test_the_first_table_keeps_what_is_removed_and_says_which_rows():
-    page = headline(cityscapes(), {})
+    page = re.sub("</?strong>", "", headline(cityscapes(), {}))
     heads = re.findall(r'<th scope="col">(.*?)</th>', page)
     assert heads[1:] == [f"{name} mIoU, {m}" for name in ("k-NN", "probe") for m in ("all features", "top 200 removed")]
     assert "layer 11 (from 0); k = 1; m = 0 and 200; 72 training images; patch tokens; Euclidean distance" in page
@@ -81,7 +81,7 @@ def test_claims_take_the_training_size_of_the_first_table():
 def test_models_of_one_column_have_the_same_m():
     small = [row("small", m=m, value=0.3) for m in (0, 10)]
     large = [row("large", m=m, value=0.3 + m / 1000) for m in (0, 10, 200)]
-    page = headline(long_table(small + large), {})
+    page = re.sub("</?strong>", "", headline(long_table(small + large), {}))
     assert "top 10 removed" in page
     assert "0.310 [" in page
     assert "top 200" not in page

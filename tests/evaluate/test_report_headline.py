@@ -89,3 +89,28 @@ def test_numbers_of_single_classes_say_under_which_view(tmp_path):
     [row] = re.findall(r"<tr>((?:<td.*?</td>)+)</tr>", single)
     values = dict(zip(head, cells_of(row), strict=True))
     assert [values[name] for name in ("class", "view", "level")] == [["road"], ["noise"], ["40"]]
+
+
+def test_the_highest_score_of_a_column_is_bold_and_a_share_of_variance_is_not():
+    rows = [*scores("A", "knn", {0: 0.2}), *scores("B", "knn", {0: 0.3}), *scores("A", "probe", {0: 0.9})]
+    share = PATCHES | {"analysis": "variance-spectrum", "metric": "share_of_variance", "m": 10, "token": "patch"}
+    rows += [share | {"model": model, "value": value} for model, value in (("A", 0.7), ("B", 0.8))]
+    page = headline(long_table(rows), {})
+    assert re.findall("<strong>(.*?)</strong>", page) == ["0.900", "0.300"]
+    assert "0.800" in page
+    assert "<strong>" not in headline(long_table(scores("A", "knn", {0: 0.2})), {})
+
+
+def test_pairs_of_models_in_another_order_are_counted():
+    """A leads by neighbours and comes last by the probe; only against C are both differences beyond the intervals."""
+    rows = [
+        *(row for model, value in (("A", 0.9), ("B", 0.8), ("C", 0.3)) for row in scores(model, "knn", {0: value})),
+        *(row for model, value in (("A", 0.1), ("B", 0.2), ("C", 0.6)) for row in scores(model, "probe", {0: value})),
+    ]
+    said = "otherwise than k-NN mIoU, all features: probe mIoU, all features 3 of 3, 2 of them with intervals apart."
+    assert said in headline(long_table(rows), {})
+    rows = [*scores("A", "knn", {0: 0.5, 9: 0.5}), *scores("B", "knn", {0: 0.6, 9: 0.4})]
+    assert "top 9 removed 1 of 1." in headline(long_table(rows), {})
+    rows = [*scores("A", "knn", {0: 0.5, 9: 0.5}), *scores("B", "knn", {0: 0.5, 9: 0.4})]
+    assert "top 9 removed 0 of 1." in headline(long_table(rows), {})
+    assert "otherwise" not in headline(long_table(scores("A", "knn", {0: 0.5, 9: 0.5})), {})
