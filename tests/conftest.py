@@ -11,6 +11,9 @@ from jaxtyping import install_import_hook
 
 ROOT = Path(__file__).parent.parent
 
+# Before torch is imported: commands that tests start compute with one thread, and compute records name the threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def _modules_with_shapes() -> list[str]:
     """Return the modules that annotate arrays; in the others the static checker has seen all there is to see."""
