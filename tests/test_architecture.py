@@ -313,18 +313,26 @@ def glossary_column(number):
 
 
 @cache
-def names_in_code(*, attributes=False):
-    """Every NAME token of our packages with a place where it stands; attributes only if asked for."""
-    found = {}
+def _names_with_attributes():
+    """Every NAME token of our packages with a place where it stands: all, and those that are no attributes."""
+    found, own = {}, {}
     for package in [*MAY_IMPORT, "benchmarks"]:
         for path in modules(package):
             with path.open() as file:
                 before = ""
                 for token in tokenize.generate_tokens(file.readline):
-                    if token.type == tokenize.NAME and (attributes or before != "."):
-                        found.setdefault(token.string, f"{path.relative_to(ROOT)}:{token.start[0]}")
+                    if token.type == tokenize.NAME:
+                        place = f"{path.relative_to(ROOT)}:{token.start[0]}"
+                        found.setdefault(token.string, place)
+                        if before != ".":
+                            own.setdefault(token.string, place)
                     before = token.string
-    return found
+    return found, own
+
+
+def names_in_code(*, attributes=False):
+    """Every NAME token of our packages with a place where it stands; attributes only if asked for."""
+    return _names_with_attributes()[not attributes]
 
 
 def test_words_of_the_glossary_are_those_of_the_code():

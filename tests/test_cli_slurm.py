@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -272,6 +273,17 @@ def test_workers_of_dask_jobqueue_take_tasks(slurm, site):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "1 Slurm jobs True\n"
+
+
+def test_dask_jobqueue_does_not_take_ctrl_c_for_itself():
+    """In a process of its own: its handlers are set once, by the first import."""
+    pytest.importorskip("dask_jobqueue")
+    code = (
+        "import signal\nfrom pipeline.schedule.clusters import load_dask\nload_dask('slurm:1')\n"
+        "import sys\nassert 'dask_jobqueue' in sys.modules\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore:unclosed cluster")

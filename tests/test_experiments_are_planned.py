@@ -359,6 +359,7 @@ def planned(path):
         *("camvid-dinov2", "objectives-objects", "objectives"),
         *("fair1m-retrieval", "treatments-small", "segmentation-small", "resisc45", "ucmerced", "attention"),
         *("objectives-cka", "reconstruction-small", "objectives-plain", "objectives-camvid", "objectives-videos"),
+        *("objectives-small", "objects-small", "resisc45-small", "bdd100k-tracking"),
     )
     return pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * is_variant)
 

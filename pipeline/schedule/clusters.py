@@ -92,7 +92,7 @@ def load_dask(text: str) -> None:
     importlib.import_module("distributed")
     if text.startswith("slurm:"):
         with contextlib.suppress(ImportError):  # `connect` says what to install
-            importlib.import_module("dask_jobqueue")
+            _load_jobqueue()
 
 
 @contextlib.contextmanager
@@ -214,11 +214,21 @@ def _blocked_warnings() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _load_jobqueue() -> Any:
+    """Load dask-jobqueue, and take back Ctrl-C, which it turns into `sys.exit` as soon as it is imported."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return importlib.import_module("dask_jobqueue")
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
+
+
 @contextlib.contextmanager
 def _slurm_workers(n_workers: int) -> Iterator[Cluster]:
     """Let dask-jobqueue submit jobs, each with one worker; what a job asks for stands in Dask's own configuration."""
     try:
-        jobqueue = importlib.import_module("dask_jobqueue")
+        jobqueue = _load_jobqueue()
     except ImportError:
         raise UserError("--scheduler slurm:N needs dask-jobqueue: install patchbank[slurm]") from None
     import dask.config

@@ -223,7 +223,7 @@ def test_the_faiss_method_is_plain_faiss():
 
 
 @pytest.mark.parametrize("dtype", [pytest.param(np.float16, marks=pytest.mark.slow), np.float32])
-@pytest.mark.parametrize("memory_bytes", [12_000_000, 60_000_000])
+@pytest.mark.parametrize("memory_bytes", [12_000_000, pytest.param(60_000_000, marks=pytest.mark.slow)])
 def test_memory_stays_within_the_bound(dtype, memory_bytes):
     bank, queries = clusters(9, 31_000, 600, 96, 1.0, dtype)
     groups = {"bank_groups": np.arange(31_000) // 50, "query_groups": np.arange(600) // 50}

@@ -150,13 +150,17 @@ def test_what_does_not_depend_on_each_other_is_asked_at_the_same_time(object_ser
             step()
         return requests.in_sequence
 
+    def opened(most, name, **how):
+        """A thread that starts late makes a chain look longer, never shorter: the shortest of three is nearest."""
+        return any(chain(lambda: Store(bucket).open(name, **how)) <= most for _ in range(3))
+
     made.add_arrays(arrays)
     assert chain(lambda: write_range(0)) <= 12
     write_range(1)
     seal(made, names)
-    assert chain(lambda: Store(bucket).open(FEATURES)) <= 3
-    assert chain(lambda: Store(bucket).open(FEATURES, from_summary=True)) == 1
-    assert chain(lambda: Store(bucket).open(FEATURES.digest[:9], from_summary=True)) <= 3
+    assert opened(3, FEATURES)
+    assert opened(1, FEATURES, from_summary=True)
+    assert opened(3, FEATURES.digest[:9], from_summary=True)
 
 
 def test_calls_are_made_side_by_side_in_order_and_the_first_error_is_raised(bucket):
