@@ -143,8 +143,12 @@ def _left_out(model: "ModelSets") -> str:
 
 
 def _data_title(dataset: "DatasetRecipe") -> str:
-    """Return the data set's name; for layouts of your own data the file or folder, which says more."""
+    """Return the data set's name; for layouts of your own data and painted worlds the file or folder."""
+    from demo.worlds import WORLDS
+
     own = dataset.name in ("folder", "image-folder", "manifest", "mot")
+    if dataset.folder in WORLDS:
+        return f"{dataset.folder} (painted{'' if own else f', in the layout of {dataset.name}'})"
     return Path(dataset.file or dataset.folder or dataset.name).name if own else dataset.name
 
 

@@ -41,6 +41,19 @@ class SelectionRule(Record):
         unused = {name for name, value in (("skip", self.skip), ("n_groups", self.n_groups)) if not value}
         return self.model_dump(mode="json", exclude=unused)
 
+    def contains(self, other: "SelectionRule") -> bool:
+        """Return whether this rule, with what it skips, takes every source that ``other`` takes, of any data set."""
+        whole, part = self.with_skipped(), other.with_skipped()
+        alike = whole.seed == part.seed
+        if whole.n_groups is None:
+            groups = whole.groups is None or (part.groups is not None and set(part.groups) <= set(whole.groups))
+        else:
+            fewer = part.n_groups is not None and part.n_groups <= whole.n_groups
+            groups = alike and fewer and part.groups == whole.groups
+        fewer = whole.per_group is None or (part.per_group is not None and part.per_group <= whole.per_group)
+        images = fewer and (alike or whole.per_group is None)
+        return whole.split == part.split and groups and images
+
     def with_skipped(self) -> "SelectionRule":
         """Return the rule that takes the skipped sources too: extracted together, they can be skipped again."""
         per_group = None if self.per_group is None else self.per_group + self.skip

@@ -10,6 +10,7 @@ from stores.errors import MissingError, UserError
 
 if TYPE_CHECKING:
     from evaluate.registry import EvaluationSettings
+    from evaluate.selection import SelectionRule
     from pipeline.recipe import Recipe
     from pipeline.recorded import Recorded
     from pipeline.source_choice import SourceChoice
@@ -244,4 +245,9 @@ def source_choice(settings: "EvaluationSettings") -> "SourceChoice":
     def choose(table: Any) -> list[str]:
         return sorted({name for rule in rules for name in select_sources(table, rule.with_skipped())})
 
-    return SourceChoice(choose, sorted((rule.canonical() for rule in rules), key=str))
+    # A rule whose sources another takes too leaves no trace in the key: asking for them is no reason to extract again.
+    kept: list[SelectionRule] = []
+    for rule in sorted(rules, key=lambda rule: str(rule.canonical())):
+        if not any(other.contains(rule) for other in kept):
+            kept = [*(other for other in kept if not rule.contains(other)), rule]
+    return SourceChoice(choose, [rule.canonical() for rule in kept])

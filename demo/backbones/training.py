@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from demo.backbones.contrastive import MocoObjective
@@ -156,7 +156,7 @@ def _save(
 ) -> Path:
     weights = {**encoder.state_dict(), **objective.saved()}
     path = out / f"{settings.name}.safetensors"
-    save_file({key: value.detach().half().contiguous() for key, value in weights.items()}, path)
+    path.write_bytes(save({key: value.detach().half().contiguous() for key, value in weights.items()}))
     lines = "".join(json.dumps(line) + "\n" for line in log)
     (out / f"{settings.name}.log.jsonl").write_text(lines, encoding="utf-8", newline="\n")
     draw_curve(settings.name, log, out / f"{settings.name}.svg")

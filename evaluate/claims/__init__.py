@@ -165,7 +165,8 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
     """Return the decision on a claim by some evidence.
 
     A model of ``joins`` that does not pass the gate is left out, and named in the reason. Where a model is missing or
-    does not pass, or rows are missing, the conditions that the others decide alone are the part that is tested.
+    does not pass, or rows are missing, the conditions of the others are the part that is tested. Where nothing is
+    missing and an interval covers its threshold there is no such part.
     """
     needed, missing = _needed(claim, evidence)
     joined, left_out = _passing(claim, evidence, evidence.present(*claim.joins))
@@ -175,7 +176,8 @@ def decide(claim: Claim, evidence: Evidence) -> Decision:
     part = verdict
     if verdict == "not testable":
         alone = _decided_alone(claim, evidence, admitted)
-        part = verdict_of(one for one in alone if one.outcome is not None)[0]
+        is_whole = not missing and not collected(claim.rule(evidence.among(admitted)))[1]
+        part = verdict if is_whole else verdict_of(iter(alone))[0]
         numbers = tuple(dict.fromkeys((*numbers, *map(str, alone))))
     titles = tuple(info.title for info in (*evidence.present(*claim.needs), *joined))
     reason = "; ".join([reason, *left_out])
@@ -234,10 +236,17 @@ def _decide_here_or_beside(claim: Claim, evidence: Evidence) -> Decision:
         return decide(claim, evidence)
     roles = (*claim.needs, *claim.joins)
     here = evidence.present(*roles)
+    differing = []
     for other in evidence.beside:
+        if not other.analyses.issuperset(claim.analyses):
+            continue
         there = other.present(*roles)
-        same = len(here) == len(there) and all(map(ModelInfo.is_same_model, here, there))
-        if same and other.analyses.issuperset(claim.analyses):
+        if len(here) == len(there) and all(map(ModelInfo.is_same_model, here, there)):
             decision = decide(claim, other.with_beside((evidence, *evidence.beside)))
             return replace(decision, reason=f"{decision.reason}; by the results of {other.experiment}")
-    return decide(claim, evidence)
+        differing.append(other.experiment)
+    decision = decide(claim, evidence)
+    if not differing:
+        return decision
+    named = f"{' and '.join(differing)} measured other models or weights under the same roles"
+    return replace(decision, reason=f"{decision.reason}; {named}")

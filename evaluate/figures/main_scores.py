@@ -3,6 +3,7 @@
 Shown are scores of patch classes where there are some, else of the first other analysis that has one number a model.
 """
 
+from collections.abc import Set
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ OTHERS = (
 """Analyses whose numbers lead a page without scores of patch classes, the first that there is: metric, words, unit."""
 LINE = 0.36
 """Height of a model's line, in inches."""
+TEXT_LINE = 0.19
+"""Height of a line of its title, where that is broken into several."""
 
 
 class MainScore(NamedTuple):
@@ -50,8 +53,9 @@ def patch_scores(table: pd.DataFrame) -> list[MainScore]:
     """Return mIoU of patches by each classifier, of all features and with the most removed; rows may be none.
 
     Layer, k and training size are those of figures and claims; all models of a score have the same m where there is
-    one that they share.
+    one that they share, if possible one whose share of variance is known too.
     """
+    shares = style.metric_rows(table, "variance-spectrum", metrics.SHARE_OF_VARIANCE)
     rows = style.metric_rows(table, "patch-classification", metrics.PATCH_MIOU)
     rows = preferred_rows(rows[rows["m"].notna()], n_train=main_train_size(table))
     rows = rows[rows["value"].notna()]
@@ -61,7 +65,7 @@ def patch_scores(table: pd.DataFrame) -> list[MainScore]:
         by = f"by {'a linear probe' if classifier == 'probe' else name}"
         title = f"{SHORT[classifier]} mIoU"
         found.append(MainScore(f"{title}, all features", f"Patch classes {by}", "mIoU", some[some["m"] == 0]))
-        removed, m = same_m(some[some["m"] > 0])
+        removed, m = same_m(some[some["m"] > 0], set(shares["m"].dropna()))
         what = f"top {m} removed" if m is not None else "most removed (m in each cell)"
         note = "top {m} removed" if m is None else ""
         found.append(MainScore(f"{title}, {what}", f"Patch classes {by}, {what}", "mIoU", removed, note))
@@ -86,14 +90,19 @@ def main_scores(table: pd.DataFrame) -> list[MainScore]:
     return found[:4]
 
 
-def same_m(rows: pd.DataFrame) -> tuple[pd.DataFrame, int | None]:
+def same_m(rows: pd.DataFrame, preferred: Set[int] = frozenset()) -> tuple[pd.DataFrame, int | None]:
     """Return the rows of the largest m that all models of ``rows`` have, and that m.
 
     Where they share none, each model's rows of its own largest m, and None.
+
+    Args:
+        rows: one row a model and m.
+        preferred: m among which the largest is taken where all models have one of them.
     """
     by_model = [set(part["m"]) for _, part in rows.groupby("model")]
     if shared := set.intersection(*by_model) if by_model else set():
-        return rows[rows["m"] == max(shared)], int(max(shared))
+        m = max(shared & preferred or shared)
+        return rows[rows["m"] == m], int(m)
     return rows[rows["m"] == rows.groupby("model")["m"].transform("max")], None
 
 
@@ -109,7 +118,9 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
     if not scores:
         return None
     models = [model for model in dict.fromkeys(table["model"].dropna()) if _has(scores, model)]
-    size = 2.2 + 2.3 * len(scores), LINE * len(models) + 1.3
+    titles = [style.wrapped(model, 34) for model in models]
+    height = max(LINE, TEXT_LINE * max(title.count("\n") + 1 for title in titles))
+    size = 2.2 + 2.3 * len(scores), height * len(models) + 1.3
     drawn, [panels] = style.new_figure((max(6.4, size[0]), size[1]), len(scores), sharex=True, sharey=True)
     majority = style.metric_rows(table, "patch-classification", metrics.MAJORITY_MIOU).drop_duplicates("model")
     is_of_patches = (scores[0].rows["metric"] == metrics.PATCH_MIOU).all()
@@ -122,7 +133,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
             if model in models:
                 panel.plot([value], [models.index(model)], marker="|", markersize=13, color="#777777")
         panel.set_title(style.wrapped(score.title.replace(", ", ",\n", 1), 30), fontsize=10, loc="left")
-        panel.set_yticks(range(len(models)), [style.wrapped(model, 34) for model in models])
+        panel.set_yticks(range(len(models)), titles)
         panel.set_ylim(len(models) - 0.5, -0.5)
         panel.grid(visible=False, axis="y")
     low, high = panels[0].get_xlim()

@@ -3,6 +3,7 @@
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -262,7 +263,9 @@ def save(figure: Figure, kind: str) -> bytes:
     _wrap_upright_labels(figure)
     sink = io.BytesIO()
     metadata: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    with mpl.rc_context(SETTINGS):
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+        # Letters that the font lacks, of a title in Chinese for example, are drawn as boxes: the tables have them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(sink, format=kind, metadata=metadata, dpi=110)
     if kind == "svg":
         # Pictures are named by their content: one shown twice would give a drawing two elements of one name.

@@ -87,7 +87,7 @@ details { margin: 1rem 0; } summary { cursor: pointer; font-weight: 600; }
   .wide svg { min-width: 0 !important; max-height: 21cm; }
   .half svg, .side .ink { width: 13cm; } .half .card svg { width: 10.5cm; }
   /* What is folded stays out: the sentence above it says what it holds, and the files hold it. */
-  details:not([open]), nav, .script, .screen, .hint, th button::after { display: none !important; }
+  td summary, details:not([open]), nav, .script, .screen, .hint, th button::after { display: none !important; }
   summary { list-style: none; } .printed { display: block; } }
 """
 """Light and dark by the reader's setting, and print, which is light. Lines and letters of figures follow; pictures and

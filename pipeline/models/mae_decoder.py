@@ -264,7 +264,7 @@ def decoder_of(recipe: ModelRecipe, size: Size, folder: Path, device: str = "cpu
 def _no_decoder(recipe: ModelRecipe) -> UserError:
     return UserError(
         f"the weights of {recipe.name} ({recipe.weights}) hold no decoder: set `weights` to a file that does, such as "
-        f"{WEIGHTS}"
+        f"{WEIGHTS} (a ViT-B/16), or leave this model out of the analysis"
     )
 
 

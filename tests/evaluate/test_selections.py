@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commands.experiment.reading import source_choice
+from evaluate.registry import EvaluationSettings
 from evaluate.selection import SelectionRule, disjoint, hold_out_images, rows_of, select_sources
 from stores.errors import UserError
 
@@ -155,3 +157,42 @@ def test_some_groups_are_chosen_by_the_seed_and_again_among_those_that_were_extr
     assert "n_groups" not in SelectionRule(split="val").canonical()
     with pytest.raises(UserError, match="6 groups, fewer than n_groups = 7"):
         select_sources(table, rule.model_copy(update={"n_groups": 7}))
+
+
+rules = st.builds(
+    SelectionRule,
+    split=st.sampled_from(["train", "val"]),
+    per_group=st.sampled_from([None, 1, 2]),
+    groups=st.sampled_from([None, ("aachen",), ("aachen", "ulm")]),
+    seed=st.sampled_from([0, 1]),
+    skip=st.sampled_from([0, 2]),
+    n_groups=st.sampled_from([None, 1, 2]),
+)
+SEVERAL = pd.concat([table({"aachen": 6, "bochum": 6, "ulm": 6}, split=split) for split in ("train", "val")])
+
+
+@settings(max_examples=300, deadline=None)
+@given(one=rules, other=rules)
+def test_what_contains_another_rule_takes_all_that_it_takes(one, other):
+    def taken(rule):
+        try:
+            return set(select_sources(SEVERAL, rule.with_skipped()))
+        except UserError:  # more groups than there are
+            return None
+
+    assert one.contains(one)
+    if one.contains(other) and taken(one) is not None and taken(other) is not None:
+        assert taken(one) >= taken(other)
+
+
+def test_smaller_choices_do_not_ask_for_another_extraction():
+    def key(*analyses, **train):
+        selection = {"train": {"split": "train", **train}, "validation": {"split": "val"}}
+        return source_choice(EvaluationSettings(selection=selection, analyses=list(analyses))).key
+
+    spectrum = {"kind": "variance-spectrum"}
+    sizes = {"kind": "patch-classification", "train_per_group": [1, 3, 12]}
+    assert key(spectrum) == key(spectrum, sizes) == key(sizes)
+    assert key(spectrum, per_group=12) == key(spectrum, sizes, per_group=4)
+    assert key(spectrum, per_group=4) != key(spectrum, sizes, per_group=4)
+    assert len(key(spectrum)) == 2
