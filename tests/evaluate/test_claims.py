@@ -146,6 +146,18 @@ def test_models_that_are_there_decide_their_part_without_the_others(number):
     assert judged(number, only()).part == "not testable"
 
 
+def test_there_is_no_part_where_all_models_are_there_and_an_interval_covers_a_threshold():
+    world = paper_world()
+    probe = next(v for k, v in world.found.items() if k[:3] == ("dino", *PATCHES) and ("classifier", "probe") in k[3:])
+    world.change("dino", *PATCHES, 0.8 * probe, classifier="knn", m=0)  # the threshold
+    found = judged(1, world)
+    assert (found.verdict, found.part) == ("not testable", "not testable"), found
+    assert "covers 0.8" in found.reason
+    assert {line.rpartition(": ")[2] for line in found.numbers} == {"yes", "open"}
+    world.without("mae")
+    assert judged(1, world).part == "not testable", "what is open of the models that are there decides nothing either"
+
+
 def test_a_part_fails_where_its_model_is_not_as_the_paper_has_it_and_is_closed_by_the_gate():
     world = only("dinov2", "dino")
     world.change("dinov2", *PATCHES, 0.2, classifier="knn", m=0)

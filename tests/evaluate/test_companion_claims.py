@@ -322,3 +322,4 @@ def test_experiments_beside_with_other_weights_decide_nothing(world):
         found = {one.claim: one for one in decide_all(evidence)}[33]
         assert found.verdict == verdict
         assert ("by the results" in found.reason) == (letters == "aa")
+        assert ("measured other models or weights under the same roles" in found.reason) == (letters == "ab")

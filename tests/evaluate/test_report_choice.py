@@ -90,6 +90,24 @@ def test_models_of_one_column_have_the_same_m():
     assert re.findall(r"<small>(.*?)</small>", apart) == ["top 10 removed", "top 200 removed"]
 
 
+def test_what_is_removed_is_what_the_share_of_variance_is_of():
+    """More is removed too: there everything falls, and the share of variance is not known."""
+    rows = [row(model, m=m, value=0.3 + m / 1000) for model in ("A", "B") for m in (0, 10, 33, 100)]
+    share = {"analysis": "variance-spectrum", "metric": "share_of_variance", "classifier": None, "k": None}
+    share |= {"x_name": None, "x_value": None}
+    rows += [row(model, m=m, value=0.5, **share) for model in ("A", "B") for m in (10, 33)]
+    heads = re.findall(r'<th scope="col">(.*?)</th>', headline(long_table(rows), {}))
+    assert heads[1:] == ["k-NN mIoU, all features", "k-NN mIoU, top 33 removed", "share of variance, top 33"]
+
+
+def test_lines_of_long_titles_do_not_touch():
+    titles = [f"{letter} " + "a long title of many words " * 4 for letter in "ABCDEF"]
+    figure = drawn("main-scores", long_table([row(title) for title in titles]))
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
+    assert all(not one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[n + 1 :])
+
+
 def test_the_share_of_variance_is_that_of_the_drawn_layer():
     rows = [
         row(layer=layer, analysis="variance-spectrum", metric="share_of_variance", m=10, value=0.1 * layer + 0.1,
