@@ -71,6 +71,7 @@ def figure(table: pd.DataFrame, results: list[tuple[str, Result]]) -> Figure | N
         panel.set_title(style.CLASSIFIERS[classifier], fontsize=10, loc="left")
         panel.set_xlabel("mIoU less " + ("untreated" if reference == "none" else f"that of\n{reference}"))
         panel.margins(x=0.1)
+        panel.locator_params(axis="x", nbins=4)  # signed numbers of two decimals are wide
     if not removed.empty:
         _shares(panels[-1], removed, table, treatments)
     titles = _titles(rows)
