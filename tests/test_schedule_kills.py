@@ -221,8 +221,10 @@ def test_four_processes_make_the_digests_of_one(place):
 
 SMALL_SECTIONS = """
 import time
-import evaluate.neighbours.found, evaluate.scoring.tokens.geometry, evaluate.results.sections as sections
+import evaluate.neighbours.found, evaluate.neighbours.query_sections, evaluate.scoring.tokens.geometry
+import evaluate.results.sections as sections
 evaluate.neighbours.found.SECTION_ROWS = 60
+evaluate.neighbours.query_sections.SECTION_PAIRS = 60 * 60 * 4 * 4
 evaluate.scoring.tokens.geometry.SECTION_TOKENS = 60
 write = sections.SectionFiles.write
 def slowly(*arguments):
@@ -248,13 +250,34 @@ kind = "feature-geometry"
 layers = [-1]
 norm = "final"
 resamples = 20
+[[analyses]]
+kind = "robustness"
+classifiers = ["knn"]
+remove = [0, 5]
+resamples = 20
+[[analyses]]
+kind = "retrieval"
+remove = [0, 5]
+left_out = ["tile"]
+resamples = 20
+[[analyses]]
+kind = "in-context-segmentation"
+k = 3
+remove = [5]
+resamples = 20
+[[views]]
+name = "blur"
+levels = [2]
 """
 
 
 @pytest.fixture(scope="module")
 def asked(place):
     """The experiment with analyses, and what one process answers."""
-    (place / "asked.toml").write_text(EXPERIMENT + QUESTIONS)
+    (place / "asked.toml").write_text(wrong(EXPERIMENT, "range_megabytes = 0.002", "range_megabytes = 0.5") + QUESTIONS)
+    made = extract(place, "asked", experiment="asked.toml")
+    _, err = made.communicate(timeout=300)
+    assert made.returncode == 0, err
     (place / "python").mkdir()
     (place / "python" / "sitecustomize.py").write_text(SMALL_SECTIONS)
     alone = evaluate(place, "one")
@@ -265,7 +288,7 @@ def asked(place):
 
 def evaluate(folder, results, *more):
     """Start the command; its standard error is a pipe."""
-    command = [sys.executable, "-m", "cli", "evaluate", "asked.toml", "--store", "alone", "--results", results]
+    command = [sys.executable, "-m", "cli", "evaluate", "asked.toml", "--store", "asked", "--results", results]
     paths = os.pathsep.join([str(folder / "python"), ENVIRONMENT["PYTHONPATH"]])
     return subprocess.Popen(
         [*command, *more],
@@ -279,10 +302,11 @@ def evaluate(folder, results, *more):
 
 def results_of(folder, results):
     """Return the bytes of all results, sections that were left among them."""
-    return {path.relative_to(folder / results): path.read_bytes() for path in (folder / results).glob("answers/**/*.*")}
+    paths = [*(folder / results).glob("answers/**/*.*"), *(folder / results).glob("asked/results.*")]
+    return {path.relative_to(folder / results): path.read_bytes() for path in paths}
 
 
-def wait_for_sections(folder, results, process, least=4):
+def wait_for_sections(folder, results, process, least):
     started = time.monotonic()
     while len(list((folder / results).glob("answers/sections/*/*.npz"))) < least:
         assert process.poll() is None, process.stderr.read()
@@ -296,17 +320,18 @@ def sections_of(err):
 
 def test_a_worker_is_killed_in_the_middle_of_a_section(asked):
     process = evaluate(asked, "worker", "--scheduler", "local:2")
-    wait_for_sections(asked, "worker", process)
-    workers_of(process)[0].kill()
+    for least in (4, 70):  # of a bank or of geometry, and of queries
+        wait_for_sections(asked, "worker", process, least)
+        workers_of(process)[0].kill()
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err.decode()
-    assert err.count(b"died: ") == 1, err.decode()
+    assert err.count(b"died: ") == 2, err.decode()
     assert results_of(asked, "worker") == results_of(asked, "one")
 
 
 def test_the_first_process_is_killed_while_sections_are_computed(asked):
     process = evaluate(asked, "parent", "--scheduler", "local:2")
-    wait_for_sections(asked, "parent", process)
+    wait_for_sections(asked, "parent", process, least=4)
     children = workers_of(process)
     process.kill()
     _, err = process.communicate(timeout=60)

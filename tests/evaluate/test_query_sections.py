@@ -24,6 +24,10 @@ ASKED = {
     "retrieval": ({"kind": "retrieval", **PATCHES, "left_out": ["nothing", "source"], "views": ["shift"]}, 12000),
     "in context": ({"kind": "in-context-segmentation", "k": 3, **PATCHES}, 6000),
     "in a small memory": ({"kind": "in-context-segmentation", "k": 3, "memory_size": 40, "resamples": 10}, 1200),
+    "dimensions": (
+        {"kind": "intrinsic-dimension", "vectors": ["patch"], "patches": 64, "resamples": 10},
+        1000,
+    ),
 }
 """Analyses, and the most pairs of a section."""
 QUICK = "images at a size", "retrieval"
