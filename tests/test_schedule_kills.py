@@ -104,22 +104,32 @@ levels = [64]
 """
 
 
-@pytest.fixture(scope="module")
-def views(place):
-    """The experiment under three views, in ranges that take a second, and its digests when one process makes it."""
+MODELS = """
+[[models]]
+name = "test_vit"
+weights = "random"
+seed = 1
+title = "next"
+"""
+
+
+@pytest.fixture(scope="module", params=["views", "models"])
+def several(place, request):
+    """The experiment under three views or with two models, in ranges that take a second, made by one process."""
     larger = wrong(EXPERIMENT, "range_megabytes = 0.002", "range_megabytes = 0.5")
     larger = wrong(larger, "input = 32", "input = 128")
-    (place / "views.toml").write_text(larger + VIEWS)
-    alone = extract(place, "views-alone", experiment="views.toml")
+    (place / f"{request.param}.toml").write_text(larger + {"views": VIEWS, "models": MODELS}[request.param])
+    alone = extract(place, f"{request.param}-alone", experiment=f"{request.param}.toml")
     _, err = alone.communicate(timeout=600)
     assert alone.returncode == 0, err
-    return place
+    return place, request.param
 
 
 @pytest.mark.parametrize("killed", ["a worker", "all, in order", "the first process"])
-def test_kills_where_the_last_ranges_of_a_view_and_the_first_of_the_next_are_made(views, killed):
-    store, again = f"views-{killed.replace(', ', '-').replace(' ', '-')}", ("--scheduler", "local:2")
-    process = extract(views, store, *again, experiment="views.toml")
+def test_kills_where_the_last_ranges_of_a_set_and_the_first_of_the_next_are_made(several, killed):
+    views, what = several
+    store, again = f"{what}-{killed.replace(', ', '-').replace(' ', '-')}", ("--scheduler", "local:2")
+    process = extract(views, store, *again, experiment=f"{what}.toml")
     started = time.monotonic()
     # The second set is created while the last ranges of the first are made, and has commit records until it is sealed.
     while len(list((views / store).glob("features/*/layout.json"))) < 2 or not committed(views, store):
@@ -139,9 +149,9 @@ def test_kills_where_the_last_ranges_of_a_view_and_the_first_of_the_next_are_mad
         assert err.count(b"died: the range that it was making is lost") == 1
     else:
         assert process.returncode == (-signal.SIGKILL if killed == "the first process" else 128 + signal.SIGTERM), err
-        _, err = (process := extract(views, store, *again, experiment="views.toml")).communicate(timeout=600)
+        _, err = (process := extract(views, store, *again, experiment=f"{what}.toml")).communicate(timeout=600)
         assert process.returncode == 0, err
-    assert digests(views, store) == digests(views, "views-alone")
+    assert digests(views, store) == digests(views, f"{what}-alone")
 
 
 def test_the_first_process_is_killed_with_the_scheduler_in_it(place):

@@ -94,7 +94,9 @@ def test_a_task_merges_the_neighbours_that_others_have_searched(model, tmp_path,
     assert not SectionFiles(results.root).root.exists()
 
 
-@pytest.mark.parametrize("what", ["gone", "torn", "of other queries"])
+@pytest.mark.parametrize(
+    "what", ["torn", *(pytest.param(one, marks=pytest.mark.slow) for one in ("gone", "of other queries"))]
+)
 def test_a_section_that_is_not_there_is_searched_by_the_task(model, tmp_path, monkeypatch, what):
     analysis, results = ASKED["images"][0] | {"pooled": ["mean-patch"]}, ResultStore(tmp_path / "r")
     alone = table(model, ResultStore(tmp_path / "alone"), analysis)
