@@ -24,6 +24,17 @@ ASKED = {
     "retrieval": ({"kind": "retrieval", **PATCHES, "left_out": ["nothing", "source"], "views": ["shift"]}, 12000),
     "in context": ({"kind": "in-context-segmentation", "k": 3, **PATCHES}, 6000),
     "in a small memory": ({"kind": "in-context-segmentation", "k": 3, "memory_size": 40, "resamples": 10}, 1200),
+    "treatments": (
+        {
+            "kind": "feature-treatments",
+            "classifiers": ["knn"],
+            "resamples": 10,
+            "m": [4],
+            "draws": 1,
+            "treatments": ["remove-top", "remove-random"],
+        },
+        6000,
+    ),
     "dimensions": (
         {"kind": "intrinsic-dimension", "vectors": ["patch"], "patches": 64, "resamples": 10},
         1000,
