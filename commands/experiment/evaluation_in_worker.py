@@ -137,7 +137,9 @@ def in_workers(
             arguments, needs, passes = _in_sections(mine, tasks)
             n_sections = len(arguments) - len(tasks)
             if passes:
-                say(f"first {n_sections} sections of {', '.join(dict.fromkeys(one.title for one in passes))}")
+                titles = list(dict.fromkeys(one.title for one in passes))
+                more = [f"{len(titles) - 3} more"] if len(titles) > 4 else []
+                say(f"first {n_sections} sections of {', '.join((titles[:3] if more else titles) + more)}")
 
             def on_start(number: int) -> None:
                 if number >= n_sections:
