@@ -21,7 +21,7 @@ from evaluate.inputs.work import Work
 from evaluate.kernels.treatments import Treatment
 from evaluate.results.draws import with_draws
 from evaluate.results.rows import Bootstrap
-from evaluate.results.sections import LongPass
+from evaluate.results.sections import LongPass, SectionFiles
 from evaluate.results.table import Result, ResultKey, ResultStore
 from evaluate.settings import Context, RemovalSettings, Settings
 
@@ -264,6 +264,22 @@ class ModelTask(Task, Generic[S]):
 
     def _removing(self, counts: tuple[int, ...]) -> Self:
         return dataclasses.replace(self, settings=self.settings.model_copy(update={"remove": counts}))
+
+    def searched(self, is_missing_alone: bool = False) -> dict[int, str]:
+        """Return the digests of the results that neighbours are for, by m; by 0 where features are not removed.
+
+        Args:
+            is_missing_alone: whether those that are stored are left out.
+        """
+        results = self.context.results if is_missing_alone else None
+        parts = [part for part in self.parts() if results is None or not results.has(part.key)]
+        return {m: part.key.digest for part in parts if isinstance(part, ModelTask) for m in part.removed or [0]}
+
+    def kept_sections(self) -> SectionFiles | None:
+        """Return where workers keep sections of searches; None for searches on a device, and of treated features."""
+        if self.context.results is None or self.context.device.name is not None or self.treatment is not None:
+            return None
+        return SectionFiles(self.context.results.root)
 
     def bootstrap(self, units: Sequence[str], unit: str = "image") -> Bootstrap:
         """Return how intervals are drawn over ``units`` (names of images or videos)."""

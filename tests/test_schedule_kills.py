@@ -104,22 +104,32 @@ levels = [64]
 """
 
 
-@pytest.fixture(scope="module")
-def views(place):
-    """The experiment under three views, in ranges that take a second, and its digests when one process makes it."""
+MODELS = """
+[[models]]
+name = "test_vit"
+weights = "random"
+seed = 1
+title = "next"
+"""
+
+
+@pytest.fixture(scope="module", params=["views", "models"])
+def several(place, request):
+    """The experiment under three views or with two models, in ranges that take a second, made by one process."""
     larger = wrong(EXPERIMENT, "range_megabytes = 0.002", "range_megabytes = 0.5")
     larger = wrong(larger, "input = 32", "input = 128")
-    (place / "views.toml").write_text(larger + VIEWS)
-    alone = extract(place, "views-alone", experiment="views.toml")
+    (place / f"{request.param}.toml").write_text(larger + {"views": VIEWS, "models": MODELS}[request.param])
+    alone = extract(place, f"{request.param}-alone", experiment=f"{request.param}.toml")
     _, err = alone.communicate(timeout=600)
     assert alone.returncode == 0, err
-    return place
+    return place, request.param
 
 
 @pytest.mark.parametrize("killed", ["a worker", "all, in order", "the first process"])
-def test_kills_where_the_last_ranges_of_a_view_and_the_first_of_the_next_are_made(views, killed):
-    store, again = f"views-{killed.replace(', ', '-').replace(' ', '-')}", ("--scheduler", "local:2")
-    process = extract(views, store, *again, experiment="views.toml")
+def test_kills_where_the_last_ranges_of_a_set_and_the_first_of_the_next_are_made(several, killed):
+    views, what = several
+    store, again = f"{what}-{killed.replace(', ', '-').replace(' ', '-')}", ("--scheduler", "local:2")
+    process = extract(views, store, *again, experiment=f"{what}.toml")
     started = time.monotonic()
     # The second set is created while the last ranges of the first are made, and has commit records until it is sealed.
     while len(list((views / store).glob("features/*/layout.json"))) < 2 or not committed(views, store):
@@ -139,9 +149,9 @@ def test_kills_where_the_last_ranges_of_a_view_and_the_first_of_the_next_are_mad
         assert err.count(b"died: the range that it was making is lost") == 1
     else:
         assert process.returncode == (-signal.SIGKILL if killed == "the first process" else 128 + signal.SIGTERM), err
-        _, err = (process := extract(views, store, *again, experiment="views.toml")).communicate(timeout=600)
+        _, err = (process := extract(views, store, *again, experiment=f"{what}.toml")).communicate(timeout=600)
         assert process.returncode == 0, err
-    assert digests(views, store) == digests(views, "views-alone")
+    assert digests(views, store) == digests(views, f"{what}-alone")
 
 
 def test_the_first_process_is_killed_with_the_scheduler_in_it(place):
@@ -221,8 +231,10 @@ def test_four_processes_make_the_digests_of_one(place):
 
 SMALL_SECTIONS = """
 import time
-import evaluate.neighbours.found, evaluate.scoring.tokens.geometry, evaluate.results.sections as sections
+import evaluate.neighbours.found, evaluate.neighbours.query_sections, evaluate.scoring.tokens.geometry
+import evaluate.results.sections as sections
 evaluate.neighbours.found.SECTION_ROWS = 60
+evaluate.neighbours.query_sections.SECTION_PAIRS = 60 * 60 * 4 * 4
 evaluate.scoring.tokens.geometry.SECTION_TOKENS = 60
 write = sections.SectionFiles.write
 def slowly(*arguments):
@@ -248,13 +260,34 @@ kind = "feature-geometry"
 layers = [-1]
 norm = "final"
 resamples = 20
+[[analyses]]
+kind = "robustness"
+classifiers = ["knn"]
+remove = [0, 5]
+resamples = 20
+[[analyses]]
+kind = "retrieval"
+remove = [0, 5]
+left_out = ["tile"]
+resamples = 20
+[[analyses]]
+kind = "in-context-segmentation"
+k = 3
+remove = [5]
+resamples = 20
+[[views]]
+name = "blur"
+levels = [2]
 """
 
 
 @pytest.fixture(scope="module")
 def asked(place):
     """The experiment with analyses, and what one process answers."""
-    (place / "asked.toml").write_text(EXPERIMENT + QUESTIONS)
+    (place / "asked.toml").write_text(wrong(EXPERIMENT, "range_megabytes = 0.002", "range_megabytes = 0.5") + QUESTIONS)
+    made = extract(place, "asked", experiment="asked.toml")
+    _, err = made.communicate(timeout=300)
+    assert made.returncode == 0, err
     (place / "python").mkdir()
     (place / "python" / "sitecustomize.py").write_text(SMALL_SECTIONS)
     alone = evaluate(place, "one")
@@ -265,7 +298,7 @@ def asked(place):
 
 def evaluate(folder, results, *more):
     """Start the command; its standard error is a pipe."""
-    command = [sys.executable, "-m", "cli", "evaluate", "asked.toml", "--store", "alone", "--results", results]
+    command = [sys.executable, "-m", "cli", "evaluate", "asked.toml", "--store", "asked", "--results", results]
     paths = os.pathsep.join([str(folder / "python"), ENVIRONMENT["PYTHONPATH"]])
     return subprocess.Popen(
         [*command, *more],
@@ -279,10 +312,11 @@ def evaluate(folder, results, *more):
 
 def results_of(folder, results):
     """Return the bytes of all results, sections that were left among them."""
-    return {path.relative_to(folder / results): path.read_bytes() for path in (folder / results).glob("answers/**/*.*")}
+    paths = [*(folder / results).glob("answers/**/*.*"), *(folder / results).glob("asked/results.*")]
+    return {path.relative_to(folder / results): path.read_bytes() for path in paths}
 
 
-def wait_for_sections(folder, results, process, least=4):
+def wait_for_sections(folder, results, process, least):
     started = time.monotonic()
     while len(list((folder / results).glob("answers/sections/*/*.npz"))) < least:
         assert process.poll() is None, process.stderr.read()
@@ -296,17 +330,18 @@ def sections_of(err):
 
 def test_a_worker_is_killed_in_the_middle_of_a_section(asked):
     process = evaluate(asked, "worker", "--scheduler", "local:2")
-    wait_for_sections(asked, "worker", process)
-    workers_of(process)[0].kill()
+    for least in (4, 70):  # of a bank or of geometry, and of queries
+        wait_for_sections(asked, "worker", process, least)
+        workers_of(process)[0].kill()
     _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err.decode()
-    assert err.count(b"died: ") == 1, err.decode()
+    assert err.count(b"died: ") == 2, err.decode()
     assert results_of(asked, "worker") == results_of(asked, "one")
 
 
 def test_the_first_process_is_killed_while_sections_are_computed(asked):
     process = evaluate(asked, "parent", "--scheduler", "local:2")
-    wait_for_sections(asked, "parent", process)
+    wait_for_sections(asked, "parent", process, least=4)
     children = workers_of(process)
     process.kill()
     _, err = process.communicate(timeout=60)

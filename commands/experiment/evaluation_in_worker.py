@@ -137,7 +137,9 @@ def in_workers(
             arguments, needs, passes = _in_sections(mine, tasks)
             n_sections = len(arguments) - len(tasks)
             if passes:
-                say(f"first {n_sections} sections of {', '.join(dict.fromkeys(one.title for one in passes))}")
+                titles = list(dict.fromkeys(one.title for one in passes))
+                more = [f"{len(titles) - 3} more"] if len(titles) > 4 else []
+                say(f"first {n_sections} sections of {', '.join((titles[:3] if more else titles) + more)}")
 
             def on_start(number: int) -> None:
                 if number >= n_sections:
@@ -165,6 +167,7 @@ def _in_sections(
     arguments: list[tuple[Any, ...]] = []
     of_pass: dict[tuple[str, ...], tuple[LongPass, list[int], int]] = {}
     of_task: dict[int, list[int]] = {}
+    needs: dict[int, list[int]] = {}
     waits: dict[int, list[int]] = {}
     # Those that are part of no other come first.
     distinct = list({one.digests: one for _, one in asked}.values())
@@ -179,10 +182,12 @@ def _in_sections(
             left = list(one.missing(files))
             arguments += [(order, task.title, task.key.digest, Section(one.digests, section)) for section in left]
             of_pass[one.digests] = one, list(range(first, len(arguments))), number
+            before = [section for needed in one.needs for section in of_pass[needed.digests][1]]
+            needs |= {section: before for section in of_pass[one.digests][1] if before}
         of_task.setdefault(number, []).extend(of_pass[one.digests][1])
     n_sections = len(arguments)
     arguments += [(order, task.title, task.key.digest) for task in tasks]
-    needs = {n_sections + number: some for number, some in of_task.items()}
+    needs |= {n_sections + number: some for number, some in of_task.items()}
     for number, owners in waits.items():
         needs.setdefault(n_sections + number, []).extend(n_sections + owner for owner in owners)
     return arguments, needs, [one for one, _, _ in of_pass.values()]

@@ -78,7 +78,8 @@ class PredictedModel:
         if settings.classifier == "probe":
             return data.by_probe(self.probe)[0], data.truth
         device, memory_bytes = self.context.device.name, search_memory(self.context.memory_bytes, self.peak_bytes())
-        return data.by_neighbours([settings.k], settings.temperature, memory_bytes, device)[settings.k], data.truth
+        search = data.search(settings.k, memory_bytes, device)
+        return data.votes(search, [settings.k], settings.temperature, None)[settings.k], data.truth
 
     def peak_bytes(self) -> int:
         """Estimate peak memory: one vector an image, and what a fit, a search or the draws of images need."""

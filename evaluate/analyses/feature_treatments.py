@@ -13,9 +13,9 @@ squared deviations from the mean), the share of the variance of the top m that i
 two treatments take out. Scaling takes no direction out and has none of these.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -23,26 +23,23 @@ from jaxtyping import Float, Int64
 from pydantic import Field, model_validator
 
 from evaluate.inputs.counterparts import Counterpart, counterparts
-from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.work import Work, ranking
 from evaluate.kernels.probing.probes import predict_side_by_side
 from evaluate.kernels.segmentation.confusion import miou_present
 from evaluate.kernels.treatments import Alternative, Removal, Treatment, fit_treatment, kept_features, kept_tokens
-from evaluate.neighbours.knn import nearest
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import PATCH_MIOU
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result
 from evaluate.scoring.classifier_task import ClassifierTask
 from evaluate.scoring.patch_classifiers import FittedProbe, PatchData, read_patches
 from evaluate.scoring.patches import Truth
 from evaluate.scoring.tokens.removed import Removed, removed_bytes, removed_work
+from evaluate.scoring.tokens.treated_search import Rankings, TreatedSearch
 from evaluate.settings import BootstrapSettings, ClassifierSettings, Context, LayerSettings, TreatmentSettings
 from evaluate.task import ModelTask
-
-Rankings = Mapping[str | None, Int64[np.ndarray, " channel"]]
-"""Features by decreasing variance: of this experiment under None, of others under the experiment's file."""
 
 STANDARDISED = {"batchnorm": True, "whiten": False, "l2": False}
 """Whether probes of treatments that scale features standardise them; those of others do as untreated ones."""
@@ -119,6 +116,9 @@ class TreatedTask(ModelTask[FeatureTreatments]):
         """The treatments, the untreated features first and rankings of other experiments last."""
         return self.settings.expand(self.n_channels, [other.experiment for other in self.others])
 
+    def _rankings(self, patches: PatchData) -> Rankings:
+        return {None: patches.ranking, **{other.experiment: other.ranking() for other in self.others}}
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments], TreatedTask):
@@ -166,7 +166,7 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments], TreatedTask):
         patches = read_patches(self.model, self.array, self.train, self.validation)
         truth = Truth(self.model, self.array, self.validation)
         bootstrap = self.bootstrap(self.validation.sources)
-        rankings: Rankings = {None: patches.ranking, **{other.experiment: other.ranking() for other in self.others}}
+        rankings = self._rankings(patches)
         predict = self._by_neighbours if self.classifier == "knn" else self._by_probes
         rows: list[dict[str, Any]] = []
         matrices: dict[Treatment, np.ndarray] = {}
@@ -194,19 +194,25 @@ class FeatureTreatmentsTask(ClassifierTask[FeatureTreatments], TreatedTask):
 
     def _by_neighbours(self, patches: PatchData, rankings: Rankings) -> Iterator[Predicted]:
         labels = patches.bank_labels.astype(np.int64)
+        search = self._search(patches, lambda: rankings)
         for treatment in self.treatments:
-            treat = self._fit(treatment, patches, rankings)
+            files = self.kept_sections() if treatment.is_feature_subset else None
+            [found] = search.of(treatment, self.searched()).neighbours(patches.n_queries, files).values()
             kept = kept_tokens(treatment, patches.bank)
-            check_k(self.settings.k, int(kept.sum()))
-            neighbours = nearest(
-                treat(patches.bank if kept.all() else patches.bank[kept]),
-                treat(patches.queries),
-                self.settings.k,
-                metric=self.settings.metric,
-                memory_bytes=self.search_bytes,
-                device=self.context.device.name,
-            )
-            yield treatment, vote(neighbours, labels[kept], len(self.model.classes), self.settings.k), None
+            yield treatment, vote(found, labels[kept], len(self.model.classes), self.settings.k), None
+
+    def _search(self, patches: PatchData, rankings: Callable[[], Rankings]) -> TreatedSearch:
+        k, metric, device = self.settings.k, self.settings.metric, self.context.device.name
+        return TreatedSearch(patches, rankings, self.context.seed, k, metric, self.search_bytes, device)
+
+    def passes(self) -> list[LongPass]:
+        """Return the searches with treatments that only leave features out."""
+        if self.classifier != "knn" or self.kept_sections() is None:
+            return []
+        patches, results = self.patches(), self.searched(is_missing_alone=True)
+        search = self._search(patches, cache(lambda: self._rankings(patches)))
+        subsets = [one for one in self.treatments if one.is_feature_subset]
+        return [one for treatment in subsets for one in search.of(treatment, results).several]
 
     def _by_probes(self, patches: PatchData, rankings: Rankings) -> Iterator[Predicted]:
         """Fit all feature subsets side by side; treatments that change values need features of their own."""
@@ -277,7 +283,7 @@ class RemovedVarianceTask(TreatedTask):
     def compute(self) -> Result:
         """Return shares of variance, how much of them is positional, and overlaps of all pairs."""
         patches = read_patches(self.model, self.array, self.train, self.train)
-        rankings: Rankings = {None: patches.ranking, **{other.experiment: other.ranking() for other in self.others}}
+        rankings = self._rankings(patches)
         removed = Removed(patches, self.bootstrap(self.train.sources), self.context.seed)
         return Result(removed.rows(self.treatments, rankings))
 

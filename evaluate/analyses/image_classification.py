@@ -8,7 +8,7 @@ accuracy on held-out training images; the papers train by stochastic gradients f
 (evaluate/kernels/probing/attentive.py) reads all patch tokens and is trained for fixed epochs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -21,8 +21,10 @@ from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.work import CALL, Work, comparing, reading
 from evaluate.kernels.probing.penalties import PENALTIES
+from evaluate.neighbours.query_sections import QueryPass
 from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
 from evaluate.results.rows import score_row
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe, attentive_bytes
 from evaluate.scoring.images.pooled_task import PooledTask
@@ -141,9 +143,8 @@ class ImageClassificationTask(PooledTask[ImageClassification]):
         predictions: dict[int | None, np.ndarray] = {}
         details: dict[str, float] = {}
         if self.classifier == "knn":
-            device = self.context.device.name
-            counts = sorted(set(settings.k))
-            found = data.by_neighbours(counts, settings.temperature, self.search_bytes, device)
+            counts, search = sorted(set(settings.k)), self._search(data, self.searched())
+            found = data.votes(search, counts, settings.temperature, self.kept_sections())
             predictions = {k: found[k] for k in counts}
         elif self.classifier == "probe":
             predictions[None], details = data.by_probe(self.probe)
@@ -155,6 +156,16 @@ class ImageClassificationTask(PooledTask[ImageClassification]):
             rows.append(bootstrap.row(IMAGE_ACCURACY, float(right.mean()), draws, k=k))
         rows += [score_row(metric, value) for metric, value in details.items()]
         return Result(rows)
+
+    def _search(self, data: ImageData, results: Mapping[int, str]) -> QueryPass:
+        """Return the search of the validation images."""
+        return data.search(max(self.settings.k), self.search_bytes, self.context.device.name, results)
+
+    def passes(self) -> list[LongPass]:
+        """Return the search of neighbours."""
+        if self.classifier != "knn" or self.kept_sections() is None:
+            return []
+        return self._search(self.data, self.searched(is_missing_alone=True)).several
 
     def work(self) -> Work:
         """Estimate the operations: tokens are read and averaged, then compared, or fitted some hundred times."""

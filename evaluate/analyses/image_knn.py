@@ -8,12 +8,13 @@ serve, and deviations rank the features. The x axis is the relative ground dista
 native size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 from pydantic import Field
 
 from evaluate.inputs.limits import check_k
@@ -21,12 +22,15 @@ from evaluate.inputs.memory import n_patches, neighbours_bytes, reading_bytes
 from evaluate.inputs.model_sets import ModelSets
 from evaluate.inputs.work import CALL, Work, comparing, ranking, reading, treating
 from evaluate.kernels.moments import Moments, variance_ranking
-from evaluate.neighbours.knn import nearest
+from evaluate.neighbours.knn import Neighbours, nearest
+from evaluate.neighbours.query_sections import Last, QueryPass
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import IMAGE_ACCURACY, MAJORITY_ACCURACY
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result
 from evaluate.scoring.images.pooled_task import PooledTask
 from evaluate.scoring.images.vectors import (
+    Pooled,
     image_classes,
     image_vectors,
     ranking_addresses,
@@ -34,7 +38,7 @@ from evaluate.scoring.images.vectors import (
     vector_addresses,
 )
 from evaluate.scoring.tokens.streamed import fit_on_tokens, fitting_bytes
-from evaluate.scoring.variance_bootstrap import moments_by_row
+from evaluate.scoring.variance_bootstrap import MomentsPass, moments_by_row
 from evaluate.settings import BootstrapSettings, SingleLayerSettings, VectorRemovalSettings
 from stores.errors import UserError
 from stores.format.paths import MEANS, OF_LAYERS
@@ -124,20 +128,11 @@ class ImageKnnTask(PooledTask[ImageKnn]):
 
         rows = [accuracy_row(MAJORITY_ACCURACY, truth == np.bincount(classes).argmax(), reference="majority")]
         for level, sized in sizes(self.model):
-            ranking, treat = np.arange(self.n_channels), self._treat(sized)
-            if self.treatment is not None:
-                ranking = np.arange(self.treatment.n_features(self.n_channels))
-            if any(self.removed):
-                moments = moments_by_row(sized, ranking_addresses(sized, self.array)[0], train)
-                ranking = variance_ranking(Moments.merged(moments).variance)
             seen = sized.spec.frame.input.height if level is None else level
+            read = _Vectors(self, sized)
             for pooled in settings.pooled:
-                bank, queries = (treat(image_vectors(sized, self.array, some, pooled)) for some in (train, validation))
-                for m in self.removed:
-                    kept = np.sort(ranking[m:])
-                    parts = np.take(bank, kept, axis=1), np.take(queries, kept, axis=1)
-                    neighbours = nearest(*parts, settings.k, metric="cosine", memory_bytes=self.search_bytes,
-                                         device=self.context.device.name)  # fmt: skip
+                found = self._search(read, level, pooled, self.searched())
+                for m, neighbours in found.neighbours(len(validation.sources), self.kept_sections()).items():
                     predicted = vote(neighbours, classes, len(self.model.classes), settings.k, weights="softmax",
                                      temperature=settings.temperature)  # fmt: skip
                     columns = {
@@ -159,14 +154,41 @@ class ImageKnnTask(PooledTask[ImageKnn]):
         is_mean = self.treatment is not None and self.treatment.name == "centre"
         return bool(addresses) and (is_mean or addresses[0].startswith("tokens/"))
 
-    def _treat(self, sized: ModelSets) -> Callable[[np.ndarray], np.ndarray]:
-        """Return what is done to vectors of images: a treatment fitted on the training images' patches at one size."""
-        if self.treatment is None:
-            return lambda vectors: vectors
-        address = ranking_addresses(sized, self.array)[0]
-        mean = Moments.merged(moments_by_row(sized, address, self.train)).mean
-        fitted = fit_on_tokens(sized, address, self.train, mean, self.treatment, self.context.seed)
-        return lambda vectors: fitted.apply(vectors).astype(np.float32)
+    def _search(self, read: "_Vectors", level: float | None, pooled: Pooled, results: Mapping[int, str]) -> QueryPass:
+        """Return the search of the validation images at one size.
+
+        Args:
+            read: vectors at that size.
+            level: the size; None for that of the clean inputs.
+            pooled: what stands for an image.
+            results: digests of the results that neighbours are for, by m.
+        """
+
+        def search(removed: Sequence[int], start: int, stop: int) -> dict[int, Neighbours]:
+            ranking, (bank, queries), found = read.ranking, read.of(pooled), {}
+            for m in removed:
+                kept = np.sort(ranking[m:])
+                parts = np.take(bank, kept, axis=1), np.take(queries[start:stop], kept, axis=1)
+                found[m] = nearest(*parts, self.settings.k, metric="cosine", memory_bytes=self.search_bytes,
+                                   device=self.context.device.name)  # fmt: skip
+            return found
+
+        n_bank, n_queries = len(self.train.sources), len(self.validation.sources)
+        what = f"the {pooled} of {self.array}" + ("" if level is None else f" at size {level:g}")
+        which = (pooled, "clean" if level is None else level)
+        needs = tuple(read.ranked_by(results))
+        return QueryPass(what, which, results, self.settings.k, "cosine", n_bank, n_queries, 1, search, needs)
+
+    def passes(self) -> list[LongPass]:
+        """Return the searches of every size and kind of vector, and the moments that rank features for them."""
+        if self.kept_sections() is None:
+            return []
+        found: list[LongPass] = []
+        for level, sized in sizes(self.model):
+            read, results = _Vectors(self, sized), self.searched(is_missing_alone=True)
+            searches = [self._search(read, level, pooled, results) for pooled in self.settings.pooled]
+            found += [*read.ranked_by(results), *(one for search in searches for one in search.several)]
+        return found
 
     def work(self) -> Work:
         """Estimate the operations: every patch of every size is read and averaged, those that train twice."""
@@ -197,7 +219,11 @@ class ImageKnnTask(PooledTask[ImageKnn]):
             for _, sized in sizes(self.model)
         )
         bank = n_train, self.n_channels
-        searching = neighbours_bytes(n_queries, self.settings.k, 1, 1, bank, self.context.device.name)
+        n_m, device = len(set(self.settings.remove)), self.context.device.name
+        searching = neighbours_bytes(n_queries, self.settings.k, n_m, 1, bank, device)
+        searching += max(
+            sum(one.n_bytes for one in _Vectors(self, sized).ranked_by([1])) for _, sized in sizes(self.model)
+        )
         return max(self._fitting_bytes(), reading) + self.n_channels * per_channel + numbers + searching
 
     def _fitting_bytes(self) -> int:
@@ -206,3 +232,53 @@ class ImageKnnTask(PooledTask[ImageKnn]):
             return 0
         addresses = [(sized, ranking_addresses(sized, self.array)[0]) for _, sized in sizes(self.model)]
         return max(fitting_bytes(sized, address, self.treatment) for sized, address in addresses)
+
+
+class _Vectors:
+    """Vectors of a task's images at one size and the ranking of their features, read when they are first used.
+
+    Args:
+        task: Vectors are treated where it has a treatment.
+        sized: The sets of the size.
+    """
+
+    def __init__(self, task: ImageKnnTask, sized: ModelSets) -> None:
+        self.task, self.sized = task, sized
+        self._last = Last[tuple[np.ndarray, np.ndarray]]()
+
+    @property
+    def moments(self) -> MomentsPass | None:
+        """What ranks features; None where none is left out."""
+        if not any(self.task.removed):
+            return None
+        return MomentsPass(self.sized, ranking_addresses(self.sized, self.task.array)[0], self.task.train)
+
+    def ranked_by(self, removed: Iterable[int]) -> list[MomentsPass]:
+        """Return the pass that ranks features for some m, if it has several sections."""
+        return self.moments.several if self.moments is not None and any(removed) else []
+
+    @cached_property
+    def ranking(self) -> Int64[np.ndarray, " feature"]:
+        """Features by decreasing variance over the training images' patches."""
+        task = self.task
+        if self.moments is not None:
+            return variance_ranking(Moments.merged(self.moments.by_row(task.context.results)).variance)
+        return np.arange(task.n_channels if task.treatment is None else task.treatment.n_features(task.n_channels))
+
+    def of(self, pooled: Pooled) -> tuple[np.ndarray, np.ndarray]:
+        """Return the vectors of training and validation images; those of one kind are there at a time."""
+        task = self.task
+        selections = (task.train, task.validation)
+        vectors = (self._treat(image_vectors(self.sized, task.array, some, pooled)) for some in selections)
+        return self._last.of(pooled, lambda: (next(vectors), next(vectors)))
+
+    @cached_property
+    def _treat(self) -> Callable[[np.ndarray], np.ndarray]:
+        """What is done to vectors of images: a treatment fitted on the training images' patches at this size."""
+        task = self.task
+        if task.treatment is None:
+            return lambda vectors: vectors
+        address = ranking_addresses(self.sized, task.array)[0]
+        mean = Moments.merged(moments_by_row(self.sized, address, task.train)).mean
+        fitted = fit_on_tokens(self.sized, address, task.train, mean, task.treatment, task.context.seed)
+        return lambda vectors: fitted.apply(vectors).astype(np.float32)

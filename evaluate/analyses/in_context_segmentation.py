@@ -12,12 +12,13 @@ where tiles overlap only the one that owns a pixel is remembered and scored. Pub
 of memories of 10.24 M patches.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from pydantic import Field
 
 from evaluate.inputs.chunks import of_chunks
@@ -30,10 +31,12 @@ from evaluate.inputs.work import ClassifierWork, Work, comparing
 from evaluate.kernels.moments import variance_ranking
 from evaluate.kernels.segmentation import in_context as kernel
 from evaluate.kernels.segmentation.confusion import iou
-from evaluate.kernels.treatments import treat_bank
-from evaluate.neighbours.knn import nearest_without_top
+from evaluate.kernels.treatments import TreatedBank, treat_bank
+from evaluate.neighbours.knn import Neighbours, nearest_without_top
+from evaluate.neighbours.query_sections import QueryPass
 from evaluate.results.metrics import MEMORY_PATCHES, REDONE_IN_FLOAT64
 from evaluate.results.rows import score_row
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result
 from evaluate.scoring.patches import STATISTICS
 from evaluate.settings import BootstrapSettings, LayerSettings, PatchRemovalSettings
@@ -93,33 +96,50 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
 
     def compute(self) -> Result:
         """Return the scores of every m."""
-        kept, labels = self._memory()
-        bank, variance = tokens_and_variance(self.model, self.array, self.train, kept)
-        queries, ranking = tokens(self.model, self.array, self.validation), variance_ranking(variance)
-        if self.treatment is not None:
-            placed = placement(self.model, self.array, self.train, kept)
-            treated = treat_bank(self.treatment, bank, placed, self.context.seed)
-            bank, queries, labels = treated.features, treated.treat(queries), labels[treated.kept]
-            ranking = np.arange(bank.shape[1])
-        check_k(self.settings.k, len(bank), "remembered patches")
-        found = nearest_without_top(
-            bank, queries, ranking, self.removed, self.settings.k, metric="cosine",
-            memory_bytes=self.search_bytes, device=self.context.device.name,
-        )  # fmt: skip
+        read = _Remembered(self)
+        check_k(self.settings.k, len(read.labels), "remembered patches")
+        n_queries = n_patches(self.model, self.array, len(self.validation.rows))
+        found = self._search(read, self.searched()).neighbours(n_queries, self.kept_sections())
         bootstrap = self.bootstrap(self.validation.sources)
         rows = []
         for m, neighbours in found.items():
-            votes = kernel.attended(neighbours.indices, neighbours.squared_distances, labels, self.settings.temperature)
+            votes = kernel.attended(
+                neighbours.indices, neighbours.squared_distances, read.labels, self.settings.temperature
+            )
             matrices = self._matrices(votes)
             for name, statistic in STATISTICS.items():
                 rows.append(bootstrap.confusion_row(f"pixel_{name}", matrices, statistic, m=m))
             for name, value in zip(self.model.class_names, iou(matrices.sum(axis=0)), strict=True):
                 rows.append(score_row("pixel_iou", float(value), m=m, **{"class": name}))
             rows.append(score_row(REDONE_IN_FLOAT64, neighbours.redone, m=m))
-            rows.append(score_row(MEMORY_PATCHES, float(len(bank)), m=m))
+            rows.append(score_row(MEMORY_PATCHES, float(len(read.labels)), m=m))
         return Result(rows)
 
-    def _memory(self) -> tuple[Bool[np.ndarray, " patch"], Float32[np.ndarray, "bank classes"]]:
+    def _search(self, read: "_Remembered", results: Mapping[int, str]) -> QueryPass:
+        """Return the search of the validation patches among the remembered ones.
+
+        Args:
+            read: both.
+            results: digests of the results that neighbours are for, by m.
+        """
+        k, of_row = self.settings.k, n_patches(self.model, self.array, 1)
+
+        def search(removed: Sequence[int], start: int, stop: int) -> dict[int, Neighbours]:
+            return nearest_without_top(
+                read.bank, read.queries[start * of_row : stop * of_row], read.ranking, removed, k, metric="cosine",
+                memory_bytes=self.search_bytes, device=self.context.device.name,
+            )  # fmt: skip
+
+        n_rows = len(self.validation.rows)
+        return QueryPass(self.array, ("memory",), results, k, "cosine", self._n_memory, n_rows, of_row, search)
+
+    def passes(self) -> list[LongPass]:
+        """Return the search among features as they are."""
+        if self.kept_sections() is None:
+            return []
+        return self._search(_Remembered(self), self.searched(is_missing_alone=True)).several
+
+    def memory(self) -> tuple[Bool[np.ndarray, " patch"], Float32[np.ndarray, "bank classes"]]:
         """Return which training patches are remembered, and the shares of classes among their labelled pixels."""
         counts = pixel_histograms(self.model, self.array, self.train)[:, :-1]
         kept = np.asarray(counts.any(axis=1))
@@ -180,3 +200,52 @@ class InContextSegmentationTask(ModelTask[InContextSegmentation]):
         scoring = memory.scoring(self.settings.resamples, 1)
         treating = 0 if self.treatment is None else memory.treating()
         return memory.searching(n_m, (self.settings.k,)) + treating + labels + votes + resized + scoring
+
+
+class _Remembered:
+    """The patches that a task remembers and those that it asks for, read when they are first used.
+
+    Args:
+        task: Its features are treated where it has a treatment.
+    """
+
+    def __init__(self, task: InContextSegmentationTask) -> None:
+        self.task = task
+
+    @cached_property
+    def labels(self) -> Float32[np.ndarray, "bank classes"]:
+        """Shares of classes among the pixels of the remembered patches."""
+        _, labels = self._memory
+        return labels if self._treated is None else labels[self._treated.kept]
+
+    @property
+    def bank(self) -> np.ndarray:
+        """The remembered patches, ``(bank, feature)``."""
+        return self._stored[0] if self._treated is None else self._treated.features
+
+    @cached_property
+    def queries(self) -> np.ndarray:
+        """The validation patches, ``(query, feature)``."""
+        rows = tokens(self.task.model, self.task.array, self.task.validation)
+        return rows if self._treated is None else self._treated.treat(rows)
+
+    @property
+    def ranking(self) -> Int64[np.ndarray, " feature"]:
+        """Features by decreasing variance; of treated ones none is left out."""
+        return variance_ranking(self._stored[1]) if self._treated is None else np.arange(self.bank.shape[1])
+
+    @cached_property
+    def _memory(self) -> tuple[Bool[np.ndarray, " patch"], Float32[np.ndarray, "bank classes"]]:
+        return self.task.memory()
+
+    @cached_property
+    def _stored(self) -> tuple[np.ndarray, Float64[np.ndarray, " channel"]]:
+        return tokens_and_variance(self.task.model, self.task.array, self.task.train, self._memory[0])
+
+    @cached_property
+    def _treated(self) -> TreatedBank | None:
+        task = self.task
+        if task.treatment is None:
+            return None
+        placed = placement(task.model, task.array, task.train, self._memory[0])
+        return treat_bank(task.treatment, self._stored[0], placed, task.context.seed)

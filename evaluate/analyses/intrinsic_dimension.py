@@ -11,9 +11,9 @@ numbers of them. The estimate is biased low in high dimensions, where far more v
 lower bounds. Intervals resample the images whose ratios enter the fit; neighbours stay those among all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -27,9 +27,11 @@ from evaluate.inputs.rows import RowSplit, image_numbers, spread_evenly
 from evaluate.inputs.work import CALL, Work, comparing, reading
 from evaluate.kernels.bootstrap import draw_units
 from evaluate.kernels.geometry.two_nn import neighbour_ratios, two_nn_dimension
-from evaluate.neighbours.knn import nearest
+from evaluate.neighbours.knn import Neighbours, nearest
+from evaluate.neighbours.query_sections import Last, QueryPass
 from evaluate.results import metrics
 from evaluate.results.rows import Draws, score_row
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result
 from evaluate.scoring.images.vectors import image_vectors, vector_inputs, vectors_bytes
 from evaluate.scoring.tokens.captured_task import ScoredTask
@@ -101,12 +103,11 @@ class IntrinsicDimensionTask(ScoredTask[IntrinsicDimension]):
 
     def compute(self) -> Result:
         """Return the dimension and the share of equal vectors of each kind."""
-        rows = []
+        rows, last = [], Last[tuple[np.ndarray, np.ndarray]]()
         for kind in self.settings.vectors:
-            vectors, images = self._vectors(kind)
-            own = np.arange(len(vectors))
-            found = nearest(vectors, vectors, 2, bank_groups=own, query_groups=own, memory_bytes=self.search_bytes,
-                            device=self.context.device.name)  # fmt: skip
+            vectors, images = last.of(kind, partial(self._vectors, kind))
+            search = self._search(kind, last, self.searched())
+            [found] = search.neighbours(len(vectors), self.kept_sections()).values()
             ratios = neighbour_ratios(found.squared_distances)
             defined = ~np.isnan(ratios)
             token = {"token": kind, "outcome": f"{100 * self.settings.trimmed:g} % trimmed"}
@@ -116,6 +117,36 @@ class IntrinsicDimensionTask(ScoredTask[IntrinsicDimension]):
             rows.append(bootstrap.row(metrics.INTRINSIC_DIMENSION, value, draws, **token))
             rows.append(score_row(metrics.EQUAL_POINTS, float(1.0 - defined.mean()), token=kind))
         return Result(rows)
+
+    def _search(
+        self, kind: Vectors, last: Last[tuple[np.ndarray, np.ndarray]], results: Mapping[int, str]
+    ) -> QueryPass:
+        """Return the search of vectors of one kind among the others.
+
+        Args:
+            kind: what the vectors are of.
+            last: what `_vectors` returns.
+            results: digests of the results that neighbours are for.
+        """
+
+        def search(removed: Sequence[int], start: int, stop: int) -> dict[int, Neighbours]:
+            vectors, _ = last.of(kind, lambda: self._vectors(kind))
+            own = np.arange(len(vectors))
+            found = nearest(
+                vectors, vectors[start:stop], 2, bank_groups=own, query_groups=own[start:stop],
+                memory_bytes=self.search_bytes, device=self.context.device.name,
+            )  # fmt: skip
+            return dict.fromkeys(removed, found)
+
+        n = self._n_patches if kind == "patch" else len(self.scored.sources)
+        return QueryPass(f"the {kind} of {self.array}", (kind,), results, 2, "euclidean", n, n, 1, search)
+
+    def passes(self) -> list[LongPass]:
+        """Return the search of every kind of vector."""
+        if self.kept_sections() is None:
+            return []
+        last, results = Last[tuple[np.ndarray, np.ndarray]](), self.searched(is_missing_alone=True)
+        return [one for kind in self.settings.vectors for one in self._search(kind, last, results).several]
 
     @cached_property
     def _places(self) -> Int64[np.ndarray, " row"]:

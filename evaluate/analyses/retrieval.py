@@ -8,7 +8,7 @@ whether the model finds the category elsewhere. Models of other patch sizes have
 by image, by the same resamples.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -18,7 +18,16 @@ import pandas as pd
 from jaxtyping import Int64
 from pydantic import Field
 
-from evaluate.inputs.gallery import LeftOut, background_of, read_gallery, read_queries, shows_object, treat_gallery
+from evaluate.inputs.gallery import (
+    Gallery,
+    LeftOut,
+    Queries,
+    background_of,
+    read_gallery,
+    read_queries,
+    shows_object,
+    treat_gallery,
+)
 from evaluate.inputs.memory import PATCH_BYTES, n_patches, neighbours_bytes, reading_bytes, rows_bytes
 from evaluate.inputs.patches import patch_labels, token_variance
 from evaluate.inputs.rows import RowSelection
@@ -26,8 +35,10 @@ from evaluate.inputs.views import selected_views, view_inputs
 from evaluate.inputs.work import Work, comparing, ranking, reading, treating
 from evaluate.kernels import treatments
 from evaluate.kernels.moments import variance_ranking
-from evaluate.neighbours.knn import nearest_without_top
+from evaluate.neighbours.knn import Neighbours, nearest_without_top
+from evaluate.neighbours.query_sections import Last, QueryPass, no_neighbours
 from evaluate.results.metrics import SHARE, UPPER_BOUND
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result
 from evaluate.scoring.retrieval.examples import NEAREST, Example, example_arrays, last_levels, pixels_of
 from evaluate.scoring.retrieval.outcomes import OUTCOMES, QueryScores
@@ -52,6 +63,11 @@ class Retrieval(LayerSettings, PatchRemovalSettings, BootstrapSettings):
     pictures: int = Field(default=2, ge=0, le=16)
     """Queries to show of every view at its last level, with their nearest patches; they need ``input_pixels = true``
     in [features]."""
+
+
+View = tuple[str, float]
+"""Name and level."""
+CLEAN: View = ("clean", 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,55 +128,78 @@ class RetrievalTask(ModelTask[Retrieval]):
 
     def compute(self) -> Result:
         """Return one row a view, gallery, m and metric, and tiles of some queries with their nearest patches."""
-        gallery = read_gallery(self.model, self.array, self.images)
-        if self.treatment is None:
-            ranking = variance_ranking(token_variance(self.model, self.array, self.images))
-        else:
-            gallery = treat_gallery(gallery, self.treatment, self.context.seed)
-            ranking = np.arange(gallery.features.shape[1])
         supercategory = pd.factorize(self.model.classes["supercategory"], sort=True)[0].astype(np.int64)
-        left_outs = self.settings.left_out
+        left_outs, read, results = self.settings.left_out, _Patches(self), self.searched()
         pictured = "nothing" if "nothing" in left_outs else left_outs[0]
         examples: list[Example] = []
         rows: list[dict[str, Any]] = []
-        for view in [("clean", 0.0), *self.views]:
-            queries = read_queries(self.model, self.array, view, gallery)
+        for view, left_out in self._compared():
+            queries = read.queries(view)
             if not len(queries.labels):
                 continue
-            for left_out in left_outs:
-                if view[0] == "clean" and left_out == "nothing":
-                    continue  # every patch would find itself
-                scores = QueryScores(gallery, queries, supercategory, left_out)
-                is_shown = self.pixels is not None and left_out == pictured and view in last_levels(self.views)
-                rows += self._rows(scores, ranking, view, examples if is_shown else None)
+            search = self._search(view, left_out, read, results)
+            found = search.neighbours(len(queries.labels), self.kept_sections())
+            scores = QueryScores(read.gallery, queries, supercategory, left_out)
+            is_shown = self.pixels is not None and left_out == pictured and view in last_levels(self.views)
+            rows += self._rows(scores, found, view, examples if is_shown else None)
         if not rows:
             raise UserError("no patch under any view shows an object: check the selection and the data set's labels")
         if self.pixels is None:
             return Result(rows)
         return Result(rows, example_arrays(examples, self.model, self.images, self.array, self.pixels))
 
+    def _search(self, view: View, left_out: LeftOut, read: "_Patches", results: Mapping[int, str]) -> QueryPass:
+        """Return the search of the queries under one view.
+
+        Args:
+            view: name and level.
+            left_out: what of the gallery is left out for a query.
+            read: gallery and queries.
+            results: digests of the results that neighbours are for, by m.
+        """
+        viewed, metric = self.model if view == CLEAN else self.model.for_view(*view), self.settings.metric
+        n_rows, k = len(self.images.rows), max(self.settings.recall_at)
+
+        def search(removed: Sequence[int], start: int, stop: int) -> dict[int, Neighbours]:
+            gallery, queries = read.gallery, read.queries(view)
+            groups, (first, last) = gallery.groups(left_out), np.searchsorted(queries.rows, [start, stop])
+            if first == last:
+                return {m: no_neighbours(k, metric) for m in removed}
+            return nearest_without_top(
+                gallery.features,
+                queries.features[first:last],
+                read.ranking,
+                removed,
+                k,
+                metric=metric,
+                bank_groups=None if groups is None else groups[gallery.patches // gallery.n_patches],
+                query_groups=None if groups is None else groups[queries.rows[first:last]],
+                memory_bytes=self.search_bytes,
+                device=self.context.device.name,
+            )
+
+        what, n_bank = f"{self.array} under {view[0]} {view[1]:g}", n_patches(self.model, self.array, n_rows)
+        of_row = n_patches(viewed, self.array, 1)
+        return QueryPass(what, (*view, left_out), results, k, metric, n_bank, n_rows, of_row, search)
+
+    def passes(self) -> list[LongPass]:
+        """Return the searches of every view and gallery, of features as they are."""
+        if self.kept_sections() is None:
+            return []
+        read, results = _Patches(self), self.searched(is_missing_alone=True)
+        searches = [self._search(*one, read, results) for one in self._compared()]
+        return [one for search in searches for one in search.several]
+
+    def _compared(self) -> list[tuple[View, LeftOut]]:
+        """Return the views with what of the gallery is left out; clean patches would find themselves."""
+        both = [(view, left_out) for view in (CLEAN, *self.views) for left_out in self.settings.left_out]
+        return [one for one in both if one != (CLEAN, "nothing")]
+
     def _rows(
-        self,
-        scores: QueryScores,
-        ranking: Int64[np.ndarray, " channel"],
-        view: tuple[str, float],
-        examples: list[Example] | None,
+        self, scores: QueryScores, neighbours: Mapping[int, Neighbours], view: View, examples: list[Example] | None
     ) -> Iterator[dict[str, Any]]:
         """Yield the rows of the queries under one view, and add to ``examples`` where they are shown."""
-        gallery, queries = scores.gallery, scores.queries
-        groups, depths = gallery.groups(scores.left_out), sorted(set(self.settings.recall_at))
-        neighbours = nearest_without_top(
-            gallery.features,
-            queries.features,
-            ranking,
-            self.removed,
-            max(depths),
-            metric=self.settings.metric,
-            bank_groups=None if groups is None else groups[gallery.patches // gallery.n_patches],
-            query_groups=None if groups is None else groups[queries.rows],
-            memory_bytes=self.search_bytes,
-            device=self.context.device.name,
-        )
+        gallery, queries, depths = scores.gallery, scores.queries, sorted(set(self.settings.recall_at))
         bootstrap = self.bootstrap(gallery.selection.sources)
         images, n_images = gallery.sources[queries.rows], len(bootstrap.units)
         denominator = np.bincount(images, minlength=n_images).astype(np.float64)
@@ -221,3 +260,33 @@ class RetrievalTask(ModelTask[Retrieval]):
             + 8 * settings.resamples * n_lines * 2 * (len(OUTCOMES) + 2 * n_depths + 1)
             + 3 * min(n_tiles, len(self.images.rows)) * tile_bytes
         )
+
+
+class _Patches:
+    """Gallery and queries of a task, read when they are first used; queries of one view are there at a time.
+
+    Args:
+        task: Its features are treated where it has a treatment.
+    """
+
+    def __init__(self, task: RetrievalTask) -> None:
+        self.task = task
+        self._queries = Last[Queries]()
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The clean patches that are retrieved."""
+        task = self.task
+        gallery = read_gallery(task.model, task.array, task.images)
+        return gallery if task.treatment is None else treat_gallery(gallery, task.treatment, task.context.seed)
+
+    @cached_property
+    def ranking(self) -> Int64[np.ndarray, " feature"]:
+        """Features by decreasing variance; of treated ones none is left out."""
+        if self.task.treatment is not None:
+            return np.arange(self.gallery.features.shape[1])
+        return variance_ranking(token_variance(self.task.model, self.task.array, self.task.images))
+
+    def queries(self, view: View) -> Queries:
+        """Return the patches under a view that show an object."""
+        return self._queries.of(view, lambda: read_queries(self.task.model, self.task.array, view, self.gallery))

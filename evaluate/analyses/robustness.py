@@ -7,9 +7,9 @@ models' nearest neighbours fall on one class under the slightest corruption.
 With ``classes = "images"`` whole images are classified instead (`evaluate.scoring.images.robustness`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -28,8 +28,11 @@ from evaluate.kernels.segmentation.confusion import (
     pixel_accuracy,
     predicted_entropy,
 )
+from evaluate.neighbours.knn import Neighbours
+from evaluate.neighbours.query_sections import Last, QueryPass
 from evaluate.results import metrics
 from evaluate.results.rows import Bootstrap, score_row
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result
 from evaluate.scoring.classifier_task import ClassifierTask
 from evaluate.scoring.images.robustness import CLEAN, NO_VIEWS, ImageRobustnessTask, View
@@ -138,23 +141,58 @@ class RobustnessTask(ClassifierTask[Robustness]):
         if self.classifier == "probe":
             kept = [without_top(patches.ranking, m) for m in self.removed]
             probes = [one.probe for one in self.probe_options.fit_probes(patches, kept)]
-        options = KnnOptions(self.search_bytes, self.context.results, device=self.context.device.name)
         predicted: dict[tuple[int, View], np.ndarray] = {}
+        if self.classifier == "knn":
+            searches = self._searches(lambda: patches, self.searched())
+            for view in (CLEAN, *self.views):
+                if view == CLEAN:
+                    found = self._knn.neighbours(patches, self.removed)
+                else:
+                    found = searches[view].neighbours(patches.n_queries, self.kept_sections())
+                votes = self._knn.votes(patches, found)
+                predicted |= {(m, view): classes for (m, _), (classes, _) in votes.items()}
+            return predicted
         for view in (CLEAN, *self.views):
-            if view == CLEAN and self.classifier == "knn":
-                by_view = options.neighbours(patches, self.removed)
-                predicted |= {(m, view): classes for (m, _), (classes, _) in options.votes(patches, by_view).items()}
-                continue
-            queries = patches.queries
-            if view != CLEAN:
-                queries = patches.treat(tokens(self.model.for_view(*view), self.array, self.validation))
-            if self.classifier == "knn":
-                by_view = options.searched(patches, self.removed, queries)
-                predicted |= {(m, view): classes for (m, _), (classes, _) in options.votes(patches, by_view).items()}
-            else:
-                by_probe = predict_side_by_side(probes, queries)
-                predicted |= {(m, view): by_probe[index] for index, m in enumerate(self.removed)}
+            by_probe = predict_side_by_side(probes, patches.queries if view == CLEAN else self._under(view, patches))
+            predicted |= {(m, view): by_probe[index] for index, m in enumerate(self.removed)}
         return predicted
+
+    @property
+    def _knn(self) -> KnnOptions:
+        return KnnOptions(self.search_bytes, self.context.results, device=self.context.device.name)
+
+    def _under(self, view: View, patches: PatchData) -> np.ndarray:
+        """Return the validation patches under a view, treated as the others are."""
+        return patches.treat(tokens(self.model.for_view(*view), self.array, self.validation))
+
+    def _searches(self, patches: Callable[[], PatchData], results: Mapping[int, str]) -> dict[View, QueryPass]:
+        """Return the search of the validation patches under every view but the clean one.
+
+        Args:
+            patches: reads the clean patches.
+            results: digests of the results that neighbours are for, by m.
+        """
+        n_bank, of_row = (n_patches(self.model, self.array, n_rows) for n_rows in (len(self.train.rows), 1))
+        n_rows, last = len(self.validation.rows), Last[np.ndarray]()
+
+        def search(view: View, removed: Sequence[int], start: int, stop: int) -> dict[int, Neighbours]:
+            queries = last.of(view, lambda: self._under(view, patches()))
+            return self._knn.searched(patches(), removed, queries[start * of_row : stop * of_row])
+
+        return {
+            view: QueryPass(
+                f"{self.array} under {view[0]} {view[1]:g}", view, results, 1, "euclidean", n_bank, n_rows, of_row,
+                partial(search, view),
+            )
+            for view in self.views
+        }  # fmt: skip
+
+    def passes(self) -> list[LongPass]:
+        """Return the clean search, and those under the other views of patches as they are."""
+        if self.classifier != "knn" or self.kept_sections() is None:
+            return super().passes()
+        searches = self._searches(cache(self.patches), self.searched(is_missing_alone=True))
+        return super().passes() + [one for search in searches.values() for one in search.several]
 
     def work(self) -> Work:
         """Estimate the operations: a search or fits, a search of every view, and six resampled scores of each."""

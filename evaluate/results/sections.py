@@ -86,6 +86,11 @@ class LongPass(ABC):
     def compute(self, number: int) -> Mapping[str, Arrays]:
         """Return the arrays of a section, by the digest that names them."""
 
+    @property
+    def needs(self) -> "tuple[LongPass, ...]":
+        """Passes whose sections are read by each section of this one."""
+        return ()
+
     def is_part_of(self, other: "LongPass") -> bool:
         """Return whether the task that merges another pass stores what this one is for."""
         return False

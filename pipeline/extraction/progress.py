@@ -1,13 +1,18 @@
 """Progress of an extraction while it runs, its outcome, and the report on all of a recipe."""
 
+import json
+import platform
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.datasets.reading.folders import image_folders, unread_notes
 from pipeline.recorded import Recorded
 from pipeline.recorded.complete import CompleteSets
 from pipeline.rows.samples import Samples
-from stores import ZarrSet
+from stores import Store, ZarrSet
+from stores.format.paths import LOGS
 
 
 @dataclass
@@ -82,9 +87,32 @@ class Report:
             report.notes = unread_notes(samples.dataset.name, image_folders(samples.sources.values()))
         return report
 
+    def add(self, labels: ZarrSet, label_rows: int, outcome: Outcome) -> None:
+        """Add what was made of one set and its labels."""
+        self.labels = self.labels or labels
+        self.label_rows_made += label_rows
+        self.outcomes.append(outcome)
+
     def add_complete(self, found: Iterable[CompleteSets]) -> None:
         """Add the sets of a model of which nothing was missing."""
         for sets in found:
             self.labels = self.labels or sets.labels
             title = Recorded(sets.model, sets.view, sets.features.digest, sets.labels.digest).title
             self.outcomes.append(Outcome(title, sets.features, rows_reused=sets.features.layout.n_rows))
+
+
+def write_log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
+    """Write the seconds of each stage of one extraction as a JSON line, into a new file: writers never share one."""
+    line = {
+        **provenance,
+        "set": outcome.set.digest,
+        "title": outcome.title,
+        "host": platform.node(),
+        "rows_made": outcome.rows_made,
+        "rows_reused": outcome.rows_reused,
+        **({"rows_taken_over": outcome.rows_taken} if outcome.rows_taken else {}),
+        **({"made_by": outcome.made_by} if outcome.made_by else {}),
+        "seconds": {name: round(value, 3) for name, value in outcome.seconds.__dict__.items()},
+    }
+    key = f"{LOGS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"
+    store.objects.put(key, [(json.dumps(line, sort_keys=True) + "\n").encode()])

@@ -1,25 +1,22 @@
 """Extracts a whole recipe: samples, labels, then one feature set per model and view."""
 
 import contextlib
-import json
-import platform
-import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.extraction.compute import Compute
 from pipeline.extraction.extract import complete, start_extraction
 from pipeline.extraction.job import Job, prepare
 from pipeline.extraction.options import DEFAULT_OPTIONS, ExtractOptions
-from pipeline.extraction.progress import Outcome, Report
+from pipeline.extraction.progress import Outcome, Report, write_log
 from pipeline.labels.label_set import write_labels
 from pipeline.labels.making_labels import StartedLabels, finish_labels, start_labels
 from pipeline.models.contract import FrozenModel
 from pipeline.models.loading.presence import cached_file
 from pipeline.recipe import ModelRecipe, Recipe
 from pipeline.recorded import Recorded as Recorded
-from pipeline.recorded.complete import CompleteNotes
+from pipeline.recorded.complete import CompleteNotes, CompleteSets
 from pipeline.rows.samples import Samples
 from pipeline.source_choice import ALL_SOURCES, SourceChoice
 from pipeline.views import View
@@ -27,7 +24,6 @@ from pipeline.workspace import Workspace as Workspace
 from pipeline.workspace import read_samples as read_samples
 from stores import Store, ZarrSet
 from stores.errors import UserError
-from stores.format.paths import LOGS
 from stores.specs import Size
 from stores.units import format_bytes
 
@@ -43,6 +39,12 @@ class Wanted:
     job: Job
     options: ExtractOptions
     """How it is extracted, with this process' share of what is missing."""
+    weights: str | None = None
+    """What names the model's weights, see `CompleteNotes.weights`."""
+    cached: tuple[str, ...] = ()
+    """Repository and file name of timm's weights in the Hugging Face cache."""
+    is_alike: bool = False
+    """Whether the next set is of the same model and input size."""
 
 
 class Made(NamedTuple):
@@ -56,7 +58,7 @@ class Made(NamedTuple):
 
 
 MakeSets = Callable[[Iterable[Wanted], Compute, Store], Generator[Made]]
-"""Makes what is missing of the sets of a model, and yields what was made of each in their order, once it is sealed."""
+"""Makes what is missing of some sets, and yields what was made of each in their order, once it is sealed."""
 
 
 def make_here(wanted: Iterable[Wanted], compute: Compute, store: Store) -> Generator[Made]:
@@ -70,11 +72,17 @@ def make_here(wanted: Iterable[Wanted], compute: Compute, store: Store) -> Gener
         store: The store.
     """
     for one in wanted:
-        with start_extraction(one.job, compute, one.options) as work:
-            started = start_labels_of(one.job, store, one.options)
-            n_made = write_labels(started.set, started.missing, one.job.samples, started.ready)
-            made = Made(one, finish_labels(started), n_made, complete(work, store))
+        made = _make_here(one, compute, store)
+        del one  # the next model is built without this one
         yield made
+        del made
+
+
+def _make_here(wanted: Wanted, compute: Compute, store: Store) -> Made:
+    with start_extraction(wanted.job, compute, wanted.options) as work:
+        started = start_labels_of(wanted.job, store, wanted.options)
+        n_made = write_labels(started.set, started.missing, wanted.job.samples, started.ready)
+        return Made(wanted, finish_labels(started), n_made, complete(work, store))
 
 
 def start_labels_of(job: Job, store: Store, options: ExtractOptions) -> StartedLabels:
@@ -194,63 +202,77 @@ def extract_recipe(
         choice: Source images to extract.
         only: Name or title of the one model to extract; None extracts all.
         samples: The rows in the clean view; None reads them.
-        make_sets: Makes what is missing of the sets of one model: here, or in the workers of a schedule.
+        make_sets: Makes what is missing of the sets: here, or in the workers of a schedule.
     """
     compute = compute.for_features(recipe.features)
     samples = samples or read_samples(recipe, workspace, choice)
-    report = Report.of(samples)
     notes = CompleteNotes(recipe, workspace, samples, choice)
-    for model_recipe in recipe.chosen_models(only):
-        if (found := notes.complete_sets(model_recipe)) is not None:
-            report.add_complete(found)
-            continue
-        cached = cached_file(model_recipe.name) if model_recipe.weights == "pretrained" else ()
-        weights = notes.weights(model_recipe, cached)
-        shown = list(view_jobs(recipe, model_recipe, workspace, samples))
-        check_disk_space(model_recipe.display, [job for _, job in shown], workspace.store)
-        wanted = (
-            Wanted(model_recipe, number, view, job, _share_of(job, options, workspace.store))
-            for number, (view, job) in enumerate(shown)
-        )
-        # Closed explicitly: where something fails here, the workers of a schedule are to end first.
-        with contextlib.closing(make_sets(wanted, compute, workspace.store)) as all_made:
-            for one, labels, n_made, outcome in all_made:
-                report.labels = report.labels or labels
-                report.label_rows_made += n_made
-                report.outcomes.append(outcome)
-                if outcome.rows_made or outcome.rows_taken:
-                    _log(workspace.store, outcome, options.provenance)
-                workspace.store.remember(
-                    recipe.model_key(model_recipe, choice, one.view),
-                    {"features": outcome.set.digest, "labels": labels.digest},
-                )
-                sets = {"features": outcome.set, "labels": labels}
-                arrays = (array.name for array in one.job.arrays)
-                notes.write(model_recipe, one.view, one.job.features, sets, arrays, weights, cached)
+    models = recipe.chosen_models(only)
+    complete: dict[str, list[CompleteSets]] = {}
+    outcomes: dict[str, list[tuple[ZarrSet, int, Outcome]]] = {model.display: [] for model in models}
+    wanted = _wanted(models, recipe, workspace, samples, options, notes, complete)
+    # Closed explicitly: where something fails here, the workers of a schedule are to end first.
+    with contextlib.closing(make_sets(wanted, compute, workspace.store)) as all_made:
+        for one, labels, n_made, outcome in all_made:
+            outcomes[one.model.display].append((labels, n_made, outcome))
+            if outcome.rows_made or outcome.rows_taken:
+                write_log(workspace.store, outcome, options.provenance)
+            workspace.store.remember(
+                recipe.model_key(one.model, choice, one.view),
+                {"features": outcome.set.digest, "labels": labels.digest},
+            )
+            sets = {"features": outcome.set, "labels": labels}
+            arrays = (array.name for array in one.job.arrays)
+            notes.write(one.model, one.view, one.job.features, sets, arrays, one.weights, one.cached)
+            del one
+    report = Report.of(samples)
+    for model in models:
+        report.add_complete(complete.get(model.display, ()))
+        for labels, n_made, outcome in outcomes[model.display]:
+            report.add(labels, n_made, outcome)
     return report
+
+
+def _wanted(
+    models: Iterable[ModelRecipe],
+    recipe: Recipe,
+    workspace: Workspace,
+    samples: Samples,
+    options: ExtractOptions,
+    notes: CompleteNotes,
+    complete: dict[str, list[CompleteSets]],
+) -> Iterator[Wanted]:
+    """Yield the sets of some models, each model built when its first set is asked for.
+
+    Args:
+        models: The models to extract.
+        recipe: The experiment's extraction settings.
+        workspace: Store, data and weights on this machine.
+        samples: The rows in the clean view.
+        options: How the extraction runs.
+        notes: Tell of which models nothing is missing.
+        complete: Gets the sets of these, by the model's name in figures.
+    """
+    for model in models:
+        if (found := notes.complete_sets(model)) is not None:
+            complete[model.display] = found
+            continue
+        cached = cached_file(model.name) if model.weights == "pretrained" else ()
+        weights = notes.weights(model, cached)
+        shown = list(view_jobs(recipe, model, workspace, samples))
+        check_disk_space(model.display, [job for _, job in shown], workspace.store)
+        sizes = [job.samples.frame.input for _, job in shown]
+        for number, (view, job) in enumerate(shown):
+            share = _share_of(job, options, workspace.store)
+            is_alike = sizes[number + 1 : number + 2] == [sizes[number]]
+            yield Wanted(model, number, view, job, share, weights, cached, is_alike)
+        del shown, job
 
 
 def _share_of(job: Job, options: ExtractOptions, store: Store) -> ExtractOptions:
     """Return options with this process' share of what is missing of a job."""
     of, missing = (job.spec.digest, *(array.name for array in job.arrays)), job.missing()
     return options.of_missing(store.objects, of, [row_range.number for row_range in missing])
-
-
-def _log(store: Store, outcome: Outcome, provenance: Mapping[str, Any]) -> None:
-    """Write the seconds of each stage of one extraction as a JSON line, into a new file: writers never share one."""
-    line = {
-        **provenance,
-        "set": outcome.set.digest,
-        "title": outcome.title,
-        "host": platform.node(),
-        "rows_made": outcome.rows_made,
-        "rows_reused": outcome.rows_reused,
-        **({"rows_taken_over": outcome.rows_taken} if outcome.rows_taken else {}),
-        **({"made_by": outcome.made_by} if outcome.made_by else {}),
-        "seconds": {name: round(value, 3) for name, value in outcome.seconds.__dict__.items()},
-    }
-    key = f"{LOGS}/{outcome.set.digest[:12]}-{secrets.token_hex(6)}.jsonl"
-    store.objects.put(key, [(json.dumps(line, sort_keys=True) + "\n").encode()])
 
 
 def check_disk_space(title: str, wanted: Sequence[Job], store: Store) -> None:

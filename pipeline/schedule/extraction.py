@@ -1,13 +1,12 @@
 """Makes the sets of a recipe in the workers of a cluster; this process lists the sources, creates the sets and seals.
 
 The order is that of an extraction in one process: a first batch that writes nothing, the label set, the feature set.
-The next view of a model begins while workers make the last shares of the one before.
+The next set, of another view or model, begins while workers make the last shares of the one before.
 """
 
-import itertools
 import os
 import secrets
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,9 +87,10 @@ class ScheduledSets:
         self._sent: SentSamples | None = None
 
     def __call__(self, wanted: Iterable[Wanted], compute: Compute, store: Store) -> Generator[Made]:
-        """Make what is missing of the sets of a model; raises as `extraction.extract.extract` does.
+        """Make what is missing of some sets; raises as `extraction.extract.extract` does.
 
-        The next set begins while workers hold the last shares of the one before.
+        The next set begins while workers hold the last shares of the one before. What builds its model here does so
+        meanwhile, and forgets the weights: workers have their own.
 
         Args:
             wanted: The feature sets.
@@ -98,30 +98,25 @@ class ScheduledSets:
             store: The store.
         """
         with self.samples.noticing_changes():
-            listed = list(wanted)
-            sizes = [one.job.samples.frame.input for one in listed]
-            # A worker goes back to the last ranges of a view after the first batch of the next: with the same model.
-            early = [one == other for one, other in itertools.pairwise([*sizes, None])]
-            sets = zip(listed, early, strict=True)
-            yield from hand_out(self.cluster, (self._steps(one, compute, store, is_early) for one, is_early in sets))
+            yield from hand_out(self.cluster, (self._steps(one, compute, store) for one in wanted))
 
-    def _steps(self, wanted: Wanted, compute: Compute, store: Store, is_early: bool) -> Steps[Made]:
+    def _steps(self, wanted: Wanted, compute: Compute, store: Store) -> Steps[Made]:
         """Make one set: a first batch that writes nothing, the label set, the feature set.
 
         Args:
             wanted: The feature set.
             compute: Device, batch size and threads of a worker.
             store: The store.
-            is_early: Whether the next set may begin before all ranges are handed out.
         """
         job, options = wanted.job, wanted.options
-        order = self._order(wanted, compute)
+        job.model.module.to("meta")
+        order, built = self._order(wanted, compute), (wanted.model.display, job.samples.frame.input)
         self._check_memory(job, compute)
         numbers = [row_range.number for row_range in job.missing() if options.makes(row_range.number)]
         notes: list[str] = []
         record: dict[str, Any] = {}
         if job.existing is None:
-            trial = yield from _trial_steps(order)
+            trial = yield from _trial_steps(order, built)
             order, record, notes = replace(order, compute=trial.compute), trial.record, trial.notes
         started = start_labels_of(job, store, options)
         n_made = yield from self._label_steps(started, order, job.samples)
@@ -147,8 +142,9 @@ class ScheduledSets:
             on_share,
             ShareSizes(COMPILED_SECONDS if order.compute.compiled else SECONDS),
             progress.show,
+            built=built,
             is_last=True,
-            is_early=is_early,
+            is_alike=wanted.is_alike,
         )
         target.refresh()
         _add_uncounted(outcome, job.layout.n_rows - outcome.rows_reused - _missing_rows(job))
@@ -230,10 +226,10 @@ class ScheduledSets:
             )
 
 
-def _trial_steps(order: Order) -> Steps[Trial]:
-    """Let a worker compute the first batch of a set, and write nothing; return what it tells."""
+def _trial_steps(order: Order, built: Hashable) -> Steps[Trial]:
+    """Let a worker build the model and compute the first batch of a set, and write nothing; return what it tells."""
     tried: list[Share] = []
-    yield Work(lambda numbers: (try_first_batch, order), [0], lambda share, numbers: tried.append(share))
+    yield Work(lambda numbers: (try_first_batch, order), [0], lambda share, numbers: tried.append(share), built=built)
     (share,) = tried
     assert share.trial is not None
     return share.trial

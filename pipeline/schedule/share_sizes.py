@@ -38,6 +38,11 @@ class ShareSizes:
         n_ranges = sum(self._ranges.values())
         return sum(self._seconds.values()) / n_ranges if n_ranges else None
 
+    def seconds_left(self, left: int, n_workers: int) -> float | None:
+        """Return how long the workers take for some ranges together; None before any has ended."""
+        n_ranges = sum(self._ranges.values())
+        return left * sum(self._seconds.values()) / n_ranges / max(1, n_workers) if n_ranges else None
+
     def next(self, worker: str, left: int, n_workers: int) -> int:
         """Return how many ranges the next share of a worker has; one until some share tells how long a range takes.
 

@@ -91,8 +91,9 @@ def test_a_set_begins_once_all_ranges_of_the_one_before_are_given(cluster):
     assert seen == [("a",), ("a", "b"), ("a", "b", "c")]
 
 
-@pytest.mark.parametrize("is_early", [False, True])
-def test_the_first_batch_of_the_next_set_is_tried_beside_the_last_range_of_each_worker(cluster, is_early):
+@pytest.mark.parametrize("is_alike", [False, True])
+def test_the_first_batch_of_the_next_set_is_tried_beside_the_last_range_of_each_worker(cluster, is_alike):
+    """One of another model waits until all ranges are given, where each takes more than a minute."""
     given = []
 
     def steps(name):
@@ -100,12 +101,14 @@ def test_the_first_batch_of_the_next_set_is_tried_beside_the_last_range_of_each_
             return lambda numbers: given.append(what) or (call, name, numbers)
 
         yield Work(submit(f"first {name}"), [0], lambda share, numbers: None)
-        yield Work(submit(name), range(6), lambda share, numbers: None, is_last=True, is_early=is_early)
+        yield Work(submit(name), range(6), lambda share, numbers: None, is_last=True, is_alike=is_alike)
 
-    MAKES.update(dict.fromkeys("ab", lambda numbers: None))  # four ranges are given before any is made
+    MAKES.update(
+        dict.fromkeys("ab", lambda numbers: Share("0", "here", seconds=1000.0))
+    )  # four ranges are given before any is made
     list(hand_out(cluster, map(steps, "ab")))
     first = given.index("first b")
-    assert (given[:first].count("a"), given[first:].count("a")) == ((4, 2) if is_early else (6, 0))
+    assert (given[:first].count("a"), given[first:].count("a")) == ((4, 2) if is_alike else (6, 0))
 
 
 def test_an_error_waits_until_the_sets_before_it_are_complete(cluster):

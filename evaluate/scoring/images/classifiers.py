@@ -1,8 +1,9 @@
 """Classes of whole images, predicted from one vector an image by nearest neighbours or a linear probe."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from evaluate.inputs.rows import RowSplit, image_numbers
 from evaluate.kernels.probing import penalties as choice_of_penalty
 from evaluate.kernels.probing.penalties import choose_penalty
 from evaluate.kernels.probing.probes import predict_side_by_side
-from evaluate.neighbours.knn import nearest
+from evaluate.neighbours.knn import Neighbours, nearest
+from evaluate.neighbours.query_sections import QueryPass
 from evaluate.neighbours.voting import vote
 from evaluate.results.metrics import CONVERGED, PENALTY, TRAINING_LOSS, TRIALS_CONVERGED
+from evaluate.results.sections import SectionFiles
 from evaluate.scoring.images.vectors import Pooled, image_classes, image_vectors
 from stores.specs import VOID
 
@@ -58,28 +61,51 @@ class ImageData:
         """Class of every validation image; raises UserError when one has none."""
         return image_classes(self.model, self.split.validation, self.split.analysis)
 
-    def by_neighbours(
+    def search(
         self,
-        k: Sequence[int],
-        temperature: float,
+        k: int,
         memory_bytes: int,
         device: str | None,
-        queries: Float32[np.ndarray, "query channel"] | None = None,
+        results: Mapping[int, str] = MappingProxyType({0: ""}),
+        queries: Callable[[], Float32[np.ndarray, "query channel"]] | None = None,
+        times: int = 1,
+    ) -> QueryPass:
+        """Return the search of images among the training images, by cosine.
+
+        Args:
+            k: Neighbours of each image.
+            memory_bytes: Memory that the search may use beside its inputs.
+            device: Where products are computed; None for numpy.
+            results: Digests of the results that neighbours are for, where workers may share the search.
+            queries: Reads the vectors of other images than the validation images.
+            times: How many times as many these are.
+        """
+        others = None if queries is None else cache(queries)
+
+        def search(removed: Sequence[int], start: int, stop: int) -> dict[int, Neighbours]:
+            some = (self.queries if others is None else others())[start:stop]
+            found = nearest(self.bank, some, k, metric="cosine", memory_bytes=memory_bytes, device=device)
+            return dict.fromkeys(removed, found)
+
+        n_bank, n_queries = len(self.split.train.sources), times * len(self.split.validation.sources)
+        what = f"the {self.pooled} of {self.array}"
+        return QueryPass(what, ("images",), results, k, "cosine", n_bank, n_queries, 1, search)
+
+    def votes(
+        self, search: QueryPass, k: Sequence[int], temperature: float, files: SectionFiles | None
     ) -> dict[int, Int64[np.ndarray, " query"]]:
         """Return for every k the classes that cosine neighbours vote for, weighted by exp(cosine / temperature).
 
         DINO's protocol (facebookresearch/dino, eval_knn.py). Raises UserError for more neighbours than images.
 
         Args:
+            search: Neighbours for the largest k.
             k: Numbers of neighbours that vote.
             temperature: Temperature of the votes.
-            memory_bytes: Memory that the search may use beside its inputs.
-            device: Where products are computed; None for numpy.
-            queries: Vectors instead of those of the validation images.
+            files: Where workers keep sections of the search; None looks nowhere.
         """
         check_k(max(k), len(self.classes), "images")
-        asked = self.queries if queries is None else queries
-        found = nearest(self.bank, asked, max(k), metric="cosine", memory_bytes=memory_bytes, device=device)
+        [found] = search.neighbours(search.n_units, files).values()
         n_classes = len(self.model.classes)
         return {one: vote(found, self.classes, n_classes, one, weights="softmax", temperature=temperature) for one in k}
 

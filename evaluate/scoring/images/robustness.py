@@ -8,12 +8,13 @@ is known to us from the second paper alone. The level of that view is the centre
 radians a pixel: 1 is 0.5 cycles a pixel.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+from jaxtyping import Float32
 
 from evaluate.inputs.limits import check_k
 from evaluate.inputs.memory import neighbours_bytes
@@ -22,7 +23,9 @@ from evaluate.inputs.rows import RowSplit
 from evaluate.inputs.views import check_rows, selected_views
 from evaluate.inputs.work import CALL, Work, comparing, reading
 from evaluate.kernels.probing.penalties import PENALTIES
+from evaluate.neighbours.query_sections import QueryPass
 from evaluate.results import metrics
+from evaluate.results.sections import LongPass
 from evaluate.results.table import Result
 from evaluate.scoring.images.classifiers import ImageData, ImageProbe
 from evaluate.scoring.images.vectors import NAME_BYTES, Pooled, image_vectors, vector_addresses, vectors_bytes
@@ -118,14 +121,12 @@ class ImageRobustnessTask(ModelTask[Any]):
 
     def compute(self) -> Result:
         """Return the accuracy under every view, and its difference to the clean one."""
-        data, bootstrap = self.data, self.bootstrap(self.validation.sources)
-        viewed = self._viewed()
-        stacked = np.concatenate([image_vectors(one, self.array, self.validation, self.pooled) for _, one in viewed])
+        data, bootstrap, viewed = self.data, self.bootstrap(self.validation.sources), self._viewed()
         if self.classifier == "knn":
-            k, device = self.settings.image_k, self.context.device.name
-            predicted = data.by_neighbours((k,), TEMPERATURE, self.search_bytes, device, stacked)[k]
+            k, search = self.settings.image_k, self._search(data, self.searched())
+            predicted = data.votes(search, (k,), TEMPERATURE, self.kept_sections())[k]
         else:
-            predicted, _ = data.by_probe(self.image_probe, stacked)
+            predicted, _ = data.by_probe(self.image_probe, self._stacked())
         right = (predicted.reshape(len(viewed), -1) == data.truth).astype(np.float64)
         ones, rows = np.ones(right.shape[1]), []
         for ((name, level), _), of_view in zip(viewed, right, strict=True):
@@ -139,6 +140,23 @@ class ImageRobustnessTask(ModelTask[Any]):
                 draws, columns = bootstrap.ratio(less, ones), columns | {"reference": "clean"}
                 rows.append(bootstrap.row(metrics.IMAGE_ACCURACY_DIFFERENCE, float(less.mean()), draws, **columns))
         return Result(rows)
+
+    def _stacked(self) -> Float32[np.ndarray, "query channel"]:
+        """Return the vectors of the validation images under one view after another."""
+        return np.concatenate(
+            [image_vectors(one, self.array, self.validation, self.pooled) for _, one in self._viewed()]
+        )
+
+    def _search(self, data: ImageData, results: Mapping[int, str]) -> QueryPass:
+        """Return the search of the validation images under all views together."""
+        k, device, n_views = self.settings.image_k, self.context.device.name, 1 + len(self.views)
+        return data.search(k, self.search_bytes, device, results, self._stacked, n_views)
+
+    def passes(self) -> list[LongPass]:
+        """Return the search of neighbours."""
+        if self.classifier != "knn" or self.kept_sections() is None:
+            return []
+        return self._search(self.data, self.searched(is_missing_alone=True)).several
 
     def work(self) -> Work:
         """Estimate the operations: tokens are read under every view, then compared, or a probe is fitted."""
