@@ -49,35 +49,34 @@ class Shortlist:
     def offer(
         self,
         scores: Float[np.ndarray, "bank query"],
-        maxima: Float[np.ndarray, "group query"],
         first_row: int,
         margin: Float[np.ndarray, " bank"],
+        group: int,
     ) -> None:
         """Add the candidates of a block of scores.
 
         Args:
             scores: upper scores of bank rows by queries.
-            maxima: largest scores of runs of rows of equal length.
             first_row: number of the block's first row.
             margin: upper minus lower score of each row, without the query's slack.
+            group: rows of a run, of which there are whole ones.
         """
-        size = scores.shape[0] // maxima.shape[0]
+        n_rows, n_queries = scores.shape
         unset = np.flatnonzero((self.threshold <= FLOOR) & ~self.overflowed)
-        if unset.size and maxima.shape[0] >= self.k:
-            # k groups hold k different rows, so the k-th largest lower bound of group maxima is valid.
-            lower = maxima[:, unset] - margin.reshape(-1, size).max(axis=1)[:, None]
+        if unset.size and n_rows // group >= self.k:
+            # k runs hold k different rows, so the k-th largest lower bound of their largest scores is valid.
+            largest = scores if group == 1 else scores.reshape(-1, group, n_queries).max(axis=1)
+            lower = largest[:, unset] - margin.reshape(-1, group).max(axis=1)[:, None]
             self._raise_threshold(unset, np.partition(lower, -self.k, axis=0)[-self.k])
-        place = np.flatnonzero(np.ascontiguousarray((maxima >= self.threshold).T))
-        query, group = place // maxima.shape[0], place % maxima.shape[0]
-        if not query.size:
-            return
-        flat = (group * (size * scores.shape[1]) + query)[:, None] + np.arange(size) * scores.shape[1]
-        gathered = np.take(scores.reshape(-1), flat)
-        hit = np.flatnonzero(gathered >= self.threshold[query][:, None])  # faster than in two dimensions
-        pair = hit // size
-        row = group[pair] * size + hit % size
-        value = gathered.reshape(-1)[hit]
-        self.add(query[pair], row + first_row, value, value - margin[row])
+        hit = np.flatnonzero(scores >= self.threshold)
+        row, query = np.divmod(hit, n_queries)
+        if n_queries <= np.iinfo(np.uint16).max:
+            query = query.astype(np.uint16)  # which numpy sorts by its digits
+        by_query = np.argsort(query, kind="stable")
+        hit, row, query = hit[by_query], row[by_query], query[by_query].astype(np.int64)
+        if hit.size:
+            value = scores.reshape(-1)[hit]
+            self.add(query, row + first_row, value, value - margin[row])
 
     def reached(self, kth: Float[np.ndarray, " query"]) -> None:
         """Note that k rows of every query have this lower score or a larger one."""
@@ -124,7 +123,7 @@ class Shortlist:
             padded[np.repeat(np.arange(changed.size), added[changed]), slot - self.count[query]] = lower
             self._improve(changed, padded)
         self.count += added
-        self._compact(changed[self.count[changed] > self._scores.shape[1] // 2])
+        self._compact(changed[self.count[changed] > self._scores.shape[1] * 3 // 4])
 
     def _improve(self, queries: Int64[np.ndarray, " some"], lower: Float[np.ndarray, "some new"]) -> None:
         """Add lower scores to the k best of some queries, and raise their thresholds to the k-th."""
@@ -213,6 +212,9 @@ def merge(
     block = slice(start, start + size)
     k = level.indices.shape[1]
     known, slot = np.nonzero(level.indices[block] >= 0)
+    if not known.size and (np.diff(query * 2.0**32 + row) > 0).all():
+        _fill(level, start, size, query, row, distance)
+        return
     query = np.concatenate([known, query])
     row = np.concatenate([level.indices[block][known, slot], row])
     distance = np.concatenate([level.squared_distances[block][known, slot], distance])
@@ -223,3 +225,23 @@ def merge(
     near = rank < k
     level.indices[start + query[near], rank[near]] = row[near]
     level.squared_distances[start + query[near], rank[near]] = distance[near]
+
+
+def _fill(
+    level: Level,
+    start: int,
+    size: int,
+    query: Int64[np.ndarray, " pair"],
+    row: Int64[np.ndarray, " pair"],
+    distance: Float64[np.ndarray, " pair"],
+) -> None:
+    """Write the first neighbours of a block of queries: `merge` of pairs that are ordered by (query, row)."""
+    counts = np.bincount(query, minlength=size)
+    starts = np.cumsum(counts) - counts
+    padded = np.full((size, counts.max(initial=0)), np.inf)
+    padded[query, np.arange(query.size) - np.repeat(starts, counts)] = distance
+    order = np.argsort(padded, axis=1, kind="stable")[:, : level.indices.shape[1]]
+    some, place = np.nonzero(np.arange(order.shape[1]) < counts[:, None])
+    pair = starts[some] + order[some, place]
+    level.indices[start + some, place] = row[pair]
+    level.squared_distances[start + some, place] = distance[pair]
