@@ -7,6 +7,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from evaluate.neighbours.operands import FLOOR
 
+SPARSE = 1000
+"""Where less than one score in so many was a candidate in the block before, runs of rows are compared first."""
+
 
 def capacity_for(k: int) -> int:
     """Return how many candidates a query may hold before it is redone at higher precision."""
@@ -39,6 +42,7 @@ class Shortlist:
         self._best: np.ndarray = np.full((slack.size, k), -np.inf, dtype)
         """The k largest lower scores of each query, the smallest of them first."""
         self._rows = np.zeros(shape, np.int32)
+        self._n_found = k * slack.size  # candidates of the block before; of none, k of every query
         self._raise_threshold(np.arange(slack.size), known)
 
     def _raise_threshold(self, queries: Int64[np.ndarray, " some"], kth: Float[np.ndarray, " some"]) -> None:
@@ -61,22 +65,22 @@ class Shortlist:
             margin: upper minus lower score of each row, without the query's slack.
             group: rows of a run, of which there are whole ones.
         """
-        n_rows, n_queries = scores.shape
         unset = np.flatnonzero((self.threshold <= FLOOR) & ~self.overflowed)
-        if unset.size and n_rows // group >= self.k:
+        is_dense = group == 1 or self._n_found * SPARSE > scores.size
+        largest = scores if group == 1 else None
+        if largest is None and (unset.size or not is_dense):
+            largest = scores.reshape(-1, group, scores.shape[1]).max(axis=1)
+        if largest is not None and unset.size and len(largest) >= self.k:
             # k runs hold k different rows, so the k-th largest lower bound of their largest scores is valid.
-            largest = scores if group == 1 else scores.reshape(-1, group, n_queries).max(axis=1)
             lower = largest[:, unset] - margin.reshape(-1, group).max(axis=1)[:, None]
             self._raise_threshold(unset, np.partition(lower, -self.k, axis=0)[-self.k])
-        hit = np.flatnonzero(scores >= self.threshold)
-        row, query = np.divmod(hit, n_queries)
-        if n_queries <= np.iinfo(np.uint16).max:
-            query = query.astype(np.uint16)  # which numpy sorts by its digits
-        by_query = np.argsort(query, kind="stable")
-        hit, row, query = hit[by_query], row[by_query], query[by_query].astype(np.int64)
-        if hit.size:
-            value = scores.reshape(-1)[hit]
-            self.add(query, row + first_row, value, value - margin[row])
+        if largest is None or is_dense:
+            query, row, score = _above(scores, self.threshold)
+        else:
+            query, row, score = _above_by_runs(scores, largest, self.threshold)
+        self._n_found = query.size
+        if query.size:
+            self.add(query, row + first_row, score, score - margin[row])
 
     def reached(self, kth: Float[np.ndarray, " query"]) -> None:
         """Note that k rows of every query have this lower score or a larger one."""
@@ -170,6 +174,39 @@ class Shortlist:
         """Return (query, row) of all candidates, ordered by query; overflowed queries have none."""
         query, slot = np.nonzero(self._is_candidate(np.arange(self.count.size)))
         return query, self._rows[query, slot].astype(np.int64)
+
+
+def _above(
+    scores: Float[np.ndarray, "bank query"], threshold: Float[np.ndarray, " query"]
+) -> tuple[Int64[np.ndarray, " hit"], Int64[np.ndarray, " hit"], Float[np.ndarray, " hit"]]:
+    """Return query, row and score of all scores that reach their query's threshold, by (query, row)."""
+    hit = np.flatnonzero(scores >= threshold)
+    row, query = np.divmod(hit, len(threshold))
+    short = query.astype(np.uint16) if len(threshold) <= 1 << 16 else query  # numpy sorts the former by its digits
+    by_query = np.argsort(short, kind="stable")
+    return query[by_query], row[by_query], scores.reshape(-1)[hit[by_query]]
+
+
+def _above_by_runs(
+    scores: Float[np.ndarray, "bank query"],
+    largest: Float[np.ndarray, "run query"],
+    threshold: Float[np.ndarray, " query"],
+) -> tuple[Int64[np.ndarray, " hit"], Int64[np.ndarray, " hit"], Float[np.ndarray, " hit"]]:
+    """Return what `_above` does, having compared the largest scores of runs of rows first: faster where few reach it.
+
+    Args:
+        scores: scores of bank rows by queries.
+        largest: largest scores of runs of rows of equal length.
+        threshold: threshold of each query.
+    """
+    n_runs, n_queries = largest.shape
+    size = len(scores) // n_runs
+    query, run = np.divmod(np.flatnonzero(np.ascontiguousarray((largest >= threshold).T)), n_runs)
+    flat = (run * (size * n_queries) + query)[:, None] + np.arange(size) * n_queries
+    gathered = np.take(scores.reshape(-1), flat)
+    hit = np.flatnonzero(gathered >= threshold[query][:, None])  # faster than in two dimensions
+    pair = hit // size
+    return query[pair], run[pair] * size + hit % size, gathered.reshape(-1)[hit]
 
 
 @dataclass(frozen=True)
