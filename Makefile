@@ -59,7 +59,7 @@ bench: setup ## speed, memory and bytes as ratios to something measured in the s
 	$(BIN)/python -m benchmarks
 
 gpu-check: setup ## what needs an NVIDIA GPU: the tests, then rates of every stage; under eight minutes
-	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python -m pytest -m gpu tests/gpu tests/evaluate/test_device_neighbours.py tests/evaluate/test_evaluating_on_a_device.py
 	$(BIN)/python -m benchmarks.gpu
 
 clean: ## remove what the commands made in this folder, but not the environment

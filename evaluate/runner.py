@@ -68,7 +68,7 @@ def evaluate(
         memory_bytes: memory limit of one task above the idle process.
         other_experiments: models and selections of the experiments that ``settings.experiments()`` names.
         decoders: builds a model's decoder, by the model's title, for the analyses that need one.
-        device: where neighbours are searched and probes are fitted (`choose_device`).
+        device: where neighbours are searched and probes are trained (`choose_device`).
         on_start: called with the number of tasks to compute, before the first.
         on_progress: called before each task with whether its result is reused.
         compute_missing: computes and stores missing tasks in other processes, and returns the seconds of each by the

@@ -244,6 +244,6 @@ class Context:
     decoders: Mapping[str, Callable[[], PatchDecoder]] = field(default_factory=dict)
     """Builds a model's decoder, by the model's title; called only by analyses that need it."""
     device: Device = CPU
-    """Where neighbours are searched and probes are fitted."""
+    """Where neighbours are searched and probes are trained."""
     results: ResultStore | None = None
     """Where neighbours are stored, for other analyses to read; without it they are searched each time."""

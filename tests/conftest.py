@@ -36,6 +36,15 @@ settings.register_profile("any-machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any-machine")
 
 
+def pytest_runtest_setup(item):
+    """Tests that need a GPU skip and say so where there is none, in whatever file they are."""
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("PyTorch finds no NVIDIA GPU")
+
+
 SYNCED = ("stores", "test_kills", "test_two_faults", "test_bad_days")
 """Folders and modules of tests about what survives a crash: there nothing is taken out."""
 

@@ -19,8 +19,9 @@ EvaluationDeviceOption = Annotated[
     str,
     typer.Option(
         "--device",
-        help="cpu, cuda, cuda:1, ...: where neighbours are searched and probes fitted. Exact neighbours are equal "
-        "everywhere; results of probes and of FAISS name the kind of GPU in their key.",
+        help="cpu, cuda, cuda:1, ...: where neighbours are searched and probes trained; all else is computed on the "
+        "processor. Exact neighbours are equal everywhere; results of probes and of FAISS name the kind of GPU in "
+        "their key.",
     ),
 ]
 MemoryOption = Annotated[

@@ -112,7 +112,8 @@ class ImageClassificationTask(PooledTask[ImageClassification]):
         if self.classifier == "knn":
             return {**shared, "k": sorted(set(self.settings.k)), "temperature": self.settings.temperature}
         if self.classifier == "attentive-probe":
-            return {**shared, "epochs": self.settings.epochs, "learning_rate": self.settings.learning_rate}
+            fixed = {"epochs": self.settings.epochs, "learning_rate": self.settings.learning_rate}
+            return {**shared, **fixed, **self.device_parameter(True)}
         return {
             **shared,
             **self.probe.parameters(),
@@ -149,7 +150,8 @@ class ImageClassificationTask(PooledTask[ImageClassification]):
         elif self.classifier == "probe":
             predictions[None], details = data.by_probe(self.probe)
         else:
-            predictions[None], details = data.by_attention(self.context.seed, settings.epochs, settings.learning_rate)
+            fixed = settings.epochs, settings.learning_rate
+            predictions[None], details = data.by_attention(self.context.seed, *fixed, self.context.device.name)
         for k, predicted in predictions.items():
             right = (predicted == data.truth).astype(np.float64)
             draws = bootstrap.ratio(right, np.ones(len(right)))

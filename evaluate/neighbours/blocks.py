@@ -31,6 +31,7 @@ from jaxtyping import Int64
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from evaluate.kernels.blas import product
+from evaluate.kernels.moments import convert_alone
 from evaluate.kernels.progress import report
 from evaluate.neighbours.operands import (
     CHUNK_BYTES,
@@ -60,7 +61,7 @@ class _Plan:
     block_queries: int
     """Queries of a block of scores."""
     group: int
-    """Bank rows that are compared with the threshold by their largest score first."""
+    """Bank rows of a run, by whose largest scores queries get their first threshold."""
     slab_rows: int
     """Bank rows that are prepared as an operand at a time."""
     workers: int
@@ -202,7 +203,8 @@ def search(
     starts = range(0, n_queries, blocks.block_queries)
     n_done, n_blocks = 0, len(starts) * len(range(0, n_bank, blocks.slab_rows))
     # One thread a product and several products at a time: the steps between products then use all cores too.
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(blocks.workers) as pool:
+    prepare = convert_alone if np.float16 in (bank.array.dtype, queries.array.dtype) else None
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(blocks.workers, initializer=prepare) as pool:
         for begin in range(0, n_bank, blocks.slab_rows):
             slab = task.slab(begin, min(begin + blocks.slab_rows, n_bank), pool)
             for _ in pool.map(lambda start, slab=slab: task.block(slab, start, levels), starts):
@@ -276,9 +278,8 @@ class _Search:
                 product(slab.operand.segments[index][first:last], own.segments[index], scores, add=index > 0)
                 if index == 0 and self.groups is not None:
                     exclude(scores, slab.order[number], slab.codes[number], self.groups.queries[start:stop])
-                maxima = scores.reshape(-1, self.plan.group, size).max(axis=1) if self.plan.group > 1 else scores
                 margin = (2 * self.error * slab.operand.squares[index, first:last]).astype(self.dtype)
-                shortlist.offer(scores, maxima, slab.begin + first, margin)
+                shortlist.offer(scores, slab.begin + first, margin, self.plan.group)
         for first_column, shortlist, level in zip(self.removed, lists, levels, strict=True):
             query, row = shortlist.candidates()
             distance = squared_distances(self.bank, self.queries, row, query + start, first_column)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Float64, Int64
 
+from evaluate.kernels.moments import read_float32
 from stores.errors import UserError
 
 CHUNK_BYTES = 1 << 20
@@ -37,10 +38,13 @@ class Rows:
 
     def float64(self, rows: slice | Int64[np.ndarray, " chosen"], first: int = 0) -> Float64[np.ndarray, "chosen kept"]:
         """Return the chosen rows without their ``first`` columns, in float64 and normalised if the metric is cosine."""
-        if self.order is None:
-            values = self.array[:, first:][rows].astype(np.float64, order="C")
+        if self.order is not None:
+            stored = np.take(self.array[rows], self.order[first:], axis=1)
+        elif isinstance(rows, np.ndarray) and not first and self.array.flags.c_contiguous:
+            stored = self.array.take(rows, axis=0)  # faster than an index, but copies what is not contiguous
         else:
-            values = np.take(self.array[rows], self.order[first:], axis=1).astype(np.float64, order="C")
+            stored = self.array[:, first:][rows]
+        values = _float64(stored)
         if self.unit:
             norms = np.sqrt(np.square(values).sum(axis=1))
             norms[norms == 0] = 1.0
@@ -50,6 +54,15 @@ class Rows:
     def chunk_rows(self) -> int:
         """Return how many rows make one float64 piece of about `CHUNK_BYTES`."""
         return max(1, CHUNK_BYTES // (8 * self.width))
+
+
+def _float64(stored: Float[np.ndarray, "row kept"]) -> Float64[np.ndarray, "row kept"]:
+    """Return a copy in float64, by way of float32 where that is faster: both are exact."""
+    if stored.dtype != np.float16:
+        return stored.astype(np.float64, order="C")
+    narrow = np.empty(stored.shape, np.float32)
+    read_float32(stored, narrow)
+    return narrow.astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,8 @@ def squared_distances(
         difference = bank.float64(bank_rows[pairs], first)
         # Pairs come by query: each query is converted once for all of its pairs that are together.
         is_next = np.diff(query_rows[pairs], prepend=-1) != 0
-        difference -= queries.float64(query_rows[pairs][is_next], first)[np.cumsum(is_next) - 1]
+        own = queries.float64(query_rows[pairs][is_next], first)
+        difference -= own if len(own) == len(difference) else own.take(np.cumsum(is_next) - 1, axis=0)
         np.square(difference, out=difference)
         difference.sum(axis=1, out=result[pairs])
     return result

@@ -7,6 +7,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 
 from evaluate.neighbours.operands import FLOOR
 
+SPARSE = 1000
+"""Where less than one score in so many was a candidate in the block before, runs of rows are compared first."""
+
 
 def capacity_for(k: int) -> int:
     """Return how many candidates a query may hold before it is redone at higher precision."""
@@ -39,6 +42,7 @@ class Shortlist:
         self._best: np.ndarray = np.full((slack.size, k), -np.inf, dtype)
         """The k largest lower scores of each query, the smallest of them first."""
         self._rows = np.zeros(shape, np.int32)
+        self._n_found = k * slack.size  # candidates of the block before; of none, k of every query
         self._raise_threshold(np.arange(slack.size), known)
 
     def _raise_threshold(self, queries: Int64[np.ndarray, " some"], kth: Float[np.ndarray, " some"]) -> None:
@@ -49,35 +53,34 @@ class Shortlist:
     def offer(
         self,
         scores: Float[np.ndarray, "bank query"],
-        maxima: Float[np.ndarray, "group query"],
         first_row: int,
         margin: Float[np.ndarray, " bank"],
+        group: int,
     ) -> None:
         """Add the candidates of a block of scores.
 
         Args:
             scores: upper scores of bank rows by queries.
-            maxima: largest scores of runs of rows of equal length.
             first_row: number of the block's first row.
             margin: upper minus lower score of each row, without the query's slack.
+            group: rows of a run, of which there are whole ones.
         """
-        size = scores.shape[0] // maxima.shape[0]
         unset = np.flatnonzero((self.threshold <= FLOOR) & ~self.overflowed)
-        if unset.size and maxima.shape[0] >= self.k:
-            # k groups hold k different rows, so the k-th largest lower bound of group maxima is valid.
-            lower = maxima[:, unset] - margin.reshape(-1, size).max(axis=1)[:, None]
+        is_dense = group == 1 or self._n_found * SPARSE > scores.size
+        largest = scores if group == 1 else None
+        if largest is None and (unset.size or not is_dense):
+            largest = scores.reshape(-1, group, scores.shape[1]).max(axis=1)
+        if largest is not None and unset.size and len(largest) >= self.k:
+            # k runs hold k different rows, so the k-th largest lower bound of their largest scores is valid.
+            lower = largest[:, unset] - margin.reshape(-1, group).max(axis=1)[:, None]
             self._raise_threshold(unset, np.partition(lower, -self.k, axis=0)[-self.k])
-        place = np.flatnonzero(np.ascontiguousarray((maxima >= self.threshold).T))
-        query, group = place // maxima.shape[0], place % maxima.shape[0]
-        if not query.size:
-            return
-        flat = (group * (size * scores.shape[1]) + query)[:, None] + np.arange(size) * scores.shape[1]
-        gathered = np.take(scores.reshape(-1), flat)
-        hit = np.flatnonzero(gathered >= self.threshold[query][:, None])  # faster than in two dimensions
-        pair = hit // size
-        row = group[pair] * size + hit % size
-        value = gathered.reshape(-1)[hit]
-        self.add(query[pair], row + first_row, value, value - margin[row])
+        if largest is None or is_dense:
+            query, row, score = _above(scores, self.threshold)
+        else:
+            query, row, score = _above_by_runs(scores, largest, self.threshold)
+        self._n_found = query.size
+        if query.size:
+            self.add(query, row + first_row, score, score - margin[row])
 
     def reached(self, kth: Float[np.ndarray, " query"]) -> None:
         """Note that k rows of every query have this lower score or a larger one."""
@@ -124,7 +127,7 @@ class Shortlist:
             padded[np.repeat(np.arange(changed.size), added[changed]), slot - self.count[query]] = lower
             self._improve(changed, padded)
         self.count += added
-        self._compact(changed[self.count[changed] > self._scores.shape[1] // 2])
+        self._compact(changed[self.count[changed] > self._scores.shape[1] * 3 // 4])
 
     def _improve(self, queries: Int64[np.ndarray, " some"], lower: Float[np.ndarray, "some new"]) -> None:
         """Add lower scores to the k best of some queries, and raise their thresholds to the k-th."""
@@ -173,6 +176,39 @@ class Shortlist:
         return query, self._rows[query, slot].astype(np.int64)
 
 
+def _above(
+    scores: Float[np.ndarray, "bank query"], threshold: Float[np.ndarray, " query"]
+) -> tuple[Int64[np.ndarray, " hit"], Int64[np.ndarray, " hit"], Float[np.ndarray, " hit"]]:
+    """Return query, row and score of all scores that reach their query's threshold, by (query, row)."""
+    hit = np.flatnonzero(scores >= threshold)
+    row, query = np.divmod(hit, len(threshold))
+    short = query.astype(np.uint16) if len(threshold) <= 1 << 16 else query  # numpy sorts the former by its digits
+    by_query = np.argsort(short, kind="stable")
+    return query[by_query], row[by_query], scores.reshape(-1)[hit[by_query]]
+
+
+def _above_by_runs(
+    scores: Float[np.ndarray, "bank query"],
+    largest: Float[np.ndarray, "run query"],
+    threshold: Float[np.ndarray, " query"],
+) -> tuple[Int64[np.ndarray, " hit"], Int64[np.ndarray, " hit"], Float[np.ndarray, " hit"]]:
+    """Return what `_above` does, having compared the largest scores of runs of rows first: faster where few reach it.
+
+    Args:
+        scores: scores of bank rows by queries.
+        largest: largest scores of runs of rows of equal length.
+        threshold: threshold of each query.
+    """
+    n_runs, n_queries = largest.shape
+    size = len(scores) // n_runs
+    query, run = np.divmod(np.flatnonzero(np.ascontiguousarray((largest >= threshold).T)), n_runs)
+    flat = (run * (size * n_queries) + query)[:, None] + np.arange(size) * n_queries
+    gathered = np.take(scores.reshape(-1), flat)
+    hit = np.flatnonzero(gathered >= threshold[query][:, None])  # faster than in two dimensions
+    pair = hit // size
+    return query[pair], run[pair] * size + hit % size, gathered.reshape(-1)[hit]
+
+
 @dataclass(frozen=True)
 class Level:
     """Neighbours of all queries without the leading columns of one level."""
@@ -213,6 +249,9 @@ def merge(
     block = slice(start, start + size)
     k = level.indices.shape[1]
     known, slot = np.nonzero(level.indices[block] >= 0)
+    if not known.size and (np.diff(query * 2.0**32 + row) > 0).all():
+        _fill(level, start, size, query, row, distance)
+        return
     query = np.concatenate([known, query])
     row = np.concatenate([level.indices[block][known, slot], row])
     distance = np.concatenate([level.squared_distances[block][known, slot], distance])
@@ -223,3 +262,23 @@ def merge(
     near = rank < k
     level.indices[start + query[near], rank[near]] = row[near]
     level.squared_distances[start + query[near], rank[near]] = distance[near]
+
+
+def _fill(
+    level: Level,
+    start: int,
+    size: int,
+    query: Int64[np.ndarray, " pair"],
+    row: Int64[np.ndarray, " pair"],
+    distance: Float64[np.ndarray, " pair"],
+) -> None:
+    """Write the first neighbours of a block of queries: `merge` of pairs that are ordered by (query, row)."""
+    counts = np.bincount(query, minlength=size)
+    starts = np.cumsum(counts) - counts
+    padded = np.full((size, counts.max(initial=0)), np.inf)
+    padded[query, np.arange(query.size) - np.repeat(starts, counts)] = distance
+    order = np.argsort(padded, axis=1, kind="stable")[:, : level.indices.shape[1]]
+    some, place = np.nonzero(np.arange(order.shape[1]) < counts[:, None])
+    pair = starts[some] + order[some, place]
+    level.indices[start + some, place] = row[pair]
+    level.squared_distances[start + some, place] = distance[pair]

@@ -84,8 +84,8 @@ class ClassifierTask(ModelTask[C]):
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that all classifiers have, and the device where last bits depend on it."""
-        is_fitted_there = self.classifier == "probe" and self.settings.probe == "converged"
-        return {**super().parameters(), "classifier": self.classifier, **self.device_parameter(is_fitted_there)}
+        device = self.device_parameter(self.classifier == "probe")
+        return {**super().parameters(), "classifier": self.classifier, **device}
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -244,7 +244,7 @@ class ProbeOptions:
     epochs: int = 10
     learning_rate: float = 1e-3
     device: str | None = None
-    """Where converged fits are computed; None for numpy."""
+    """Where fits are computed; None for the processor."""
 
     def fit_probes(
         self,
@@ -274,7 +274,7 @@ class ProbeOptions:
         if self.fit == "adamw":
             [probe] = fit_adamw(
                 bank, labels, n_classes, [kept], standardise=standardise, seed=self.seed, epochs=self.epochs,
-                learning_rate=self.learning_rate,
+                learning_rate=self.learning_rate, device=self.device,
             )  # fmt: skip
             return FittedProbe(probe, {TRAINING_LOSS: probe.objective})
         choice = choose_penalty(

@@ -20,7 +20,7 @@ from stores.format.summary import read_summary
 from stores.maintenance.inventory import CHUNK, Inventory, take_inventory
 from stores.maintenance.looks import DIFFERS, GONE, TORN, Finding, Look, Part, Verdict, agreeing
 from stores.maintenance.notes import verify_notes
-from stores.storage.base import Objects
+from stores.storage.base import PIECE_BYTES, Objects
 from stores.store import Store
 
 Depth = Literal["sizes", "quick", "full"]
@@ -29,6 +29,7 @@ WINDOW = 1024
 """Objects that wait to be compared: their number is bounded however many a set has."""
 
 _PART = 16  # objects a thread compares in one go: handing over each one takes as long as comparing a small one
+_PART_BYTES = 4 << 20  # and fewer large ones, lest one thread waits for the last part of another
 
 
 def verify(
@@ -158,7 +159,8 @@ def compare(
     wrong: dict[str, str] = {}
     keys = iter(expected)
     while window := list(itertools.islice(keys, WINDOW)):
-        size = _PART if objects.at_once() == 1 else 1
+        few = max(1, _PART_BYTES // max(1, expected[window[0]].size))
+        size = min(_PART, few) if objects.at_once() == 1 else 1
         parts = [window[start : start + size] for start in range(0, len(window), size)]
         # What takes time on an object store is the network, for which there may be more threads than processors.
         is_near = executor is not None and objects.at_once() == 1
@@ -172,28 +174,30 @@ def _problem(objects: Objects, key: str, entry: StoredObject, depth: Depth, memo
     size = objects.size(key)
     if size is None:
         return GONE
-    if size != entry.size:  # before memory of the recorded size is allocated
+    if size != entry.size:
         return f"has {size} bytes, {entry.size} were committed"
     if depth == "sizes":
         return None
-    # One buffer for each thread: new pages for every object would cost as much as hashing it.
-    buffer: bytearray = getattr(memory, "buffer", bytearray())
-    if len(buffer) < entry.size:
-        buffer = memory.buffer = bytearray(entry.size)
-    view = memoryview(buffer)[: entry.size]
-    sha256, checksum = hashlib.sha256(), Checksum(entry.size - 4)
-    is_quick = depth == "quick" and entry.crc32c is not None
+    view: memoryview | None = getattr(memory, "view", None)
+    if view is None:
+        view = memory.view = memoryview(bytearray(PIECE_BYTES))
+    tail = memoryview(bytearray(4))
+    is_quick = depth == "quick" and entry.crc32c is not None and entry.size >= len(tail)
+    n_bytes = entry.size - len(tail) if is_quick else entry.size
+    # The same memory for every piece, which is looked at before the next takes its place.
+    pieces = [view[: min(len(view), n_bytes - start)] for start in range(0, n_bytes, len(view))]
+    sha256, checksum = hashlib.sha256(), Checksum(n_bytes)
     try:
         if is_quick:
-            size = objects.read_into(key, [view[:-4], view[-4:]], checksum)
+            size = objects.read_into(key, [*pieces, tail], checksum)
         else:
-            size = objects.read_into(key, [view], sha256.update)
+            size = objects.read_into(key, pieces, sha256.update)
     except MissingError:
         return GONE
     if size != entry.size:
         return f"has {size} bytes, {entry.size} were committed"
     if is_quick:
-        same = checksum.value == entry.crc32c == int.from_bytes(view[-4:], "little")
+        same = checksum.value == entry.crc32c == int.from_bytes(tail, "little")
     else:
         same = sha256.hexdigest() == entry.sha256
     return None if same else "holds other bytes than were committed"

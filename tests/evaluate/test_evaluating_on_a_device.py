@@ -7,15 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluate.analyses.image_classification import ImageClassification, ImageClassificationTask
 from evaluate.inputs.model_sets import ViewSets
+from evaluate.kernels.probing.attentive import fit_attentive
 from evaluate.kernels.probing.cross_entropy import BLOCK_ROWS, CPU, Device, Objective, Rows, choose_device
+from evaluate.kernels.probing.first_order import fit_adamw
 from evaluate.kernels.probing.lbfgs import Head
 from evaluate.kernels.probing.probes import fit_probes, predict
 from evaluate.registry import EvaluationSettings
 from evaluate.results.table import ResultStore
 from evaluate.runner import evaluate
 from evaluate.selection import SelectionRule
-from evaluate.settings import Selection
+from evaluate.settings import Context, Selection
 from stores.errors import UserError
 from tests.evaluate.planted import planted
 
@@ -29,11 +32,11 @@ ANALYSES = (
 )
 
 
-def run(folder, results, device):
+def run(folder, results, device, analyses=ANALYSES):
     model = planted(folder / "s", planted=3)
     views = {("noise", 10.0): ViewSets("noise", 10.0, model.features, model.labels)}
     model = dataclasses.replace(model, views=views)
-    settings = EvaluationSettings(selection=SELECTION, analyses=ANALYSES)
+    settings = EvaluationSettings(selection=SELECTION, analyses=analyses)
     return evaluate("t", [model], settings, ResultStore(results), device=device)
 
 
@@ -88,6 +91,59 @@ def test_probes_of_a_device_predict_the_same_classes(name):
         assert there.converged
         assert here.objective == pytest.approx(there.objective, rel=1e-4)
         assert (predict(here, features) == predict(there, features)).mean() > 0.998
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("standardise", [True, False])
+def test_fixed_epochs_on_a_device_are_those_of_the_processor(name, held, standardise, monkeypatch):
+    if not held:
+        monkeypatch.setattr("evaluate.kernels.probing.first_order.HELD_SHARE", 0)
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 4, 2500)
+    features = (rng.standard_normal((4, 16))[labels] + rng.standard_normal((2500, 16))).astype(np.float16)
+    labels[::9] = 255
+    kept, options = [None, np.arange(16) > 3], {"standardise": standardise, "seed": 5, "epochs": 3}
+    here, there, again = (fit_adamw(features, labels, 4, kept, **options, device=one) for one in (None, name, name))
+    for one, other, repeated in zip(here, there, again, strict=True):
+        np.testing.assert_allclose(other.weight, one.weight, atol=2e-5)
+        np.testing.assert_allclose(other.centre, one.centre, atol=1e-5)
+        assert other.objective == pytest.approx(one.objective, rel=1e-5)
+        assert other.iterations == one.iterations
+        assert (predict(one, features) == predict(other, features)).mean() > 0.998
+        np.testing.assert_array_equal(other.weight, repeated.weight)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_attentive_probes_of_a_device_are_those_of_the_processor(name):
+    rng = np.random.default_rng(3)
+    tokens, classes = rng.standard_normal((150, 9, 64)).astype(np.float16), rng.integers(0, 3, 150)
+    options = {"seed": 1, "epochs": 2, "learning_rate": 1e-3}
+    here, there, again = (fit_attentive(tokens, classes, 3, **options, device=one) for one in (None, name, name))
+    assert there.loss == pytest.approx(here.loss, rel=1e-4)
+    np.testing.assert_allclose(there.scores(tokens), here.scores(tokens), atol=1e-3)
+    np.testing.assert_array_equal(there.scores(tokens), again.scores(tokens))
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_probes_of_fixed_epochs_are_trained_there_under_keys_of_their_own(tmp_path, name):
+    fixed = {"classifiers": ["probe"], "probe": "adamw", "epochs": 2, "resamples": 0}
+    analyses = ({"kind": "patch-classification", "remove": [0], **fixed},)
+    tables = [run(tmp_path / one, tmp_path / one / "r", device, analyses).table
+              for one, device in (("here", CPU), ("there", Device(name, "a kind of device")))]  # fmt: skip
+    assert set(tables[0]["result"]).isdisjoint(tables[1]["result"])
+    assert ['"device"' in table["params"].iloc[0] for table in tables] == [False, True]
+    losses = [table[table["metric"] == "training_loss"]["value"].to_numpy(dtype=float) for table in tables]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_attentive_probes_have_the_device_in_their_key(tmp_path):
+    settings = ImageClassification(kind="image-classification", classifiers=("attentive-probe",))
+    model, devices = planted(tmp_path / "s"), (CPU, Device("cpu", "a kind of device"))
+    [[here], [there]] = (
+        ImageClassificationTask.of_model(model, settings, Context(SELECTION, 0, device=device)) for device in devices
+    )
+    assert there.parameters() == {**here.parameters(), "device": "a kind of device"}
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu", "meta", "cuda:x", "auto", "CPU", ""])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import evaluate.neighbours.blocks as module
 from evaluate.kernels.blas import add_second_moment, product
 from evaluate.neighbours.knn import SEARCH_BYTES, nearest, nearest_without_top, peak_bytes
+from evaluate.neighbours.shortlist import empty_levels, merge
 from stores.errors import UserError
 
 
@@ -361,3 +362,19 @@ def test_a_second_moment_is_added_to_the_lower_triangle():
     add_second_moment(rows[:0], out)
     with pytest.raises(ValueError, match="must be C-contiguous and float64"):
         add_second_moment(rows[:, ::-1], out)
+
+
+def test_pairs_in_order_give_the_neighbours_of_pairs_in_any_order():
+    rng = np.random.default_rng(4)
+    size, k = 30, 5
+    counts = rng.integers(0, 12, size)
+    query = np.repeat(np.arange(size), counts)
+    row = np.concatenate([np.sort(rng.choice(1000, count, replace=False)) for count in counts])
+    distance = rng.integers(0, 4, query.size).astype(float)  # with ties, which the row decides
+    [ordered], [mixed] = empty_levels(size + 2, k, 1), empty_levels(size + 2, k, 1)
+    merge(ordered, 1, size, query, row, distance)
+    shuffled = rng.permutation(query.size)
+    merge(mixed, 1, size, query[shuffled], row[shuffled], distance[shuffled])
+    np.testing.assert_array_equal(ordered.indices, mixed.indices)
+    np.testing.assert_array_equal(ordered.squared_distances, mixed.squared_distances)
+    assert (ordered.indices[1:-1] >= 0).sum() == np.minimum(counts, k).sum()

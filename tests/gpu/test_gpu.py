@@ -30,10 +30,7 @@ from stores.specs import Size
 from tests.pipeline.test_device import ROWS, through
 from tests.pipeline.tiny import TINY, recipe, write_camvid
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no NVIDIA GPU"),
-]
+pytestmark = pytest.mark.gpu
 HIGHEST = f"cuda:{max(torch.cuda.device_count() - 1, 0)}"
 VIT = ModelRecipe(name="vit_small_patch16_224", weights="random")
 SIZE = Size(height=224, width=224)

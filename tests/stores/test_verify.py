@@ -6,7 +6,7 @@ import pytest
 
 from stores import Store
 from stores.errors import DamageError, MissingError, UserError
-from stores.maintenance.verify import verify
+from stores.maintenance.verify import verify, verify_set
 from stores.sets import ZarrSet
 from stores.writing.sealing import seal
 from tests.stores.specs_for_tests import FEATURES, LABELS
@@ -47,6 +47,39 @@ def test_every_object_is_watched(sealed):
             assert key in {finding.key for finding in findings(root)}, f"damage to {key} was not seen"
             path.write_bytes(original)
     assert findings(root) == []
+
+
+@pytest.mark.parametrize("depth", ["quick", "full"])
+def test_an_object_larger_than_the_memory_it_is_read_into_is_watched_everywhere(sealed, depth, monkeypatch):
+    root, made = sealed
+    monkeypatch.setattr("stores.maintenance.verify.PIECE_BYTES", 7)
+    path = root / made.prefix / "tokens" / "block.0" / "c.0.0.0"
+    original = path.read_bytes()
+    assert len(original) > 3 * 7
+    assert verify_set(made.objects, made.prefix, depth=depth).findings == ()
+    for place in (0, 6, 7, len(original) // 2, len(original) - 5, len(original) - 1):
+        path.write_bytes(original[:place] + bytes([original[place] ^ 1]) + original[place + 1 :])
+        found = verify_set(made.objects, made.prefix, depth=depth).findings
+        assert [finding.key.rpartition("/")[2] for finding in found] == ["c.0.0.0"], f"byte {place}"
+
+
+@pytest.mark.parametrize(("part_bytes", "largest"), [(1, 1), (1 << 20, 16)])
+def test_threads_take_large_objects_one_by_one(sealed, part_bytes, largest, monkeypatch):
+    class Shares:
+        """An executor that keeps what it hands out."""
+
+        def __init__(self):
+            self.sizes = []
+
+        def map(self, function, parts):
+            self.sizes += [len(part) for part in parts]
+            return map(function, parts)
+
+    _, made = sealed
+    monkeypatch.setattr("stores.maintenance.verify._PART_BYTES", part_bytes)
+    shares = Shares()
+    assert verify_set(made.objects, made.prefix, shares).findings == ()
+    assert (max(shares.sizes), sum(shares.sizes) > 16) == (largest, True)
 
 
 def test_swapped_and_stray_objects_are_found(sealed):

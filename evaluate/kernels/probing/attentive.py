@@ -7,11 +7,13 @@ tells more than a probe of their mean.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 BATCH_ROWS = 64
 HEAD_CHANNELS = 64
@@ -40,16 +42,16 @@ class _Pooling(nn.Module):
 class AttentiveProbe:
     """A fitted attentive probe."""
 
-    def __init__(self, module: nn.Module, loss: float) -> None:
-        self._module = module
+    def __init__(self, module: nn.Module, loss: float, device: str | None = None) -> None:
+        self._module, self._device = module, device
         self.loss = loss
         """Mean cross-entropy of the last epoch, in nats."""
 
     def scores(self, tokens: Float[np.ndarray, "row patch channel"]) -> Float64[np.ndarray, "row classes"]:
         """Return the logits of some rows."""
-        with torch.inference_mode():
-            parts = [self._module(torch.from_numpy(block)) for block in _blocks(tokens, np.arange(len(tokens)))]
-        return torch.cat(parts).double().numpy()
+        with torch.inference_mode(), _repeatable(self._device):
+            parts = [self._module(block) for block in _blocks(tokens, np.arange(len(tokens)), self._device)]
+        return torch.cat(parts).double().cpu().numpy()
 
 
 def fit_attentive(
@@ -60,6 +62,7 @@ def fit_attentive(
     seed: int,
     epochs: int,
     learning_rate: float,
+    device: str | None = None,
 ) -> AttentiveProbe:
     """Train an attentive probe.
 
@@ -70,31 +73,39 @@ def fit_attentive(
         seed: Seed of the initial weights and of the order of rows.
         epochs: Passes over the rows.
         learning_rate: Learning rate of AdamW.
+        device: Where torch computes, such as ``cuda``; None for the processor. Initial weights and the order of rows
+            are equal everywhere, last bits are the device's own.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _Pooling(tokens.shape[-1], n_classes)
+    module = module.to(device or "cpu")
     generator = torch.Generator().manual_seed(seed)
     optimiser = torch.optim.AdamW(module.parameters(), lr=learning_rate, weight_decay=0.0)
-    loss = float("nan")
-    for _ in range(epochs):
-        total = 0.0
-        order = torch.randperm(len(tokens), generator=generator).numpy()
-        targets = torch.from_numpy(classes[order])
-        for number, block in enumerate(_blocks(tokens, order)):
-            some = targets[number * BATCH_ROWS : number * BATCH_ROWS + len(block)]
-            one = nn.functional.cross_entropy(module(torch.from_numpy(block)), some)
-            optimiser.zero_grad()
-            one.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            total += one.item() * len(block)
-        loss = total / len(tokens)
-    return AttentiveProbe(module.eval(), loss)
+    total = torch.zeros((), dtype=torch.float64, device=device or "cpu")
+    with _repeatable(device):
+        for _ in range(epochs):
+            total.zero_()
+            order = torch.randperm(len(tokens), generator=generator).numpy()
+            targets = torch.from_numpy(classes[order]).to(device or "cpu")
+            for number, block in enumerate(_blocks(tokens, order, device)):
+                some = targets[number * BATCH_ROWS : number * BATCH_ROWS + len(block)]
+                one = nn.functional.cross_entropy(module(block), some)
+                optimiser.zero_grad()
+                one.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                total += one.detach().double() * len(block)  # on the device, which need not wait for every step
+    return AttentiveProbe(module.eval(), float(total) / len(tokens) if epochs else float("nan"), device)
+
+
+def _repeatable(device: str | None) -> AbstractContextManager[None]:
+    """Keep a device from attention whose gradients are added in no fixed order."""
+    return nullcontext() if device is None else sdpa_kernel(SDPBackend.MATH)
 
 
 def _blocks(
-    tokens: Float[np.ndarray, "row patch channel"], order: Int64[np.ndarray, " some"]
-) -> Iterator[Float32[np.ndarray, "batch patch channel"]]:
-    """Yield batches of rows in an order, in float32."""
+    tokens: Float[np.ndarray, "row patch channel"], order: Int64[np.ndarray, " some"], device: str | None
+) -> Iterator[torch.Tensor]:
+    """Yield batches of rows in an order, in float32; they are converted where they are used."""
     for start in range(0, len(order), BATCH_ROWS):
-        yield tokens[order[start : start + BATCH_ROWS]].astype(np.float32)
+        yield torch.from_numpy(tokens[order[start : start + BATCH_ROWS]]).to(device or "cpu").float()

@@ -110,7 +110,7 @@ class ImageData:
         return {one: vote(found, self.classes, n_classes, one, weights="softmax", temperature=temperature) for one in k}
 
     def by_attention(
-        self, seed: int, epochs: int, learning_rate: float
+        self, seed: int, epochs: int, learning_rate: float, device: str | None
     ) -> tuple[Int64[np.ndarray, " query"], dict[str, float]]:
         """Return the classes that an attentive probe of all patches predicts, and its loss; tiles' logits are averaged.
 
@@ -118,6 +118,7 @@ class ImageData:
             seed: Seed of its weights and of the order of rows.
             epochs: Passes over the training rows.
             learning_rate: Learning rate of AdamW.
+            device: Where it is computed; None for the processor.
         """
         from evaluate.kernels.probing.attentive import fit_attentive
 
@@ -125,7 +126,7 @@ class ImageData:
         stored = self.model.features[self.array]
         classes = self.classes[image_numbers(self.model, train)]
         n_classes = len(self.model.classes)
-        options = {"seed": seed, "epochs": epochs, "learning_rate": learning_rate}
+        options = {"seed": seed, "epochs": epochs, "learning_rate": learning_rate, "device": device}
         probe = fit_attentive(stored[train.rows], classes, n_classes, **options)  # type: ignore[arg-type]
         scores = np.zeros((len(validation.sources), n_classes))
         np.add.at(scores, image_numbers(self.model, validation), probe.scores(stored[validation.rows]))
