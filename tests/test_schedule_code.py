@@ -76,7 +76,7 @@ def other_environment(folder, kind):
 
 SAID = {
     "changed": r"error: worker odd on \S+ has other source files of Patchbank \(pipeline\): start it in",
-    "none": r"error: worker odd on \S+ has another Patchbank, or none: start it in",
+    "none": r"error: worker odd on \S+ has other source files of Patchbank \(stores, .*, commands\): start it in",
 }
 
 
