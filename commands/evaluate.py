@@ -50,7 +50,7 @@ def evaluate(
     from stores import Store
 
     if scheduler is not None:
-        check_scheduler(scheduler)
+        check_scheduler(scheduler, store)
     recipe, settings = load_experiment(experiment)
     if not settings.analyses:
         raise UserError(f"{experiment} lists no analyses: add an [[analyses]] table")

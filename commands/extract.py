@@ -68,7 +68,7 @@ def extract(
     from stores import Store
 
     if scheduler is not None:
-        check_scheduler(scheduler)
+        check_scheduler(scheduler, store)
         if shard is not None:
             raise UserError("--shard and --scheduler both share out the work: leave one of them out")
     recipe, settings = load_experiment(experiment)

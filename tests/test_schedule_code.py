@@ -129,9 +129,7 @@ def test_a_scheduler_without_workers_is_waited_for(site, tmp_path, address):
     for line in process.stderr:
         if line.startswith("waiting for"):
             break
-    assert line == (
-        f"waiting for a worker of the workers of {address}: start one with `dask worker {address} --nthreads 1`\n"
-    )
+    assert line == (f"waiting for the workers of {address}: start one with `dask worker {address} --nthreads 1`\n")
     with worker(address, tmp_path):
         _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err

@@ -20,12 +20,15 @@ from typing import Any
 from stores.errors import UserError
 from stores.storage.cores import available_cores
 
-FORMS = "local:N, gpus, tcp://HOST:PORT or slurm:N"
+FORMS = "local:N, gpus, tcp://HOST:PORT or slurm:N, with N from 1"
 """What ``--scheduler`` takes."""
 IN_WORKER = "pipeline.schedule.in_worker"
 """Loaded by workers while they start, all at once, torch with it: a first task would not be alone in waiting for it."""
 UNWATCHED = {"distributed.worker.profile.enabled": False, "distributed.admin.system-monitor.gil.enabled": False}
 """Dask's own profiler stops the thread that runs the model a hundred times a second."""
+LOST_SECONDS = 600
+"""How long a worker that died may take to come back: it loads torch, from a disk that may be cold or far away. Dask
+closes it for good after 15 seconds otherwise."""
 CONNECT_SECONDS = 30.0
 """Time in which a scheduler has to answer."""
 CLOSE_SECONDS = 8.0
@@ -71,12 +74,15 @@ class Cluster:
         return names
 
 
-def check_scheduler(text: str) -> None:
-    """Raise UserError for a text that has none of the forms that ``--scheduler`` takes.
+def check_scheduler(text: str, store: str) -> None:
+    """Raise UserError for a text that ``--scheduler`` does not take, and for a store that workers cannot see.
 
     Args:
         text: What ``--scheduler`` says.
+        store: Where the store is.
     """
+    if store.startswith("memory:"):
+        raise UserError(f"--store {store} is the memory of one process: leave --scheduler out, or name another store")
     if re.fullmatch(r"local:[1-9]\d*|gpus|slurm:[1-9]\d*|tcp://.+:\d+", text) is None:
         raise UserError(f"--scheduler {text!r} is not known: write {FORMS}")
 
@@ -105,7 +111,7 @@ def connect(text: str, preload: str = IN_WORKER) -> Iterator[Cluster]:
         text: One of the forms that ``--scheduler`` takes.
         preload: Module that workers here load while they start.
     """
-    check_scheduler(text)
+    check_scheduler(text, "")
     kind, _, rest = text.partition(":")
     if kind == "local":
         with local_workers([{}] * int(rest), preload) as cluster:
@@ -157,7 +163,12 @@ def local_workers(environments: Sequence[dict[str, str]], preload: str = IN_WORK
     with (
         _quiet(),
         tempfile.TemporaryDirectory(prefix="patchbank-workers-") as folder,
-        dask.config.set({"distributed.nanny.pre-spawn-environ": before_start}),
+        dask.config.set(
+            {
+                "distributed.nanny.pre-spawn-environ": before_start,
+                "distributed.deploy.lost-worker-timeout": f"{LOST_SECONDS}s",
+            }
+        ),
     ):
         workers = {
             number: {
@@ -233,7 +244,7 @@ def _slurm_workers(n_workers: int) -> Iterator[Cluster]:
         raise UserError("--scheduler slurm:N needs dask-jobqueue: install patchbank[slurm]") from None
     import dask.config
 
-    with _quiet():
+    with _quiet(), dask.config.set({"distributed.deploy.lost-worker-timeout": f"{LOST_SECONDS}s"}):
         try:
             # Dask would pause a worker that comes near the job's memory, without a word: Slurm's own limit holds.
             more = [*(dask.config.get("jobqueue.slurm.worker-extra-args", None) or []), "--memory-limit", "0"]

@@ -58,10 +58,13 @@ class Watch:
         if not isinstance(change, dict) or change.get("action") != "remove-worker" or change.get("expected"):
             return
         address = str(change["worker"])
-        name = self.cluster.known.get(address, address)
+        name = self.cluster.known.get(address)
+        if name is None:  # it was never given anything
+            self.on_death(f"worker {address} died while it started")
+            return
         self.running.pop(name, None)
         shown = name if name == address else f"{name} ({address})"
-        self.on_death(f"worker {shown} died: the {self.lost} is lost, and others make it")
+        self.on_death(f"worker {shown} died: the {self.lost} is lost, and is made again")
 
 
 @contextlib.contextmanager
@@ -121,7 +124,7 @@ def wait_for_workers(cluster: Cluster, on_wait: Callable[[str], None]) -> None:
     while not present_workers(cluster):
         if not is_said and time.monotonic() - started >= WAIT_SECONDS:
             is_said = True
-            on_wait(f"waiting for a worker of {cluster.what}: {cluster.advice}")
+            on_wait(f"waiting for {cluster.what}: {cluster.advice}")
         time.sleep(LOOK_SECONDS / 2)
     check_code(cluster)
 

@@ -4,7 +4,9 @@ import gc
 import itertools
 import os
 import pickle
+import signal
 import threading
+import time
 import weakref
 from collections import Counter
 from contextlib import contextmanager
@@ -201,7 +203,11 @@ def test_a_worker_without_a_name_of_its_own_is_named_once_and_tasks_are_no_range
     lines = []
     watch = Watch(Cluster(None, "two", known={"tcp://h:1": "tcp://h:1"}), lines.append, "task that it was computing")
     watch.on_change((0.0, {"action": "remove-worker", "worker": "tcp://h:1", "expected": False}))
-    assert lines == ["worker tcp://h:1 died: the task that it was computing is lost, and others make it"]
+    watch.on_change((0.0, {"action": "remove-worker", "worker": "tcp://h:2", "expected": False}))
+    assert lines == [
+        "worker tcp://h:1 died: the task that it was computing is lost, and is made again",
+        "worker tcp://h:2 died while it started",
+    ]
 
 
 def failing(*arguments):
@@ -279,7 +285,12 @@ def test_shares_take_half_a_minute_and_become_few_towards_the_end():
 
 @pytest.mark.parametrize("text", ["local:2", "gpus", "tcp://host:8786", "tcp://[::1]:8786", "slurm:16"])
 def test_schedulers_by_name(text):
-    check_scheduler(text)
+    check_scheduler(text, "store")
+
+
+def test_the_memory_of_one_process_is_no_store_for_several():
+    with pytest.raises(UserError, match="memory://x is the memory of one process: leave --scheduler out"):
+        check_scheduler("local:2", "memory://x")
 
 
 @pytest.mark.parametrize("text", ["local", "local:0", "local:x", "gpu", "host:8786", "slurm", "tls://10.0.0.1:1", ""])
@@ -313,6 +324,24 @@ def test_two_gpus_imitated_are_two_processes_that_see_one_each():
     assert sorted(devices) == ["0", "1"]
     assert len({*processes, os.getpid()}) == 3
     assert (cluster.what, cluster.n_here) == ("2 processes, one a GPU", 2)
+
+
+@pytest.mark.slow
+def test_a_worker_that_takes_long_to_come_back_is_not_given_up(tmp_path, monkeypatch):
+    """Dask closes one for good that is away for 15 seconds, less than torch takes from a cold disk."""
+    (tmp_path / "slow_start.py").write_text("import time\ntime.sleep(20)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with local_workers([{}], preload="slow_start") as cluster:
+        [first] = cluster.client.run(os.getpid).values()
+        os.kill(first, signal.SIGKILL)
+        give_up, found = time.monotonic() + 90, {first}
+        while (not found or found == {first}) and time.monotonic() < give_up:
+            time.sleep(1)
+            found = {pid for pid in cluster.client.run(os.getpid, on_error="ignore").values() if pid is not None}
+        assert found
+        assert found != {first}
+        time.sleep(3)
+        assert set(cluster.client.run(os.getpid).values()) == found, "it was closed once it had come back"
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ def test_no_worker_is_said_once_and_waited_for(monkeypatch):
     monkeypatch.setattr(handing_out, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(handing_out, "LOOK_SECONDS", 0.0)
     wait_for_workers(cluster_of({}), lines.append)
-    assert lines == ["waiting for a worker of two: start one with `dask worker`"]
+    assert lines == ["waiting for two: start one with `dask worker`"]
 
 
 def test_a_worker_that_tells_of_itself_ends_the_command():
