@@ -84,8 +84,8 @@ def _array(environment: Mapping[str, str]) -> tuple[int, int] | None:
     index, rest = divmod(number["ID"] - first, step)
     if rest or not 0 <= index < total or ("MAX" in number and (number["MAX"] - first) // step + 1 != total):
         raise UserError(
-            f"task {number['ID']} of this Slurm array has no place among {total}: submit the array without gaps, as "
-            "--array=0-N, or name the share with --shard i/N"
+            f"task {number['ID']} of this Slurm array has no place among {total}: submit it as "
+            "--array=0-N, without gaps, or name the share with --shard i/N"
         )
     return index, total
 
