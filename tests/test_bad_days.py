@@ -41,9 +41,7 @@ def completes(site, run, undisturbed):
     return True
 
 
-@pytest.mark.parametrize(
-    "at", [3, pytest.param(20, marks=pytest.mark.slow), 45, pytest.param(80, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("at", [3, 20, 45, 80])
 def test_ctrl_c_says_so_leaves_with_130_and_goes_on(site, run, undisturbed, monkeypatch, at):
     stage, count = LocalObjects.stage, iter(range(10_000))
 
@@ -213,7 +211,7 @@ ModelPass.__call__ = interrupted
 """
 
 
-@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.parametrize("batch", [1, 3])
 def test_ctrl_c_while_the_model_computes_ends_the_threads_that_decode(site, run, undisturbed, server, batch):
     """They wait for the next batch, for ever if nobody ends them; the first batch comes before any set is begun."""
     process = Typed(server, site, STOPPED_IN_THE_MODEL.format(batch=batch), EXTRACT)

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import cli
 from commands.terminal.output import echo, echo_json, print_table, say, visible
 from stores.errors import UserError
+from stores.storage.together import SideBySide
 from tests.stores.sealed_sets import stored, tokens
 from tests.stores.specs_for_tests import FEATURES
 
@@ -183,6 +185,20 @@ def test_ctrl_c_before_the_command_runs(here, module):
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == "stopped; committed data is kept, run the same command to continue"
+
+
+def test_ctrl_c_waits_for_no_threads_that_wait_for_requests(monkeypatch):
+    """A store in an object store keeps some, which end with the process."""
+    together = SideBySide(2)
+    assert list(together([lambda: 1, lambda: 2])) == [1, 2]
+
+    def stopped():
+        raise cli.Stopped
+
+    monkeypatch.setattr(cli, "_run", stopped)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert any(thread.name.startswith("requests-of-patchbank") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("raised", [cli.Stopped(), RuntimeError("Error calling __set_name__")])

@@ -58,8 +58,9 @@ class SideBySide:
         with self._lock:
             if self._pool is None or self._process != os.getpid():  # a fork has no threads of its parent
                 self._process = os.getpid()
+                # Kept for the next calls: Ctrl-C waits for threads named patchbank-*, and these would never end.
                 self._pool = ThreadPoolExecutor(
-                    self.threads, thread_name_prefix="patchbank-requests", initializer=self._enter
+                    self.threads, thread_name_prefix="requests-of-patchbank", initializer=self._enter
                 )
             return self._pool
 
