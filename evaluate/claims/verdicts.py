@@ -72,7 +72,7 @@ class Decision:
     paper: str = "arXiv 2401.00463"
     """The paper whose finding it is."""
     part: Verdict = "not testable"
-    """The verdict on those conditions that are decided: of the models that are there, where others are missing."""
+    """The verdict on the conditions of the models that are there, where a model or a result is missing."""
 
 
 def collected(conditions: Iterator[Condition]) -> tuple[list[Condition], str]:
