@@ -42,10 +42,6 @@ def plan(
     """
     os.environ["HF_HUB_OFFLINE"] = "1"
     check_address_space()
-    from commands.experiment.planned_evaluation import plan_evaluation
-    from commands.experiment.planned_time import estimate_time
-    from pipeline.extraction.compute import choose_compute
-    from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
     from pipeline.workspace import Workspace, read_samples
     from stores import Store
 
@@ -54,6 +50,12 @@ def plan(
     workspace = Workspace(Store(store), data, experiment.parent)
     choice = source_choice(settings)
     samples = read_samples(recipe, workspace, choice, remember=False)
+    # After the list of a million images, which takes memory for a moment as torch does for ever.
+    from commands.experiment.planned_evaluation import plan_evaluation
+    from commands.experiment.planned_time import estimate_time
+    from pipeline.extraction.compute import choose_compute
+    from pipeline.extraction.plan import labelled_coverage, plan_models, warnings
+
     evaluation = plan_evaluation(experiment, recipe, settings, workspace, samples, choice)
     if evaluation.tasks and not evaluation.problem:
         estimate_time(evaluation, experiment, recipe, settings, workspace.store, results)

@@ -5,6 +5,7 @@ of different size with the same seed are nested, so that a train-size sweep only
 """
 
 import hashlib
+import itertools
 from collections.abc import Collection
 from typing import Any
 
@@ -78,11 +79,9 @@ def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...
             f"there is no sample of split {rule.split!r}; the samples table has the splits: {splits} (change `split` "
             "in [selection])"
         )
-    sources = in_split[["source", "group"]].drop_duplicates()
-    twice = sources["source"][sources["source"].duplicated()]
-    if len(twice):
-        raise UserError(f"source {twice.iloc[0]!r} is in two groups of split {rule.split!r}; fix the samples table")
-    names_of = {str(group): sorted(map(str, part["source"])) for group, part in sources.groupby("group", sort=True)}
+    names_of = _names_by_group(in_split, rule)
+    if rule.groups is None and rule.n_groups is None and rule.per_group is None and not rule.skip:
+        return tuple(sorted(itertools.chain.from_iterable(names_of.values())))
     selected: list[str] = []
     groups = sorted(names_of) if rule.groups is None else sorted(set(rule.groups))
     for group in groups:
@@ -95,10 +94,27 @@ def select_sources(samples: pd.DataFrame, rule: SelectionRule) -> tuple[str, ...
             raise UserError(f"split {rule.split!r} has {len(groups)} groups, fewer than n_groups = {rule.n_groups}")
         groups = sorted(groups, key=lambda group: _rank(rule.seed, group))[: rule.n_groups]
     for group in groups:
-        selected += _first_of(names_of[group], group, rule)
+        selected += _first_of(sorted(names_of[group]), group, rule)
     if not selected:
         raise UserError(f"the selection of split {rule.split!r} names no group; leave groups out to take all of them")
     return tuple(sorted(selected))
+
+
+def _names_by_group(samples: pd.DataFrame, rule: SelectionRule) -> dict[str, list[str]]:
+    """Return the names of the sources of every group; raises UserError where a source is in two."""
+    of_row, names = pd.factorize(samples["source"])
+    group_of_row, groups = pd.factorize(samples["group"])
+    group_of = np.empty(len(names), np.int64)
+    group_of[of_row[::-1]] = group_of_row[::-1]  # that of a source's first row
+    other = group_of[of_row] != group_of_row
+    if other.any():
+        name = str(names[of_row[int(other.argmax())]])
+        raise UserError(f"source {name!r} is in two groups of split {rule.split!r}; fix the samples table")
+    found: dict[str, list[str]] = {str(group): [] for group in groups}
+    titles = list(found)
+    for name, group in zip(names, group_of.tolist(), strict=True):
+        found[titles[group]].append(str(name))
+    return found
 
 
 def _first_of(names: list[str], group: str, rule: SelectionRule) -> list[str]:
@@ -127,10 +143,13 @@ def rows_of(samples: pd.DataFrame, sources: Collection[str]) -> Int64[np.ndarray
 
     Raises UserError when a source has no row.
     """
-    absent = sorted(set(sources) - set(samples["source"]))
-    if absent:
-        raise UserError(f"source {absent[0]!r} has no row in the samples table; choose among the names it lists")
-    return np.flatnonzero(samples["source"].isin(list(sources)).to_numpy()).astype(np.int64)
+    wanted = set(sources)
+    of_row, names = pd.factorize(samples["source"])
+    is_wanted = np.array([name in wanted for name in names], bool)
+    if is_wanted.sum() < len(wanted):
+        absent = min(wanted.difference(names))
+        raise UserError(f"source {absent!r} has no row in the samples table; choose among the names it lists")
+    return np.flatnonzero(is_wanted[of_row]).astype(np.int64)
 
 
 def hold_out_images(images: Integer[np.ndarray, " row"], share: float, seed: int) -> tuple[int, ...]:

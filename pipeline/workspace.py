@@ -3,7 +3,9 @@
 Nothing here loads torch before a model is built, so that a command with nothing to compute starts quickly.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ import pandas as pd
 
 from pipeline.dataset_recipe import DatasetRecipe
 from pipeline.datasets import DATASETS, open_dataset
-from pipeline.datasets.contract import Source
+from pipeline.datasets.contract import Dataset, Source
 from pipeline.recipe import ModelRecipe, Recipe
 from pipeline.rows.few_shot import choose_rows
 from pipeline.rows.samples import Samples, make_samples, path_below
@@ -87,19 +89,40 @@ def read_samples(
     """
     root = find_folder(recipe.dataset, workspace.data)
     dataset = open_dataset(recipe.dataset.name, root, recipe.dataset)
+    keep_invalid = recipe.dataset.bad_samples == "keep-invalid"
+    with _without_collection():
+        chosen, chosen_tiles, left_out = _choose(dataset, recipe, choice, keep_invalid)
+    digests = FileDigests(workspace.store, root)
+    samples = make_samples(dataset, chosen, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
+    samples = replace(samples, left_out=left_out, licence=recipe.dataset.licence or samples.licence)
+    if remember:
+        digests.save()
+    digests.release()
+    return samples
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Look for no circles of garbage: among a million new objects that takes seconds, and a list makes none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _choose(
+    dataset: Dataset, recipe: Recipe, choice: SourceChoice, keep_invalid: bool
+) -> tuple[Iterator[Source], Mapping[str, Collection[tuple[int, int]]] | None, dict[str, str]]:
+    """Return the chosen sources, held by nothing else, the tiles to keep of them, and why others were left out."""
     sources: Sequence[Source] = dataset.sources()
     chosen_tiles, left_out = None, {}
-    keep_invalid = recipe.dataset.bad_samples == "keep-invalid"
     if recipe.dataset.few_shot is not None:
         few = choose_rows(dataset, sources, recipe.frame, recipe.dataset.few_shot, keep_invalid=keep_invalid)
         sources, chosen_tiles, left_out = few.sources, few.tiles, few.left_out
     columns = {"source": "name", "group": "group", "split": "split"}
     table = pd.DataFrame({column: [getattr(one, name) for one in sources] for column, name in columns.items()})
     chosen = set(choice.choose(table))
-    sources = [source for source in sources if source.name in chosen]
-    digests = FileDigests(workspace.store, root)
-    samples = make_samples(dataset, sources, recipe.frame, digests, chosen_tiles, keep_invalid=keep_invalid)
-    samples = replace(samples, left_out=left_out, licence=recipe.dataset.licence or samples.licence)
-    if remember:
-        digests.save()
-    return samples
+    return iter([source for source in sources if source.name in chosen]), chosen_tiles, left_out

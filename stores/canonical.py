@@ -5,11 +5,14 @@ with equal digests are equal; nothing that depends on the machine (paths, times,
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 _NO_PART = frozenset(("", ".", ".."))
+_PART = 4096
+_SHA256_BYTES = 32
 
 
 def canonical_json(record: Any) -> bytes:
@@ -26,6 +29,16 @@ def sha256_hex(data: bytes | memoryview) -> str:
 def digest(record: Any) -> str:
     """Return the sha256 of the record's canonical JSON, as 64 hexadecimal characters."""
     return sha256_hex(canonical_json(record))
+
+
+def digest_of_list(items: Iterable[Any]) -> str:
+    """Return ``digest(list(items))``, with some thousands of the items in memory at a time."""
+    found, remaining, separator = hashlib.sha256(b"["), iter(items), b""
+    while part := list(itertools.islice(remaining, _PART)):
+        found.update(separator + canonical_json(part)[1:-1])
+        separator = b","
+    found.update(b"]")
+    return found.hexdigest()
 
 
 def checksummed(record: Mapping[str, Any]) -> bytes:
@@ -53,6 +66,17 @@ def read_checksummed(data: bytes | None) -> dict[str, Any] | None:
     return record if intact else None
 
 
+def with_sha256(data: bytes) -> bytes:
+    """Return bytes followed by the 32 of their sha256, by which a torn copy is recognised before anything parses it."""
+    return data + hashlib.sha256(data).digest()
+
+
+def without_sha256(data: bytes) -> bytes | None:
+    """Return the bytes that were given to `with_sha256`, None where these are torn or edited."""
+    content, sha256 = data[:-_SHA256_BYTES], data[-_SHA256_BYTES:]
+    return content if hashlib.sha256(content).digest() == sha256 else None
+
+
 def relative_name(name: str) -> str:
     """Return ``name`` if it is a clean relative POSIX path; raises ValueError if it could leave its root."""
     # Not by pathlib: a data set has a million names.
@@ -61,10 +85,27 @@ def relative_name(name: str) -> str:
     return name
 
 
-def sources_digest(entries: Iterable[tuple[str, str]]) -> str:
-    """Return the digest of ``(relative name, sha256 of the file)`` pairs, in any order."""
-    lines = sorted([relative_name(name), value] for name, value in entries)
-    return digest(lines)
+def sources_digest(entries: Iterable[tuple[str, str]], *, in_order: bool = False) -> str:
+    """Return the digest of ``(relative name, sha256 of the file)`` pairs, in any order.
+
+    Args:
+        entries: The pairs.
+        in_order: Whether names increase already: then only some thousands of them are in memory at a time.
+
+    Raises:
+        ValueError: A name is not a plain relative path, or names do not increase with ``in_order``.
+    """
+    lines = ((relative_name(name), value) for name, value in entries)
+    return digest_of_list(_increasing(lines) if in_order else sorted(lines))
+
+
+def _increasing(lines: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    before = ""
+    for name, value in lines:
+        if name <= before:
+            raise ValueError(f"{name!r} follows {before!r} in a list of increasing names")
+        before = name
+        yield name, value
 
 
 def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invalid: Container[str] = frozenset()) -> str:
@@ -73,5 +114,6 @@ def samples_digest(rows: Iterable[tuple[str, tuple[int, int, int, int]]], invali
     A tile box is (left, top, right, bottom) in pixels of the resized source. Rows of the ``invalid`` sources, which
     hold no features, are marked in the digest; where all rows are valid it is the same whatever `bad_samples` says.
     """
-    lines = [[relative_name(name), list(box), *(["invalid"] if name in invalid else [])] for name, box in rows]
-    return digest(lines)
+    return digest_of_list(
+        [relative_name(name), list(box), *(["invalid"] if name in invalid else [])] for name, box in rows
+    )

@@ -128,7 +128,7 @@ def test_many_boxes_take_time_in_proportion(tmp_path):
 
     label = tmp_path / "a.txt"
     label.write_text("1 1 9 1 9 9 1 9 plane 0\r\n" * 20_000)
-    assert len(Dota(tmp_path).objects(Source("a.png", tmp_path / "a.png", label, "all", "all"))) == 20_000
+    assert len(Dota(tmp_path).objects(Source("a.png", tmp_path, label, "all", "all"))) == 20_000
     names = [str(number) for number in range(300_000)]
     assert first_duplicate(names) is None
     assert first_duplicate([*names, "7"]) == "7"

@@ -18,6 +18,7 @@ the arrays it read, so that nothing is computed twice and no outdated result is 
 import io
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,11 @@ class ResultKey:
     inputs: dict[str, str]
     """Content digests of everything that was read, by a name that says what it is."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Name of the result."""
-        return digest({"schema": SCHEMA_VERSION, **asdict(self)})
+        named = {"analysis": self.analysis, "revision": self.revision}
+        return digest({"schema": SCHEMA_VERSION, **named, "parameters": self.parameters, "inputs": self.inputs})
 
 
 class ResultStore:

@@ -94,7 +94,7 @@ class Ade20k(Dataset):
                         f"{label} is missing, the labels of {relative_name(self.root, image)}; unpack "
                         "ADEChallengeData2016 again or remove the image"
                     )
-            yield Source(relative_name(self.root, image), image, label, group="all", split=_SPLITS[folder])
+            yield Source(relative_name(self.root, image), self.root, label, group="all", split=_SPLITS[folder])
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return class ids, 255 for unlabelled pixels."""

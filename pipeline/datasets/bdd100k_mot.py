@@ -107,7 +107,7 @@ class Bdd100kMot(Dataset):
             frame = int(count) - 1
             yield Source(
                 relative_name(self.root, image),
-                image,
+                self.root,
                 label,
                 group=video,
                 split=split,

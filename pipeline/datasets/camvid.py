@@ -84,7 +84,7 @@ class CamVid(Dataset):
                 raise UserError(f"{where}, holds {len(words)} paths; write an image and its label file on each line")
             image, label = self._file(words[0], where), self._file(words[1], where, self.missing_labels == "keep")
             group = image.name.split("_")[0]
-            yield Source(relative_name(self.root, image), image, label, group=group, split=path.stem)
+            yield Source(relative_name(self.root, image), self.root, label, group=group, split=path.stem)
 
     def _file(self, word: str, where: str, may_miss: bool = False) -> Path:
         """Return the file that a listed path means."""

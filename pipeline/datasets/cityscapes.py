@@ -120,7 +120,7 @@ class Cityscapes(Dataset):
                             "unpack gtFine_trainvaltest.zip again or remove the image"
                         )
                     inside(self.root, label)
-                yield Source(relative_name(self.root, image), image, label, group=city.name, split=split)
+                yield Source(relative_name(self.root, image), self.root, label, group=city.name, split=split)
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return trainIds, 255 for void; an unlabelled image is all void."""

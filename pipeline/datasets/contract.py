@@ -59,13 +59,14 @@ class ObjectEntry:
         return min(x), min(y), max(x), max(y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One source image with its metadata."""
 
     name: str
-    """Identity: the image's path relative to the data set's root, POSIX separators."""
-    image: Path
+    """Identity: the image's path relative to ``root``, POSIX separators."""
+    root: Path
+    """The data set's root folder. The image's path is not kept: that of a million images would take a gigabyte."""
     label: Path | None
     """The file that holds the source's labels, or None; many sources may share one annotation file."""
     group: str
@@ -81,6 +82,11 @@ class Source:
     """Time since frame 0 of the video; NaN if the frame rate is unknown."""
     label_sha256: str = ""
     """sha256 that the bytes of ``label`` must have when they are read; empty accepts any."""
+
+    @property
+    def image(self) -> Path:
+        """Path of the image file."""
+        return self.root / self.name
 
 
 _NO_PIXEL_LABELS: Mapping[frozenset[LabelKind], str] = {

@@ -107,7 +107,7 @@ class Fair1m(Dataset):
                         f"{label} is missing, the labels of {relative_name(self.root, image)}; unpack the labels "
                         "again or remove the image"
                     )
-            yield Source(relative_name(self.root, image), image, label, group=group, split=split)
+            yield Source(relative_name(self.root, image), self.root, label, group=group, split=split)
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return painted outlines on background, all void without labels."""

@@ -9,7 +9,7 @@ from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.folders import (
     by_name,
-    image_files,
+    image_names,
     relative_name,
     require_folder,
     subfolders,
@@ -26,7 +26,8 @@ class _ClassFolder:
 
     split: str
     class_name: str
-    images: tuple[Path, ...]
+    images: tuple[str, ...]
+    """Their names, relative to the root."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,22 @@ class ImageFolder(Dataset):
         return by_name(
             [
                 Source(
-                    relative_name(self.root, image),
-                    image,
+                    name,
+                    self.root,
                     label=None,
                     group=folder.class_name,
                     split=folder.split,
                     image_class=ids[folder.class_name],
                 )
                 for folder in found
-                for image in folder.images
+                for name in folder.images
             ]
         )
 
     def _found(self) -> list[_ClassFolder]:
         """Return the class folders with at least one image."""
         found = [
-            _ClassFolder(split, folder.name, tuple(image_files(self.root, folder)))
+            _ClassFolder(split, folder.name, tuple(image_names(self.root, folder)))
             for split, folder in self._class_folders()
         ]
         found = [folder for folder in found if folder.images]
@@ -94,13 +95,12 @@ class ImageFolder(Dataset):
         notes = [
             f"{self.name}: {relative_name(self.root, folder)} holds no image and is no class."
             for _, folder in self._class_folders()
-            if not image_files(self.root, folder)
+            if not image_names(self.root, folder)
         ]
-        read = {source.image for source in self.sources()}
-        stray = [path for path in image_files(self.root, self.root) if path not in read]
+        read = {source.name for source in self.sources()}
+        stray = [name for name in image_names(self.root, self.root) if name not in read]
         if stray:
             notes.append(
-                f"{self.name}: {len(stray)} images outside of the class folders are left out, "
-                f"the first is {relative_name(self.root, stray[0])}."
+                f"{self.name}: {len(stray)} images outside of the class folders are left out, the first is {stray[0]}."
             )
         return notes + unread_notes(self.name, [self.root])

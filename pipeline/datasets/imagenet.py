@@ -14,7 +14,14 @@ from typing import ClassVar
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
 from pipeline.datasets.reading.colours import spread_colour
 from pipeline.datasets.reading.files import is_folder
-from pipeline.datasets.reading.folders import by_name, count_notes, require_folder, subfolders, unread_notes
+from pipeline.datasets.reading.folders import (
+    by_name,
+    image_names,
+    require_folder,
+    split_notes,
+    subfolders,
+    unread_notes,
+)
 from pipeline.datasets.reading.images import EXTENSIONS
 from pipeline.datasets.reading.scene_folders import scene_sources
 from stores.errors import MissingError, UserError
@@ -69,7 +76,11 @@ class ImageNet(Dataset):
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every difference from the official release."""
-        notes = count_notes(self.name, self.sources(), OFFICIAL_COUNTS)
+        counts = {
+            split: sum(len(image_names(self.root, folder)) for folder in folders)
+            for split, folders in self._folders().items()
+        }
+        notes = split_notes(self.name, counts, OFFICIAL_COUNTS)
         n_classes = len(self._class_names())
         if n_classes != _N_CLASSES:
             notes.append(

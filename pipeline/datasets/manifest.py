@@ -107,7 +107,7 @@ class Manifest(Dataset):
         image = self._path(cells["image"], row)
         return Source(
             relative_name(self.root, image),
-            image,
+            self.root,
             self._path(cells["mask"], row, self.missing_labels == "keep") if cells["mask"] else None,
             group=cells["group"] or "all",
             split=cells["split"] or "all",

@@ -89,7 +89,7 @@ class NwpuVhr10(Dataset):
         known = _annotation(file) if is_folder(folder) else {}
         for image in image_files(self.root, folder) if is_folder(folder) else []:
             label = file if group == "negative" or image.name in known else None
-            yield Source(relative_name(self.root, image), image, label, group=group, split="all")
+            yield Source(relative_name(self.root, image), self.root, label, group=group, split="all")
 
     def pixel_classes(self, source: Source) -> UInt8[np.ndarray, "height width"]:
         """Return painted outlines on background, all void for images the annotation does not know."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from pipeline.datasets.contract import ClassEntry, Dataset, LabelKind, Source
-from pipeline.datasets.reading.folders import by_name, image_files, relative_name, require_folder, unread_notes
+from pipeline.datasets.reading.folders import by_name, image_names, relative_name, require_folder, unread_notes
 from stores.errors import MissingError
 
 
@@ -25,15 +24,15 @@ class PlainFolder(Dataset):
     def sources(self) -> Sequence[Source]:
         """Return all images, sorted by name, in the one split "all"."""
         require_folder(self.root, "give a folder of images")
-        images = image_files(self.root, self.root)
-        if not images:
+        names = image_names(self.root, self.root)
+        if not names:
             others = "".join(f" ({note})" for note in unread_notes(self.name, [self.root]))
             raise MissingError(f"{self.root} and its subfolders hold no image file{others}; give a folder of images")
-        return by_name([self._source(image) for image in images])
+        return by_name([self._source(name) for name in names])
 
-    def _source(self, image: Path) -> Source:
-        group = "all" if image.parent == self.root else relative_name(self.root, image.parent)
-        return Source(relative_name(self.root, image), image, label=None, group=group, split="all")
+    def _source(self, name: str) -> Source:
+        folder, _, _ = name.rpartition("/")
+        return Source(name, self.root, label=None, group=folder or "all", split="all")
 
     def notes(self) -> Sequence[str]:
         """Return one sentence for every linked folder, because links are not followed, and one on other files."""

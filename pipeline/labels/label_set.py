@@ -53,17 +53,8 @@ def label_spec(samples: Samples) -> LabelSpec:
         samples=samples.digest,
         frame=samples.frame,
         view=samples.view.spec if samples.view.moves_labels else ViewSpec(),
-        label_files=sources_digest(samples.label_digests.items()) if samples.label_digests else None,
-        facts=digest(
-            [
-                [
-                    *(name, source.group, source.split, source.image_class),
-                    *(source.video, source.frame, str(source.seconds)),
-                    *(["invalid"] if name in samples.bad_labels else []),
-                ]
-                for name, source in samples.sources.items()
-            ]
-        ),
+        label_files=sources_digest(samples.label_digests.items(), in_order=True) if samples.label_digests else None,
+        facts=samples.columns.facts_digest(samples.bad_labels),
         classes=digest(classes),
         pixel_labels="pixels" in samples.dataset.labels and bool(samples.label_digests),
         objects="objects" in samples.dataset.labels,

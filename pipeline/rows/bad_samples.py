@@ -4,21 +4,23 @@ Every image is checked before the first row is made, from its bytes alone, so th
 agree on rows and digests without communicating.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import PIL
+from jaxtyping import Int64
 
 from pipeline.datasets.contract import Dataset, Source
 from pipeline.datasets.reading import images
 from pipeline.datasets.reading.files import ChangedFileError, is_file, read_bytes
 from pipeline.rows.frames import tiles
-from pipeline.rows.sources import MOST_SOURCE_BYTES, FileDigests
+from pipeline.rows.sources import MOST_SOURCE_BYTES, FileDigests, ListedFiles
 from stores.errors import UserError
-from stores.specs import FrameSpec, Size
+from stores.specs import FrameSpec
 
 REVISION = 2
 """Increased when a file is found bad or good that was not before; remembered findings of others are not used."""
@@ -35,8 +37,9 @@ T = TypeVar("T")
 class SampleCheck:
     """Sizes and problems of the sources, found before there are rows; reasons are by source name, in sorted order."""
 
-    sizes: dict[str, Size]
-    """Size in pixels of every image whose header can be read."""
+    heights: Int64[np.ndarray, " source"]
+    """Height of each image in pixels, 0 where its header cannot be read."""
+    widths: Int64[np.ndarray, " source"]
     images_revision: int = images.REVISION
     """Revision of reading that the pixels of these images depend on."""
     images: dict[str, str] = field(default_factory=dict)
@@ -50,16 +53,13 @@ class SampleCheck:
         return dict(sorted((self.images | self.labels).items()))
 
 
-def sizes_of(sources: Mapping[str, Source], digests: FileDigests) -> SampleCheck:
-    """Return the sizes of all images, remembered in ``digests``; raises UserError at the first that is bad."""
-    headers = digests.headers(source.image for source in sources.values())
-    sizes = dict(zip(sources, (header.size for header in headers), strict=True))
-    return SampleCheck(sizes, max(header.revision for header in headers))
+def sizes_of(images: ListedFiles) -> SampleCheck:
+    """Return the sizes of all images; raises UserError at the first that is bad."""
+    height, width, revision = images.headers().T
+    return SampleCheck(height, width, int(revision.max()))
 
 
-def check_samples(
-    dataset: Dataset, sources: Mapping[str, Source], frame: FrameSpec, digests: FileDigests
-) -> SampleCheck:
+def check_samples(dataset: Dataset, listed: Sequence[Source], frame: FrameSpec, digests: FileDigests) -> SampleCheck:
     """Decode every image and read its labels, or take the findings of an earlier run.
 
     Raises UserError when too many samples are bad, naming the first ones and the number, and when a file cannot be
@@ -67,14 +67,14 @@ def check_samples(
 
     Args:
         dataset: Reader of the data set.
-        sources: Sources by name.
+        listed: The sources.
         frame: How sources are cut into tiles.
         digests: Hashes of files, and findings, from earlier runs; new findings are added.
     """
-    hashes = digests.of(path for source in sources.values() for path in _files(source))
+    hashes = digests.of(path for source in listed for path in _files(source))
     sources = {
-        name: replace(source, label_sha256="" if source.label is None else hashes.get(source.label, ""))
-        for name, source in sources.items()
+        source.name: replace(source, label_sha256="" if source.label is None else hashes.get(source.label, ""))
+        for source in listed
     }
     classes = [[entry.id, entry.name] for entry in dataset.classes()]
     reader = [dataset.name, dataset.revision, classes, dataset.label_settings, REVISION, PIL.__version__]
@@ -97,16 +97,17 @@ def check_samples(
         key = [*reader, name, [hashes[path] for path in _files(source)]]
         return header, *digests.verdict(key, lambda: _problems(dataset, source, sha256))
 
-    sizes: dict[str, Size] = {}
+    heights, widths = np.zeros(len(sources), np.int64), np.zeros(len(sources), np.int64)
     bad: dict[str, dict[str, str]] = {"images": {}, "labels": {}}
     revision = images.REVISION
     with ThreadPoolExecutor(4) as pool, digests.noticing_changes():
-        for name, (header, image, label) in zip(sources, pool.map(one, sources), strict=True):
+        for number, (name, (header, image, label)) in enumerate(zip(sources, pool.map(one, sources), strict=True)):
             if header is not None:
-                sizes[name], revision = header.size, max(revision, header.revision)
+                heights[number], widths[number] = header.size.height, header.size.width
+                revision = max(revision, header.revision)
             if image or label:
                 bad["images" if image else "labels"][name] = _without(dataset, image or label)
-    check = SampleCheck(sizes, revision, **bad)
+    check = SampleCheck(heights, widths, revision, **bad)
     check_bad_count(check.reasons, len(sources))
     return check
 

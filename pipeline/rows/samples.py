@@ -1,23 +1,26 @@
 """The rows of an experiment: which tile of which source each row is, the same for all models."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool
 
 from pipeline.datasets.contract import Dataset, Source
 from pipeline.datasets.reading import images
 from pipeline.datasets.reading.files import is_file, is_folder
 from pipeline.frame_recipe import FrameRecipe
-from pipeline.rows.bad_samples import check_samples, sizes_of
+from pipeline.rows.bad_samples import SampleCheck, check_samples, sizes_of
+from pipeline.rows.columns import TEXT, RowTiles, SourceColumns
 from pipeline.rows.frames import Box, Tile, coverage, owned_in_input, tiles
-from pipeline.rows.sources import FileDigests
+from pipeline.rows.sources import FileDigests, ListedFiles
 from pipeline.views.contract import CLEAN, View
 from stores.errors import UserError
 from stores.specs import DatasetRecord, FrameSpec, LabelSpec, Size, samples_digest, sources_digest
@@ -30,12 +33,10 @@ class Samples:
     dataset: Dataset
     record: DatasetRecord
     frame: FrameSpec
-    sources: Mapping[str, Source]
-    sizes: Mapping[str, Size]
-    tiles: Sequence[tuple[str, Tile]]
+    columns: SourceColumns
+    """The sources, with sizes and digests of their files."""
+    tiles: RowTiles
     """Source name and tile of each row."""
-    image_digests: Mapping[str, str]
-    label_digests: Mapping[str, str]
     table: pd.DataFrame
     digest: str
     bad_images: dict[str, str]
@@ -56,6 +57,26 @@ class Samples:
     """What names the label set of the clean view, where another process has found it already."""
     digests: FileDigests | None = field(default=None, compare=False)
     """Where the hashes of source files are remembered, to forget those that turn out wrong."""
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources by name, in order."""
+        return self.columns.sources
+
+    @property
+    def sizes(self) -> Mapping[str, Size]:
+        """Sizes in pixels of the images of known size, by source name."""
+        return self.columns.sizes
+
+    @property
+    def image_digests(self) -> Mapping[str, str]:
+        """sha256 of every image, by source name."""
+        return self.columns.image_digests
+
+    @property
+    def label_digests(self) -> Mapping[str, str]:
+        """sha256 of the label file of every source that has one, by source name."""
+        return self.columns.label_digests
 
     def noticing_changes(self) -> AbstractContextManager[None]:
         """Return the context in which source files are read, see `FileDigests.noticing_changes`."""
@@ -92,16 +113,21 @@ class Samples:
     @property
     def coverage(self) -> float:
         """Share of all source pixels that some tile shows, without bad images."""
-        sizes = {name: size for name, size in self.sizes.items() if name not in self.bad_images}
-        area = {name: size.height * size.width for name, size in sizes.items()}
-        of_size = {size: coverage(self.frame, size) for size in set(sizes.values())}
-        covered = sum(of_size[size] * area[name] for name, size in sizes.items())
-        return covered / sum(area.values())
+        sizes = self.columns.table.select(["height", "width"])
+        if self.bad_images:
+            bad = pa.array(list(self.bad_images), TEXT)
+            sizes = sizes.filter(pc.invert(pc.is_in(self.columns.table["name"], value_set=bad)))
+        covered, area = 0.0, 0
+        for one in sizes.group_by(["height", "width"]).aggregate([([], "count_all")]).sort_by("height").to_pylist():
+            pixels = one["height"] * one["width"] * one["count_all"]
+            covered += coverage(self.frame, Size(height=one["height"], width=one["width"])) * pixels
+            area += pixels
+        return covered / area
 
 
 def make_samples(
     dataset: Dataset,
-    chosen: Sequence[Source],
+    chosen: Iterable[Source],
     frame: FrameSpec,
     digests: FileDigests,
     chosen_tiles: Mapping[str, Collection[tuple[int, int]]] | None = None,
@@ -115,64 +141,74 @@ def make_samples(
 
     Args:
         dataset: Reader of the data set.
-        chosen: Sources to cut into rows.
+        chosen: Sources to cut into rows; read once, so that those of an iterator can be freed.
         frame: How sources are resized and cut into tiles.
         digests: Hashes of files, and findings on bad samples, from earlier runs.
         chosen_tiles: Row and column of the tiles to keep of each source, by name; None keeps all.
         keep_invalid: Make bad samples rows too, marked with the reason; an image whose tiles are unknown is one row.
     """
     frame = frame.spec if isinstance(frame, FrameRecipe) else frame
-    sources = {source.name: source for source in sorted(chosen, key=lambda source: source.name)}
+    sources = sorted(chosen, key=lambda source: source.name)
     if not sources:
         raise UserError(f"no images are chosen from {dataset.root}: check [selection] in the experiment file")
-    checked = check_samples(dataset, sources, frame, digests) if keep_invalid else sizes_of(sources, digests)
-    paths = [source.image for source in sources.values()]
-    labels = {
-        name: source.label
-        for name, source in sources.items()
-        if source.label is not None and (not keep_invalid or is_file(source.label))
-    }
-    hashes = digests.of([*paths, *labels.values()])
-    image_digests = {name: hashes[source.image] for name, source in sources.items()}
-    label_digests = {name: hashes[label] for name, label in labels.items()}
-    sources |= {name: replace(sources[name], label_sha256=sha256) for name, sha256 in label_digests.items()}
-    cut: list[tuple[str, Tile]] = []
-    of_size: dict[tuple[int, int], tuple[Tile, ...]] = {}
-    for name, source in sources.items():
-        try:
-            size = checked.sizes[name]
-            if (size.height, size.width) not in of_size:
-                of_size[size.height, size.width] = tiles(frame, size)
-            cut += [(name, tile) for tile in of_size[size.height, size.width]]
-        except (UserError, KeyError) as error:
-            if name not in checked.images:
-                raise UserError(f"{source.image}: {error}") from error
-            cut.append((name, _placeholder(frame)))
-    rows = [(name, tile) for name, tile in cut if chosen_tiles is None or (tile.row, tile.column) in chosen_tiles[name]]
-    table = _table(rows, sources, frame, checked.sizes, image_digests, label_digests)
+    labels = dict.fromkeys(source.label for source in sources if source.label is not None)
+    label_sha256 = digests.of(label for label in labels if not keep_invalid or is_file(label))
+    found = check_samples(dataset, sources, frame, digests) if keep_invalid else None
+    columns = SourceColumns.of(sources, label_sha256)
+    del sources  # of a million images they take 300 MB
+    images = ListedFiles(digests, columns.names, columns.paths)
+    checked = found or sizes_of(images)
+    columns = columns.with_images(images.sha256(), checked.heights, checked.widths)
+    tiles = _cut(frame, columns, checked)
+    n_tiles = len(tiles)
+    if chosen_tiles is not None:
+        taken = np.array([(tile.row, tile.column) in chosen_tiles[name] for name, tile in tiles], bool)
+        tiles = RowTiles(tiles.names, tiles.source[taken], tiles.kind[taken], tiles.kinds)
     return Samples(
         dataset=dataset,
         record=DatasetRecord(
             name=dataset.name,
             revision=dataset.revision,
-            n_sources=len(sources),
-            sources=sources_digest(image_digests.items()),
+            n_sources=len(columns),
+            sources=sources_digest(columns.image_digests.items(), in_order=True),
         ),
         frame=frame,
-        sources=sources,
-        sizes=checked.sizes,
-        tiles=tuple(rows),
-        image_digests=image_digests,
-        label_digests=label_digests,
-        table=_marked(table, checked.images),
-        digest=samples_digest(((name, tile.box) for name, tile in rows), checked.images.keys()),
+        columns=columns,
+        tiles=tiles,
+        table=_marked(_table(tiles, columns, frame), checked.images),
+        digest=samples_digest(((name, tile.box) for name, tile in tiles), checked.images.keys()),
         bad_images=checked.images,
         bad_labels=checked.labels,
-        n_tiles=len(cut),
+        n_tiles=n_tiles,
         licence=dataset.licence,
         images_revision=checked.images_revision,
         digests=digests,
     )
+
+
+def _cut(frame: FrameSpec, columns: SourceColumns, checked: SampleCheck) -> RowTiles:
+    """Return the tiles of all sources; raises UserError for the first good one that cannot be cut."""
+    _, first, of_size = np.unique(checked.heights << 32 | checked.widths, return_index=True, return_inverse=True)
+    kinds: list[Tile] = [_placeholder(frame)]
+    starts, counts = np.zeros(len(first), np.int64), np.ones(len(first), np.int64)
+    failed: dict[int, str] = {}
+    for number, source in enumerate(first.tolist()):
+        height, width = int(checked.heights[source]), int(checked.widths[source])
+        try:
+            if height:
+                found = tiles(frame, Size(height=height, width=width))
+                starts[number], counts[number] = len(kinds), len(found)
+                kinds += found
+        except UserError as error:
+            failed[number] = str(error)
+    for source in np.flatnonzero(np.isin(of_size, list(failed))).tolist():
+        name = columns.table["name"][source].as_py()
+        if name not in checked.images:
+            raise UserError(f"{columns.root / name}: {failed[int(of_size[source])]}")
+    n_tiles = counts[of_size]
+    source = np.repeat(np.arange(len(n_tiles)), n_tiles)
+    within = np.arange(len(source)) - np.repeat(np.cumsum(n_tiles) - n_tiles, n_tiles)
+    return RowTiles(columns.table["name"], source, starts[of_size][source] + within, kinds)
 
 
 def _marked(table: pd.DataFrame, bad: Mapping[str, str]) -> pd.DataFrame:
@@ -189,48 +225,41 @@ def _placeholder(frame: FrameSpec) -> Tile:
     return Tile(0, 0, (0, 0, size.width, size.height), (0, 0, 0, 0))
 
 
-def _table(
-    rows: Sequence[tuple[str, Tile]],
-    sources: Mapping[str, Source],
-    frame: FrameSpec,
-    sizes: Mapping[str, Size],
-    images: Mapping[str, str],
-    labels: Mapping[str, str],
-) -> pd.DataFrame:
-    """Return the sample table; column by column, because a dict for each of a million rows would take gigabytes."""
-    of_rows = [sources[name] for name, _ in rows]
-    cut = [tile for _, tile in rows]
-    owned: dict[int, Box] = {}
-    for tile in cut:  # images of equal size share their tiles
-        if id(tile) not in owned:
-            owned[id(tile)] = owned_in_input(frame, tile)
-    boxes = np.array([tile.box for tile in cut], dtype=np.int64).reshape(-1, 4)
-    inputs = np.array([owned[id(tile)] for tile in cut], dtype=np.int64).reshape(-1, 4)
-    unknown = Size(height=1, width=1)
-    known = [sizes.get(name, unknown) for name, _ in rows]
-    is_known = np.array([name in sizes for name, _ in rows], dtype=np.int64)
-    return pd.DataFrame(
-        {
-            "sample": [f"{name}[{tile.row},{tile.column}]" for name, tile in rows],
-            "source": [name for name, _ in rows],
-            "group": [source.group for source in of_rows],
-            "split": [source.split for source in of_rows],
-            "source_width": is_known * np.array([size.width for size in known], dtype=np.int64),
-            "source_height": is_known * np.array([size.height for size in known], dtype=np.int64),
-            "tile_row": np.array([tile.row for tile in cut], dtype=np.int64),
-            "tile_column": np.array([tile.column for tile in cut], dtype=np.int64),
-            **dict(zip(("left", "top", "right", "bottom"), boxes.T, strict=True)),
-            **dict(zip(("owned_left", "owned_top", "owned_right", "owned_bottom"), inputs.T, strict=True)),
-            "video": [source.video for source in of_rows],
-            "frame": [source.frame for source in of_rows],
-            "seconds": [source.seconds for source in of_rows],
-            "image_class": [-1 if source.image_class is None else source.image_class for source in of_rows],
-            "source_sha256": [images[name] for name, _ in rows],
-            "label_sha256": [labels.get(name, "") for name, _ in rows],
-            "valid": True,
-            "reason": "",
-        }
-    )
+def _table(rows: RowTiles, columns: SourceColumns, frame: FrameSpec) -> pd.DataFrame:
+    """Return the sample table, made as Arrow columns: texts for each of a million rows would take gigabytes."""
+    numbers = pa.array(rows.source)
+    whole = len(rows) == len(columns) and np.array_equal(rows.source, np.arange(len(rows)))  # texts are shared then
+
+    def of_source(name: str, unknown: Any = None) -> Any:
+        values = columns.table[name] if whole else pc.take(columns.table[name], numbers)
+        return values if unknown is None else pc.fill_null(values, unknown)
+
+    row, column = (rows.of_kinds([getattr(tile, name) for tile in rows.kinds]) for name in ("row", "column"))
+    names = of_source("name")
+    place = pc.binary_join_element_wise(pa.array(row).cast(TEXT), pa.array(column).cast(TEXT), pa.scalar(",", TEXT))
+    brackets = (pa.scalar("[", TEXT), pa.scalar("]", TEXT), pa.scalar("", TEXT))
+    inputs = [owned_in_input(frame, tile) for tile in rows.kinds]
+    edges = ("left", "top", "right", "bottom")
+    made = {
+        "sample": pc.binary_join_element_wise(names, brackets[0], place, *brackets[1:]),
+        "source": names,
+        "group": of_source("group"),
+        "split": of_source("split"),
+        "source_width": of_source("width", 0),
+        "source_height": of_source("height", 0),
+        "tile_row": row,
+        "tile_column": column,
+        **{name: rows.of_kinds([tile.box[at] for tile in rows.kinds]) for at, name in enumerate(edges)},
+        **{f"owned_{name}": rows.of_kinds([box[at] for box in inputs]) for at, name in enumerate(edges)},
+        "video": of_source("video"),
+        "frame": of_source("frame"),
+        "seconds": of_source("seconds"),
+        "image_class": of_source("image_class", -1),
+        "source_sha256": of_source("image_digest"),
+        "label_sha256": of_source("label_digest", ""),
+    }
+    table: pd.DataFrame = pa.table(made).to_pandas()
+    return table.assign(valid=True, reason="")
 
 
 def bad_rows(samples: Samples, table: pd.DataFrame) -> dict[str, Any]:

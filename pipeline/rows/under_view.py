@@ -28,9 +28,14 @@ def for_view(samples: Samples, view: View) -> Samples:
     """Return the same rows under a view, with its input size and scored regions."""
     frame = under_frame(samples.frame, view)
     table = samples.table.copy()
-    boxes = [owned(view, frame, name, tile) for name, tile in samples.tiles]
+    if view.place is None:  # images of one size share their tiles, and those their boxes
+        of_kinds = [frames.owned_in_input(frame, tile) for tile in samples.tiles.kinds]
+        boxes = np.array(of_kinds, np.int64)[samples.tiles.kind]
+    else:
+        of_rows = [owned(view, frame, name, tile) for name, tile in samples.tiles]
+        boxes = np.array(of_rows, np.int64).reshape(-1, 4)
     for column, edge in enumerate(("left", "top", "right", "bottom")):
-        table[f"owned_{edge}"] = [box[column] for box in boxes]
+        table[f"owned_{edge}"] = boxes[:, column]
     return dataclasses.replace(samples, frame=frame, view=view, table=table)
 
 

@@ -11,6 +11,8 @@ LOGS = "logs"
 """Folder of the seconds that each stage of an extraction took, as JSON lines; no result depends on it."""
 ARROW = ".arrow"
 """Suffix of the tables in `LOGS` that workers of an extraction read while it runs."""
+NOTES = ".notes"
+"""Suffix of the notes on files in `SOURCES`: Parquet, followed by the sha256 of it."""
 
 SPEC = "spec.json"
 LAYOUT = "layout.json"

@@ -2,11 +2,13 @@
 
 import errno
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
 
-from stores.errors import DamageError, UserError
+from stores.errors import DamageError, PatchbankError, UserError
 
 MOST_CELLS = 1_000_000_000
 """Largest number of cells of a table that is read."""
@@ -30,7 +32,14 @@ def table_bytes(table: pd.DataFrame) -> bytes:
 
 
 def read_table(data: bytes, name: str = "a table", n_rows: int | None = None) -> pd.DataFrame:
-    """Return a table written by `table_bytes`.
+    """Return a table written by `table_bytes`; raises as `read_arrow` does."""
+    with _decoding(name):
+        frame: pd.DataFrame = read_arrow(data, name, n_rows).to_pandas()
+    return frame
+
+
+def read_arrow(data: bytes, name: str, n_rows: int | None = None) -> Any:
+    """Return Parquet as an Arrow table.
 
     Raises DamageError, whose message begins with ``name``, when the bytes are not Parquet, when the table has not
     ``n_rows`` rows (if given), or is larger than `MOST_CELLS` and `MOST_TEXT_BYTES`; nothing is decoded then.
@@ -38,7 +47,7 @@ def read_table(data: bytes, name: str = "a table", n_rows: int | None = None) ->
     import pyarrow
     import pyarrow.parquet
 
-    try:
+    with _decoding(name):
         facts = pyarrow.parquet.read_metadata(io.BytesIO(data))
         if n_rows is not None and facts.num_rows != n_rows:
             raise DamageError(f"{name} has {facts.num_rows} rows instead of {n_rows}: run `patchbank verify`")
@@ -66,7 +75,18 @@ def read_table(data: bytes, name: str = "a table", n_rows: int | None = None) ->
             column.cast(column.type.value_type) if pyarrow.types.is_dictionary(column.type) else column
             for column in table.columns
         ]
-        frame: pd.DataFrame = pyarrow.table(dict(zip(table.column_names, decoded, strict=True))).to_pandas()
+        return pyarrow.table(dict(zip(table.column_names, decoded, strict=True)))
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn errors of decoding Parquet into ours."""
+    import pyarrow
+
+    try:
+        yield
+    except PatchbankError:
+        raise
     except MemoryError as error:  # pyarrow's own is one too
         raise UserError(NO_MEMORY.format(name=name)) from error
     except OSError as error:
@@ -75,7 +95,6 @@ def read_table(data: bytes, name: str = "a table", n_rows: int | None = None) ->
         raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OverflowError) as error:
         raise DamageError(f"{name} is not readable as Parquet ({error}): run `patchbank verify`") from error
-    return frame
 
 
 def _text_bytes(column: Any) -> int:

@@ -2,10 +2,10 @@
 
 import contextlib
 
-from stores.canonical import read_checksummed
+from stores.canonical import read_checksummed, without_sha256
 from stores.errors import UserError
 from stores.format.chunk_table import StoredObject
-from stores.format.paths import INDEX, SOURCES
+from stores.format.paths import INDEX, NOTES, SOURCES
 from stores.format.records import record_bytes
 from stores.format.summary import read_summary
 from stores.maintenance.looks import GONE, TORN, Finding, Look, Part, Verdict, agreeing
@@ -42,9 +42,14 @@ def _look_at_notes(store: Store) -> Look:
         data = None if key.endswith(PARTIAL) else record_bytes(objects, key)
         if data is not None:
             looked_at[key] = StoredObject.of(data)
-            if read_checksummed(data) is None:
+            if not is_whole_cache(key, data):
                 findings.append(Finding(INDEX, key, TORN, "stray"))
     return Look(tuple(findings), looked_at)
+
+
+def is_whole_cache(key: str, data: bytes) -> bool:
+    """Return whether an object of ``sources/`` is as it was written, by the checksum in it."""
+    return (without_sha256(data) if key.endswith(NOTES) else read_checksummed(data)) is not None
 
 
 def note_copies(store: Store) -> dict[str, list[dict[str, str]]]:

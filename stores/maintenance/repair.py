@@ -29,7 +29,7 @@ from stores.format.summary import array_entries, parse_summary, summary_bytes
 from stores.maintenance.candidates import candidates
 from stores.maintenance.inventory import Inventory, take_inventory
 from stores.maintenance.looks import Finding, Verdict
-from stores.maintenance.notes import note_copies, verify_notes
+from stores.maintenance.notes import is_whole_cache, note_copies, verify_notes
 from stores.maintenance.verify import verify_set
 from stores.sets import ZarrSet
 from stores.storage.base import Objects
@@ -242,7 +242,7 @@ def _repair_summary(store: Store, report: RepairReport, finding: Finding) -> Non
 
 
 def _is_intact(key: str, is_cache: bool, data: bytes) -> bool:
-    return read_checksummed(data) is not None if is_cache else read_note(key, data) is not None
+    return is_whole_cache(key, data) if is_cache else read_note(key, data) is not None
 
 
 def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
@@ -258,7 +258,7 @@ def repair_index(store: Store, *, remove_strays: bool = False) -> RepairReport:
                 report.repaired[finding.key] = "from the summary of a set that it names"
         elif remove_strays or finding.key.startswith(f"{SOURCES}/"):
             is_cache = finding.key.startswith(f"{SOURCES}/")
-            if set_aside(store.objects, finding.key, partial(_is_intact, key, is_cache)):
+            if set_aside(store.objects, finding.key, partial(_is_intact, finding.key if is_cache else key, is_cache)):
                 report.repaired[finding.key] = "removed"
         else:
             report.strays.append(finding.key)

@@ -41,7 +41,8 @@ def _file(name, data):
 
 def _lone(folder, name, data):
     """Return an image and the label file beside it."""
-    return Source("a.png", _file(f"{folder}/a.png", picture()), _file(f"{folder}/{name}", data), "all", "all")
+    image = _file(f"{folder}/a.png", picture())
+    return Source("a.png", image.parent, _file(f"{folder}/{name}", data), "all", "all")
 
 
 def dota(data):

@@ -26,6 +26,7 @@ from pipeline.labels.making_labels import make_labels
 from pipeline.models import build_model
 from pipeline.recipe import FeatureRecipe, Recipe
 from pipeline.rows import bad_samples, sources
+from pipeline.rows.file_notes import UNKNOWN, FileNotes
 from pipeline.rows.preview import choose_rows
 from pipeline.views import CLEAN
 from stores import Store
@@ -380,7 +381,7 @@ def test_headers_of_unchanged_images_are_not_read_again(tmp_path, data, monkeypa
     monkeypatch.setattr(sources, "read_header", lambda path: read.append(path) or before(path))
     again = run.read_samples(recipe(), where)
     assert not read
-    assert (again.sizes, again.digest) == (first.sizes, first.digest)
+    assert (dict(again.sizes), again.digest) == (dict(first.sizes), first.digest)
     pd.testing.assert_frame_equal(again.table, first.table)
     changed = next(iter(first.sources.values())).image
     changed.write_bytes(changed.read_bytes() + b"\0")
@@ -388,14 +389,17 @@ def test_headers_of_unchanged_images_are_not_read_again(tmp_path, data, monkeypa
     assert read == [changed]
 
 
-def test_notes_of_older_stores_are_read(tmp_path, data):
-    """The note of hashes has no verdicts where nobody asked for any, and another's are added to it."""
+def test_findings_on_samples_are_kept_beside_the_hashes_of_files(tmp_path, data):
+    """Hashes and sizes are columns; findings, which few experiments ask for, are a record of their own."""
     where = site(tmp_path, data)
     run.read_samples(recipe(), where)
     [key] = where.store.objects.keys("sources")
-    assert json.loads(where.store.objects.read(key)).keys() == {"files", "headers", "checksum"}
+    notes = FileNotes.from_bytes(where.store.objects.read(key))
+    assert set(notes.headers[:, 0].tolist()) == {48, UNKNOWN}  # of images, and of labels
     run.read_samples(recipe(dataset=KEEP), where)
-    assert len(json.loads(where.store.objects.read(key))["verdicts"]) == 7
+    keys = {Path(one).suffix: one for one in where.store.objects.keys("sources")}
+    assert keys.keys() == {".notes", ".json"}
+    assert len(json.loads(where.store.objects.read(keys[".json"]))["verdicts"]) == 7
 
 
 def lay_out(root, name):

@@ -1,6 +1,7 @@
 """Content decides: what changed with equal size and time is noticed when it is read, and never stored as it was."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ CPU = Compute("cpu", batch_size=4, threads=1)
 @pytest.fixture
 def frozen_status(monkeypatch):
     """Every file keeps its size and times whatever happens to it, as in layers of containers."""
-    monkeypatch.setattr("pipeline.rows.sources.file_status", lambda path: (path.stat().st_size,))
+    monkeypatch.setattr("pipeline.rows.sources.file_status", lambda path, most: (Path(path).stat().st_size, 0, 0, 0))
 
 
 def bmp(path, seed, classes=None):
@@ -92,8 +93,8 @@ def test_a_mask_saved_between_hashing_and_reading_stops_the_run(where, monkeypat
     """What an annotator does while `extract` runs; under keep-invalid it is no finding on the mask either."""
     hashed = FileDigests.of
 
-    def of(self, paths, workers=4):
-        found = hashed(self, paths, workers)
+    def of(self, paths):
+        found = hashed(self, paths)
         bmp(where.data / "0_mask.bmp", 77, classes=2)
         return found
 

@@ -1,11 +1,19 @@
 """Folders of images, sorted into classes or not."""
 
+import contextlib
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.datasets.image_folder import ImageFolder
 from pipeline.datasets.plain_folder import PlainFolder
+from pipeline.datasets.reading.folders import image_files, image_names, is_plain
+from pipeline.datasets.reading.images import EXTENSIONS
 from stores.errors import MissingError, UserError
 
 
@@ -104,3 +112,27 @@ def test_a_class_may_be_called_like_a_split(tmp_path):
 def test_many_classes_have_colours_of_their_own(tmp_path):
     add(tmp_path, *(f"{number:02}/1.png" for number in range(60)))
     assert len({entry.colour for entry in ImageFolder(tmp_path).classes()}) == 60
+
+
+NAME = st.text("aé .\\\n", min_size=1, max_size=3).filter(lambda name: name.strip(".") and "/" not in name)
+FILES = st.lists(st.tuples(st.lists(NAME, max_size=2), NAME, st.sampled_from([".png", ".JPG", ".txt", ""])), max_size=6)
+
+
+@given(FILES)
+@settings(deadline=None, max_examples=50)
+def test_names_of_images_are_those_of_a_walk(files):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for folders, stem, suffix in files:
+            with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+                root.joinpath(*folders).mkdir(parents=True, exist_ok=True)
+                root.joinpath(*folders, stem + suffix).write_bytes(b"")
+        found = [path.relative_to(root) for path in root.rglob("*") if path.is_file()]
+        shown = [path for path in found if not any(part.startswith(".") for part in path.parts)]
+        expected = sorted(path.as_posix() for path in shown if path.suffix.lower() in EXTENSIONS)
+        if all(map(is_plain, expected)):
+            assert image_names(root, root) == expected
+            assert image_files(root, root) == [root / name for name in expected]
+        else:
+            with pytest.raises(UserError, match="holds a backslash or unprintable characters"):
+                image_names(root, root)

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stores.canonical import canonical_json, checksummed, digest, read_checksummed
+from stores import canonical
+from stores.canonical import canonical_json, checksummed, digest, digest_of_list, read_checksummed
 from stores.specs import FrameSpec, relative_name, samples_digest, sources_digest
 from tests.stores.specs_for_tests import FEATURES, LABELS, token_array
 
@@ -53,6 +54,24 @@ def test_nothing_of_a_machine_is_in_the_spec():
     text = canonical_json(FEATURES.canonical()).decode()
     for word in ("path", "batch", "device", "worker", "date", "split", "layer", "norm", "/"):
         assert word not in text
+
+
+@given(st.lists(st.lists(st.text() | st.integers() | st.booleans() | st.none())), st.integers(1, 3))
+def test_the_digest_of_a_long_list_is_that_of_the_list(items, part):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(canonical, "_PART", part)
+        assert digest_of_list(iter(items)) == digest(items)
+
+
+@given(st.dictionaries(st.text("ab", min_size=1), st.text("01")))
+def test_sources_in_order_have_the_digest_of_sources_in_any_order(entries):
+    assert sources_digest(sorted(entries.items()), in_order=True) == sources_digest(entries.items())
+    assert sources_digest(entries.items()) == digest(sorted([name, value] for name, value in entries.items()))
+
+
+def test_sources_that_are_said_to_be_in_order_are():
+    with pytest.raises(ValueError, match="'a' follows 'b'"):
+        sources_digest([("b", "0"), ("a", "0")], in_order=True)
 
 
 def test_specs_are_frozen_and_refuse_unknown_keys():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -48,7 +49,7 @@ def _is(path: Path, kind: Any) -> bool:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
+def _unreadable(path: Path | str, error: Exception) -> UserError:
     name = str(path) if len(str(path)) <= 300 else f"{str(path)[:300]}..."
     reason = error.strerror if isinstance(error, OSError) else error
     return UserError(f"{name!r} cannot be read ({reason}); make it readable or correct what names it")
@@ -59,8 +60,16 @@ def require_file(path: Path, most: int = MOST_BYTES) -> None:
 
     A pipe or a device would keep the reader waiting for ever.
     """
+    file_status(path, most)
+
+
+def file_status(path: Path | str, most: int = MOST_BYTES) -> tuple[int, int, int, int]:
+    """Return size, times of change in ns and inode, which differ for nearly every change of a file's content.
+
+    Raises as `require_file` does.
+    """
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 (a `Path` takes longer to make than its file to be looked at)
     except FileNotFoundError as error:
         raise MissingError(f"{path} is missing; restore it") from error
     except (OSError, ValueError) as error:
@@ -69,6 +78,7 @@ def require_file(path: Path, most: int = MOST_BYTES) -> None:
         raise UserError(f"{path} cannot be read (it is not a file); put the file in its place")
     if status.st_size > most:
         raise UserError(f"{path} has more than {most >> 20} MiB, which is too much for one file; cut it into parts")
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def read_bytes(path: Path, sha256: str = "", most: int = MOST_BYTES) -> bytes:
@@ -95,14 +105,7 @@ def cache_key(path: Path, sha256: str) -> object:
     """Return what a parsed file is kept under: its sha256, or everything that the file system tells of its content."""
     if sha256:
         return sha256
-    require_file(path)
     return file_status(path)
-
-
-def file_status(path: Path) -> tuple[int, ...]:
-    """Return size, times of change in ns and inode, which differ for nearly every change of a file's content."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def read_lines(path: Path, sha256: str = "") -> list[str]:

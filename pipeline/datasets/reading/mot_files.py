@@ -104,7 +104,7 @@ def video_sources(root: Path, video: Video) -> list[Source]:
             raise UserError(f"{image} and {by_frame[frame].image.name} are both frame {frame}; remove one")
         by_frame[frame] = Source(
             relative_name(root, image),
-            image,
+            root,
             label,
             group=video.name,
             split=video.split,

@@ -1,15 +1,14 @@
 """Reads scene data sets: one folder per known class, splits in lists of file names."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pipeline.datasets.contract import Source
 from pipeline.datasets.reading.files import is_file, read_lines
 from pipeline.datasets.reading.folders import (
-    image_files,
     image_folders,
+    image_names,
     inside,
-    relative_name,
     require_folder,
     subfolders,
     unread_notes,
@@ -39,24 +38,24 @@ def scene_sources(root: Path, folder: Path, ids: Mapping[str, int], splits: Mapp
             raise UserError(f"{class_folder} is none of the {len(ids)} classes; remove the folder or correct its name")
         sources += [
             Source(
-                relative_name(root, image),
-                image,
+                name,
+                root,
                 label=None,
                 group=class_folder.name,
-                split=_split(image, splits),
+                split=_split(name, splits),
                 image_class=ids[class_folder.name],
             )
-            for image in image_files(root, class_folder)
+            for name in image_names(root, class_folder)
         ]
     if not sources:
         raise MissingError(f"{folder} holds no class/image file; unpack the images there")
     return sources
 
 
-def _split(image: Path, splits: Mapping[str, str] | str) -> str:
+def _split(name: str, splits: Mapping[str, str] | str) -> str:
     if isinstance(splits, str):
         return splits
-    return splits.get(image.stem, UNLISTED) if splits else "all"
+    return splits.get(PurePosixPath(name).stem, UNLISTED) if splits else "all"
 
 
 def listed_splits(root: Path, families: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -107,7 +106,7 @@ def scene_notes(
     unlisted = [source.name for source in sources if source.split == UNLISTED]
     if unlisted:
         notes.append(f"{dataset}: {len(unlisted)} images are in no list, the first is {unlisted[0]}.")
-    absent = sorted(splits.keys() - {source.image.stem for source in sources})
+    absent = sorted(splits.keys() - {PurePosixPath(source.name).stem for source in sources})
     if absent:
         notes.append(f"{dataset}: {len(absent)} listed images are missing, the first is {absent[0]}.")
     return notes + unread_notes(dataset, image_folders(sources))

@@ -14,7 +14,7 @@ _LABEL_FILES = 50
 
 def labelled_coverage(samples: Samples) -> float | None:
     """Return the share of labelled pixels that some tile shows, from at most 50 label files; None without labels."""
-    labelled = [name for name in samples.sources if name in samples.label_digests and name not in samples.bad]
+    labelled = [name for name in samples.label_digests if name not in samples.bad]
     if not labelled or "pixels" not in samples.dataset.labels:
         return None
     step = max(1, len(labelled) // _LABEL_FILES)
