@@ -92,13 +92,13 @@ def write(folder: Path) -> ModelSets:
     classes = rng.integers(0, len(class_table), (n_rows, GRID, GRID)).astype(np.uint8)
     grid = {"grid_rows": GRID, "grid_columns": GRID}
     axes = ("sample", "patch", "channel")
-    made = _write_set(
+    made = write_set(
         folder,
         features,
         {"tokens/block.0.norm": (tokens, axes, {"layer": 0, "norm": True, **grid})},
         {"samples": table},
     )
-    labels = _write_set(
+    labels = write_set(
         folder,
         label_spec,
         {
@@ -112,7 +112,7 @@ def write(folder: Path) -> ModelSets:
     return dataclasses.replace(model, views=views)
 
 
-def _write_set(
+def write_set(
     folder: Path,
     spec: FeatureSpec | LabelSpec,
     values: dict[str, tuple[np.ndarray, tuple[str, ...], dict[str, Any]]],
@@ -131,9 +131,11 @@ def _write_set(
         )
         for name, (rows, axes, facts) in values.items()
     ]
-    layout = plan_layout(len(tables["samples"]), max(array.row_bytes for array in arrays))
+    layout = plan_layout(len(tables["samples"]), max((array.row_bytes for array in arrays), default=1))
     made = ZarrSet.create(LocalObjects(folder), spec, layout, tables, {"device": "cpu"}, {})
     made.add_arrays(arrays)
+    if not arrays:
+        return made
     with SetWriter(made, [array.name for array in arrays]) as writer:
         for row_range in layout.ranges():
             one = writer.range(row_range)
