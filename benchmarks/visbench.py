@@ -184,8 +184,9 @@ def _scored(root: Path, what: str) -> tuple[float, float]:
     analysis = {
         "kind": "image-classification",
         "pooled": ("class-token",),
-        "classifiers": (what,),
+        "classifiers": (what.split()[0],),
         "resamples": 0,
+        **({"penalties": (1e-3,)} if what.endswith("one penalty") else {}),
     }
     selection = Selection(train=SelectionRule(split="train"), validation=SelectionRule(split="val"))
     with tempfile.TemporaryDirectory() as results:
@@ -252,14 +253,15 @@ def _scoring(theirs: str, folder: Path) -> list[dict[str, Any]]:
     }
 
     def run(side: str, what: str) -> tuple[float, float]:
-        command = [*commands[side], what if side == "theirs" else f"score {what}", str(vectors), str(N_VALIDATED)]
+        how = what.split()[0] if side == "theirs" else f"score {what}"
+        command = [*commands[side], how, str(vectors), str(N_VALIDATED)]
         seconds, score = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         return seconds, score
 
     for side in commands:
         run(side, "write")
     found = []
-    for what in ("knn", "probe"):
+    for what in ("knn", "probe", "probe with one penalty"):
         taken: dict[str, list[tuple[float, float]]] = {side: [] for side in commands}
         for repeat in range(REPEATS + 1):
             for side in ("ours", "theirs") if repeat % 2 else ("theirs", "ours"):

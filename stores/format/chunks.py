@@ -7,6 +7,7 @@ zarr-python so that the store decides when bytes are fsynced; the tests read the
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import crc32c as castagnoli
@@ -23,7 +24,7 @@ ZSTD_LEVEL = 3
 class Encoded(NamedTuple):
     """The stored bytes of a chunk, and what records say of them."""
 
-    parts: tuple[bytes | memoryview, bytes]
+    parts: tuple[bytes | memoryview, ...]
     stored: StoredObject
     content: bytes
     """sha256 of the chunk's rows, without padding."""
@@ -57,23 +58,43 @@ def encode_chunk(rows: np.ndarray, compression: str, n_rows: int | None = None) 
         compression: Codec of the set's layout.
         n_rows: How many of them are rows of the array; the others are padding. None for all.
     """
-    contiguous = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
-    plain: memoryview = contiguous.reshape(-1).view(np.uint8).data
-    payload: bytes | memoryview = plain
+    return encode_pieces([rows[:n_rows]], rows[len(rows) if n_rows is None else n_rows :], compression)
+
+
+def encode_pieces(pieces: Sequence[np.ndarray], padding: np.ndarray, compression: str) -> Encoded:
+    """Return the stored bytes of a chunk whose rows lie in several places; they are hashed and written from there.
+
+    Args:
+        pieces: The rows of the chunk that are rows of the array, some at a time.
+        padding: Rows of the fill value up to a full chunk.
+        compression: Codec of the set's layout.
+    """
+    plain, filling = [_bytes_of(piece) for piece in pieces], _bytes_of(padding)
+    sha256 = hashlib.sha256()
+    for part in plain:
+        sha256.update(part)
+    content = sha256.digest()
+    payload: list[bytes | memoryview] = [*plain, filling] if len(filling) else [*plain]
     if compression == "zstd":
         from numcodecs import Zstd
 
-        payload = bytes(Zstd(level=ZSTD_LEVEL).encode(plain))
-    checksum = crc32c(payload)
+        compressed = bytes(Zstd(level=ZSTD_LEVEL).encode(b"".join(payload)))
+        payload, sha256 = [compressed], hashlib.sha256(compressed)
+    elif len(filling):  # the rows are hashed once: the hash of what is stored goes on from that of the rows
+        sha256.update(filling)
+    checksum = 0
+    for stored_part in payload:
+        checksum = crc32c(stored_part, checksum)
     tail = checksum.to_bytes(4, "little")
-    sha256 = hashlib.sha256(payload)
-    n_used = len(plain) if n_rows is None else len(plain) // len(rows) * n_rows
-    # The rows are hashed once: the hash of what is stored goes on from that of the rows.
-    is_whole = payload is plain and n_used == len(plain)
-    content = sha256.digest() if is_whole else hashlib.sha256(plain[:n_used]).digest()
     sha256.update(tail)
-    stored = StoredObject(size=len(payload) + 4, sha256=sha256.hexdigest(), crc32c=checksum)
-    return Encoded((payload, tail), stored, content)
+    stored = StoredObject(size=sum(map(len, payload)) + 4, sha256=sha256.hexdigest(), crc32c=checksum)
+    return Encoded((*payload, tail), stored, content)
+
+
+def _bytes_of(rows: np.ndarray) -> memoryview:
+    contiguous = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
+    plain: memoryview = contiguous.reshape(-1).view(np.uint8).data
+    return plain
 
 
 def decode_chunk(data: bytes, array: ArraySpec, layout: Layout, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Writing ranges: rows are gathered into chunks, threads write the chunks, and a commit record makes the range valid.
+"""Writing ranges: threads write rows as chunks from where they lie, and a commit record makes the range valid.
 
 The order is what survives a crash: chunk bytes are written and fsynced under partial names, get their final names, the
 folders are fsynced, and only then the commit record is written. A crash at any point leaves a range without a commit
@@ -7,6 +7,7 @@ names, where they replace nothing; a chunk that finds other bytes there takes th
 """
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ import numpy as np
 
 from stores.errors import MissingError, PatchbankError, UserError
 from stores.format.chunk_table import ChunkTable, StoredObject
-from stores.format.chunks import encode_chunk
+from stores.format.chunks import encode_pieces
 from stores.format.commits import Commit, CommittedChunks, write_commit
 from stores.format.content import range_content
 from stores.format.layout import RowRange, chunk_name
@@ -29,6 +30,9 @@ from stores.specs import ArraySpec
 from stores.storage.base import PARTIAL
 from stores.writing.conflicts import existing_commit, resolve_conflict
 from stores.writing.read_back import read_back_of
+
+KEPT_BYTES = 1 << 20
+"""Size of parts of arrays that are hashed and written from where they are."""
 
 
 @dataclass
@@ -48,12 +52,19 @@ class _Staged:
 
 
 @dataclass
-class _Buffer:
+class _Filling:
     """The chunk of one array that is being filled."""
 
-    rows: np.ndarray
     index: int
+    pieces: list[np.ndarray] = field(default_factory=list)
+    """Its rows so far: parts of what was given, or copies of small parts."""
     filled: int = 0
+
+
+def _joined(pieces: list[np.ndarray]) -> list[np.ndarray]:
+    """Return pieces with small ones that follow each other put together: each is a call of the system to write."""
+    runs = itertools.groupby(pieces, key=lambda piece: piece.nbytes >= KEPT_BYTES)
+    return [piece for large, run in runs for piece in (run if large else [np.concatenate(list(run))])]
 
 
 def _committed(spec: ArraySpec, staged: list[_Staged]) -> CommittedChunks:
@@ -67,12 +78,15 @@ class RangeWriter:
 
     writer: "SetWriter"
     range: RowRange
-    buffers: dict[str, _Buffer] = field(default_factory=dict)
+    filling: dict[str, _Filling] = field(default_factory=dict)
     next_row: dict[str, int] = field(default_factory=dict)
     pending: list["Future[_Staged]"] = field(default_factory=list)
 
     def write(self, array: str, rows: np.ndarray) -> None:
-        """Append rows to an array; raises ValueError when they are more than the range holds."""
+        """Append rows to an array; raises ValueError when they are more than the range holds.
+
+        Large parts are not copied: threads hash and write them from where they are, so they must not be changed later.
+        """
         spec = self.writer.specs[array]
         if rows.shape[1:] != spec.row_shape or rows.dtype != np.dtype(spec.dtype):
             raise ValueError(f"{array} takes rows of {spec.dtype} {spec.row_shape}, not {rows.dtype} {rows.shape[1:]}")
@@ -82,24 +96,22 @@ class RangeWriter:
         chunk_rows = self.writer.set.layout.chunk_rows(spec)
         done = 0
         while done < len(rows):
-            buffer = self.buffers.get(array)
-            if buffer is None:
-                # Not cleared: only the end of the last chunk needs the fill value, and gets it in `_flush`.
-                rows_of_chunk = self.writer.buffer((chunk_rows, *spec.row_shape), spec.dtype)
-                buffer = self.buffers[array] = _Buffer(rows_of_chunk, position // chunk_rows)
-            take = min(chunk_rows - buffer.filled, len(rows) - done)
-            buffer.rows[buffer.filled : buffer.filled + take] = rows[done : done + take]
-            buffer.filled += take
+            filling = self.filling.setdefault(array, _Filling(position // chunk_rows))
+            take = min(chunk_rows - filling.filled, len(rows) - done)
+            piece = rows[done : done + take]
+            # A small one would keep all that was computed with it until its chunk is full.
+            filling.pieces.append(piece if piece.nbytes >= KEPT_BYTES else piece.copy())
+            filling.filled += take
             done += take
             position += take
             self.next_row[array] = position
-            if buffer.filled == chunk_rows or position == self.range.stop:
-                self._flush(array, spec)
+            if filling.filled == chunk_rows or position == self.range.stop:
+                self._flush(array, spec, chunk_rows)
 
-    def _flush(self, array: str, spec: ArraySpec) -> None:
-        buffer = self.buffers.pop(array)
-        buffer.rows[buffer.filled :] = spec.fill
-        self.pending.append(self.writer.submit(array, buffer.index, buffer.rows, buffer.filled))
+    def _flush(self, array: str, spec: ArraySpec, chunk_rows: int) -> None:
+        filling = self.filling.pop(array)
+        padding = np.full((chunk_rows - filling.filled, *spec.row_shape), spec.fill, spec.dtype)
+        self.pending.append(self.writer.submit(array, filling.index, _joined(filling.pieces), padding))
 
     def commit(self) -> "Future[bool]":
         """Commit the range once all its chunks are on disk; the future is False when another writer was first.
@@ -135,7 +147,6 @@ class SetWriter:
         )
         self.max_bytes = max_bytes
         self.waiting = 0
-        self.spare: dict[tuple[tuple[int, ...], str], list[np.ndarray]] = {}
         self.room = threading.Condition()
         self.failed: BaseException | None = None
         self.tickets: set[str] = set()
@@ -167,27 +178,22 @@ class SetWriter:
         if self.failed is not None:
             raise self.failed
 
-    def buffer(self, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """Return memory for a chunk, reused where possible: new pages cost as much as a copy."""
+    def submit(self, array: str, number: int, pieces: list[np.ndarray], padding: np.ndarray) -> "Future[_Staged]":
+        """Queue one chunk, with rows of the fill value behind its own; blocks while too many bytes wait."""
+        n_bytes = sum(piece.nbytes for piece in pieces)
         with self.room:
-            spare = self.spare.get((shape, dtype))
-            return spare.pop() if spare else np.empty(shape, dtype)
-
-    def submit(self, array: str, number: int, rows: np.ndarray, n_rows: int) -> "Future[_Staged]":
-        """Queue one chunk, whose first ``n_rows`` rows are no padding; blocks while too many bytes wait."""
-        with self.room:
-            while self.waiting and self.waiting + rows.nbytes > self.max_bytes and self.failed is None:
+            while self.waiting and self.waiting + n_bytes > self.max_bytes and self.failed is None:
                 self.room.wait()
             if self.failed is not None:
                 raise self.failed
-            self.waiting += rows.nbytes
-        return self.chunks.submit(self._stage, array, number, rows, n_rows)
+            self.waiting += n_bytes
+        return self.chunks.submit(self._stage, array, number, pieces, padding, n_bytes)
 
-    def _stage(self, array: str, number: int, rows: np.ndarray, n_rows: int) -> _Staged:
+    def _stage(self, array: str, number: int, pieces: list[np.ndarray], padding: np.ndarray, n_bytes: int) -> _Staged:
         try:
             if self.failed is not None:  # a broken disk may take minutes to fail on each chunk
                 raise self.failed
-            encoded = encode_chunk(rows, self.set.layout.compression, n_rows)
+            encoded = encode_pieces(pieces, padding, self.set.layout.compression)
             chunk = chunk_name(number, self.specs[array])
             ticket = self.set.objects.stage(f"{self.set.prefix}/{array}/{chunk}", encoded.parts)
             staged = _Staged(array, chunk, number, ticket, encoded.stored, encoded.content)
@@ -199,8 +205,8 @@ class SetWriter:
             raise
         finally:
             with self.room:
-                self.waiting -= rows.nbytes
-                self.spare.setdefault((rows.shape, rows.dtype.name), []).append(rows)
+                pieces.clear()  # before others may add as much; the pool keeps its arguments a little longer
+                self.waiting -= n_bytes
                 self.room.notify_all()
 
     def finish(self, range_writer: RangeWriter) -> "Future[bool]":

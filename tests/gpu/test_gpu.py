@@ -148,7 +148,6 @@ def test_nothing_waits_for_the_gpu_between_batches(vit):
             finally:
                 torch.cuda.set_sync_debug_mode("default")
             fetched.wait()
-            fetched.give_back()
 
 
 def test_two_runs_give_the_same_bits(where):

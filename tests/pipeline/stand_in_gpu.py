@@ -23,8 +23,9 @@ class Stream:
 
     def run_until(self, end):
         while self.n_done < end:
+            job, self.work[self.n_done] = self.work[self.n_done], None  # which holds what it copies
             self.n_done += 1
-            self.work[self.n_done - 1]()
+            job()
 
 
 @dataclass(frozen=True)

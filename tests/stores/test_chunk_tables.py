@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stores.format.chunk_table import ChunkTable, ObjectNames, ObjectTables, StoredObject
-from stores.format.chunks import crc32c, encode_chunk
+from stores.format.chunks import crc32c, encode_chunk, encode_pieces
 from stores.format.content import ContentDigest
 from stores.format.layout import Layout, chunk_name
 from tests.stores.specs_for_tests import token_array
@@ -108,3 +108,16 @@ def test_names_come_out_as_they_went_in():
     assert (set(found), len(found)) == (names, len(names))
     assert all(name in found for name in names)
     assert not any(name in found for name in ("tokens/a/c.1.0.0", "tokens/a/c.7", "c.1.0.0", "tokens/b/c.7.0.0", ""))
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+@given(st.integers(0, 3), st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_a_chunk_in_pieces_is_stored_as_the_whole_one(compression, n_padding, lengths):
+    rows = np.arange(6 * (sum(lengths) + n_padding), dtype=np.float32).reshape(-1, 6)
+    cuts = np.cumsum(lengths)
+    pieces = [rows[stop - length : stop] for stop, length in zip(cuts, lengths, strict=True)]
+    strided = np.repeat(pieces[0], 2, axis=1)[:, ::2]  # not contiguous
+    encoded = encode_pieces([strided, *pieces[1:]], rows[cuts[-1] :], compression)
+    whole = encode_chunk(rows, compression, int(cuts[-1]))
+    assert (encoded.stored, encoded.content) == (whole.stored, whole.content)
+    assert b"".join(map(bytes, encoded.parts)) == b"".join(map(bytes, whole.parts))

@@ -1,14 +1,17 @@
 """Copies to and from a device beside its computation, through page-locked memory that is used again.
 
-On a GPU pixels go up on one stream and results come down on another, while the current stream computes. Every event is
-recorded on the stream it speaks of: `Event.record()` alone takes the current device's, which is another GPU's where
-``cuda:1`` computes. On a CPU nothing is copied. `Cuda` has all calls of PyTorch, so that a test can stand in for it.
+On a GPU pixels go up on one stream and results come down on another, while the current stream computes; threads hash
+and write chunks from the block they came down into. Every event is recorded on the stream it speaks of; by itself
+`Event.record()` takes the current device's, which is another GPU's where ``cuda:1`` computes. On a CPU nothing is
+copied. `Cuda` has all calls of PyTorch, so that a test can stand in for it.
 """
 
 import contextlib
 import math
+import threading
+import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,10 +28,7 @@ class Fetched(Protocol):
     """Results of a batch on their way to host memory."""
 
     def wait(self) -> dict[str, np.ndarray]:
-        """Return the arrays once they have arrived; they are valid until `give_back`."""
-
-    def give_back(self) -> None:
-        """Allow the memory to be used for another batch."""
+        """Return the arrays, once, when they have arrived; their memory is used again when nothing refers to them."""
 
 
 @runtime_checkable
@@ -64,9 +64,6 @@ class _Here:
 
     def wait(self) -> dict[str, np.ndarray]:
         return {name: values.numpy() for name, values in self.values.items()}
-
-    def give_back(self) -> None:
-        """Nothing is used again."""
 
 
 class Processor:
@@ -163,18 +160,40 @@ class _Down:
     def wait(self) -> dict[str, np.ndarray]:
         self.gpu.cuda.synchronise(self.arrived)
         self.values.clear()
-        return {name: values.numpy() for name, values in self.host.items()}
+        arrays = {name: values.numpy() for name, values in self.host.items()}
+        _Lease(self.block, self.gpu.blocks, arrays.values())
+        return arrays
 
-    def give_back(self) -> None:
-        self.gpu.blocks.append(self.block)
+
+class _Lease:
+    """A block of page-locked memory that is free again when no array refers to any of its parts.
+
+    Args:
+        block: The block.
+        free: Where it goes then; by whichever thread drops the last array.
+        arrays: Its arrays, as PyTorch made them: all parts of one refer to its ``base``, a tensor of its own.
+    """
+
+    def __init__(self, block: torch.Tensor, free: list[torch.Tensor], arrays: Collection[np.ndarray]) -> None:
+        self._block, self._free, self._left, self._lock = block, free, len(arrays), threading.Lock()
+        for array in arrays:
+            weakref.finalize(array.base, self._dropped).atexit = False
+
+    def _dropped(self) -> None:
+        with self._lock:
+            self._left -= 1
+            is_free = self._left == 0
+        if is_free:
+            self._free.append(self._block)
 
 
 @dataclass
 class Gpu:
     """One GPU with a stream for each direction of copies.
 
-    A batch is asked for while the next computes: two blocks of results and two uploads are in use. Input slots are as
-    many as the decoders fill ahead of the model.
+    A batch is asked for while the next computes: two uploads are in use. Results stay in their blocks until they are
+    written: the bytes that may wait for that (`SetWriter`) bound the number of blocks. Input slots are as many as the
+    decoders fill ahead of the model.
     """
 
     cuda: Cuda

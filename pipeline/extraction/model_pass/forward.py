@@ -14,7 +14,7 @@ from pipeline.rows.samples import Samples
 from stores.errors import UserError
 
 BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
-"""Batches with their arrays, by address; those of a batch are valid until the next is asked for."""
+"""Batches with their arrays, by address. Whoever keeps arrays keeps the memory of their batch."""
 
 _SUMS = ""
 """Name of the arrays' sums among what is fetched."""
@@ -25,7 +25,7 @@ def forward(
 ) -> BatchArrays:
     """Yield every batch with its arrays in host memory; on a GPU one batch late, so that copies and writing overlap.
 
-    The arrays of a batch are valid until the next is asked for. Rows of bad images hold the fill value. Raises
+    Rows of bad images hold the fill value. Raises
     UserError when a valid row has a NaN or infinite value.
 
     Args:
@@ -48,13 +48,12 @@ def forward(
         seconds.model += time.perf_counter() - before
         if ahead is not None and result is not None:
             yield result
-            ahead[1].give_back()
+        ahead = result = None  # whose memory is free when the arrays are written
     if pending is not None:
         before = time.perf_counter()
         result = _finished(pending, run, samples)
         seconds.model += time.perf_counter() - before
         yield result
-        pending[1].give_back()
 
 
 def _started(batch: Batch, run: ModelPass, samples: Samples, device: Device) -> Fetched:

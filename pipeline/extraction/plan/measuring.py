@@ -212,8 +212,7 @@ def _model_cost(job: Job, pixels: np.ndarray, compute: Compute) -> Cost:
             pending.append(device.fetch(values | {"": sums}))
             if len(pending) <= int(device.runs_behind):
                 continue
-            pending[0].wait()
-            pending.popleft().give_back()
+            pending.popleft().wait()
             clock.append((time.perf_counter(), time.process_time()))
             is_late = clock[-1][0] - clock[0][0] > MODEL_SECONDS and not device.runs_behind
             if is_late and len(clock) > 1 + compute.compiled:
@@ -226,10 +225,10 @@ def _model_cost(job: Job, pixels: np.ndarray, compute: Compute) -> Cost:
 
 
 def hash_work(values: np.ndarray, compression: str) -> _Work:
-    """Copy and encode chunks: CRC32C and sha256, compressed where the layout says so; a unit is a byte."""
+    """Encode chunks: CRC32C and sha256, compressed where the layout says so; a unit is a byte."""
 
     def encode(number: int) -> int:
-        encode_chunk(values.copy(), compression)  # the copy into a chunk, which the model's thread makes
+        encode_chunk(values, compression)
         return int(values.nbytes)
 
     return measured(encode, WRITE_THREADS, 1 << 20, HASH_SECONDS)
