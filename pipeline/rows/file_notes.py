@@ -22,6 +22,7 @@ HEADER = ("height", "width", "revision")
 UNKNOWN = -1
 """In place of the numbers of a header that was not read."""
 
+_LONGEST_SIDE = 65_536  # pixels, as in stores.specs.Size
 _SCHEMA = pa.schema(
     [
         ("name", pa.large_string()),
@@ -98,6 +99,7 @@ class FileNotes:
         kinds = {name: str(table.schema.field(name).type).removeprefix("large_") for name in table.column_names}
         if kinds != {one.name: str(one.type).removeprefix("large_") for one in _SCHEMA}:
             return None
+        table = table.select(_SCHEMA.names)
         if any(column.null_count for column in table.columns):
             return None
         table = table.cast(_SCHEMA).combine_chunks()
@@ -106,6 +108,9 @@ class FileNotes:
             np.stack([columns[name].to_numpy() for name in names], axis=1) if len(table) else cls.empty().status[:, :n]
             for names, n in ((STATUS, 4), (HEADER, 3))
         )
+        known = headers[(headers != UNKNOWN).any(axis=1)]
+        if ((known[:, :2] < 1) | (known[:, :2] > _LONGEST_SIDE)).any():
+            return None
         return cls(columns["name"], status, headers, columns["sha256"])
 
 

@@ -62,8 +62,9 @@ class FileDigests:
         self.changed: set[str] = set()
         """Keys of the objects to write."""
         with contextlib.suppress(MissingError):
-            record = read_checksummed(store.objects.read(self.verdict_key))
-            self.verdicts = dict((record or {}).get("verdicts", {}))
+            record = read_checksummed(store.objects.read(self.verdict_key)) or {}
+            if isinstance(record.get("verdicts"), dict):
+                self.verdicts = record["verdicts"]
 
     @cached_property
     def notes(self) -> FileNotes:

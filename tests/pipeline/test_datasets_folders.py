@@ -136,3 +136,10 @@ def test_names_of_images_are_those_of_a_walk(files):
         else:
             with pytest.raises(UserError, match="holds a backslash or unprintable characters"):
                 image_names(root, root)
+
+
+def test_a_link_that_leads_to_itself_is_named(tmp_path):
+    add(tmp_path, "ok.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with pytest.raises(UserError, match=r"loop\.png"):
+        PlainFolder(tmp_path).sources()

@@ -1,22 +1,28 @@
 """What is remembered of files, as columns: the same as a dictionary would hold, and nothing after damage."""
 
+import io
+
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.rows import sources
-from pipeline.rows.file_notes import FileNotes, texts
+from pipeline.rows.file_notes import UNKNOWN, FileNotes, texts
 from pipeline.rows.sources import FileDigests, ListedFiles
 from stores import Store
-from stores.canonical import with_sha256
+from stores.canonical import checksummed, with_sha256, without_sha256
 from stores.errors import MissingError
-from stores.format.tables import table_bytes
+from stores.format.tables import read_arrow, table_bytes
 
 NAMES = st.text("ab/é.", min_size=1, max_size=4)
 NUMBER = st.integers(-(2**63), 2**63 - 1)
-FACTS = st.tuples(st.lists(NUMBER, min_size=7, max_size=7), st.sampled_from(["", "0" * 64, "f" * 64]))
+SIDE = st.integers(1, 65536)
+HEADER = st.just([UNKNOWN] * 3) | st.tuples(SIDE, SIDE, st.integers(1, 9)).map(list)
+NUMBERS = st.tuples(st.lists(NUMBER, min_size=4, max_size=4), HEADER).map(lambda both: both[0] + both[1])
+FACTS = st.tuples(NUMBERS, st.sampled_from(["", "0" * 64, "f" * 64]))
 NOTES = st.dictionaries(NAMES, FACTS, max_size=6)
 
 
@@ -48,7 +54,7 @@ def test_notes_are_those_of_a_dictionary(older, newer, wanted):
 
 def test_what_was_torn_or_edited_is_not_read():
     """Nothing parses it: Arrow crashes, or takes all memory, for some flipped bits of a Parquet file's footer."""
-    facts = {f"{number}.png": ([number] * 7, f"{number:064x}") for number in range(50)}
+    facts = {f"{number}.png": ([number + 1] * 7, f"{number:064x}") for number in range(50)}
     data = notes_of(facts).to_bytes()
     assert as_dict(FileNotes.from_bytes(data)) == facts
     for place in range(len(data)):
@@ -59,6 +65,27 @@ def test_what_was_torn_or_edited_is_not_read():
     assert FileNotes.from_bytes(b"") is None
     assert FileNotes.from_bytes(with_sha256(b"no Parquet")) is None
     assert FileNotes.from_bytes(with_sha256(table_bytes(pd.DataFrame({"name": ["a"]})))) is None
+
+
+@pytest.mark.parametrize("side", [0, -5, 65_537, 2**40])
+def test_sizes_that_no_image_has_are_not_believed(side):
+    facts = {"a.png": ([1, 1, 1, 1, side, 5, 1], "0" * 64), "b.png": ([1] * 4 + [UNKNOWN] * 3, "0" * 64)}
+    assert FileNotes.from_bytes(notes_of(facts).to_bytes()) is None
+
+
+def test_columns_in_another_order_are_read():
+    facts = {"a.png": ([1, 2, 3, 4, 5, 6, 7], "0" * 64)}
+    table = read_arrow(without_sha256(notes_of(facts).to_bytes()), "notes")
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(table.select(table.column_names[::-1]), sink)
+    assert as_dict(FileNotes.from_bytes(with_sha256(sink.getvalue()))) == facts
+
+
+def test_findings_that_are_no_table_are_not_read(tmp_path):
+    digests = FileDigests(Store(tmp_path / "store"), tmp_path)
+    for verdicts in ([1, 2], "ab", None):
+        digests.store.objects.put(digests.verdict_key, [checksummed({"verdicts": verdicts})])
+        assert FileDigests(digests.store, tmp_path).verdicts == {}
 
 
 def listed(root, n_files):

@@ -92,10 +92,17 @@ def _names_below(root: Path, folder: Path, below: str) -> Iterator[str]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _names_below(root, folder / entry.name, f"{below}{entry.name}/")
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and not entry.is_dir():  # noqa: PTH122
+        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and not _leads_to_folder(entry):  # noqa: PTH122
             if entry.is_symlink() and not inside(root, folder / entry.name).exists():
                 raise MissingError(f"{entry.path} is a link to nothing; restore what it leads to or remove it")
             yield _checked_name(below + entry.name)
+
+
+def _leads_to_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, which `inside` refuses
+        return False
 
 
 def _unlisted(error: OSError) -> UserError:
