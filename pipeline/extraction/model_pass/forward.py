@@ -14,7 +14,7 @@ from pipeline.rows.samples import Samples
 from stores.errors import UserError
 
 BatchArrays = Iterator[tuple[Batch, dict[str, np.ndarray]]]
-"""Batches with their arrays, by address. Whoever keeps arrays keeps the memory of their batch."""
+"""Batches with their arrays, by address. An array that is kept holds the memory of its batch."""
 
 _SUMS = ""
 """Name of the arrays' sums among what is fetched."""
