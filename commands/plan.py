@@ -50,7 +50,7 @@ def plan(
     workspace = Workspace(Store(store), data, experiment.parent)
     choice = source_choice(settings)
     samples = read_samples(recipe, workspace, choice, remember=False)
-    # After the list of a million images, which takes memory for a moment as torch does for ever.
+    # Imported after the images are listed: a long list needs memory while it is made, and torch keeps what it takes.
     from commands.experiment.planned_evaluation import plan_evaluation
     from commands.experiment.planned_time import estimate_time
     from pipeline.extraction.compute import choose_compute

@@ -104,10 +104,7 @@ class FileNotes:
             return None
         table = table.cast(_SCHEMA).combine_chunks()
         columns = {name: _one_array(table[name]) for name in table.column_names}
-        status, headers = (
-            np.stack([columns[name].to_numpy() for name in names], axis=1) if len(table) else cls.empty().status[:, :n]
-            for names, n in ((STATUS, 4), (HEADER, 3))
-        )
+        status, headers = (np.stack([columns[name].to_numpy() for name in names], axis=1) for names in (STATUS, HEADER))
         known = headers[(headers != UNKNOWN).any(axis=1)]
         if ((known[:, :2] < 1) | (known[:, :2] > _LONGEST_SIDE)).any():
             return None
